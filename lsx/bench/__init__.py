@@ -1,0 +1,1 @@
+"""Bench: backends side by side in one run."""

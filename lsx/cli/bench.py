@@ -1,0 +1,85 @@
+"""`lsx bench`: backends side by side."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+import lsx
+from lsx.bundle import MANIFEST, Bundle, sha256_of
+from lsx.cli.console import err, out
+from lsx.errors import OutputError
+
+__all__ = ["bench"]
+
+
+def bench(
+    bundle: Annotated[Path, typer.Argument(help="Bundle made by lsx export.")],
+    candidate: Annotated[str, typer.Option(help="Backend to measure.")] = "onnxruntime",
+    baseline: Annotated[str, typer.Option(help="Backend to measure it against.")] = "torch",
+    reference: Annotated[Path | None, typer.Option(help="Checkpoint folder, for the torch backend.")] = None,
+    graphs: Annotated[str | None, typer.Option(help="Graphs, by commas; default all.")] = None,
+    call: Annotated[bool, typer.Option(help="Also the whole 16-frame call.")] = True,
+    steps: Annotated[int, typer.Option(help="Denoising steps of the call.")] = 4,
+    guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 1.5,
+    repeat: Annotated[int, typer.Option(help="Pairs measured of each graph; half as many calls.")] = 5,
+    threads: Annotated[int | None, typer.Option(help="Threads of the CPU provider.")] = None,
+    report: Annotated[Path | None, typer.Option("--report", "-o", help="Also write JSON there.")] = None,
+) -> None:
+    """Measure a backend against another, in turn in one run: medians, spread, and the ratio pair by pair."""
+    from lsx.bench import compare
+    from lsx.bench.host import align_and_paste_seconds
+    from lsx.specs import SampleOptions
+
+    opened = Bundle.open(bundle)
+    if report is not None and not report.parent.is_dir():
+        raise OutputError(f"{report.parent}: no such folder. Create it first")
+    options = SampleOptions(steps=steps, guidance=guidance)
+    table = Table("", f"{candidate} ms", "+-", f"{baseline} ms", "+-", "ratio", box=None, pad_edge=False)
+    rows = []
+    with err.status("loading") as status:
+        for row in compare.bench(
+            opened,
+            candidate=candidate,
+            baseline=baseline,
+            reference=reference,
+            graphs=tuple(graphs.split(",")) if graphs else compare.GRAPHS,
+            call=call,
+            options=options,
+            repeat=repeat,
+            threads=threads,
+            progress=status.update,
+        ):
+            rows.append(row)
+            cells = [f"{1e3 * row.seconds[n]:.1f}" for n in (candidate, baseline)]
+            spread = [f"{1e3 * row.spread[n]:.1f}" for n in (candidate, baseline)]
+            table.add_row(row.name, cells[0], spread[0], cells[1], spread[1], f"{row.ratio:.2f}x")
+        status.update("align and paste")
+        pasting = 1 / align_and_paste_seconds(opened.model.resolution, 200)
+    out.print(table)
+    out.print(f"ratio: {baseline} seconds over {candidate} seconds, median of {repeat} interleaved pairs")
+    out.print(f"align and paste, 1080p, brows 200 px apart, one core: {pasting:.0f} frames/s")
+    if report is not None:
+        content = {
+            "lsx": lsx.__version__,
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}",
+            "bundle": {
+                "model": opened.manifest.model.version,
+                "manifest_sha256": sha256_of(bundle / MANIFEST),
+            },
+            "candidate": candidate,
+            "baseline": baseline,
+            "rows": [row.as_json() for row in rows],
+            "align_and_paste_frames_per_second": pasting,
+        }
+        try:
+            report.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{report}: cannot be written: {error.strerror}") from error
+        out.print(f"report: {report}")

@@ -1,0 +1,77 @@
+"""What all commands share: consoles, progress, and turning errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from types import FrameType
+
+from rich.console import Console
+from rich.markup import escape
+
+from lsx.errors import LsxError, MissingDependency
+
+__all__ = ["err", "export_extra", "out", "run_command"]
+
+out = Console(highlight=False, soft_wrap=True)
+"""Results."""
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Progress and errors."""
+
+_EXPORT_LIBRARIES = {
+    "torch",
+    "diffusers",
+    "transformers",
+    "onnx",
+    "onnxscript",
+    "onnx_ir",
+    "safetensors",
+    "yaml",
+    "tflite",
+}
+
+
+def export_extra() -> None:
+    """Raise MissingDependency unless the `export` extra is installed."""
+    from importlib.util import find_spec
+
+    for library in sorted(_EXPORT_LIBRARIES):
+        if find_spec(library) is None:
+            raise MissingDependency.of(library, "export")
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def run_command(command: Callable[[], object], *, debug: bool) -> int:
+    """Run `command`; returns the process's exit code. Errors become one line, with a traceback only under `debug`.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    """
+    signal.signal(signal.SIGTERM, _terminated)  # so that temporary files are removed then, too
+    try:
+        command()
+    except LsxError as error:
+        return _failed(f"{type(error).__name__}: {error}", error.exit_code, debug=debug)
+    except KeyboardInterrupt:
+        return _failed("interrupted; nothing was left behind", 130, debug=debug)
+    except MemoryError:
+        return _failed("out of memory. Close other programs, or use a smaller resolution", 1, debug=debug)
+    except Exception as error:
+        line = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        return _failed(
+            f"{type(error).__name__}: {line} (unexpected; run again with --debug and report it)",
+            1,
+            debug=debug,
+        )
+    return 0
+
+
+def _failed(line: str, code: int, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exc(file=sys.stderr)
+    err.print(f"[red]lsx:[/red] {escape(line)}")
+    return code

@@ -1,0 +1,93 @@
+"""`lsx run`: bundle, video and audio to lip-synced video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lsx.cli.console import err, out
+from lsx.errors import UsageError
+
+__all__ = ["parse_interval", "run"]
+
+
+def parse_interval(text: str) -> int | None:
+    """`off` or a whole number. Raises UsageError."""
+    if text == "off":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--cache-interval is {text}; give a whole number from 1 on (3 is usual), or off")
+    return int(text)
+
+
+def run(
+    bundle: Annotated[Path, typer.Argument(help="Bundle made by lsx export.")],
+    video: Annotated[Path, typer.Argument(help="Video with the face.")],
+    audio: Annotated[Path, typer.Argument(help="Speech: any file with an audio stream.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Video to write: .mp4, .mov or .mkv.")],
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
+    guidance: Annotated[float, typer.Option(help="Guidance scale; 1 is off and halves the work.")] = 1.5,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    cache_interval: Annotated[str, typer.Option(help="DeepCache: a full U-Net every so many steps, or off.")] = "3",
+    backend: Annotated[str, typer.Option(help="auto, onnxruntime or torch.")] = "auto",
+    provider: Annotated[str, typer.Option(help="onnxruntime's provider: cpu or cuda.")] = "cpu",
+    reference: Annotated[Path | None, typer.Option(help="Checkpoint folder, for the torch backend.")] = None,
+    crf: Annotated[int, typer.Option(help="x264's quality, 0 to 51, lower is better.")] = 18,
+    compare: Annotated[Path | None, typer.Option(help="Also write original and result side by side there.")] = None,
+    no_face: Annotated[str, typer.Option(help="Frames without a face: pass leaves them, error stops.")] = "pass",
+) -> None:
+    """Lip-sync a video to speech. The output lasts as long as the audio; a shorter video plays back and forth."""
+    from lsx.runtime.lipsync import LipSync, RunReport
+    from lsx.runtime.lipsync import Progress as Made
+    from lsx.runtime.output import check_output
+    from lsx.specs import SampleOptions
+
+    interval = parse_interval(cache_interval)
+    SampleOptions(steps=steps, guidance=guidance, cache_interval=interval, seed=seed)  # before engines load
+    check_output(output)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[fps]:.2f} frames/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task("loading engines", total=None, fps=0.0)
+
+        def show(made: Made) -> None:
+            bar.update(task, description="lip-sync", completed=made.frames, total=made.total, fps=made.fps)
+
+        with LipSync.open(bundle, backend, provider=provider, reference=reference) as lipsync:
+            bar.update(task, description=f"lip-sync on {lipsync.backend}")
+            report: RunReport = lipsync.run(
+                video,
+                audio,
+                output,
+                steps=steps,
+                guidance=guidance,
+                seed=seed,
+                progress=show,
+                cache_interval=interval,
+                crf=crf,
+                compare=compare,
+                no_face=no_face,  # type: ignore[arg-type]  # checked there
+            )
+    rate = report.frames / report.seconds
+    out.print(f"result: {output} ({report.frames} frames, {report.seconds:.1f} s, {rate:.2f} frames/s)")
+    if compare is not None:
+        out.print(f"side by side: {compare}")
+    worked = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.stages.items())
+    out.print(f"stages: {worked}; the bottleneck is {report.bottleneck}")
+    if report.faceless:
+        spans = ", ".join(f"{_time_code(a)} to {_time_code(b)}" for a, b in report.faceless_spans)
+        out.print(f"no face: {len(report.faceless)} frames passed through unchanged: {spans}")
+
+
+def _time_code(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours:02}:{minutes:02}:{rest:05.2f}"

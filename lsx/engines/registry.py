@@ -1,0 +1,91 @@
+"""Backends by name. The one place that picks a class; a backend is an entry point in the group `lsx.backends`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lsx.engines.engine import Engine
+from lsx.errors import BackendUnavailable, UsageError
+
+if TYPE_CHECKING:
+    from lsx.bundle import Bundle
+
+__all__ = ["AUTO", "Backend", "EngineOptions", "backend_named", "backend_names", "best_backend"]
+
+AUTO = "auto"
+_GROUP = "lsx.backends"
+_PREFERENCE = ("tensorrt", "tensorrt-rtx", "onnxruntime", "torch")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """What an engine may be told besides its graph; a backend takes what concerns it."""
+
+    provider: str = "cpu"
+    """onnxruntime's execution provider: `cpu` or `cuda`."""
+    threads: int | None = None
+    """Threads of a CPU engine; None for all cores."""
+    reference: Path | None = None
+    """Checkpoint folder of the torch backend; None for where the export found it."""
+    guidance_batch: int = 2
+    """Length of axis `b` to load for first: 2 with guidance, 1 without. Either may be run."""
+
+
+class Backend(ABC):
+    """A library that runs graphs."""
+
+    name: str
+
+    @abstractmethod
+    def availability(self) -> tuple[bool, str]:
+        """Whether it works on this machine, and its version or the reason why not. Never raises."""
+
+    @abstractmethod
+    def engine(self, bundle: Bundle, graph: str, options: EngineOptions) -> Engine:
+        """Load a graph of a bundle. Raises BackendUnavailable or EngineError."""
+
+    def supports(self, graph: str) -> bool:
+        """Whether it can run the graph `graph` at all."""
+        del graph
+        return True
+
+
+def backend_names() -> list[str]:
+    """Names of all registered backends, best first."""
+    names = {point.name for point in entry_points(group=_GROUP)}
+    return sorted(names, key=lambda n: (_PREFERENCE.index(n) if n in _PREFERENCE else len(_PREFERENCE), n))
+
+
+def backend_named(name: str) -> Backend:
+    """The backend `name`. Raises UsageError naming the choices, BackendUnavailable when its library is absent."""
+    for point in entry_points(group=_GROUP):
+        if point.name == name:
+            try:
+                backend: Backend = point.load()()
+            except ImportError as error:
+                raise BackendUnavailable(
+                    f"backend {name} needs {error.name}, which is not installed. See: lsx doctor"
+                ) from error
+            return backend
+    raise UsageError(f"backend is {name}; choose one of {AUTO}, {', '.join(backend_names())}")
+
+
+def best_backend(bundle: Bundle, name: str = AUTO) -> str:
+    """`name`, or for `auto` the best backend that works here and has what it needs in the bundle."""
+    if name != AUTO:
+        return backend_named(name).name
+    planned = {plan.backend for plan in bundle.manifest.plans}
+    for candidate in backend_names():
+        if candidate.startswith("tensorrt") and candidate not in planned:
+            continue
+        try:
+            works, _ = backend_named(candidate).availability()
+        except BackendUnavailable:
+            continue
+        if works:
+            return candidate
+    raise BackendUnavailable("no backend works on this machine. See: lsx doctor")

@@ -1,0 +1,106 @@
+"""The errors that lsx raises, one tree.
+
+    LsxError                    every error that lsx means to raise; the CLI prints it as one line
+    ├── UsageError              an option or argument outside its range (exit code 2)
+    ├── MissingDependency       a library that this command needs is not installed
+    ├── CheckpointError         a checkpoint that is absent, damaged, of another shape, or unsafe
+    ├── ExportError             a graph that could not be exported
+    │   └── ParityError         an exported graph whose numbers differ from its module's
+    ├── BundleError             a bundle that is absent, incomplete or not a bundle
+    │   ├── SchemaMismatch      a bundle written by an lsx with another schema
+    │   └── IntegrityError      a file in a bundle that is not the one its manifest describes
+    ├── EngineError             a backend that cannot load or run a graph
+    │   └── BackendUnavailable  a backend or provider that this machine does not have
+    ├── MediaError              a video or audio file that cannot be read
+    ├── FaceNotFound            no face in a frame (or in any frame) where one is required
+    └── OutputError             a result that cannot be written
+
+Every message says what is wrong, where, and what to do, on one line.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackendUnavailable",
+    "BundleError",
+    "CheckpointError",
+    "EngineError",
+    "ExportError",
+    "FaceNotFound",
+    "IntegrityError",
+    "LsxError",
+    "MediaError",
+    "MissingDependency",
+    "OutputError",
+    "ParityError",
+    "SchemaMismatch",
+    "UsageError",
+]
+
+
+class LsxError(Exception):
+    """An error with a message for the user. `exit_code` is what the CLI ends with."""
+
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class UsageError(LsxError):
+    """An option or argument outside its range."""
+
+    exit_code = 2
+
+
+class MissingDependency(LsxError):
+    """A library that this command needs is not installed."""
+
+    @classmethod
+    def of(cls, library: str, extra: str) -> MissingDependency:
+        """The error for `library`, which the extra named `extra` brings."""
+        return cls(f"{library} is not installed. Install it: pip install 'lsx[{extra}]'")
+
+
+class CheckpointError(LsxError):
+    """A checkpoint that is absent, damaged, of another shape, or unsafe."""
+
+
+class ExportError(LsxError):
+    """A graph that could not be exported."""
+
+
+class ParityError(ExportError):
+    """An exported graph whose numbers differ from its module's."""
+
+
+class BundleError(LsxError):
+    """A bundle that is absent, incomplete or not a bundle."""
+
+
+class SchemaMismatch(BundleError):
+    """A bundle written by an lsx with another schema."""
+
+
+class IntegrityError(BundleError):
+    """A file in a bundle that is not the one its manifest describes."""
+
+
+class EngineError(LsxError):
+    """A backend that cannot load or run a graph."""
+
+
+class BackendUnavailable(EngineError):
+    """A backend or provider that this machine does not have."""
+
+
+class MediaError(LsxError):
+    """A video or audio file that cannot be read."""
+
+
+class FaceNotFound(LsxError):
+    """No face in a frame (or in any frame) where one is required."""
+
+
+class OutputError(LsxError):
+    """A result that cannot be written."""

@@ -1,0 +1,1 @@
+"""Checkpoints to bundles: graph modules, tracing, precision, parity. Needs the `export` extra."""

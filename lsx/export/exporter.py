@@ -1,0 +1,346 @@
+"""Checkpoint to bundle: each graph traced, checked against its module as it is made, and the whole written at once."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import lsx
+from lsx.bundle import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    Bundle,
+    FaceModels,
+    FileEntry,
+    GraphEntry,
+    Manifest,
+    ModelEntry,
+    ParityEntry,
+    TensorEntry,
+    sha256_of,
+)
+from lsx.engines.onnxruntime import engine_from_onnx
+from lsx.errors import BundleError, ExportError, OutputError, UsageError
+from lsx.export import parity
+from lsx.export.faces.models import FaceSource, face_graphs, find_face_models
+from lsx.export.graphs import GRAPHS, GraphSpec
+from lsx.export.onnx_file import OPSET, WeightStore, free_leading_axis, save_model, trace
+from lsx.export.precision import FP32_ISLANDS, to_precision, torch_dtype
+from lsx.models.checkpoint import Checkpoint
+from lsx.specs import PRECISIONS, Dtype, ModelSpec, Precision, TensorSpec
+
+__all__ = ["STAGES", "export_bundle"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, and how many of how many stages are."""
+
+STAGES = (*GRAPHS, "faces", "hashes")
+
+_LOW: dict[Precision, Dtype] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+def export_bundle(
+    checkpoint: Checkpoint,
+    output: Path,
+    *,
+    precision: Precision = "fp16",
+    face_models: Path | None = None,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Export every graph of `checkpoint` into the bundle `output`, replacing an older bundle there.
+
+    Each graph is checked by onnx.checker and by ONNX Runtime against its float32 module on seeded inputs. The bundle
+    is written beside `output` and renamed when whole: on any failure the old one stays.
+
+    Raises UsageError, CheckpointError, ParityError, ExportError, OutputError.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"--precision is {precision}; choose one of {', '.join(PRECISIONS)}")
+    report: Progress = progress or (lambda _what, _done, _of: None)
+    source = find_face_models(face_models)
+    with _written_beside(output) as folder:
+        exporter = _Exporter(checkpoint, folder, precision)
+        graphs = {}
+        for number, spec in enumerate(GRAPHS.values()):
+            graphs[spec.name] = exporter.graph(spec, lambda what: report(what, number, len(STAGES)))  # noqa: B023
+        report("faces", len(GRAPHS), len(STAGES))
+        graphs |= exporter.faces(source)
+        report("hashes", len(GRAPHS) + 1, len(STAGES))
+        data = {path for entry in graphs.values() for path in entry.data}
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            lsx_version=lsx.__version__,
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            precision=precision,
+            model=_model_entry(checkpoint),
+            faces=FaceModels(family=source.family, source=source.hashes()),
+            graphs=graphs,
+            data=tuple(exporter.file(path) for path in sorted(data)),
+        )
+        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        report("done", len(STAGES), len(STAGES))
+    return Bundle.open(output)
+
+
+@contextmanager
+def _written_beside(output: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `output` when the block ends well, and is gone otherwise."""
+    output = output.absolute()
+    if not output.parent.is_dir():
+        raise OutputError(f"{output.parent}: no such folder. Create it first")
+    if output.exists() and not _is_replaceable(output):
+        raise BundleError(f"{output}: exists and is not a bundle; lsx will not replace it. Give another -o")
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    except OSError as error:
+        raise OutputError(f"{output.parent}: cannot be written: {error.strerror}") from error
+    old = folder.with_name(folder.name + "-old")
+    try:
+        (folder / "onnx").mkdir()
+        folder.chmod(0o755)
+        yield folder
+        if output.exists():
+            output.rename(old)
+        try:
+            folder.rename(output)
+        except OSError:
+            if old.exists():
+                old.rename(output)
+            raise
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_replaceable(output: Path) -> bool:
+    """An empty folder, or a bundle of any schema."""
+    if not output.is_dir():
+        return False
+    if not any(output.iterdir()):
+        return True
+    try:
+        return "schema_version" in json.loads((output / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _model_entry(checkpoint: Checkpoint) -> ModelEntry:
+    spec = checkpoint.spec
+    return ModelEntry(
+        version=spec.version,
+        resolution=spec.resolution,
+        frames=spec.frames,
+        video_fps=spec.video_fps,
+        sample_rate=spec.sample_rate,
+        audio_window=spec.audio_window,
+        audio_states=spec.audio_states,
+        audio_dim=spec.audio_dim,
+        max_frames=spec.max_frames,
+        checkpoint=checkpoint.hashes(),
+        source=str(checkpoint.files.unet.parent.absolute()),
+        mask="released outline" if checkpoint.mask_file is None else checkpoint.mask_file.name,
+    )
+
+
+class _Exporter:
+    """Writes the graphs of one bundle into `folder`."""
+
+    def __init__(self, checkpoint: Checkpoint, folder: Path, precision: Precision) -> None:
+        self.checkpoint = checkpoint
+        self.model: ModelSpec = checkpoint.spec
+        self.folder = folder
+        self.precision = precision
+        self.store = WeightStore(folder / "onnx")
+
+    def file(self, path: str) -> FileEntry:
+        full = self.folder / path
+        return FileEntry(path=path, sha256=sha256_of(full), size=full.stat().st_size)
+
+    def graph(self, spec: GraphSpec, report: Callable[[str], None]) -> GraphEntry:
+        report(f"{spec.name}: reference")
+        module = spec.build(self.checkpoint).eval().requires_grad_(False)
+        feeds = [spec.feed(self.model, module, n) for n in spec.checked]
+        expected = [_run_module(module, feed, spec.outputs) for feed in feeds]
+        report(f"{spec.name}: tracing")
+        to_precision(module, spec.name, self.precision)
+        path = self.folder / "onnx" / f"{spec.name}.onnx"
+        model = self._trace(spec, module)
+        del module
+        inputs = [self._tensor(spec, name, array) for name, array in feeds[0].items()]
+        outputs = [self._tensor(spec, name, array) for name, array in expected[0].items()]
+        report(f"{spec.name}: writing")
+        data = save_model(model, path, self.store)
+        operators = Counter(node.op_type for node in model.graph)
+        del model
+        onnx.checker.check_model(str(path))
+        report(f"{spec.name}: checking")
+        with tempfile.TemporaryDirectory(dir=self.folder) as temporary:
+            runnable, method = self._runnable(path, Path(temporary))
+            measured = self._check(spec, runnable, inputs, outputs, list(zip(feeds, expected, strict=True)), method)
+        return GraphEntry(
+            file=self.file(f"onnx/{path.name}"),
+            data=tuple(f"onnx/{name}" for name in data),
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            precision=self.precision,
+            opset=OPSET,
+            operators=dict(sorted(operators.items())),
+            islands=tuple(
+                f"{i.module}: {i.reason}" for i in FP32_ISLANDS if i.graph == spec.name and self.precision != "fp32"
+            ),
+            parity=measured,
+        )
+
+    def _trace(self, spec: GraphSpec, module: nn.Module) -> ir.Model:
+        feed = spec.feed(self.model, module, 2)
+        low = torch_dtype(self.precision)
+        arguments = [
+            torch.from_numpy(array).to(low) if name in spec.low else torch.from_numpy(array)
+            for name, array in feed.items()
+        ]
+        if spec.axis is None or spec.leading:
+            dynamic = None
+        else:
+            dynamic = [{spec.varying[name]: spec.axis} if name in spec.varying else None for name in feed]
+        try:
+            model = trace(module, arguments, list(feed), spec.outputs, dynamic)
+            if spec.leading and spec.axis is not None:
+                free_leading_axis(model, spec.axis, list(spec.varying))
+        except (RuntimeError, ValueError, TypeError) as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ExportError(
+                f"{spec.name}: torch {torch.__version__} could not export it: {first}. "
+                "Try the torch version of lsx's constraints file"
+            ) from error
+        return model
+
+    def _tensor(self, spec: GraphSpec, name: str, array: NDArray[Any]) -> TensorEntry:
+        shape: list[int | str] = list(array.shape)
+        if spec.axis is not None and name in spec.varying:
+            shape[spec.varying[name]] = spec.axis
+        dtype: Dtype = "uint8" if array.dtype == np.uint8 else "float32"
+        if name in spec.low:
+            dtype = _LOW[self.precision]
+        elif name in spec.half and self.precision != "fp32":
+            dtype = "float16"
+        return TensorEntry(name=name, dtype=dtype, shape=tuple(shape))
+
+    def _runnable(self, path: Path, temporary: Path) -> tuple[Path, str]:
+        """The file that ONNX Runtime's CPU provider can run, and how that is said in the manifest."""
+        if self.precision != "bf16":
+            return path, "onnxruntime CPU against the float32 module"
+        widened = temporary / path.name
+        _widen(path, widened)
+        return (
+            widened,
+            "bf16 weights in float32 arithmetic (onnxruntime has no bf16 CPU kernels), against the float32 module",
+        )
+
+    def _check(
+        self,
+        spec: GraphSpec,
+        path: Path,
+        inputs: list[TensorEntry],
+        outputs: list[TensorEntry],
+        cases: list[tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]],
+        method: str,
+    ) -> tuple[ParityEntry, ...]:
+        tolerance = spec.tolerance[self.precision]
+        engine = engine_from_onnx(
+            path,
+            spec.name,
+            *(_runnable_specs(t, self.precision) for t in (inputs, outputs)),
+            optimise=False,
+        )
+        entries = []
+        with engine:
+            for feed, expected in cases:
+                measured = parity.check(spec.name, engine.infer(feed), expected, tolerance)
+                entries += [
+                    ParityEntry(
+                        output=name,
+                        method=method,
+                        max_error=d.max,
+                        mean_error=d.mean,
+                        cosine=d.cosine,
+                        tolerance_max=tolerance.max,
+                    )
+                    for name, d in measured.items()
+                ]
+        return tuple(entries)
+
+    def faces(self, source: FaceSource) -> dict[str, GraphEntry]:
+        """The two face graphs. They are checked when built; their weights are small and stay inside."""
+        entries = {}
+        for name, model in face_graphs(source).items():
+            path = self.folder / "onnx" / f"{name}.onnx"
+            onnx.save(model, str(path))
+            entries[name] = GraphEntry(
+                file=self.file(f"onnx/{name}.onnx"),
+                inputs=tuple(_entry_of(value) for value in model.graph.input),
+                outputs=tuple(_entry_of(value) for value in model.graph.output),
+                precision="fp32",
+                opset=OPSET,
+                operators=dict(sorted(Counter(node.op_type for node in model.graph.node).items())),
+            )
+        return entries
+
+
+def _run_module(module: nn.Module, feed: dict[str, NDArray[Any]], outputs: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    with torch.inference_mode():
+        result = module(*(torch.from_numpy(array) for array in feed.values()))
+    results = result if isinstance(result, tuple) else (result,)
+    return {name: value.numpy() for name, value in zip(outputs, results, strict=True)}
+
+
+def _runnable_specs(tensors: list[TensorEntry], precision: Precision) -> list[TensorSpec]:
+    """The I/O of the file that is checked: bf16 graphs are widened for that."""
+    specs = [tensor.spec() for tensor in tensors]
+    if precision != "bf16":
+        return specs
+    return [
+        TensorSpec(name=s.name, dtype="float32" if s.dtype == "bfloat16" else s.dtype, shape=s.shape) for s in specs
+    ]
+
+
+def _widen(path: Path, target: Path) -> None:
+    """A float32 copy of a bf16 model: the same weights, every cast to bf16 a cast to float32."""
+    model = ir.load(path)
+    wide, narrow = ir.DataType.FLOAT, ir.DataType.BFLOAT16
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if tensor is not None and tensor.dtype == narrow:
+            value.const_value = ir.tensor(tensor.numpy().astype(np.float32), name=value.name)
+            value.dtype = wide
+    for node in model.graph:
+        if node.op_type == "Cast" and node.attributes["to"].as_int() == int(narrow):
+            node.attributes["to"] = ir.AttrInt64("to", int(wide))
+        for output in node.outputs:
+            if output.dtype == narrow:
+                output.dtype = wide
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.dtype == narrow:
+            value.dtype = wide
+    ir.save(model, target, external_data=f"{target.name}.data")
+
+
+def _entry_of(value: onnx.ValueInfoProto) -> TensorEntry:
+    kind = value.type.tensor_type
+    dtype: Dtype = "uint8" if kind.elem_type == onnx.TensorProto.UINT8 else "float32"
+    return TensorEntry(name=value.name, dtype=dtype, shape=tuple(d.dim_value for d in kind.shape.dim))

@@ -1,0 +1,1 @@
+"""Face detector and landmarks: fetched or given, converted, and wrapped into lsx's graph contract."""

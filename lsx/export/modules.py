@@ -1,0 +1,149 @@
+"""The modules that are exported, one a graph, each with exactly the I/O of the graph's contract.
+
+Pixels, sampling, guidance, the scheduler step and pasting are computed in float32 here whatever the precision.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lsx.models.reference import LATENT_SCALE
+from lsx.models.unet import UNet3D
+from lsx.models.whisper import AudioEncoder
+
+__all__ = [
+    "AudioEncoderGraph",
+    "StepGraph",
+    "UNetGraph",
+    "UNetShallowGraph",
+    "VaeDecoderGraph",
+    "VaeEncoderGraph",
+]
+
+
+def _to_pixels(faces: Tensor) -> Tensor:
+    """uint8 [F, H, W, 3] to float32 [F, 3, H, W] in -1..1. TensorRT wants the Cast first, the Transpose after it."""
+    return faces.to(torch.float32).permute(0, 3, 1, 2) * (2 / 255) - 1
+
+
+class UNetGraph(nn.Module):
+    """`unet`: (noise_pred, deep_features) of (sample, timestep, encoder_hidden_states)."""
+
+    def __init__(self, unet: UNet3D) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> tuple[Tensor, Tensor]:
+        noise, deep = self.unet(sample, timestep, encoder_hidden_states)
+        return noise, deep
+
+
+class UNetShallowGraph(nn.Module):
+    """`unet_shallow`: noise_pred of (sample, timestep, encoder_hidden_states, deep_features)."""
+
+    def __init__(self, unet: UNet3D) -> None:
+        """Takes `unet` over, and drops from it every layer that the shallow branch does not run."""
+        super().__init__()
+        last: Any = unet.up_blocks[-1]
+        for layers in ("resnets", "attentions", "motion_modules"):
+            if hasattr(last, layers):
+                setattr(last, layers, getattr(last, layers)[-1:])
+        unet.up_blocks = nn.ModuleList([last])
+        unet.down_blocks = nn.ModuleList()
+        del unet.mid_block
+        self.unet = unet
+
+    def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, deep_features: Tensor) -> Tensor:
+        return self.unet.forward_shallow(sample, timestep, encoder_hidden_states, deep_features)
+
+
+class StepGraph(nn.Module):
+    """`step`: guidance, one linear scheduler step, and the next call's input.
+
+    noise_pred [b, 4, F, h, w]; latents, previous float32 [1, 4, F, h, w]; conditioning [1, 9, F, h, w];
+    coefficients float32 [5]: latents' = c0 latents + c1 noise + c2 previous, previous' = c3 latents + c4 noise;
+    guidance float32 [1]. Without guidance b is 1, and uncond + g (cond - uncond) is the one prediction itself.
+    """
+
+    def forward(
+        self,
+        noise_pred: Tensor,
+        latents: Tensor,
+        previous: Tensor,
+        conditioning: Tensor,
+        coefficients: Tensor,
+        guidance: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        noise = noise_pred.to(torch.float32)
+        unconditional, conditional = noise[:1], noise[-1:]
+        guided = unconditional + guidance * (conditional - unconditional)
+        c = coefficients
+        moved = c[0:1] * latents + c[1:2] * guided + c[2:3] * previous
+        kept = c[3:4] * latents + c[4:5] * guided
+        sample = torch.cat([moved.to(conditioning.dtype), conditioning], dim=1)
+        return moved, kept, sample.expand(noise_pred.shape[0], -1, -1, -1, -1)
+
+
+class VaeEncoderGraph(nn.Module):
+    """`vae_encoder`: conditioning [1, 9, F, h, w] of faces uint8 [F, H, W, 3] and noise float32 [2, F, 4, h, w]."""
+
+    def __init__(self, vae: Any, mask: Tensor) -> None:
+        super().__init__()
+        self.encoder = vae.encoder
+        self.quant_conv = vae.quant_conv
+        self.mask: Tensor
+        self.register_buffer("mask", mask[None, None], persistent=False)
+
+    def forward(self, faces: Tensor, noise: Tensor) -> Tensor:
+        dtype = self.quant_conv.weight.dtype
+        pixels = _to_pixels(faces)
+        mask = self.mask.to(torch.float32)
+        both = torch.cat([pixels * mask, pixels]).to(dtype)
+        mean, log_variance = self.quant_conv(self.encoder(both)).to(torch.float32).chunk(2, dim=1)
+        deviation = torch.exp(0.5 * torch.clamp(log_variance, -30.0, 20.0))
+        latents = (mean + deviation * noise.flatten(0, 1)) * LATENT_SCALE
+        masked, reference = latents.reshape(noise.shape)
+        small = mask[:, :, ::8, ::8].expand(noise.shape[1], -1, -1, -1)
+        return torch.cat([small, masked, reference], dim=1).transpose(0, 1)[None].to(dtype)
+
+
+class VaeDecoderGraph(nn.Module):
+    """`vae_decoder`: (faces_out, pixels) of latents float32 [1, 4, F, h, w] and faces uint8 [F, H, W, 3].
+
+    Inside the mask the decoded face, elsewhere the frame's own pixels. faces_out : uint8 [F, H, W, 3]. pixels : the
+    same before rounding and clipping, [F, H, W, 3] in levels, float16 (float32 in an fp32 bundle). The original
+    resizes and warps these: what overshoots 0..255 decides its neighbours' values, and is lost in uint8.
+    """
+
+    def __init__(self, vae: Any, mask: Tensor) -> None:
+        super().__init__()
+        self.decoder = vae.decoder
+        self.post_quant_conv = vae.post_quant_conv
+        self.mask: Tensor
+        self.register_buffer("mask", mask[None, None], persistent=False)
+
+    def forward(self, latents: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
+        dtype = self.post_quant_conv.weight.dtype
+        mask = self.mask.to(torch.float32)
+        z = (latents[0].transpose(0, 1) * (1 / LATENT_SCALE)).to(dtype)
+        decoded = self.decoder(self.post_quant_conv(z)).to(torch.float32)
+        pasted = decoded * (1 - mask) + _to_pixels(faces) * mask
+        # Float to uint8 truncates and is undefined outside [0, 256): round and clip first; the Cast comes last.
+        pixels = ((pasted + 1) * 127.5).permute(0, 2, 3, 1)
+        faces_out = torch.clamp(torch.round(pixels), 0, 255).to(torch.uint8)
+        return faces_out, pixels.to(torch.float32 if dtype == torch.float32 else torch.float16)
+
+
+class AudioEncoderGraph(nn.Module):
+    """`audio_encoder`: hidden_states float32 [n, 1500, layers + 1, D] of mel float32 [n, 80, 3000]."""
+
+    def __init__(self, encoder: AudioEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, mel: Tensor) -> Tensor:
+        states: Tensor = self.encoder(mel)
+        return states.to(torch.float32)

@@ -1,0 +1,192 @@
+"""Writing ONNX files: tracing without the exporter's slow rewriter, cleaning, a free batch axis, shared weights."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+import torch
+from onnxscript import optimizer
+from torch import Tensor, nn
+
+__all__ = ["OPSET", "WeightStore", "free_leading_axis", "save_model", "trace"]
+
+OPSET = 21
+"""GroupNormalization is one operator from 21 on; Attention (23) is not used, see docs/decisions.md."""
+
+_EXTERNAL_BYTES = 4096  # smaller initializers stay in the .onnx file
+_ALIGNMENT = 4096  # so that ONNX Runtime and TensorRT can map the weights
+_LONGEST = 32  # of an axis that varies; diffusers branches at 64 images, which is 32 frames twice
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter reports its progress and absent optional libraries to stdout and the log; none of it is news."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def trace(
+    module: nn.Module,
+    arguments: Sequence[Tensor],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    dynamic: Sequence[dict[int, str] | None] | None = None,
+) -> ir.Model:
+    """`module` as an ONNX model: traced by torch.export, translated, constants folded, metadata stripped.
+
+    dynamic : for each argument, the axes that vary and their names. The exporter's own optimiser is left out: its
+    rewrite rules take minutes on the U-Net and change nothing that a backend would not do itself.
+    """
+    axes = {name: torch.export.Dim(name, min=1, max=_LONGEST) for d in dynamic or () if d for name in d.values()}
+    shapes = None if dynamic is None else tuple({i: axes[n] for i, n in (d or {}).items()} for d in dynamic)
+    with _quiet(), torch.no_grad():
+        program = torch.export.export(module, tuple(arguments), dynamic_shapes=shapes, strict=False)
+        translated = torch.onnx.export(
+            program,
+            dynamo=True,
+            optimize=False,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            verbose=False,
+        )
+        if translated is None:
+            raise RuntimeError("torch.onnx.export returned nothing")
+        model: ir.Model = translated.model
+        optimizer.fold_constants(model)
+    _fold_cast_like(model)
+    for make in (
+        passes.IdentityEliminationPass,
+        passes.CommonSubexpressionEliminationPass,
+        passes.LiftConstantsToInitializersPass,
+        passes.RemoveUnusedNodesPass,
+        passes.RemoveUnusedFunctionsPass,
+        passes.RemoveUnusedOpsetsPass,
+        passes.ClearMetadataAndDocStringPass,
+    ):
+        make()(model)
+    _drop_large_values(model)
+    return model
+
+
+def _fold_cast_like(model: ir.Model) -> None:
+    """CastLike of a constant to the constant cast: attention's scale comes so, and its type is known here."""
+    passes.ShapeInferencePass()(model)
+    for node in model.graph:
+        if node.op_type != "CastLike":
+            continue
+        value, like = node.inputs
+        if value is None or like is None:
+            continue
+        dtype = like.dtype or node.outputs[0].dtype
+        if dtype is None:
+            raise RuntimeError(f"{node.name}: CastLike of an unknown type")
+        cast = ir.node("Cast", [value], attributes={"to": int(dtype)})
+        cast.outputs[0].name = f"{node.outputs[0].name}_cast"
+        cast.outputs[0].dtype = dtype
+        model.graph.insert_before(node, cast)
+        node.outputs[0].replace_all_uses_with(cast.outputs[0])
+        model.graph.remove(node, safe=True)
+    optimizer.fold_constants(model)
+
+
+def _drop_large_values(model: ir.Model) -> None:
+    """Forget the inferred shapes of intermediate values: they are inferred again where they matter."""
+    for node in model.graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = None
+
+
+def free_leading_axis(model: ir.Model, axis: str, tensors: Sequence[str]) -> None:
+    """Make the first axis of the I/O `tensors` vary, in a model traced with a fixed one.
+
+    Valid where that axis stays the leading factor of every tensor's first axis, as the batch does in the U-Net:
+    then each Reshape may infer its first length. It keeps the graph free of the shape arithmetic that tracing with
+    a symbolic batch leaves in it.
+    """
+    for node in model.graph:
+        if node.op_type != "Reshape":
+            continue
+        shape = node.inputs[1]
+        constant = None if shape is None else shape.const_value
+        if shape is None or constant is None:
+            raise RuntimeError(f"{node.name}: a Reshape to a computed shape, in a graph with fixed ones")
+        lengths = constant.numpy().copy()
+        if lengths[0] == -1:
+            continue
+        if (lengths == -1).any():
+            raise RuntimeError(f"{node.name}: a Reshape that infers {lengths.tolist()} already")
+        lengths[0] = -1
+        value = ir.Value(name=f"{node.outputs[0].name}_shape", const_value=ir.tensor(lengths))
+        value.dtype, value.shape = ir.DataType.INT64, ir.Shape(lengths.shape)
+        model.graph.register_initializer(value)
+        node.replace_input_with(1, value)
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.name in tensors and value.shape is not None:
+            value.shape = ir.Shape([axis, *list(value.shape)[1:]])
+    passes.RemoveUnusedNodesPass()(model)
+
+
+class WeightStore:
+    """The weights of a bundle's graphs in `<graph>.onnx.data` files; equal ones are stored once for all graphs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._known: dict[tuple[str, str], tuple[str, int, int]] = {}
+
+    def externalise(self, model: ir.Model, file: str) -> tuple[str, ...]:
+        """Move the large initializers of `model` out; returns the names of the data files that it then refers to."""
+        data = f"{file}.data"
+        used = []
+        with (self.folder / data).open("ab") as stream:
+            for value in model.graph.initializers.values():
+                tensor = value.const_value
+                if tensor is None or tensor.nbytes < _EXTERNAL_BYTES:
+                    continue
+                content = tensor.tobytes()
+                key = (hashlib.sha256(content).hexdigest(), str(tensor.dtype))
+                if key not in self._known:
+                    stream.write(b"\0" * (-stream.tell() % _ALIGNMENT))
+                    self._known[key] = (data, stream.tell(), len(content))
+                    stream.write(content)
+                location, offset, length = self._known[key]
+                used.append(location)
+                value.const_value = ir.ExternalTensor(
+                    location,
+                    offset,
+                    length,
+                    tensor.dtype,
+                    shape=ir.Shape([int(n) for n in tensor.numpy().shape]),
+                    name=value.name or "",
+                    base_dir=self.folder,
+                )
+        if data not in used:
+            (self.folder / data).unlink()
+        return tuple(sorted(set(used)))
+
+
+def save_model(model: ir.Model, path: Path, store: WeightStore | None = None) -> tuple[str, ...]:
+    """Write `model` to `path`, its weights to `store`; returns the names of its data files."""
+    model.producer_name, model.producer_version, model.doc_string = "lsx", None, None
+    model.ir_version = 10
+    files = () if store is None else store.externalise(model, path.name)
+    ir.save(model, path)
+    return files

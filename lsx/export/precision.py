@@ -1,0 +1,53 @@
+"""Precision lives in the graph: which modules stay float32, and why. One place, for every graph.
+
+Besides these, pixels, VAE sampling, guidance and the scheduler step are float32 by how `modules.py` is written:
+they are a few operations at the edges, and errors made there are not averaged out by any later layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from lsx.specs import Precision
+
+__all__ = ["FP32_ISLANDS", "Island", "to_precision", "torch_dtype"]
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Island:
+    """A module that stays float32 in a graph of lower precision."""
+
+    graph: str
+    module: str
+    """Path of the module in the graph's module."""
+    reason: str
+
+
+FP32_ISLANDS: tuple[Island, ...] = tuple(
+    Island(
+        graph=graph,
+        module="unet.time_embedding",
+        reason="timesteps to 1000 and their sines lose 3 digits in half precision, and every resnet block takes the "
+        "result; it runs once a call on one row",
+    )
+    for graph in ("unet", "unet_shallow")
+)
+
+
+def torch_dtype(precision: Precision) -> torch.dtype:
+    """The dtype of a graph's weights and activations outside its islands."""
+    return _DTYPES[precision]
+
+
+def to_precision(module: nn.Module, graph: str, precision: Precision) -> nn.Module:
+    """`module` cast in place to `precision`, its islands float32. Buffers such as masks are cast back where used."""
+    module.to(torch_dtype(precision))
+    for island in FP32_ISLANDS:
+        if island.graph == graph:
+            module.get_submodule(island.module).float()
+    return module

@@ -1,0 +1,88 @@
+"""What this machine has: versions, GPU, memory, disk, backends."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import lsx
+from lsx.engines.registry import backend_named, backend_names
+from lsx.errors import LsxError
+
+__all__ = ["backends", "facts", "gpu"]
+
+_LIBRARIES = (
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "av",
+    "opencv-python-headless",
+    "torch",
+    "diffusers",
+    "transformers",
+    "onnx",
+    "tensorrt",
+    "tensorrt-rtx-cu13-libs",
+    "cuda-python",
+)
+
+
+def facts(folder: Path) -> list[tuple[str, str]]:
+    """(name, value) of the machine; free disk is that of `folder`."""
+    rows = [
+        ("lsx", lsx.__version__),
+        ("Python", platform.python_version()),
+        ("system", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"),
+    ]
+    rows += [(name, _version(name)) for name in _LIBRARIES]
+    while not folder.exists():
+        folder = folder.absolute().parent
+    rows += [
+        ("GPU", gpu()),
+        ("free memory", _free_memory()),
+        ("free disk", f"{shutil.disk_usage(folder).free / 2**30:.1f} GiB"),
+    ]
+    return rows
+
+
+def backends() -> list[tuple[str, bool, str]]:
+    """(name, whether it works here, version or reason) of every backend."""
+    rows = []
+    for name in backend_names():
+        try:
+            works, detail = backend_named(name).availability()
+        except LsxError as error:
+            works, detail = False, str(error)
+        rows.append((name, works, detail))
+    return rows
+
+
+def gpu() -> str:
+    """The NVIDIA driver's GPUs, or that there is none."""
+    listing = Path("/proc/driver/nvidia/gpus")
+    if not listing.is_dir():
+        return "none (no NVIDIA driver)"
+    names = []
+    for information in sorted(listing.glob("*/information")):
+        lines = dict(line.split(":", 1) for line in information.read_text().splitlines() if ":" in line)
+        names.append(lines.get("Model", "NVIDIA GPU").strip())
+    return ", ".join(names) or "none (driver without devices)"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _free_memory() -> str:
+    information = Path("/proc/meminfo")
+    if not information.is_file():
+        return "unknown on this system"
+    lines = dict(line.split(":", 1) for line in information.read_text().splitlines())
+    kibibytes = int(lines["MemAvailable"].split()[0])
+    return f"{kibibytes / 2**20:.1f} GiB"

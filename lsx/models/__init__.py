@@ -1,0 +1,1 @@
+"""The PyTorch reference: the modules, checkpoint loading, and the plain denoising loop. Needs the `export` extra."""

@@ -1,0 +1,93 @@
+"""The reference: one 16-frame call in plain PyTorch, in the original's order of operations. Device-agnostic.
+
+Schedulers come from diffusers, so that the runtime's coefficient tables are checked against something independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from lsx.models.unet import UNet3D
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+__all__ = ["LATENT_SCALE", "decode", "denoise", "encode", "paste", "scheduler"]
+
+LATENT_SCALE = 0.18215
+"""Scaling factor of sd-vae-ft-mse."""
+
+
+def scheduler() -> Any:
+    """LatentSync's scheduler: DDIM, scaled-linear betas, leading spacing, offset 1, no clipping."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="leading",
+        prediction_type="epsilon",
+    )
+
+
+@torch.no_grad()
+def denoise(
+    unet: UNet3D,
+    latents: Tensor,
+    conditioning: Tensor,
+    audio: Tensor,
+    *,
+    steps: int,
+    guidance: float,
+    cache_interval: int | None = None,
+) -> Iterator[Tensor]:
+    """Denoise one call, yielding the latents after every step.
+
+    latents : [1, 4, F, h, w] noise; conditioning : [1, 9, F, h, w]; audio : [F, S, D] of the conditional half;
+    cache_interval : DeepCache's, None for a full U-Net at every step.
+    """
+    schedule = scheduler()
+    schedule.set_timesteps(steps)
+    batch = 2 if guidance > 1 else 1
+    tokens = audio[None] if batch == 1 else torch.stack([torch.zeros_like(audio), audio])
+    deep: Tensor | None = None
+    for index, timestep in enumerate(schedule.timesteps):
+        sample = torch.cat([latents, conditioning], dim=1).expand(batch, -1, -1, -1, -1)
+        time = timestep.reshape(1).to(device=latents.device, dtype=torch.float32)
+        if deep is None or cache_interval is None or index % cache_interval == 0:
+            noise, deep = unet(sample, time, tokens)
+        else:
+            noise = unet.forward_shallow(sample, time, tokens, deep)
+        if batch == 2:
+            unconditional, conditional = noise.chunk(2)
+            noise = unconditional + guidance * (conditional - unconditional)
+        latents = schedule.step(noise, timestep, latents, eta=0.0).prev_sample
+        yield latents
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, pixels: Tensor, noise: Tensor) -> Tensor:
+    """Sampled, scaled latents [n, 4, h, w] of pixels [n, 3, H, W] in -1..1 with noise [n, 4, h, w]."""
+    distribution = vae.encode(pixels).latent_dist
+    latents: Tensor = (distribution.mean + distribution.std * noise) * LATENT_SCALE
+    return latents
+
+
+@torch.no_grad()
+def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Pixels [n, 3, H, W] around -1..1 of scaled latents [n, 4, h, w]."""
+    pixels: Tensor = vae.decode(latents / LATENT_SCALE).sample
+    return pixels
+
+
+def paste(decoded: Tensor, pixels: Tensor, mask: Tensor) -> Tensor:
+    """The decoded face inside the mask (0), the frame's own pixels where it keeps (1)."""
+    return decoded * (1 - mask) + pixels * mask

@@ -1,0 +1,280 @@
+"""LipSync: a bundle, opened and ready to run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lsx.bundle import Bundle
+from lsx.engines.engine import Engine
+from lsx.engines.registry import AUTO, backend_named, best_backend
+from lsx.errors import UsageError
+from lsx.runtime.alignment import Frame
+from lsx.runtime.audio import AudioTokens
+from lsx.runtime.denoising import LOOP_GRAPHS, Denoiser, NoiseSource, seeded_noise
+from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
+from lsx.runtime.output import VideoWriter, check_output
+from lsx.runtime.pipeline import Detector, FramePipeline, SourceFrames, indexed
+from lsx.runtime.sound import SoundReader
+from lsx.runtime.stages import StageTimes, run_stages
+from lsx.runtime.video import FPS, VideoReader
+from lsx.specs import SampleOptions
+
+__all__ = ["LipSync", "Progress", "RunReport"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a run is."""
+
+    frames: int
+    """Output frames finished."""
+    total: int
+    """Output frames in all."""
+    fps: float
+    """Frames finished per second so far."""
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """What a run did."""
+
+    output: Path
+    frames: int
+    """Frames written."""
+    seconds: float
+    """Wall-clock time."""
+    faceless: tuple[int, ...]
+    """Indices of frames that passed through, because no face was found in them."""
+    stages: dict[str, float]
+    """Seconds that each stage worked."""
+    bottleneck: str
+    """The stage that worked longest."""
+
+    @property
+    def faceless_spans(self) -> tuple[tuple[float, float], ...]:
+        """Start and end in seconds of each stretch without a face."""
+        spans: list[tuple[float, float]] = []
+        for index in self.faceless:
+            start, end = index / FPS, (index + 1) / FPS
+            if spans and abs(spans[-1][1] - start) < 1e-9:
+                spans[-1] = (spans[-1][0], end)
+            else:
+                spans.append((start, end))
+        return tuple(spans)
+
+
+class LipSync:
+    """A bundle's engines, loaded once. Open with `LipSync.open`; close it, or use it as a context manager.
+
+    Runs may follow one another; for several at once open several.
+    """
+
+    def __init__(self, bundle: Bundle, engines: dict[str, Engine], backend: str) -> None:
+        self.bundle = bundle
+        self.backend = backend
+        self._engines = engines
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str | Bundle,
+        backend: str = AUTO,
+        *,
+        provider: str = "cpu",
+        threads: int | None = None,
+        reference: Path | str | None = None,
+    ) -> LipSync:
+        """Load the engines of the bundle at `path`.
+
+        backend : `auto` takes the best that works here; provider, threads, reference : as in `Bundle.engine`.
+
+        Raises BundleError, IntegrityError, BackendUnavailable, EngineError.
+        """
+        bundle = path if isinstance(path, Bundle) else Bundle.open(path)
+        chosen = best_backend(bundle, backend)
+        engines: dict[str, Engine] = {}
+        with ExitStack() as opened:
+            for graph in ("audio_encoder", *LOOP_GRAPHS):
+                engines[graph] = opened.enter_context(
+                    bundle.engine(graph, chosen, provider=provider, threads=threads, reference=reference)
+                )
+            for graph in FACE_GRAPHS:  # a millisecond each, on threads of their own beside the loop
+                engines[graph] = opened.enter_context(bundle.engine(graph, "onnxruntime", threads=1))
+            opened.pop_all()
+        return cls(bundle, engines, backend_named(chosen).name)
+
+    def close(self) -> None:
+        """Free the engines."""
+        for engine in self._engines.values():
+            engine.close()
+
+    def __enter__(self) -> LipSync:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def engines(self) -> dict[str, Engine]:
+        """The loaded engines by graph."""
+        return dict(self._engines)
+
+    def detector(self) -> FaceDetector:
+        """The bundle's own face detector: frame to Face or None."""
+        return FaceDetector(self._engines, self.bundle.manifest.faces.family)
+
+    def run(
+        self,
+        video: Path | str,
+        audio: Path | str,
+        output: Path | str,
+        steps: int = 20,
+        guidance: float = 1.5,
+        seed: int = 0,
+        progress: ProgressCallback | None = None,
+        *,
+        cache_interval: int | None = 3,
+        crf: int = 18,
+        compare: Path | str | None = None,
+        no_face: Literal["pass", "error"] = "pass",
+    ) -> RunReport:
+        """Lip-sync the file `video` to the file `audio`, and write `output` (.mp4, .mov, .mkv) when it is whole.
+
+        The output lasts as long as the audio, rounded up to a frame: a shorter video ping-pongs, a longer one is cut.
+
+        Parameters
+        ----------
+        steps, guidance, seed, cache_interval : see SampleOptions.
+        progress : called after every frame, from the calling thread.
+        crf : x264's quality, 0..51; 18 is visually lossless.
+        compare : also write original and result side by side there.
+        no_face : `pass` leaves frames without a face as they are, `error` stops at the first.
+
+        Raises UsageError, MediaError, FaceNotFound, OutputError, EngineError; nothing is left under the output's name.
+        """
+        options = SampleOptions(steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed)
+        if no_face not in ("pass", "error"):
+            raise UsageError(f"no_face is {no_face}; choose pass or error")
+        if isinstance(crf, bool) or not isinstance(crf, int) or not 0 <= crf <= 51:
+            raise UsageError(f"crf is {crf}; give a whole number in 0..51 (18 is visually lossless)")
+        video, audio, output = Path(video), Path(audio), Path(output)
+        compare = None if compare is None else Path(compare)
+        for target in (output, compare):
+            if target is not None:
+                check_output(target, (video, audio))
+        if compare == output:
+            raise UsageError(f"{output}: output and compare are the same file; give another name")
+        sound, reader = SoundReader(audio), VideoReader(video)
+        pipeline = self._pipeline(sound.samples(), None, options, None, None)
+        pipeline.require_face = no_face == "error"
+        pipeline.frames_owned = compare is None
+        started = time.perf_counter()
+        times = StageTimes()
+        frames = run_stages(pipeline.stages(reader.ping_pong(pipeline.source_length)), times)
+        with ExitStack() as stack:
+            stack.enter_context(closing(frames))
+            writers = [_writer(output, reader, crf, sound, 1)]
+            if compare is not None:
+                writers.append(_writer(compare, reader, crf, sound, 2))
+            for writer in writers:
+                stack.enter_context(writer)
+            busy = 0.0
+            for number, (result, original) in enumerate(frames, 1):
+                before = time.perf_counter()
+                writers[0].write(result)
+                for writer in writers[1:]:
+                    writer.write(np.concatenate([original, result], axis=1))
+                now = time.perf_counter()
+                busy += now - before
+                if progress is not None:
+                    progress(Progress(frames=number, total=pipeline.length, fps=number / (now - started)))
+        times.busy["mux"] = busy
+        return RunReport(
+            output=output,
+            frames=pipeline.length,
+            seconds=time.perf_counter() - started,
+            faceless=tuple(pipeline.faceless),
+            stages=dict(times.busy),
+            bottleneck=times.bottleneck or "",
+        )
+
+    def stream(
+        self,
+        frames: Iterable[Frame],
+        samples: Any,
+        length: int | None = None,
+        steps: int = 20,
+        guidance: float = 1.5,
+        cache_interval: int | None = 3,
+        seed: int = 0,
+        detector: Detector | None = None,
+        noise: NoiseSource | None = None,
+    ) -> Iterator[Frame]:
+        """Yield lip-synced frames as they are ready.
+
+        Parameters
+        ----------
+        frames : uint8 [H, W, 3] RGB at 25 a second, all of one size. They are not painted on. A sequence is read by
+            index, from another thread; a one-shot iterable is too, and its last GiB is kept for ping-pong.
+        samples : int16 or float32 (-1..1) mono at 16 kHz.
+        length : frames to make; default the audio's, rounded up. Ping-pong beyond the frames given.
+        steps, guidance, cache_interval, seed : see SampleOptions.
+        detector : frame to Face or None, called once for each source frame, in order; default the bundle's.
+        noise : (name, shape) to float32 array, called with "latents" once, and with "masked.<call>" and
+            "reference.<call>" for each call; default seeded.
+
+        Frames without a face pass through, as the very array that was given. Raises, when first asked for a frame or
+        later: UsageError, MediaError, EngineError; FaceNotFound at the end when no frame had a face.
+        """
+        options = SampleOptions(steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed)
+        if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
+            raise UsageError(f"length is {length}; give a whole number of frames from 1 on")
+        pipeline = self._pipeline(samples, length, options, detector, noise)
+        return _results(pipeline, indexed(frames, pipeline.source_length))
+
+    def _pipeline(
+        self,
+        samples: Any,
+        length: int | None,
+        options: SampleOptions,
+        detector: Detector | None,
+        noise: NoiseSource | None,
+    ) -> FramePipeline:
+        model = self.bundle.model
+        tokens = AudioTokens(self._engines["audio_encoder"], samples, model)
+        return FramePipeline(
+            model=model,
+            denoiser=Denoiser(self._engines, model, options, noise or seeded_noise(options.seed)),
+            tokens=tokens,
+            detector=detector or self.detector(),
+            length=length or tokens.frames,
+            frames_owned=False,
+            require_face=False,
+        )
+
+
+def _results(pipeline: FramePipeline, source: SourceFrames) -> Iterator[Frame]:
+    with closing(run_stages(pipeline.stages(source), StageTimes())) as pairs:
+        for result, _ in pairs:
+            yield result
+
+
+def _writer(path: Path, reader: VideoReader, crf: int, sound: SoundReader, across: int) -> VideoWriter:
+    return VideoWriter(
+        path,
+        (reader.width * across, reader.height),
+        colours=reader.colours,
+        pixel_aspect=reader.pixel_aspect,
+        crf=crf,
+        sound=sound,
+    )

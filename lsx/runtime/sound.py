@@ -1,0 +1,69 @@
+"""Sound in: samples for the model, and frames of the file's own quality for the output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from lsx.errors import MediaError
+from lsx.runtime.audio import as_samples
+from lsx.runtime.video import open_media, reason_of
+
+__all__ = ["SoundReader"]
+
+_RATE = 16000
+_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
+
+
+class SoundReader:
+    """The audio stream of a file. Raises MediaError : no such file, no audio stream, no samples, damaged."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        with open_media(self.path) as container:
+            context = self._stream(container).codec_context
+            rate = context.sample_rate
+            self.rate = rate if rate in _AAC_RATES else 48000
+            """Samples per second of the output: the file's own, or 48 kHz where AAC has not that."""
+            self.layout = context.layout.name if context.layout.nb_channels in (1, 2) else "stereo"
+            """Channels of the output: the file's own mono or stereo; more are mixed down to stereo."""
+
+    def _stream(self, container: Any) -> Any:
+        if not container.streams.audio:
+            raise MediaError(f"{self.path}: no audio stream in it")
+        return container.streams.audio[0]
+
+    def _resampled(self, sample_format: str, layout: str, rate: int, frame_size: int | None = None) -> Iterator[Any]:
+        with open_media(self.path) as container:
+            stream = self._stream(container)
+            resampler = av.AudioResampler(format=sample_format, layout=layout, rate=rate, frame_size=frame_size)
+            try:
+                for frame in container.decode(stream):
+                    frame.pts = None  # samples are counted, not placed: gaps in the stamps are not silence
+                    yield from resampler.resample(frame)
+                yield from resampler.resample(None)
+            except av.error.EOFError:
+                return
+            except (av.error.FFmpegError, ValueError) as error:
+                raise MediaError(f"{self.path}: its sound is damaged ({reason_of(error)})") from error
+
+    def samples(self) -> NDArray[np.int16]:
+        """The whole file as int16 mono at 16 kHz, resampled by FFmpeg. Raises MediaError under 20 ms."""
+        parts = [frame.to_ndarray().reshape(-1) for frame in self._resampled("s16", "mono", _RATE)]
+        if not sum(len(part) for part in parts):
+            raise MediaError(f"{self.path}: no samples in its audio stream")
+        joined: NDArray[np.int16] = np.concatenate(parts)
+        try:
+            as_samples(joined)
+        except MediaError as error:
+            raise MediaError(f"{self.path}: {error}") from error
+        return joined
+
+    def frames(self, size: int) -> Iterator[Any]:
+        """The sound in the file's own rate and channels, as float planar frames of `size` samples."""
+        return self._resampled("fltp", self.layout, self.rate, size)

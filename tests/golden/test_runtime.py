@@ -1,0 +1,200 @@
+"""The runtime against the original's recorded numbers: audio, alignment, the loop, and the whole path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lsx.bundle import Bundle
+from lsx.engines.engine import Array, Engine, FeedDict
+from lsx.runtime.alignment import Aligner, Face, crop_face, crop_size, region_of
+from lsx.runtime.audio import AudioTokens, LogMel
+from lsx.runtime.compositing import Compositor
+from lsx.runtime.denoising import LOOP_GRAPHS, Denoiser, seeded_noise
+from lsx.runtime.lipsync import LipSync
+from lsx.seeded import normal
+from lsx.specs import Precision, SampleOptions
+from tests.golden.test_reference import loop_inputs
+from tests.seeded_inputs import landmarks, picture, waveform
+
+Golden = Callable[[str], dict[str, NDArray[Any]]]
+Bundles = Callable[[Precision, int], Bundle]
+
+
+@pytest.mark.parametrize("samples", [19200, 23040, 495000])
+def test_log_mel(golden: Golden, samples: int) -> None:
+    recorded = golden("audio")
+    mel = LogMel(waveform(samples))
+    assert (80, mel.columns) == tuple(recorded[f"n{samples}_mel_shape"])
+    segments = [mel.segment(i) for i in range(-(-mel.columns // 3000))]
+    columns = np.concatenate(segments, axis=1)[:, recorded[f"n{samples}_mel_cols"]]
+    assert np.abs(columns - recorded[f"n{samples}_mel"]).max() < 5e-5
+
+
+@pytest.mark.parametrize("samples", [19200, 23040, 495000])
+def test_audio_tokens(bundle: Bundles, golden: Golden, samples: int) -> None:
+    recorded = golden("audio")
+    opened = bundle("fp32", 128)
+    with opened.engine("audio_encoder") as engine:
+        tokens = AudioTokens(engine, waveform(samples), opened.model)
+        assert tokens.rows == recorded[f"n{samples}_feature_shape"][0]
+        features = tokens.features(recorded[f"n{samples}_rows"].tolist())
+        assert np.abs(features - recorded[f"n{samples}_features"]).max() < 1e-4
+        frames = tokens.tokens(recorded[f"n{samples}_frames"].tolist())
+        assert np.abs(frames - recorded[f"n{samples}_tokens"]).max() < 1e-4
+
+
+@pytest.mark.parametrize("resolution", [256, 512])
+def test_alignment(golden: Golden, resolution: int) -> None:
+    recorded = golden("alignment")
+    points = landmarks(8, 360, 640)
+    assert np.array_equal(points, recorded["points"])
+    aligner = Aligner(resolution)
+    affines = [aligner.affine(p) for p in points]
+    assert np.abs(np.stack(affines) - recorded[f"r{resolution}_affine"]).max() < 1e-3
+    compositor = Compositor()
+    for index in (0, 5):
+        frame = picture(360, 640, 0.1 * index)
+        crop = crop_face(frame, affines[index], resolution).astype(int)
+        assert np.abs(crop - recorded[f"r{resolution}_crop{index}"]).max() <= 1
+        # The recorded face is a float one; rounding it to uint8 is what the graph contract does.
+        face = np.tanh(picture(resolution, resolution, 2 + index) / 127.5 - 1)
+        result = frame.copy()
+        compositor.paste(result, np.round((face + 1) * 127.5).astype(np.uint8), affines[index])
+        wanted = recorded[f"r{resolution}_restored{index}"].astype(int)
+        touched = (wanted != frame).any(-1)
+        assert np.abs(result - wanted).max() <= 1
+        assert np.abs(result - wanted)[touched].mean() < 0.1
+        assert np.array_equal(result[~touched], frame[~touched])
+
+
+@pytest.fixture(scope="module")
+def loop_engines(bundle: Bundles) -> Iterator[tuple[Bundle, dict[str, Engine]]]:
+    opened = bundle("fp32", 128)
+    engines = {graph: opened.engine(graph) for graph in LOOP_GRAPHS}
+    yield opened, engines
+    for engine in engines.values():
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "guidance", "interval"),
+    [
+        ("ddim4_guidance15", 4, 1.5, None),
+        ("ddim4_guidance10", 4, 1.0, None),
+        ("deepcache8_guidance15", 8, 1.5, 3),
+        ("ddim20_final", 20, 1.5, None),
+    ],
+)
+def test_loop_through_the_graphs(
+    loop_engines: tuple[Bundle, dict[str, Engine]],
+    golden: Golden,
+    name: str,
+    steps: int,
+    guidance: float,
+    interval: int | None,
+) -> None:
+    opened, engines = loop_engines
+    noise, conditioning, audio = loop_inputs()
+    options = SampleOptions(steps=steps, guidance=guidance, cache_interval=interval)
+    denoiser = Denoiser(engines, opened.model, options, seeded_noise(0))
+    made = list(denoiser.denoise(conditioning, audio, noise))
+    recorded = golden("denoising")[name]
+    result = made[-1] if name.endswith("final") else np.stack(made)
+    assert np.abs(result - recorded).max() < 1e-3 * np.abs(recorded).max()
+
+
+class _Recorder:
+    """The recorded pipeline through `LipSync.stream`, keeping what goes into and comes out of the VAE decoder."""
+
+    def __init__(self, opened: Bundle) -> None:
+        self.latents: list[NDArray[np.float32]] = []
+        self.faces: list[NDArray[np.uint8]] = []
+        self.frames = [picture(360, 640, 0.1 * i) for i in range(20)]
+        points = iter(landmarks(20, 360, 640))
+        with LipSync.open(opened) as lipsync:
+            decoder = lipsync.engines["vae_decoder"]
+            run = decoder.run
+
+            def recording(feed_dict: FeedDict) -> dict[str, Array]:
+                outputs = run(feed_dict)
+                self.latents.append(feed_dict["latents"])
+                self.faces.append(outputs["faces_out"])
+                return outputs
+
+            decoder.run = recording  # type: ignore[method-assign]
+            self.results = list(
+                lipsync.stream(
+                    self.frames,
+                    waveform(19200),
+                    length=32,
+                    steps=4,
+                    guidance=1.5,
+                    cache_interval=None,
+                    detector=lambda _: Face(points=next(points)),
+                    noise=lambda name, shape: normal(f"noise.{name}", shape, 0),
+                )
+            )
+
+
+@pytest.fixture(scope="module")
+def recorded_fp32(bundle: Bundles) -> _Recorder:
+    return _Recorder(bundle("fp32", 256))
+
+
+def test_pipeline_latents_and_faces(recorded_fp32: _Recorder, golden: Golden) -> None:
+    recorded = golden("pipeline")
+    index = recorded["frames_index"]
+    latents = np.concatenate(recorded_fp32.latents, axis=2)[:, :, index]
+    wanted = recorded["final_latents"]
+    assert np.abs(latents - wanted).max() < 1e-3 * np.abs(wanted).max()
+    faces = np.concatenate(recorded_fp32.faces)[index].astype(int)
+    assert np.abs(faces - recorded["faces"]).max() <= 1
+
+
+def test_pipeline_pictures(recorded_fp32: _Recorder, golden: Golden) -> None:
+    recorded = golden("pipeline")
+    results = recorded_fp32.results
+    assert len(results) == 32
+    assert np.abs([r.mean() for r in results] - recorded["restored_mean"]).max() < 0.05
+    bounce = [*range(20), *range(19, 7, -1)]
+    for wanted, index in zip(recorded["restored"], recorded["frames_index"], strict=True):
+        original = recorded_fp32.frames[bounce[index]]
+        touched = np.zeros(wanted.shape[:2], bool)
+        affine = recorded["affine"][bounce[index]].astype(np.float64)
+        x0, y0, x1, y1 = region_of(affine, crop_size(256), (360, 640))
+        touched[y0:y1, x0:x1] = True
+        apart = np.abs(results[index].astype(int) - wanted)
+        assert (apart[touched].max(-1) > 2).mean() <= 0.001
+        assert apart[touched].mean() < 0.1
+        assert np.array_equal(results[index][~touched], wanted[~touched])
+        assert np.array_equal(results[index][~touched], original[~touched])
+
+
+def test_the_given_frames_are_not_painted_on(recorded_fp32: _Recorder) -> None:
+    for index, frame in enumerate(recorded_fp32.frames):
+        assert np.array_equal(frame, picture(360, 640, 0.1 * index))
+
+
+def test_fp16_keeps_the_picture(recorded_fp32: _Recorder, bundle: Bundles) -> None:
+    low = _Recorder(bundle("fp16", 256))
+    a, b = np.concatenate(recorded_fp32.faces).astype(float), np.concatenate(low.faces).astype(float)
+    assert 10 * np.log10(255**2 / np.mean((a - b) ** 2)) >= 40
+
+
+def test_fp16_unet_cosine(bundle: Bundles, golden: Golden) -> None:
+    with bundle("fp16", 256).engine("unet") as engine:
+        noise = engine.infer(
+            {
+                "sample": normal("b2f16h32.sample", (2, 13, 16, 32, 32), 0),
+                "timestep": np.array([481.0], np.float32),
+                "encoder_hidden_states": normal("b2f16h32.audio", (32, 50, 384), 0).reshape(2, 16, 50, 384),
+            }
+        )["noise_pred"]
+    assert noise.dtype == np.float32
+    a, b = noise.ravel().astype(float), golden("unet_forward")["b2f16h32"].ravel().astype(float)
+    assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) >= 0.9999

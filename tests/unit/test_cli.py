@@ -1,0 +1,63 @@
+"""The command line is a skin: its flags are the library's parameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lsx.cli import checkpoint, export, run
+from lsx.cli.main import main
+from lsx.cli.run import parse_interval
+from lsx.errors import UsageError
+from lsx.export.exporter import export_bundle
+from lsx.models.checkpoint import Checkpoint, CheckpointFiles
+from lsx.models.random_checkpoint import random_checkpoint
+from lsx.runtime.lipsync import LipSync
+
+
+def _names(*functions: Callable[..., Any]) -> set[str]:
+    return {name for f in functions for name in inspect.signature(f).parameters}
+
+
+def test_run_is_lipsync_run() -> None:
+    # The opening's parameters and the run's; a bundle instead of a path, and the bar instead of a callback.
+    library = _names(LipSync.open, LipSync.run) - {"path", "self", "progress", "threads"}
+    assert _names(run.run) - {"bundle"} == library
+    defaults = {n: p.default for n, p in inspect.signature(LipSync.run).parameters.items() if p.default is not p.empty}
+    flags = {n: p.default for n, p in inspect.signature(run.run).parameters.items()}
+    for name in ("steps", "guidance", "seed", "crf", "no_face"):
+        assert flags[name] == defaults[name]
+    assert parse_interval(flags["cache_interval"]) == defaults["cache_interval"]
+
+
+def test_export_is_export_bundle() -> None:
+    library = _names(export_bundle, Checkpoint.__init__, CheckpointFiles) - {"self", "files", "progress"}
+    assert _names(export.export) == library
+
+
+def test_checkpoint_random_is_random_checkpoint() -> None:
+    assert _names(checkpoint.random) == _names(random_checkpoint)
+
+
+def test_cache_interval() -> None:
+    assert parse_interval("off") is None
+    assert parse_interval("3") == 3
+    for wrong in ("0", "-1", "x", ""):
+        with pytest.raises(UsageError):
+            parse_interval(wrong)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["--version"], 0), (["run", "--help"], 0), ([], 0), (["fly"], 2), (["run"], 2), (["inspect", "/nowhere"], 1)],
+)
+def test_exit_codes(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == code
+    if code:
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert line.startswith("lsx: ")

@@ -1,0 +1,26 @@
+"""Importing lsx is light; the serving side never needs the export side."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def _modules_after(code: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(' '.join(sys.modules))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.split())
+
+
+def test_import_lsx_loads_no_heavy_library() -> None:
+    heavy = {"torch", "numpy", "cv2", "av", "onnxruntime", "pydantic", "onnx", "transformers", "diffusers"}
+    assert not heavy & _modules_after("import lsx")
+
+
+def test_the_runtime_loads_no_export_library() -> None:
+    code = "import lsx.runtime.lipsync, lsx.engines.onnxruntime, lsx.cli.main\nfrom lsx import Bundle, Face, LipSync"
+    assert not {"torch", "diffusers", "transformers", "onnx", "lsx.models", "lsx.export"} & _modules_after(code)
