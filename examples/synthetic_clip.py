@@ -10,10 +10,14 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 __all__ = ["portrait_frames", "speech", "write_clip", "write_wav"]
 
+_EXACT = (
+    Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+)
 _SYLLABLES = 4  # a second
 _FORMANTS = ((700, 1.0), (1200, 0.6), (2500, 0.3))  # Hz and loudness, of an open vowel
 
@@ -70,7 +74,9 @@ def write_clip(
                 stream.height, stream.width = frame.shape[:2]
                 if stamps is not None:
                     stream.codec_context.time_base = Fraction(1, 1000)
-            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
+                format="yuv420p", src_color_range=2, dst_color_range=1, interpolation=_EXACT
+            )
             if stamps is not None:
                 picture.pts, picture.time_base = stamps[index], Fraction(1, 1000)
             container.mux(stream.encode(picture))

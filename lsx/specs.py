@@ -82,6 +82,12 @@ class ModelSpec:
         return tokens_per_frame(self.audio_window, self.audio_states)
 
     @property
+    def vae_frames(self) -> int:
+        """Frames that the VAE takes at a time. It treats frames one by one, so this bounds memory and nothing else."""
+        most = max(4 * 512**2 // self.resolution**2, 1)
+        return max(n for n in range(1, self.frames + 1) if self.frames % n == 0 and n <= most)
+
+    @property
     def samples_per_frame(self) -> int:
         """Audio samples a video frame (640)."""
         return self.sample_rate // self.video_fps

@@ -119,7 +119,7 @@ def _half_quartiles(seconds: list[float]) -> float:
 
 
 def _axes(model: ModelSpec, options: SampleOptions) -> dict[str, int]:
-    return {"b": options.guidance_batch, "F": model.frames, "n": 1}
+    return {"b": options.guidance_batch, "F": model.vae_frames, "n": 1}
 
 
 def _feed(engine: Engine, model: ModelSpec, options: SampleOptions) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lsx.cli.console import err, out
+from lsx.engines.registry import AUTO, backend_named
 from lsx.errors import UsageError
 
 __all__ = ["parse_interval", "run"]
@@ -40,14 +41,15 @@ def run(
     no_face: Annotated[str, typer.Option(help="Frames without a face: pass leaves them, error stops.")] = "pass",
 ) -> None:
     """Lip-sync a video to speech. The output lasts as long as the audio; a shorter video plays back and forth."""
-    from lsx.runtime.lipsync import LipSync, RunReport
+    from lsx.runtime.lipsync import LipSync, RunReport, open_inputs
     from lsx.runtime.lipsync import Progress as Made
-    from lsx.runtime.output import check_output
     from lsx.specs import SampleOptions
 
     interval = parse_interval(cache_interval)
     SampleOptions(steps=steps, guidance=guidance, cache_interval=interval, seed=seed)  # before engines load
-    check_output(output)
+    if backend != AUTO:
+        backend_named(backend)
+    open_inputs(video, audio, output, compare=compare, crf=crf, no_face=no_face)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -158,7 +158,7 @@ class OnnxRuntimeBackend(Backend):
             [tensor.spec() for tensor in entry.outputs],
             provider=options.provider,
             threads=options.threads,
-            axes={"b": options.guidance_batch, "F": bundle.model.frames},
+            axes={"b": options.guidance_batch, "F": bundle.model.vae_frames},
         )
 
 

@@ -71,6 +71,8 @@ def export_bundle(
     if precision not in PRECISIONS:
         raise UsageError(f"--precision is {precision}; choose one of {', '.join(PRECISIONS)}")
     report: Progress = progress or (lambda _what, _done, _of: None)
+    report("checkpoint", 0, len(STAGES))
+    checkpoint.check()
     source = find_face_models(face_models)
     with _written_beside(output) as folder:
         exporter = _Exporter(checkpoint, folder, precision)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -199,6 +200,13 @@ class Checkpoint:
         load_strict(encoder.encoder, openai_to_transformers(state), path)
         return encoder.eval().requires_grad_(False)
 
+    def check(self) -> None:
+        """Load every part once and let it go: a damaged checkpoint is refused before any work. Raises CheckpointError."""
+        self.mask()
+        self.unet()
+        self.audio_encoder()
+        self.vae()
+
     def hashes(self) -> dict[str, str]:
         """SHA-256 of every file of the checkpoint, by its part: unet, whisper, vae/<file>, config, mask."""
         parts = {"unet": self.files.unet, "whisper": self.files.whisper}
@@ -243,10 +251,11 @@ def _refuse(where: Path, missing: Any, unexpected: Any, mismatched: Any) -> None
 def _read_pickle(path: Path) -> dict[str, Any]:
     """A `torch.save` file, memory-mapped, tensors and plain values only."""
     try:
-        try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols: what matters is refused below
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        except OSError as error:
-            raise CheckpointError(f"{path}: {error.strerror or error}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
         blamed = str(error).split("GLOBAL ")[-1].split()[0] if "GLOBAL" in str(error) else "something"
         raise CheckpointError(

@@ -53,7 +53,13 @@ class Denoiser:
         shape = (self._model.frames, 4, self._model.latent, self._model.latent)
         noise = np.stack([self._draw(f"masked.{call}", shape), self._draw(f"reference.{call}", shape)])
         engine = self._engines["vae_encoder"]
-        return engine.run({"faces": faces, "noise": noise})["conditioning"]
+        parts = [engine.run({"faces": faces[s], "noise": noise[:, s]})["conditioning"] for s in self._vae_slices()]
+        return np.concatenate(parts, axis=2)
+
+    def _vae_slices(self) -> list[slice]:
+        """The call's frames, as many at a time as the VAE takes."""
+        size = self._model.vae_frames
+        return [slice(start, start + size) for start in range(0, self._model.frames, size)]
 
     def denoise(
         self,
@@ -104,5 +110,6 @@ class Denoiser:
                 "the denoised latents are not finite (NaN or infinity): this precision overflows on this clip. "
                 "Export it with --precision fp32 or bf16"
             )
-        result = self._engines["vae_decoder"].run({"latents": latents, "faces": faces})
-        return np.asarray(result["pixels"])
+        engine = self._engines["vae_decoder"]
+        parts = [engine.run({"latents": latents[:, :, s], "faces": faces[s]})["pixels"] for s in self._vae_slices()]
+        return np.concatenate(parts)

@@ -26,7 +26,7 @@ from lsx.runtime.stages import StageTimes, run_stages
 from lsx.runtime.video import FPS, VideoReader
 from lsx.specs import SampleOptions
 
-__all__ = ["LipSync", "Progress", "RunReport"]
+__all__ = ["LipSync", "Progress", "RunReport", "open_inputs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +71,31 @@ class RunReport:
             else:
                 spans.append((start, end))
         return tuple(spans)
+
+
+def open_inputs(
+    video: Path | str,
+    audio: Path | str,
+    output: Path | str,
+    *,
+    compare: Path | str | None = None,
+    crf: int = 18,
+    no_face: str = "pass",
+) -> tuple[VideoReader, SoundReader]:
+    """Open a run's inputs and check all that can be checked before engines are loaded. Parameters as in LipSync.run.
+
+    Raises UsageError, MediaError, OutputError.
+    """
+    if no_face not in ("pass", "error"):
+        raise UsageError(f"no_face is {no_face}; choose pass or error")
+    if isinstance(crf, bool) or not isinstance(crf, int) or not 0 <= crf <= 51:
+        raise UsageError(f"crf is {crf}; give a whole number in 0..51 (18 is visually lossless)")
+    if compare is not None and Path(compare) == Path(output):
+        raise UsageError(f"{output}: output and compare are the same file; give another name")
+    for target in (output, compare):
+        if target is not None:
+            check_output(Path(target), (Path(video), Path(audio)))
+    return VideoReader(video), SoundReader(audio)
 
 
 class LipSync:
@@ -163,18 +188,8 @@ class LipSync:
         Raises UsageError, MediaError, FaceNotFound, OutputError, EngineError; nothing is left under the output's name.
         """
         options = SampleOptions(steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed)
-        if no_face not in ("pass", "error"):
-            raise UsageError(f"no_face is {no_face}; choose pass or error")
-        if isinstance(crf, bool) or not isinstance(crf, int) or not 0 <= crf <= 51:
-            raise UsageError(f"crf is {crf}; give a whole number in 0..51 (18 is visually lossless)")
-        video, audio, output = Path(video), Path(audio), Path(output)
-        compare = None if compare is None else Path(compare)
-        for target in (output, compare):
-            if target is not None:
-                check_output(target, (video, audio))
-        if compare == output:
-            raise UsageError(f"{output}: output and compare are the same file; give another name")
-        sound, reader = SoundReader(audio), VideoReader(video)
+        output, compare = Path(output), None if compare is None else Path(compare)
+        reader, sound = open_inputs(video, audio, output, compare=compare, crf=crf, no_face=no_face)
         pipeline = self._pipeline(sound.samples(), None, options, None, None)
         pipeline.require_face = no_face == "error"
         pipeline.frames_owned = compare is None
@@ -183,17 +198,14 @@ class LipSync:
         frames = run_stages(pipeline.stages(reader.ping_pong(pipeline.source_length)), times)
         with ExitStack() as stack:
             stack.enter_context(closing(frames))
-            writers = [_writer(output, reader, crf, sound, 1)]
-            if compare is not None:
-                writers.append(_writer(compare, reader, crf, sound, 2))
-            for writer in writers:
-                stack.enter_context(writer)
+            writer = stack.enter_context(_writer(output, reader, crf, sound, 1))
+            beside = None if compare is None else stack.enter_context(_writer(compare, reader, crf, sound, 2))
             busy = 0.0
             for number, (result, original) in enumerate(frames, 1):
                 before = time.perf_counter()
-                writers[0].write(result)
-                for writer in writers[1:]:
-                    writer.write(np.concatenate([original, result], axis=1))
+                writer.write(result)
+                if beside is not None:
+                    beside.write(np.concatenate([original, result], axis=1))
                 now = time.perf_counter()
                 busy += now - before
                 if progress is not None:

@@ -16,7 +16,7 @@ import numpy as np
 from lsx.errors import OutputError, UsageError
 from lsx.runtime.alignment import Frame
 from lsx.runtime.sound import SoundReader
-from lsx.runtime.video import FPS, ColourTags, reason_of
+from lsx.runtime.video import EXACT, FPS, ColourTags, reason_of
 
 __all__ = ["CONTAINERS", "VideoWriter", "check_output"]
 
@@ -87,6 +87,7 @@ class VideoWriter:
 
     def _add_audio(self, sound: SoundReader) -> Any:
         stream = self._container.add_stream("aac", rate=sound.rate, layout=sound.layout)
+        stream.codec_context.format = "fltp"
         stream.codec_context.bit_rate = 96_000 if sound.layout == "mono" else 192_000
         return stream
 
@@ -107,6 +108,7 @@ class VideoWriter:
             src_color_range=2,
             dst_colorspace=self._colours.matrix,
             dst_color_range=self._colours.levels,
+            interpolation=EXACT,
         )
         picture.pts, picture.time_base = self._count, Fraction(1, FPS)
         self._count += 1

@@ -30,7 +30,7 @@ class SoundReader:
             rate = context.sample_rate
             self.rate = rate if rate in _AAC_RATES else 48000
             """Samples per second of the output: the file's own, or 48 kHz where AAC has not that."""
-            self.layout = context.layout.name if context.layout.nb_channels in (1, 2) else "stereo"
+            self.layout = "mono" if context.layout.nb_channels == 1 else "stereo"
             """Channels of the output: the file's own mono or stereo; more are mixed down to stereo."""
 
     def _stream(self, container: Any) -> Any:

@@ -10,15 +10,19 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from lsx.errors import MediaError
 from lsx.runtime.alignment import Frame
 
-__all__ = ["FPS", "ColourTags", "VideoReader", "open_media", "ping_pong"]
+__all__ = ["EXACT", "FPS", "ColourTags", "VideoReader", "open_media", "ping_pong"]
 
 FPS = 25
 """Frames per second of everything that the model sees and makes."""
+
+EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+"""How colours are converted: to RGB and back leaves luma as it was; FFmpeg's default darkens it by a level."""
 
 _REVERSE_BYTES = 256 * 2**20  # frames held while playing backwards
 _UNSPECIFIED = 2  # in FFmpeg's enumerations of colour spaces, primaries and transfer characteristics
@@ -216,6 +220,7 @@ class VideoReader:
             src_colorspace=self.colours.matrix,
             src_color_range=self.colours.levels,
             dst_color_range=2,
+            interpolation=EXACT,
         ).to_ndarray()
         if self.rotation:
             array = np.rot90(array, self.rotation // 90)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import pickle
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,18 +19,20 @@ import torch
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
 from lsx.bundle import MANIFEST, Bundle
+from lsx.cli.main import main
 from lsx.specs import Precision
 
 Bundles = Callable[[Precision, int], Bundle]
 
 
 def lsx(*arguments: str | Path) -> tuple[int, str]:
-    """Exit code and standard error of the command line in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "lsx", *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stderr
+    """Exit code and standard error of the command line."""
+    shown = io.StringIO()
+    with contextlib.redirect_stderr(shown), pytest.raises(SystemExit) as ended:
+        main([str(a) for a in arguments])
+    assert "Traceback" not in shown.getvalue()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, shown.getvalue()
 
 
 @pytest.fixture(scope="module")

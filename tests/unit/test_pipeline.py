@@ -1,0 +1,153 @@
+"""The frame pipeline's bookkeeping: ping-pong, windows, and which frames a call keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lsx.errors import MediaError
+from lsx.runtime import pipeline
+from lsx.runtime.alignment import Face
+from lsx.runtime.pipeline import FramePipeline, indexed
+from lsx.runtime.stages import StageTimes, run_stages
+from lsx.runtime.video import ping_pong
+from lsx.specs import ModelSpec
+
+POINTS = np.array([[24.0, 24], [40, 24], [32, 34]])
+
+
+class _Calls:
+    """Stands in for the denoiser and the tokens; remembers which frames each call was made of."""
+
+    def __init__(self) -> None:
+        self.frames: list[list[int]] = []
+        self.levels: list[list[int]] = []
+        self.numbers: list[int] = []
+
+    def encode(self, faces: NDArray[np.uint8], call: int) -> NDArray[np.float32]:
+        self.numbers.append(call)
+        self.levels.append([round(float(face.mean())) for face in faces])
+        return np.zeros(1, np.float32)
+
+    def tokens(self, frames: list[int]) -> NDArray[np.float32]:
+        self.frames.append(list(frames))
+        return np.zeros(1, np.float32)
+
+    def denoise(self, *_: Any) -> Iterator[NDArray[np.float32]]:
+        yield np.zeros(1, np.float32)
+
+    def decode(self, _: Any, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return 255.0 - faces.astype(np.float32)
+
+
+def _frames(count: int) -> list[NDArray[np.uint8]]:
+    return [np.full((64, 64, 3), i, np.uint8) for i in range(count)]
+
+
+def _run(frames: Any, length: int, faceless: frozenset[int] = frozenset()) -> tuple[_Calls, list[Any], FramePipeline]:
+    calls = _Calls()
+    line = FramePipeline(
+        model=ModelSpec(version="test", resolution=64),
+        denoiser=calls,  # type: ignore[arg-type]
+        tokens=calls,  # type: ignore[arg-type]
+        detector=lambda frame: None if int(frame[0, 0, 0]) in faceless else Face(points=POINTS),
+        length=length,
+        frames_owned=False,
+        require_face=False,
+    )
+    results = list(run_stages(line.stages(indexed(frames, line.source_length)), StageTimes()))
+    return calls, results, line
+
+
+def test_ping_pong() -> None:
+    assert [ping_pong(i, 3) for i in range(10)] == [0, 1, 2, 2, 1, 0, 0, 1, 2, 2]
+    assert [ping_pong(i, 1) for i in range(3)] == [0, 0, 0]
+
+
+def test_the_last_call_covers_the_last_frames() -> None:
+    calls, results, _ = _run(_frames(40), 40)
+    assert calls.frames == [list(range(16)), list(range(16, 32)), list(range(24, 40))]
+    assert [int(original[0, 0, 0]) for _, original in results] == list(range(40))
+    # Each result is its own frame's face, inverted, in the middle of the crop.
+    for index, (result, _) in enumerate(results):
+        assert abs(int(result[32, 32, 0]) - (255 - index)) <= 1  # truncated, as in the original
+
+
+@pytest.mark.parametrize("length", [16, 32])
+def test_whole_calls(length: int) -> None:
+    calls, results, _ = _run(_frames(length), length)
+    assert [len(frames) for frames in calls.frames] == [16] * (length // 16)
+    assert len(results) == length
+
+
+def test_a_short_clip_is_completed_by_ping_pong() -> None:
+    calls, results, _ = _run(_frames(5), 5)
+    assert calls.frames == [list(range(16))]
+    assert calls.levels == [[ping_pong(i, 5) for i in range(16)]]
+    assert len(results) == 5
+
+
+@pytest.mark.parametrize("make", [list, iter, tuple])
+def test_ping_pong_of_any_iterable(make: Any) -> None:
+    _, results, _ = _run(make(_frames(7)), 20)
+    assert [int(original[0, 0, 0]) for _, original in results] == [ping_pong(i, 7) for i in range(20)]
+
+
+def test_each_source_frame_is_looked_at_once() -> None:
+    seen: list[int] = []
+    line_frames = _frames(6)
+
+    def detector(frame: NDArray[np.uint8]) -> Face:
+        seen.append(int(frame[0, 0, 0]))
+        return Face(points=POINTS)
+
+    calls = _Calls()
+    line = FramePipeline(
+        model=ModelSpec(version="test", resolution=64),
+        denoiser=calls,  # type: ignore[arg-type]
+        tokens=calls,  # type: ignore[arg-type]
+        detector=detector,
+        length=30,
+        frames_owned=False,
+        require_face=False,
+    )
+    list(run_stages(line.stages(indexed(line_frames, line.source_length)), StageTimes()))
+    assert seen == list(range(6))
+
+
+def test_a_faceless_frame_borrows_its_neighbour() -> None:
+    calls, results, line = _run(_frames(16), 16, frozenset({0, 5, 6, 15}))
+    assert calls.levels == [[1, 1, 2, 3, 4, 4, 7, 7, 8, 9, 10, 11, 12, 13, 14, 14]]
+    assert line.faceless == [0, 5, 6, 15]
+    for index in (0, 5, 6, 15):
+        result, original = results[index]
+        assert result is original
+
+
+def test_a_call_without_faces_is_skipped() -> None:
+    calls, results, line = _run(_frames(48), 48, frozenset(range(16, 32)))
+    assert calls.frames == [list(range(16)), list(range(32, 48))]
+    assert calls.numbers == [0, 2]
+    assert line.faceless == list(range(16, 32))
+    assert len(results) == 48
+
+
+def test_what_a_one_shot_iterable_cannot_replay_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_KEPT_BYTES", 4 * 64 * 64 * 3)
+    assert [i for i, _ in indexed(iter(_frames(10)), 14)] == [ping_pong(i, 10) for i in range(14)]
+    with pytest.raises(MediaError, match="only the last 4 are kept"):
+        list(indexed(iter(_frames(10)), 15))
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((64, 64), np.uint8), np.zeros((64, 64, 3), np.float32), np.zeros((32, 64, 3), np.uint8), "frame"]
+)
+def test_wrong_frames_are_refused(wrong: Any) -> None:
+    with pytest.raises(MediaError, match="frame 3 is"):
+        _run([*_frames(3), wrong], 8)
+    with pytest.raises(MediaError, match="no frames"):
+        _run([], 8)
