@@ -33,11 +33,12 @@ def inspect(
     out.print(hashes)
     data = {file.path: file.size for file in manifest.data}
     for name, graph in manifest.graphs.items():
-        size = graph.file.size + sum(data[path] for path in graph.data)
-        shared = [path for path in graph.data if not path.startswith(f"onnx/{name}.")]
+        own = graph.file.path + ".data"
+        size = graph.file.size + data.get(own, 0)
+        shared = [path for path in graph.data if path != own]
         out.print(
             f"\n{name}: {graph.precision}, opset {graph.opset}, {size / 2**20:.1f} MiB"
-            + (f" (weights shared in {', '.join(shared)})" if shared else "")
+            + (f", and weights in {', '.join(shared)}" if shared else "")
         )
         for kind, tensors in (("in ", graph.inputs), ("out", graph.outputs)):
             for tensor in tensors:

@@ -201,7 +201,7 @@ class Checkpoint:
         return encoder.eval().requires_grad_(False)
 
     def check(self) -> None:
-        """Load every part once and let it go: a damaged checkpoint is refused before any work. Raises CheckpointError."""
+        """Load every part once and let it go: damage is refused before any work. Raises CheckpointError."""
         self.mask()
         self.unet()
         self.audio_encoder()
