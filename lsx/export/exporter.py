@@ -223,7 +223,7 @@ class _Exporter:
         try:
             model = trace(module, arguments, list(feed), spec.outputs, dynamic)
             if spec.leading and spec.axis is not None:
-                free_leading_axis(model, spec.axis, list(spec.varying))
+                free_leading_axis(model, spec.axis, spec.varying)
         except (RuntimeError, ValueError, TypeError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ExportError(

@@ -70,7 +70,7 @@ class GraphSpec:
     varying: dict[str, int]
     """I/O tensors with that axis, and where it is."""
     leading: bool = False
-    """Trace with a fixed batch and free it afterwards (`free_leading_axis`)."""
+    """Trace with a fixed length of the axis and free it afterwards (`free_leading_axis`)."""
     low: tuple[str, ...] = ()
     """I/O tensors in the graph's precision; the others are float32 or uint8."""
     half: tuple[str, ...] = ()
@@ -145,6 +145,7 @@ GRAPHS: dict[str, GraphSpec] = {
             outputs=("hidden_states",),
             axis="n",
             varying={"mel": 0, "hidden_states": 0},
+            leading=True,
             tolerance=_FLOAT,
         ),
         GraphSpec(
@@ -154,6 +155,7 @@ GRAPHS: dict[str, GraphSpec] = {
             outputs=("conditioning",),
             axis="F",
             varying={"faces": 0, "noise": 1, "conditioning": 2},
+            leading=True,
             low=("conditioning",),
             tolerance=_FLOAT,
         ),
@@ -198,6 +200,7 @@ GRAPHS: dict[str, GraphSpec] = {
             outputs=("faces_out", "pixels"),
             axis="F",
             varying={"latents": 2, "faces": 0, "faces_out": 0, "pixels": 0},
+            leading=True,
             half=("pixels",),
             tolerance=_LEVELS,
         ),

@@ -101,12 +101,14 @@ class VaeEncoderGraph(nn.Module):
         dtype = self.quant_conv.weight.dtype
         pixels = _to_pixels(faces)
         mask = self.mask.to(torch.float32)
-        both = torch.cat([pixels * mask, pixels]).to(dtype)
+        # Masked and reference frames side by side, so that the frames stay the leading axis throughout.
+        both = torch.stack([pixels * mask, pixels], dim=1).flatten(0, 1).to(dtype)
         mean, log_variance = self.quant_conv(self.encoder(both)).to(torch.float32).chunk(2, dim=1)
         deviation = torch.exp(0.5 * torch.clamp(log_variance, -30.0, 20.0))
-        latents = (mean + deviation * noise.flatten(0, 1)) * LATENT_SCALE
-        masked, reference = latents.reshape(noise.shape)
-        small = mask[:, :, ::8, ::8].expand(noise.shape[1], -1, -1, -1)
+        latents = (mean + deviation * noise.transpose(0, 1).flatten(0, 1)) * LATENT_SCALE
+        pair = latents.unflatten(0, (-1, 2))
+        masked, reference = pair[:, 0], pair[:, 1]
+        small = mask[:, :, ::8, ::8] + 0 * masked[:, :1]  # one a frame, however many there are
         return torch.cat([small, masked, reference], dim=1).transpose(0, 1)[None].to(dtype)
 
 

@@ -7,9 +7,11 @@ import hashlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 import torch
@@ -71,6 +73,7 @@ def trace(
             raise RuntimeError("torch.onnx.export returned nothing")
         model: ir.Model = translated.model
         optimizer.fold_constants(model)
+    _name_axes(model, dynamic or ())
     _fold_cast_like(model)
     for make in (
         passes.IdentityEliminationPass,
@@ -82,8 +85,21 @@ def trace(
         passes.ClearMetadataAndDocStringPass,
     ):
         make()(model)
-    _drop_large_values(model)
+    if dynamic is not None:
+        _forget_shapes(model)
     return model
+
+
+def _name_axes(model: ir.Model, dynamic: Sequence[dict[int, str] | None]) -> None:
+    """Give the axes that vary their names again: the exporter leaves torch's symbols in their place."""
+    names: dict[str, str] = {}
+    for value, axes in zip(model.graph.inputs, dynamic, strict=False):
+        for position, name in (axes or {}).items():
+            if value.shape is not None:
+                names[str(value.shape[position])] = name
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.shape is not None:
+            value.shape = ir.Shape([n if isinstance(n, int) else names[str(n)] for n in value.shape])
 
 
 def _fold_cast_like(model: ir.Model) -> None:
@@ -107,7 +123,7 @@ def _fold_cast_like(model: ir.Model) -> None:
     optimizer.fold_constants(model)
 
 
-def _drop_large_values(model: ir.Model) -> None:
+def _forget_shapes(model: ir.Model) -> None:
     """Forget the inferred shapes of intermediate values: they are inferred again where they matter."""
     for node in model.graph:
         for value in node.outputs:
@@ -115,12 +131,12 @@ def _drop_large_values(model: ir.Model) -> None:
                 value.shape = None
 
 
-def free_leading_axis(model: ir.Model, axis: str, tensors: Sequence[str]) -> None:
-    """Make the first axis of the I/O `tensors` vary, in a model traced with a fixed one.
+def free_leading_axis(model: ir.Model, axis: str, tensors: Mapping[str, int]) -> None:
+    """Make an axis vary in a model traced with a fixed one. tensors : where it is in each I/O tensor that has it.
 
-    Valid where that axis stays the leading factor of every tensor's first axis, as the batch does in the U-Net:
-    then each Reshape may infer its first length. It keeps the graph free of the shape arithmetic that tracing with
-    a symbolic batch leaves in it.
+    Valid where inside the graph that axis is the leading factor of every tensor's first axis, as the batch is in the
+    U-Net and the frames in the VAE: then each Reshape may infer its first length. It keeps the graph free of the shape
+    arithmetic that tracing with a symbolic axis leaves in it.
     """
     for node in model.graph:
         if node.op_type != "Reshape":
@@ -132,17 +148,23 @@ def free_leading_axis(model: ir.Model, axis: str, tensors: Sequence[str]) -> Non
         lengths = constant.numpy().copy()
         if lengths[0] == -1:
             continue
-        if (lengths == -1).any():
-            raise RuntimeError(f"{node.name}: a Reshape that infers {lengths.tolist()} already")
+        if (lengths == -1).any():  # another axis is inferred: say what it is instead
+            known = node.outputs[0].shape
+            if known is None or not known.is_static():
+                raise RuntimeError(f"{node.name}: a Reshape to {lengths.tolist()} whose result is of unknown shape")
+            lengths = np.array(known.numpy(), dtype=np.int64)
         lengths[0] = -1
         value = ir.Value(name=f"{node.outputs[0].name}_shape", const_value=ir.tensor(lengths))
         value.dtype, value.shape = ir.DataType.INT64, ir.Shape(lengths.shape)
         model.graph.register_initializer(value)
         node.replace_input_with(1, value)
     for value in (*model.graph.inputs, *model.graph.outputs):
-        if value.name in tensors and value.shape is not None:
-            value.shape = ir.Shape([axis, *list(value.shape)[1:]])
+        if value.name is not None and value.name in tensors and value.shape is not None:
+            lengths_of: list[Any] = list(value.shape)
+            lengths_of[tensors[value.name]] = axis
+            value.shape = ir.Shape(lengths_of)
     passes.RemoveUnusedNodesPass()(model)
+    _forget_shapes(model)
 
 
 class WeightStore:

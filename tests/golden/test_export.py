@@ -110,7 +110,7 @@ def test_uint8_stays_at_the_edges(bundle: Bundles, graph: str) -> None:
         assert not node.metadata_props
         assert not node.doc_string
         if uint8 & {*node.input, *node.output}:
-            assert node.op_type == "Cast"
+            assert node.op_type == "Cast", node.name
 
 
 def test_weights_of_two_graphs_are_stored_once(bundle: Bundles) -> None:
