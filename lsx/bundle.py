@@ -255,7 +255,7 @@ class Bundle:
     ) -> Engine:
         """Load `graph` on `backend`, its files hashed first.
 
-        provider : onnxruntime's, `cpu` or `cuda`; threads : of the CPU provider, None for all cores;
+        provider : onnxruntime's, `cpu` or `cuda`; threads : of the CPU provider, None for $LSX_THREADS or all cores;
         reference : checkpoint folder for the torch backend, default where the export found it;
         guidance_batch : the batch to load for first, 2 with guidance, 1 without.
 

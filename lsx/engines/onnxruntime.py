@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -92,6 +93,7 @@ def engine_from_onnx(
 ) -> OnnxRuntimeEngine:
     """Load an ONNX file.
 
+    threads : of the CPU provider, default $LSX_THREADS, else all cores;
     axes : lengths of the axes that vary to load for first, by default 2 for the batch `b`, 16 frames, 1 segment;
     optimise : False keeps memory down and start-up short, for a graph that runs once.
 
@@ -116,8 +118,7 @@ def engine_from_onnx(
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.enable_mem_pattern = False  # the arena alone is as fast, and takes less
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or default_threads()
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         for axis, length in lengths.items():
@@ -133,6 +134,14 @@ def engine_from_onnx(
         return session
 
     return OnnxRuntimeEngine(graph, load, _AXES | (axes or {}), inputs, outputs)
+
+
+def default_threads() -> int:
+    """Threads of a CPU engine: $LSX_THREADS, or 0 for all cores. Raises UsageError."""
+    text = os.environ.get("LSX_THREADS", "0")
+    if not text.isdigit():
+        raise UsageError(f"LSX_THREADS is {text}; give a whole number of threads, or 0 for all cores")
+    return int(text)
 
 
 class OnnxRuntimeBackend(Backend):

@@ -102,11 +102,13 @@ class VideoReader:
     def _scan(self, container: Any, stream: Any) -> None:
         stamps: list[int | None] = []
         durations: dict[int | None, int] = {}
+        stored = 0
         try:
             for packet in container.demux(stream):
-                if packet.size == 0 or packet.is_discard:
+                stored += packet.size > 0
+                if packet.size == 0 or packet.is_discard:  # an edit list leaves frames out that are stored
                     continue
-                if packet.is_corrupt:
+                if packet.is_corrupt and stream.frames:
                     raise MediaError(f"{self.path}: damaged or cut off after {len(stamps)} frames")
                 stamps.append(packet.pts)
                 durations[packet.pts] = packet.duration or 0
@@ -114,9 +116,9 @@ class VideoReader:
             raise MediaError(f"{self.path}: damaged after {len(stamps)} frames ({reason_of(error)})") from error
         if not stamps:
             raise MediaError(f"{self.path}: no frames in its video stream")
-        if stream.frames and len(stamps) < stream.frames:
+        if stored < stream.frames:
             raise MediaError(
-                f"{self.path}: cut off: {len(stamps)} of {stream.frames} frames are there. Copy or download it again"
+                f"{self.path}: cut off: {stored} of {stream.frames} frames are there. Copy or download it again"
             )
         rate = stream.average_rate or stream.guessed_rate or Fraction(FPS)
         known = [stamp for stamp in stamps if stamp is not None]
