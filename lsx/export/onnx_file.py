@@ -50,6 +50,7 @@ def trace(
     inputs: Sequence[str],
     outputs: Sequence[str],
     dynamic: Sequence[dict[int, str] | None] | None = None,
+    opset: int = OPSET,
 ) -> ir.Model:
     """`module` as an ONNX model: traced by torch.export, translated, constants folded, metadata stripped.
 
@@ -64,7 +65,7 @@ def trace(
             program,
             dynamo=True,
             optimize=False,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=list(inputs),
             output_names=list(outputs),
             verbose=False,
