@@ -76,16 +76,16 @@ def trace(
         optimizer.fold_constants(model)
     _name_axes(model, dynamic or ())
     _fold_cast_like(model)
-    for make in (
-        passes.IdentityEliminationPass,
-        passes.CommonSubexpressionEliminationPass,
-        passes.LiftConstantsToInitializersPass,
-        passes.RemoveUnusedNodesPass,
-        passes.RemoveUnusedFunctionsPass,
-        passes.RemoveUnusedOpsetsPass,
-        passes.ClearMetadataAndDocStringPass,
+    for step in (
+        passes.IdentityEliminationPass(),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.RemoveUnusedNodesPass(),
+        passes.RemoveUnusedFunctionsPass(),
+        passes.RemoveUnusedOpsetsPass(),
+        passes.ClearMetadataAndDocStringPass(),
     ):
-        make()(model)
+        step(model)
     if dynamic is not None:
         _forget_shapes(model)
     return model
