@@ -22,14 +22,14 @@ demo: setup
 	$(BIN)/python -m examples.demo $(DEMO)
 
 test: setup
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/unit
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/unit
 
 format: setup
 	$(BIN)/ruff format .
