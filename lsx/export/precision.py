@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from lsx.export.onnx_file import OPSET
 from lsx.specs import Precision
 
 __all__ = ["FP32_ISLANDS", "Island", "opset_of", "to_precision", "torch_dtype"]
@@ -41,7 +42,7 @@ FP32_ISLANDS: tuple[Island, ...] = tuple(
 
 def opset_of(precision: Precision) -> int:
     """ONNX opset of the graphs: 21 has GroupNormalization as one operator, and Conv takes bfloat16 from 22 on."""
-    return 22 if precision == "bf16" else 21
+    return 22 if precision == "bf16" else OPSET
 
 
 def torch_dtype(precision: Precision) -> torch.dtype:

@@ -8,23 +8,14 @@ from typing import Any
 import pytest
 
 from lsx.bundle import Bundle
+from lsx.export.graphs import GRAPHS
+from lsx.runtime.faces import FACE_GRAPHS
 from lsx.specs import Precision
 
 Bundles = Callable[[Precision, int], Bundle]
 
-GRAPHS = [
-    "audio_encoder",
-    "vae_encoder",
-    "unet",
-    "unet_shallow",
-    "step",
-    "vae_decoder",
-    "face_detector",
-    "face_landmarks",
-]
 
-
-@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("graph", [*GRAPHS, *FACE_GRAPHS])
 def test_a_plan_is_built(bundle: Bundles, graph: str) -> None:
     trt: Any = pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX has wheels for x86-64 alone")
     opened = bundle("fp16", 256)
