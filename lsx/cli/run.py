@@ -49,7 +49,7 @@ def run(
     SampleOptions(steps=steps, guidance=guidance, cache_interval=interval, seed=seed)  # before engines load
     if backend != AUTO:
         backend_named(backend)
-    open_inputs(video, audio, output, compare=compare, crf=crf, no_face=no_face)
+    reader, sound = open_inputs(video, audio, output, compare=compare, crf=crf, no_face=no_face)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -66,8 +66,8 @@ def run(
         with LipSync.open(bundle, backend, provider=provider, reference=reference) as lipsync:
             bar.update(task, description=f"lip-sync on {lipsync.backend}")
             report: RunReport = lipsync.run(
-                video,
-                audio,
+                reader,
+                sound,
                 output,
                 steps=steps,
                 guidance=guidance,

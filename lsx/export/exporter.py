@@ -39,7 +39,7 @@ from lsx.export import parity
 from lsx.export.faces.models import FaceSource, face_graphs, find_face_models
 from lsx.export.graphs import GRAPHS, GraphSpec
 from lsx.export.onnx_file import OPSET, WeightStore, free_leading_axis, save_model, trace
-from lsx.export.precision import FP32_ISLANDS, opset_of, to_precision, torch_dtype
+from lsx.export.precision import FP32_ISLANDS, to_precision, torch_dtype
 from lsx.models.checkpoint import Checkpoint
 from lsx.specs import PRECISIONS, Dtype, ModelSpec, Precision, TensorSpec
 
@@ -201,7 +201,7 @@ class _Exporter:
             inputs=tuple(inputs),
             outputs=tuple(outputs),
             precision=self.precision,
-            opset=opset_of(self.precision),
+            opset=OPSET,
             operators=dict(sorted(operators.items())),
             islands=tuple(
                 f"{i.module}: {i.reason}" for i in FP32_ISLANDS if i.graph == spec.name and self.precision != "fp32"
@@ -221,7 +221,7 @@ class _Exporter:
         else:
             dynamic = [{spec.varying[name]: spec.axis} if name in spec.varying else None for name in feed]
         try:
-            model = trace(module, arguments, list(feed), spec.outputs, dynamic, opset_of(self.precision))
+            model = trace(module, arguments, list(feed), spec.outputs, dynamic)
             if spec.leading and spec.axis is not None:
                 free_leading_axis(model, spec.axis, spec.varying)
         except (RuntimeError, ValueError, TypeError) as error:

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from lsx.export.onnx_file import OPSET
 from lsx.specs import Precision
 
-__all__ = ["FP32_ISLANDS", "Island", "opset_of", "to_precision", "torch_dtype"]
+__all__ = ["FP32_ISLANDS", "Island", "to_precision", "torch_dtype"]
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -38,11 +37,6 @@ FP32_ISLANDS: tuple[Island, ...] = tuple(
     )
     for graph in ("unet", "unet_shallow")
 )
-
-
-def opset_of(precision: Precision) -> int:
-    """ONNX opset of the graphs: 21 has GroupNormalization as one operator, and Conv takes bfloat16 from 22 on."""
-    return 22 if precision == "bf16" else OPSET
 
 
 def torch_dtype(precision: Precision) -> torch.dtype:

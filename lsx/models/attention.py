@@ -36,24 +36,27 @@ class Attention(nn.Module):
 
     def forward(self, hidden: Tensor, context: Tensor | None = None) -> Tensor:
         context = hidden if context is None else context
-        q, k, v = (
-            self._split(self.to_q(hidden)),
-            self._split(self.to_k(context)),
-            self._split(self.to_v(context)),
-        )
-        out = _exported_attention(q, k, v) if torch.compiler.is_exporting() else F.scaled_dot_product_attention(q, k, v)
-        projected: Tensor = self.to_out[0](out.transpose(1, 2).flatten(2))
+        q, k, v = self.to_q(hidden), self.to_k(context), self.to_v(context)
+        if torch.compiler.is_exporting():
+            out = _onnx_attention(q, k, v, self.heads)
+        else:
+            out = F.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v))
+            out = out.transpose(1, 2).flatten(2)
+        projected: Tensor = self.to_out[0](out)
         return projected
 
 
-def _exported_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention as two products and a softmax, [n, heads, tokens, width] each.
-
-    The form that every TensorRT fuses; eager PyTorch would hold all the scores at once. The scale goes to the smaller
-    factor.
-    """
-    scores = torch.matmul(q * (q.shape[-1] ** -0.5), k.transpose(-1, -2))
-    return torch.matmul(torch.softmax(scores, dim=-1), v)
+def _onnx_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """ONNX's Attention on [n, tokens, channels]: one operator that splits the heads itself, see docs/decisions.md."""
+    out: Tensor = torch.onnx.ops.symbolic(
+        "Attention",
+        (q, k, v),
+        attrs={"q_num_heads": heads, "kv_num_heads": heads},
+        dtype=q.dtype,
+        shape=q.shape,
+        version=23,
+    )
+    return out
 
 
 class _Gated(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -74,8 +75,8 @@ class RunReport:
 
 
 def open_inputs(
-    video: Path | str,
-    audio: Path | str,
+    video: Path | str | VideoReader,
+    audio: Path | str | SoundReader,
     output: Path | str,
     *,
     compare: Path | str | None = None,
@@ -83,6 +84,8 @@ def open_inputs(
     no_face: str = "pass",
 ) -> tuple[VideoReader, SoundReader]:
     """Open a run's inputs and check all that can be checked before engines are loaded. Parameters as in LipSync.run.
+
+    LipSync.run takes what this returns in place of the paths, and does not scan the files again.
 
     Raises UsageError, MediaError, OutputError.
     """
@@ -92,10 +95,14 @@ def open_inputs(
         raise UsageError(f"crf is {crf}; give a whole number in 0..51 (18 is visually lossless)")
     if compare is not None and Path(compare) == Path(output):
         raise UsageError(f"{output}: output and compare are the same file; give another name")
+    sources = tuple(i.path if isinstance(i, VideoReader | SoundReader) else Path(i) for i in (video, audio))
     for target in (output, compare):
         if target is not None:
-            check_output(Path(target), (Path(video), Path(audio)))
-    return VideoReader(video), SoundReader(audio)
+            check_output(Path(target), sources)
+    return (
+        video if isinstance(video, VideoReader) else VideoReader(video),
+        audio if isinstance(audio, SoundReader) else SoundReader(audio),
+    )
 
 
 class LipSync:
@@ -160,8 +167,8 @@ class LipSync:
 
     def run(
         self,
-        video: Path | str,
-        audio: Path | str,
+        video: Path | str | VideoReader,
+        audio: Path | str | SoundReader,
         output: Path | str,
         steps: int = 20,
         guidance: float = 1.5,
@@ -179,6 +186,7 @@ class LipSync:
 
         Parameters
         ----------
+        video, audio : paths, or what `open_inputs` made of them.
         steps, guidance, seed, cache_interval : see SampleOptions.
         progress : called after every frame, from the calling thread.
         crf : x264's quality, 0..51; 18 is visually lossless.
@@ -269,10 +277,16 @@ class LipSync:
             denoiser=Denoiser(self._engines, model, options, noise or seeded_noise(options.seed)),
             tokens=tokens,
             detector=detector or self.detector(),
+            detector_threads=1 if detector else _detector_threads(),
             length=length or tokens.frames,
             frames_owned=False,
             require_face=False,
         )
+
+
+def _detector_threads() -> int:
+    """A quarter of the cores, at most 4: detection goes beside every other stage."""
+    return min(max((os.cpu_count() or 1) // 4, 1), 4)
 
 
 def _results(pipeline: FramePipeline, source: SourceFrames) -> Iterator[Frame]:

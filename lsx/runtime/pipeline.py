@@ -1,4 +1,4 @@
-"""The frame pipeline: decode, detect and align, encode, denoise, decode latents, composite.
+"""The frame pipeline: decode, detect, align, encode, denoise, decode latents, composite.
 
 Every call of the U-Net covers 16 frames. The last one covers the clip's last 16, and only its new frames are kept; a
 clip of fewer is completed by ping-pong, and what was added is dropped at the end.
@@ -20,7 +20,7 @@ from lsx.runtime.alignment import Affine, Aligner, Face, Frame, crop_face
 from lsx.runtime.audio import AudioTokens
 from lsx.runtime.compositing import Compositor
 from lsx.runtime.denoising import Denoiser
-from lsx.runtime.stages import Stage
+from lsx.runtime.stages import Stage, in_order
 from lsx.runtime.video import FPS, ping_pong
 from lsx.specs import ModelSpec
 
@@ -30,6 +30,9 @@ Detector = Callable[[Frame], Face | None]
 
 SourceFrames = Iterator[tuple[int, Frame]]
 """Source index and frame of output frame 0, 1, 2, ..."""
+
+_Seen = tuple[int, int, Frame, Face | None]
+"""Output index, source index, frame, and its face where the frame is new."""
 
 _KEPT_BYTES = 2**30  # frames of a one-shot iterable that are kept for playing backwards
 
@@ -107,6 +110,8 @@ class FramePipeline:
     """Whether frames may be painted on; otherwise they are copied first."""
     require_face: bool
     """Whether a frame without a face is an error."""
+    detector_threads: int = 1
+    """Threads on which the detector is called; on more than one it must be thread-safe."""
     faceless: list[int] = field(default_factory=list)
 
     @property
@@ -118,7 +123,8 @@ class FramePipeline:
         """The chain from source frames to finished frames."""
         return [
             Stage("decode", lambda _: self._check(source), capacity=4),
-            Stage("detect and align", self._align, capacity=4),
+            Stage("detect", self._detect, capacity=4),
+            Stage("align", self._align, capacity=4),
             Stage("encode", lambda items: self._encode(self._calls(items)), capacity=1),
             Stage("denoise", self._denoise, capacity=1),
             Stage("decode latents", self._decode, capacity=1),
@@ -137,14 +143,29 @@ class FramePipeline:
             shape = frame.shape
             yield index, number, frame
 
-    def _align(self, items: Iterator[tuple[int, int, Frame]]) -> Iterator[_Item]:
+    def _detect(self, items: Iterator[tuple[int, int, Frame]]) -> Iterator[_Seen]:
+        """Each source frame is looked at once, when it first comes."""
+        known = 0
+
+        def first_time(item: tuple[int, int, Frame]) -> tuple[int, int, Frame, bool]:
+            nonlocal known
+            new = item[1] == known
+            known += new
+            return (*item, new)
+
+        def look(item: tuple[int, int, Frame, bool]) -> _Seen:
+            index, source, frame, new = item
+            return index, source, frame, self.detector(frame) if new else None
+
+        return in_order(look, map(first_time, items), self.detector_threads)
+
+    def _align(self, items: Iterator[_Seen]) -> Iterator[_Item]:
         aligner = Aligner(self.model.resolution)
         # Affines of all source frames, for when they come again: 48 bytes each, NaN where there is no face.
         known = _Affines()
         found = False
-        for index, source, frame in items:
+        for index, source, frame, face in items:
             if source == len(known):
-                face = self.detector(frame)
                 known.append(None if face is None else aligner.affine(face.points))
             affine = known[source]
             found = found or affine is not None

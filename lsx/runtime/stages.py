@@ -6,9 +6,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-__all__ = ["Stage", "StageTimes", "run_stages"]
+__all__ = ["Stage", "StageTimes", "in_order", "run_stages"]
 
 
 class _Stopped(Exception):
@@ -77,6 +78,24 @@ class Stage:
         self.name = name
         self.work = work
         self.capacity = capacity
+
+
+def in_order(work: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:
+    """`work` of each item on up to `workers` threads, in the order of the items; at most twice as many are held."""
+    if workers < 2:
+        yield from map(work, items)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="lsx-worker")
+    pending: deque[Future[Any]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) == 2 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 class _Waits:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lsx.runtime.stages import Stage, StageTimes, run_stages
+from lsx.runtime.stages import Stage, StageTimes, in_order, run_stages
 
 
 def _threads() -> list[threading.Thread]:
@@ -57,4 +57,36 @@ def test_an_error_stops_all_and_surfaces_once(failing: int) -> None:
 
     with pytest.raises(ValueError, match=f"stage {failing}"):
         list(run_stages([stage(i) for i in range(3)], StageTimes()))
+    assert not _threads()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_in_order_keeps_order_and_holds_few_items(workers: int) -> None:
+    taken, together = 0, threading.Barrier(workers)
+
+    def count() -> Iterator[int]:
+        nonlocal taken
+        for i in range(30):
+            taken += 1
+            yield i
+
+    def work(item: int) -> int:
+        together.wait(10)  # passes only when all workers are at it at once
+        return item * item
+
+    results = in_order(work, count(), workers)
+    assert [next(results) for _ in range(10)] == [i * i for i in range(10)]
+    assert taken <= 10 + 2 * workers
+    assert list(results) == [i * i for i in range(10, 30)]
+    assert not _threads()
+
+
+def test_in_order_ends_its_threads_on_an_error() -> None:
+    def work(item: int) -> int:
+        if item == 4:
+            raise ValueError("four")
+        return item
+
+    with pytest.raises(ValueError, match="four"):
+        list(in_order(work, range(100), 2))
     assert not _threads()

@@ -92,9 +92,9 @@ def _mediapipe_detector(content: bytes) -> ModelProto:
     extent = b.node("Mul", [b.columns(raw, "raw_extent", 2, 4), half], "extent")
     low, high = b.node("Sub", [centre, extent], "low"), b.node("Add", [centre, extent], "high")
     b.node("Concat", [low, high], "boxes", axis=1)
-    points = b.reshape(b.columns(raw, "raw_points", 4, 16), "points", [count, 6, 2])
-    points = b.node("Mul", [points, unit], "offset_points")
-    b.node("Add", [points, b.reshape(anchors, "anchors_wide", [count, 1, 2])], "keypoints")
+    points = b.node("Mul", [b.columns(raw, "raw_points", 4, 16), unit], "offset_points")
+    wide = b.constant("anchors_wide", np.tile(cells, (1, 6)).astype(np.float32))  # broadcasting pairs is slow
+    b.reshape(b.node("Add", [points, wide], "points"), "keypoints", [count, 6, 2])
     bounds = [b.constant("score_low", np.float32(-100)), b.constant("score_high", np.float32(100))]
     logits = b.node("Clip", [b.reshape(raw_scores, "raw_scores", [count]), *bounds], "logits")
     b.node("Sigmoid", [logits], "scores")
