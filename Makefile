@@ -7,7 +7,7 @@ JOBS ?= 2
 # Each of the test workers computes on one core: they share the machine.
 ONE_THREAD := LSX_THREADS=1 OMP_NUM_THREADS=1
 
-.PHONY: demo test check setup format clean
+.PHONY: demo test check stubs setup format clean
 
 setup: $(VENV)/.installed
 
@@ -24,7 +24,15 @@ demo: setup
 test: setup
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
-check: setup
+# Types of TensorRT's Python calls, made from the installed bindings. Not committed: they are NVIDIA's.
+build/stubs/.made: $(VENV)/.installed scripts/tensorrt_stubs.py
+	rm -rf build/stubs
+	$(BIN)/python scripts/tensorrt_stubs.py build/stubs
+	touch $@
+
+stubs: build/stubs/.made
+
+check: setup stubs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lsx.errors import BundleError, IntegrityError, SchemaMismatch
+from lsx.errors import BundleError, IntegrityError, OutputError, SchemaMismatch
 from lsx.specs import Dtype, ModelSpec, Precision, TensorSpec
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "ModelEntry",
     "ParityEntry",
     "PlanEntry",
+    "ProfileEntry",
     "TensorEntry",
     "sha256_of",
 ]
@@ -86,16 +88,31 @@ class GraphEntry(_Entry):
     parity: tuple[ParityEntry, ...] = ()
 
 
+ProfileEntry = dict[str, tuple[int, int, int]]
+"""Lowest, best and highest length of each axis that varies. Where a graph's only profile has one length, its shapes
+are static in the plan."""
+
+
 class PlanEntry(_Entry):
-    """One TensorRT plan."""
+    """One TensorRT plan, and all that it was built from."""
 
     graph: str
+    precision: Precision
     file: FileEntry
     backend: str
     library_version: str
     target: str
-    onnx_sha256: str
+    """`sm89` and the like, or `portable`: see engines/tensorrt/libraries.py."""
+    key: str
+    """SHA-256 of graph, weights, profiles, options, library version and target."""
+    onnx: tuple[str, ...]
+    """SHA-256 of the graph and of the files with its weights."""
+    profiles: tuple[ProfileEntry, ...]
     options: dict[str, str] = Field(default_factory=dict)
+    seconds: float
+    """Time that building took."""
+    peak_bytes: int
+    """Memory of the building process at its highest."""
 
 
 class ModelEntry(_Entry):
@@ -153,6 +170,10 @@ class Manifest(_Entry):
     data: tuple[FileEntry, ...] = ()
     """The external data files of all graphs."""
     plans: tuple[PlanEntry, ...] = ()
+
+    def text(self) -> str:
+        """As the file's content."""
+        return self.model_dump_json(indent=1) + "\n"
 
 
 def sha256_of(path: Path) -> str:
@@ -221,6 +242,21 @@ class Bundle:
             raise BundleError(f"{self.path}: the manifest names no hash for {missing[0]}. Export again")
         return [entry.file, *(data[path] for path in entry.data)]
 
+    def add_plan(self, plan: PlanEntry) -> None:
+        """Enter `plan` in the manifest, in place of one of the same file. Raises OutputError."""
+        newest = Bundle.open(self.path).manifest  # another build may have written since
+        plans = [other for other in newest.plans if other.file.path != plan.file.path]
+        manifest = newest.model_copy(update={"plans": (*plans, plan)})
+        temporary = self.path / f".{MANIFEST}-{os.getpid()}"
+        try:
+            temporary.write_text(manifest.text(), encoding="utf-8")
+            temporary.replace(self.path / MANIFEST)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from error
+        self.manifest = manifest
+        self._intact.discard(plan.file.path)
+
     def verify(self, files: list[FileEntry] | None = None) -> None:
         """Hash `files` (default: every file of the bundle), each once in this object's life.
 
@@ -252,12 +288,14 @@ class Bundle:
         threads: int | None = None,
         reference: Path | str | None = None,
         guidance_batch: int = 2,
+        trust_code: bool = False,
     ) -> Engine:
         """Load `graph` on `backend`, its files hashed first.
 
         provider : onnxruntime's, `cpu` or `cuda`; threads : of the CPU provider, None for $LSX_THREADS or all cores;
         reference : checkpoint folder for the torch backend, default where the export found it;
-        guidance_batch : the batch to load for first, 2 with guidance, 1 without.
+        guidance_batch : the batch to load for first, 2 with guidance, 1 without;
+        trust_code : load TensorRT plans that carry code (`lsx build --version-compatible`).
 
         Raises IntegrityError, BackendUnavailable, EngineError.
         """
@@ -268,5 +306,6 @@ class Bundle:
             threads=threads,
             reference=None if reference is None else Path(reference),
             guidance_batch=guidance_batch,
+            trust_code=trust_code,
         )
         return backend_named(backend).engine(self, graph, options)

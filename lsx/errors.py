@@ -10,7 +10,11 @@
     │   ├── SchemaMismatch      a bundle written by an lsx with another schema
     │   └── IntegrityError      a file in a bundle that is not the one its manifest describes
     ├── EngineError             a backend that cannot load or run a graph
-    │   └── BackendUnavailable  a backend or provider that this machine does not have
+    │   ├── BackendUnavailable  a backend or provider that this machine does not have
+    │   ├── BuildError          a plan that could not be built
+    │   ├── StaleEngine         a plan that was built for another GPU, library, graph or batch
+    │   ├── OutOfDeviceMemory   less free GPU memory than a bundle needs
+    │   └── NonFiniteOutput     a call whose result has NaN or infinite values
     ├── MediaError              a video or audio file that cannot be read
     ├── FaceNotFound            no face in a frame (or in any frame) where one is required
     └── OutputError             a result that cannot be written
@@ -22,6 +26,7 @@ from __future__ import annotations
 
 __all__ = [
     "BackendUnavailable",
+    "BuildError",
     "BundleError",
     "CheckpointError",
     "EngineError",
@@ -31,9 +36,12 @@ __all__ = [
     "LsxError",
     "MediaError",
     "MissingDependency",
+    "NonFiniteOutput",
+    "OutOfDeviceMemory",
     "OutputError",
     "ParityError",
     "SchemaMismatch",
+    "StaleEngine",
     "UsageError",
 ]
 
@@ -92,6 +100,22 @@ class EngineError(LsxError):
 
 class BackendUnavailable(EngineError):
     """A backend or provider that this machine does not have."""
+
+
+class BuildError(EngineError):
+    """A plan that could not be built."""
+
+
+class StaleEngine(EngineError):
+    """A plan that was built for another GPU, library, graph or batch."""
+
+
+class OutOfDeviceMemory(EngineError):
+    """Less free GPU memory than a bundle needs."""
+
+
+class NonFiniteOutput(EngineError):
+    """A call whose result has NaN or infinite values."""
 
 
 class MediaError(LsxError):

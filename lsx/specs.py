@@ -12,10 +12,12 @@ __all__ = [
     "DTYPES",
     "MAX_SEED",
     "PRECISIONS",
+    "SAMPLERS",
     "Dtype",
     "ModelSpec",
     "Precision",
     "SampleOptions",
+    "Sampler",
     "TensorSpec",
     "tokens_per_frame",
 ]
@@ -25,6 +27,9 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
 
 Dtype = Literal["float32", "float16", "bfloat16", "uint8", "int64"]
 DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16", "uint8", "int64")
+
+Sampler = Literal["ddim", "dpm++2m"]
+SAMPLERS: tuple[Sampler, ...] = ("ddim", "dpm++2m")
 
 MAX_SEED = 2**63 - 1
 
@@ -117,10 +122,16 @@ class SampleOptions:
     """DeepCache: a full U-Net every this many steps (1..1000); None turns it off. 3 is the released script's."""
     seed: int = 0
     """Seed of every noise array, 0..2**63-1."""
+    sampler: Sampler = "ddim"
+    """`ddim`, which the model was released with, or `dpm++2m` (DPM-Solver++ 2M), which needs about half the steps."""
 
     def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise UsageError(f"sampler is {self.sampler}; choose one of {', '.join(SAMPLERS)}")
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or not 1 <= self.steps <= 1000:
             raise UsageError(f"steps is {self.steps}; give a whole number in 1..1000 (20 is usual)")
+        if self.sampler == "dpm++2m" and self.steps > 998:
+            raise UsageError(f"steps is {self.steps}; dpm++2m takes at most 998 (10 is usual)")
         if not math.isfinite(self.guidance) or not 1 <= self.guidance <= 20:
             raise UsageError(f"guidance is {self.guidance}; give a number in 1..20 (1.5 is usual, 1 is off)")
         interval = self.cache_interval

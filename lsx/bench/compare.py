@@ -17,7 +17,9 @@ from lsx.bundle import Bundle
 from lsx.engines.engine import Engine
 from lsx.engines.registry import backend_named
 from lsx.errors import UsageError
-from lsx.runtime.denoising import LOOP_GRAPHS, Denoiser, seeded_noise
+from lsx.runtime.denoising import Denoiser, seeded_noise
+from lsx.runtime.executor import HostExecutor, io_of
+from lsx.runtime.program import LOOP_GRAPHS, call_program
 from lsx.seeded import normal
 from lsx.specs import ModelSpec, SampleOptions, TensorSpec
 
@@ -138,14 +140,15 @@ def _feed(engine: Engine, model: ModelSpec, options: SampleOptions) -> dict[str,
 
 def _call(engines: dict[str, Engine], model: ModelSpec, options: SampleOptions) -> Callable[[], Any]:
     """Encode, denoise and decode one call of seeded faces and tokens."""
-    denoiser = Denoiser(engines, model, options, seeded_noise(0))
+    loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
+    executor = HostExecutor(call_program(model, io_of(loop), options), loop)
+    denoiser = Denoiser(executor, model, seeded_noise(0), options.guidance)
     shape = (model.frames, model.resolution, model.resolution, 3)
     faces = np.clip(normal("bench.faces", shape, 0) * 50 + 127, 0, 255).astype(np.uint8)
     tokens = normal("bench.tokens", (model.frames, model.tokens, model.audio_dim), 0)
 
     def work() -> Any:
-        conditioning = denoiser.encode(faces, 0)
-        *_, latents = denoiser.denoise(conditioning, tokens)
-        return denoiser.decode(latents, faces)
+        denoiser.submit(faces, tokens, 0)
+        return denoiser.result()
 
     return work

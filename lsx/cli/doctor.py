@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from lsx.cli.console import out
@@ -24,7 +25,7 @@ def doctor(
     for name, value in facts(bundle or Path.cwd()):
         table.add_row(name, value)
     for name, works, detail in backends():
-        table.add_row(f"backend {name}", f"{'works' if works else 'does not work'}: {detail}")
+        table.add_row(f"backend {name}", escape(f"{'works' if works else 'does not work'}: {detail}"))
     out.print(table)
     if bundle is None:
         return

@@ -7,10 +7,12 @@ import sys
 import typer
 
 import lsx
-from lsx.cli import bench, checkpoint, doctor, export, inspect, run
+from lsx.cli import bench, build, checkpoint, doctor, export, inspect, run
 from lsx.cli.console import err, out, run_command
 
 __all__ = ["app", "main"]
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="lsx",
@@ -39,6 +41,7 @@ def _root(
 
 
 app.command("export")(export.export)
+app.command("build")(build.build)
 app.command("run")(run.run)
 app.command("bench")(bench.bench)
 app.command("inspect")(inspect.inspect)
@@ -65,6 +68,8 @@ def main(arguments: list[str] | None = None) -> None:
             code = 2
             return
         code = result if isinstance(result, int) else 0
+        if code == _INTERRUPTED:  # typer makes a number of it
+            raise KeyboardInterrupt
 
     failed = run_command(command, debug=debug)
     sys.exit(failed or code)

@@ -33,7 +33,8 @@ def run(
     guidance: Annotated[float, typer.Option(help="Guidance scale; 1 is off and halves the work.")] = 1.5,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     cache_interval: Annotated[str, typer.Option(help="DeepCache: a full U-Net every so many steps, or off.")] = "3",
-    backend: Annotated[str, typer.Option(help="auto, onnxruntime or torch.")] = "auto",
+    sampler: Annotated[str, typer.Option(help="ddim, or dpm++2m (DPM-Solver++ 2M) for fewer steps.")] = "ddim",
+    backend: Annotated[str, typer.Option(help="auto, tensorrt, tensorrt-rtx, onnxruntime or torch.")] = "auto",
     provider: Annotated[str, typer.Option(help="onnxruntime's provider: cpu or cuda.")] = "cpu",
     reference: Annotated[Path | None, typer.Option(help="Checkpoint folder, for the torch backend.")] = None,
     crf: Annotated[int, typer.Option(help="x264's quality, 0 to 51, lower is better.")] = 18,
@@ -46,7 +47,13 @@ def run(
     from lsx.specs import SampleOptions
 
     interval = parse_interval(cache_interval)
-    SampleOptions(steps=steps, guidance=guidance, cache_interval=interval, seed=seed)  # before engines load
+    options = SampleOptions(  # checked before engines load
+        steps=steps,
+        guidance=guidance,
+        cache_interval=interval,
+        seed=seed,
+        sampler=sampler,  # type: ignore[arg-type]  # checked there
+    )
     if backend != AUTO:
         backend_named(backend)
     reader, sound = open_inputs(video, audio, output, compare=compare, crf=crf, no_face=no_face)
@@ -74,6 +81,7 @@ def run(
                 seed=seed,
                 progress=show,
                 cache_interval=interval,
+                sampler=options.sampler,
                 crf=crf,
                 compare=compare,
                 no_face=no_face,  # type: ignore[arg-type]  # checked there

@@ -31,6 +31,8 @@ class EngineOptions:
     """Threads of a CPU engine; None for all cores."""
     reference: Path | None = None
     """Checkpoint folder of the torch backend; None for where the export found it."""
+    trust_code: bool = False
+    """Whether the bundle is trusted to carry code: version-compatible TensorRT plans do."""
     guidance_batch: int = 2
     """Length of axis `b` to load for first: 2 with guidance, 1 without. Either may be run."""
 

@@ -93,7 +93,7 @@ def export_bundle(
             graphs=graphs,
             data=tuple(exporter.file(path) for path in sorted(data)),
         )
-        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        (folder / MANIFEST).write_text(manifest.text(), encoding="utf-8")
         report("done", len(STAGES), len(STAGES))
     return Bundle.open(output)
 

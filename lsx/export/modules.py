@@ -113,11 +113,12 @@ class VaeEncoderGraph(nn.Module):
 
 
 class VaeDecoderGraph(nn.Module):
-    """`vae_decoder`: (faces_out, pixels) of latents float32 [1, 4, F, h, w] and faces uint8 [F, H, W, 3].
+    """`vae_decoder`: (faces_out, pixels, nonfinite) of latents float32 [1, 4, F, h, w] and faces uint8 [F, H, W, 3].
 
     Inside the mask the decoded face, elsewhere the frame's own pixels. faces_out : uint8 [F, H, W, 3]. pixels : the
     same before rounding and clipping, [F, H, W, 3] in levels, float16 (float32 in an fp32 bundle). The original
-    resizes and warps these: what overshoots 0..255 decides its neighbours' values, and is lost in uint8.
+    resizes and warps these: what overshoots 0..255 decides its neighbours' values, and is lost in uint8. nonfinite :
+    float32 [F], how many of a frame's decoded values are NaN or infinite. uint8 hides them.
     """
 
     def __init__(self, vae: Any, mask: Tensor) -> None:
@@ -127,7 +128,7 @@ class VaeDecoderGraph(nn.Module):
         self.mask: Tensor
         self.register_buffer("mask", mask[None, None], persistent=False)
 
-    def forward(self, latents: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, latents: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         dtype = self.post_quant_conv.weight.dtype
         mask = self.mask.to(torch.float32)
         z = (latents[0].transpose(0, 1) * (1 / LATENT_SCALE)).to(dtype)
@@ -136,7 +137,9 @@ class VaeDecoderGraph(nn.Module):
         # Float to uint8 truncates and is undefined outside [0, 256): round and clip first; the Cast comes last.
         pixels = ((pasted + 1) * 127.5).permute(0, 2, 3, 1)
         faces_out = torch.clamp(torch.round(pixels), 0, 255).to(torch.uint8)
-        return faces_out, pixels.to(torch.float32 if dtype == torch.float32 else torch.float16)
+        bad = torch.isnan(decoded) | torch.isinf(decoded)
+        nonfinite = bad.to(torch.float32).sum(dim=(1, 2, 3))
+        return faces_out, pixels.to(torch.float32 if dtype == torch.float32 else torch.float16), nonfinite
 
 
 class AudioEncoderGraph(nn.Module):

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from lsx.models.unet import UNet3D
+from lsx.specs import Sampler
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -23,19 +24,22 @@ LATENT_SCALE = 0.18215
 """Scaling factor of sd-vae-ft-mse."""
 
 
-def scheduler() -> Any:
-    """LatentSync's scheduler: DDIM, scaled-linear betas, leading spacing, offset 1, no clipping."""
-    return DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        timestep_spacing="leading",
-        prediction_type="epsilon",
-    )
+_BETAS = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "prediction_type": "epsilon",
+}
+
+
+def scheduler(sampler: Sampler = "ddim") -> Any:
+    """LatentSync's scheduler, DDIM without clipping; or DPM-Solver++ 2M made from the same configuration."""
+    if sampler == "dpm++2m":
+        return DPMSolverMultistepScheduler(**_BETAS)
+    return DDIMScheduler(**_BETAS, clip_sample=False, set_alpha_to_one=False)
 
 
 @torch.no_grad()
@@ -48,13 +52,14 @@ def denoise(
     steps: int,
     guidance: float,
     cache_interval: int | None = None,
+    sampler: Sampler = "ddim",
 ) -> Iterator[Tensor]:
     """Denoise one call, yielding the latents after every step.
 
     latents : [1, 4, F, h, w] noise; conditioning : [1, 9, F, h, w]; audio : [F, S, D] of the conditional half;
     cache_interval : DeepCache's, None for a full U-Net at every step.
     """
-    schedule = scheduler()
+    schedule = scheduler(sampler)
     schedule.set_timesteps(steps)
     batch = 2 if guidance > 1 else 1
     tokens = audio[None] if batch == 1 else torch.stack([torch.zeros_like(audio), audio])
@@ -69,7 +74,7 @@ def denoise(
         if batch == 2:
             unconditional, conditional = noise.chunk(2)
             noise = unconditional + guidance * (conditional - unconditional)
-        latents = schedule.step(noise, timestep, latents, eta=0.0).prev_sample
+        latents = schedule.step(noise, timestep, latents).prev_sample
         yield latents
 
 

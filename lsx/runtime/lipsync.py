@@ -18,14 +18,16 @@ from lsx.engines.registry import AUTO, backend_named, best_backend
 from lsx.errors import UsageError
 from lsx.runtime.alignment import Frame
 from lsx.runtime.audio import AudioTokens
-from lsx.runtime.denoising import LOOP_GRAPHS, Denoiser, NoiseSource, seeded_noise
+from lsx.runtime.denoising import Denoiser, NoiseSource, seeded_noise
+from lsx.runtime.executor import Executor, HostExecutor, io_of
 from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
 from lsx.runtime.output import VideoWriter, check_output
 from lsx.runtime.pipeline import Detector, FramePipeline, SourceFrames, indexed
+from lsx.runtime.program import LOOP_GRAPHS, call_program
 from lsx.runtime.sound import SoundReader
 from lsx.runtime.stages import StageTimes, run_stages
 from lsx.runtime.video import FPS, VideoReader
-from lsx.specs import SampleOptions
+from lsx.specs import SampleOptions, Sampler
 
 __all__ = ["LipSync", "Progress", "RunReport", "open_inputs"]
 
@@ -115,6 +117,7 @@ class LipSync:
         self.bundle = bundle
         self.backend = backend
         self._engines = engines
+        self._executors: dict[tuple[object, ...], Executor] = {}
 
     @classmethod
     def open(
@@ -147,6 +150,9 @@ class LipSync:
 
     def close(self) -> None:
         """Free the engines."""
+        for executor in self._executors.values():
+            executor.close()
+        self._executors.clear()
         for engine in self._engines.values():
             engine.close()
 
@@ -176,6 +182,7 @@ class LipSync:
         progress: ProgressCallback | None = None,
         *,
         cache_interval: int | None = 3,
+        sampler: Sampler = "ddim",
         crf: int = 18,
         compare: Path | str | None = None,
         no_face: Literal["pass", "error"] = "pass",
@@ -187,7 +194,7 @@ class LipSync:
         Parameters
         ----------
         video, audio : paths, or what `open_inputs` made of them.
-        steps, guidance, seed, cache_interval : see SampleOptions.
+        steps, guidance, seed, cache_interval, sampler : see SampleOptions.
         progress : called after every frame, from the calling thread.
         crf : x264's quality, 0..51; 18 is visually lossless.
         compare : also write original and result side by side there.
@@ -195,7 +202,9 @@ class LipSync:
 
         Raises UsageError, MediaError, FaceNotFound, OutputError, EngineError; nothing is left under the output's name.
         """
-        options = SampleOptions(steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed)
+        options = SampleOptions(
+            steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
+        )
         output, compare = Path(output), None if compare is None else Path(compare)
         reader, sound = open_inputs(video, audio, output, compare=compare, crf=crf, no_face=no_face)
         pipeline = self._pipeline(sound.samples(), None, options, None, None)
@@ -219,6 +228,7 @@ class LipSync:
                 if progress is not None:
                     progress(Progress(frames=number, total=pipeline.length, fps=number / (now - started)))
         times.busy["mux"] = busy
+        times.split("infer", pipeline.denoiser.seconds)
         return RunReport(
             output=output,
             frames=pipeline.length,
@@ -239,6 +249,7 @@ class LipSync:
         seed: int = 0,
         detector: Detector | None = None,
         noise: NoiseSource | None = None,
+        sampler: Sampler = "ddim",
     ) -> Iterator[Frame]:
         """Yield lip-synced frames as they are ready.
 
@@ -248,7 +259,7 @@ class LipSync:
             index, from another thread; a one-shot iterable is too, and its last GiB is kept for ping-pong.
         samples : int16 or float32 (-1..1) mono at 16 kHz.
         length : frames to make; default the audio's, rounded up. Ping-pong beyond the frames given.
-        steps, guidance, cache_interval, seed : see SampleOptions.
+        steps, guidance, cache_interval, seed, sampler : see SampleOptions.
         detector : frame to Face or None, called once for each source frame, in order; default the bundle's.
         noise : (name, shape) to float32 array, called with "latents" once, and with "masked.<call>" and
             "reference.<call>" for each call; default seeded.
@@ -256,11 +267,27 @@ class LipSync:
         Frames without a face pass through, as the very array that was given. Raises, when first asked for a frame or
         later: UsageError, MediaError, EngineError; FaceNotFound at the end when no frame had a face.
         """
-        options = SampleOptions(steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed)
+        options = SampleOptions(
+            steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
+        )
         if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
             raise UsageError(f"length is {length}; give a whole number of frames from 1 on")
         pipeline = self._pipeline(samples, length, options, detector, noise)
         return _results(pipeline, indexed(frames, pipeline.source_length))
+
+    def _executor(self, options: SampleOptions) -> Executor:
+        """The executor of a schedule, kept for the next clip with the same one."""
+        key = (options.steps, options.guidance_batch, options.cache_interval, options.sampler)
+        executor = self._executors.get(key)
+        if executor is None:
+            engines = {graph: self._engines[graph] for graph in LOOP_GRAPHS}
+            program = call_program(self.bundle.model, io_of(engines), options)
+            for other in self._executors.values():
+                other.close()
+            self._executors = {key: HostExecutor(program, engines)}
+            executor = self._executors[key]
+        executor.reset()
+        return executor
 
     def _pipeline(
         self,
@@ -274,7 +301,7 @@ class LipSync:
         tokens = AudioTokens(self._engines["audio_encoder"], samples, model)
         return FramePipeline(
             model=model,
-            denoiser=Denoiser(self._engines, model, options, noise or seeded_noise(options.seed)),
+            denoiser=Denoiser(self._executor(options), model, noise or seeded_noise(options.seed), options.guidance),
             tokens=tokens,
             detector=detector or self.detector(),
             detector_threads=1 if detector else _detector_threads(),

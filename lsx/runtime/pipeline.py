@@ -1,4 +1,4 @@
-"""The frame pipeline: decode, detect, align, encode, denoise, decode latents, composite.
+"""The frame pipeline: decode, detect, align, infer, collect, composite.
 
 Every call of the U-Net covers 16 frames. The last one covers the clip's last 16, and only its new frames are kept; a
 clip of fewer is completed by ping-pong, and what was added is dropped at the end.
@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lsx.engines.engine import Array
 from lsx.errors import FaceNotFound, LsxError, MediaError
 from lsx.runtime.alignment import Affine, Aligner, Face, Frame, crop_face
 from lsx.runtime.audio import AudioTokens
 from lsx.runtime.compositing import Compositor
 from lsx.runtime.denoising import Denoiser
+from lsx.runtime.executor import CallResult
 from lsx.runtime.stages import Stage, in_order
 from lsx.runtime.video import FPS, ping_pong
 from lsx.specs import ModelSpec
@@ -54,11 +54,9 @@ class _Call:
     number: int
     items: list[_Item]
     new: int
-    faces: NDArray[np.uint8] | None = None
+    faces: NDArray[np.uint8] | None
     """uint8 [F, H, W, 3]; None where no frame of the call has a face."""
-    conditioning: Array | None = None
-    latents: NDArray[np.float32] | None = None
-    result: NDArray[np.floating[Any]] | None = None
+    result: CallResult | None = None
 
 
 def indexed(frames: Iterable[Frame], length: int) -> SourceFrames:
@@ -125,9 +123,8 @@ class FramePipeline:
             Stage("decode", lambda _: self._check(source), capacity=4),
             Stage("detect", self._detect, capacity=4),
             Stage("align", self._align, capacity=4),
-            Stage("encode", lambda items: self._encode(self._calls(items)), capacity=1),
-            Stage("denoise", self._denoise, capacity=1),
-            Stage("decode latents", self._decode, capacity=1),
+            Stage("infer", lambda items: self._infer(self._calls(items)), capacity=1, stop=self.denoiser.stop),
+            Stage("collect", self._collect, capacity=1),
             Stage("composite", self._composite, capacity=2),
         ]
 
@@ -191,45 +188,39 @@ class FramePipeline:
             window.append(item)
             count = item.index + 1
             if count - done == frames or count == self.source_length:
-                yield _Call(number, list(window), count - done)
+                yield _Call(number, list(window), count - done, _faces_of(list(window)))
                 number, done = number + 1, count
 
-    def _encode(self, calls: Iterator[_Call]) -> Iterator[_Call]:
+    def _infer(self, calls: Iterator[_Call]) -> Iterator[_Call]:
         for call in calls:
-            call.faces = _faces_of(call.items)
             if call.faces is not None:
-                call.conditioning = self.denoiser.encode(call.faces, call.number)
-            yield call
-
-    def _denoise(self, calls: Iterator[_Call]) -> Iterator[_Call]:
-        for call in calls:
-            if call.conditioning is not None:
                 tokens = self.tokens.tokens([item.index for item in call.items])
-                for latents in self.denoiser.denoise(call.conditioning, tokens):
-                    call.latents = latents
-                call.conditioning = None
+                self.denoiser.submit(call.faces, tokens, call.number)
             yield call
 
-    def _decode(self, calls: Iterator[_Call]) -> Iterator[_Call]:
+    def _collect(self, calls: Iterator[_Call]) -> Iterator[_Call]:
         for call in calls:
-            if call.latents is not None and call.faces is not None:
-                call.result = self.denoiser.decode(call.latents, call.faces)
+            if call.faces is not None:
+                call.result = self.denoiser.result()
             yield call
 
     def _composite(self, calls: Iterator[_Call]) -> Iterator[tuple[Frame, Frame]]:
         """(result, original) of each output frame; the same array where nothing changed."""
         compositor = Compositor()
         for call in calls:
+            pixels = None if call.result is None else call.result.arrays["pixels"]
             first = len(call.items) - call.new
             for position, item in enumerate(call.items[first:], first):
                 if item.index >= self.length:
-                    return
-                if item.affine is None or call.result is None:
+                    break
+                if item.affine is None or pixels is None:
                     yield item.frame, item.frame
                     continue
                 result = item.frame if self.frames_owned else item.frame.copy()
-                compositor.paste(result, call.result[position], item.affine)
+                compositor.paste(result, pixels[position], item.affine)
                 yield result, item.frame
+            if call.result is not None:
+                call.result.release()
 
 
 class _Affines:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lsx.specs import SampleOptions
+from lsx.specs import SampleOptions, Sampler
 
-__all__ = ["IDENTITY", "Step", "ddim_coefficients", "schedule", "timesteps"]
+__all__ = ["IDENTITY", "Step", "ddim_coefficients", "dpm_coefficients", "schedule", "timesteps"]
 
 IDENTITY = np.array([1, 0, 0, 0, 0], dtype=np.float32)
 """Coefficients that leave the latents alone: with them `step` makes the first call's input."""
@@ -33,9 +33,14 @@ class Step:
     """float32 [5]."""
 
 
-def timesteps(steps: int) -> NDArray[np.int64]:
-    """Leading spacing with offset 1, highest first: 951, 901, ..., 1 for 20 steps."""
-    return (np.arange(steps) * (_TRAINED // steps))[::-1] + 1
+def timesteps(steps: int, sampler: Sampler = "ddim") -> NDArray[np.int64]:
+    """Leading spacing with offset 1, highest first: 951, 901, ..., 1 for 20 steps of DDIM.
+
+    diffusers' DPM-Solver++ divides by one step more, and leaves out the last: 941, 894, ..., 48.
+    """
+    if sampler == "ddim":
+        return (np.arange(steps) * (_TRAINED // steps))[::-1] + 1
+    return (np.arange(1, steps + 1) * (_TRAINED // (steps + 1)))[::-1] + 1
 
 
 def _alphas_cumprod() -> NDArray[np.float64]:
@@ -66,9 +71,36 @@ def ddim_coefficients(steps: int) -> NDArray[np.float64]:
     )
 
 
+def dpm_coefficients(steps: int) -> NDArray[np.float64]:
+    """DPM-Solver++ 2M (midpoint), epsilon prediction: float64 [steps, 5]. `previous` is the last clean estimate x0.
+
+    The first step is of first order, having no previous one, and so is the last, which ends at sigma 0.
+    Source: arXiv 2211.01095, algorithm 2.
+    """
+    alphas = _alphas_cumprod()[timesteps(steps, "dpm++2m")]
+    scale, sigma = np.sqrt(alphas), np.sqrt(1 - alphas)
+    half_log_snr = np.log(scale / sigma)
+    rows = []
+    for index in range(steps):
+        clean = np.array([1 / scale[index], -sigma[index] / scale[index]])  # x0 of (latents, noise)
+        if index == steps - 1:
+            kept, gain, older = 0.0, 1.0, 0.0
+        else:
+            advance = half_log_snr[index + 1] - half_log_snr[index]
+            kept = sigma[index + 1] / sigma[index]
+            gain = -scale[index + 1] * np.expm1(-advance)
+            ratio = (half_log_snr[index] - half_log_snr[index - 1]) / advance if index else np.inf
+            older = -gain / (2 * ratio)
+            gain -= older
+        rows.append([kept + gain * clean[0], gain * clean[1], older, clean[0], clean[1]])
+    return np.array(rows, dtype=np.float64)
+
+
 def schedule(options: SampleOptions) -> list[Step]:
     """All steps of a call, in order."""
-    coefficients = ddim_coefficients(options.steps).astype(np.float32)
+    table = {"ddim": ddim_coefficients, "dpm++2m": dpm_coefficients}[options.sampler]
+    coefficients = table(options.steps).astype(np.float32)
+    times = timesteps(options.steps, options.sampler)
     interval = options.cache_interval or 1
     return [
         Step(
@@ -76,5 +108,5 @@ def schedule(options: SampleOptions) -> list[Step]:
             timestep=np.array([time], dtype=np.float32),
             coefficients=row,
         )
-        for index, (time, row) in enumerate(zip(timesteps(options.steps), coefficients, strict=True))
+        for index, (time, row) in enumerate(zip(times, coefficients, strict=True))
     ]

@@ -9,11 +9,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-__all__ = ["Stage", "StageTimes", "in_order", "run_stages"]
+__all__ = ["Stage", "StageTimes", "Stopped", "in_order", "run_stages"]
 
 
-class _Stopped(Exception):
-    """The chain was aborted."""
+class Stopped(Exception):
+    """The chain was aborted: raised in a stage that waits for its neighbours, and goes no further than its thread."""
 
 
 class StageTimes:
@@ -26,6 +26,11 @@ class StageTimes:
     def bottleneck(self) -> str | None:
         """The stage that worked longest."""
         return max(self.busy, key=lambda name: self.busy[name], default=None)
+
+    def split(self, name: str, parts: dict[str, float]) -> None:
+        """Tell a stage's time by its parts, where it has measured them."""
+        if parts:
+            self.busy = {k: v for n, s in self.busy.items() for k, v in (parts if n == name else {n: s}).items()}
 
 
 class _Channel:
@@ -42,7 +47,7 @@ class _Channel:
         with self._changed:
             self._changed.wait_for(lambda: self._aborted or len(self._items) < self._capacity)
             if self._aborted:
-                raise _Stopped
+                raise Stopped
             self._items.append(item)
             self._changed.notify_all()
 
@@ -51,7 +56,7 @@ class _Channel:
             with self._changed:
                 self._changed.wait_for(lambda: self._aborted or self._items or self._ended)
                 if self._aborted:
-                    raise _Stopped
+                    raise Stopped
                 if not self._items:
                     return
                 item = self._items.popleft()
@@ -72,12 +77,22 @@ class _Channel:
 
 
 class Stage:
-    """A name, a function from an iterator of items to an iterator of items, and how many may wait after it."""
+    """A name, a function from an iterator of items to an iterator of items, and how many may wait after it.
 
-    def __init__(self, name: str, work: Callable[[Iterator[Any]], Iterable[Any]], capacity: int = 2) -> None:
+    stop : called from any thread when the chain is aborted, where the function may wait for something of its own.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[Iterator[Any]], Iterable[Any]],
+        capacity: int = 2,
+        stop: Callable[[], None] | None = None,
+    ) -> None:
         self.name = name
         self.work = work
         self.capacity = capacity
+        self.stop = stop
 
 
 def in_order(work: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:
@@ -132,6 +147,9 @@ def run_stages(stages: list[Stage], times: StageTimes) -> Generator[Any, None, N
                 errors.append(error)
         for channel in channels:
             channel.abort()
+        for stage in stages:
+            if stage.stop is not None:
+                stage.stop()
 
     def work(index: int) -> None:
         stage, target = stages[index], channels[index]
@@ -144,7 +162,7 @@ def run_stages(stages: list[Stage], times: StageTimes) -> Generator[Any, None, N
                 target.put(item)
                 waited += time.perf_counter() - before
             target.end()
-        except _Stopped:
+        except Stopped:
             pass
         except BaseException as error:
             abort(error)
@@ -159,7 +177,7 @@ def run_stages(stages: list[Stage], times: StageTimes) -> Generator[Any, None, N
         thread.start()
     try:
         yield from channels[-1]
-    except _Stopped:
+    except Stopped:
         pass
     finally:
         abort(None)

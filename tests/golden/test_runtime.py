@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.runtime.alignment import Aligner, Face, crop_face, crop_size, region_of
 from lsx.runtime.audio import AudioTokens, LogMel
 from lsx.runtime.compositing import Compositor
-from lsx.runtime.denoising import LOOP_GRAPHS, Denoiser, seeded_noise
+from lsx.runtime.denoising import audio_batch
+from lsx.runtime.executor import HostExecutor, io_of
 from lsx.runtime.lipsync import LipSync
+from lsx.runtime.program import LOOP_GRAPHS, Enqueue, Operation, loop_program
 from lsx.seeded import normal
 from lsx.specs import Precision, SampleOptions
 from tests.golden.test_reference import loop_inputs
@@ -101,8 +103,24 @@ def test_loop_through_the_graphs(
     opened, engines = loop_engines
     noise, conditioning, audio = loop_inputs()
     options = SampleOptions(steps=steps, guidance=guidance, cache_interval=interval)
-    denoiser = Denoiser(engines, opened.model, options, seeded_noise(0))
-    made = list(denoiser.denoise(conditioning, audio, noise))
+    program = loop_program(opened.model, io_of(engines), options)
+    made: list[Array] = []
+
+    def observe(operation: Operation, written: Mapping[str, Array]) -> None:
+        if isinstance(operation, Enqueue) and operation.graph == "step":
+            made.append(written["latents_out"].copy())
+
+    executor = HostExecutor(program, engines, observe)
+    executor.submit(
+        {
+            "latents": noise,
+            "conditioning": conditioning,
+            "encoder_hidden_states": audio_batch(audio, options.guidance_batch),
+            "guidance": np.array([guidance], np.float32),
+        }
+    )
+    assert np.array_equal(executor.result().arrays["latents_out"], made[-1])
+    assert np.array_equal(made.pop(0), noise)  # the first step only makes the first input
     recorded = golden("denoising")[name]
     result = made[-1] if name.endswith("final") else np.stack(made)
     assert np.abs(result - recorded).max() < 1e-3 * np.abs(recorded).max()
@@ -122,7 +140,7 @@ class _Recorder:
 
             def recording(feed_dict: FeedDict) -> dict[str, Array]:
                 outputs = run(feed_dict)
-                self.latents.append(feed_dict["latents"])
+                self.latents.append(feed_dict["latents"].copy())
                 self.faces.append(outputs["faces_out"])
                 return outputs
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from lsx.errors import MediaError
 from lsx.runtime import pipeline
 from lsx.runtime.alignment import Face
+from lsx.runtime.executor import CallResult
 from lsx.runtime.pipeline import FramePipeline, indexed
 from lsx.runtime.stages import StageTimes, run_stages
 from lsx.runtime.video import ping_pong
@@ -27,21 +27,26 @@ class _Calls:
         self.frames: list[list[int]] = []
         self.levels: list[list[int]] = []
         self.numbers: list[int] = []
-
-    def encode(self, faces: NDArray[np.uint8], call: int) -> NDArray[np.float32]:
-        self.numbers.append(call)
-        self.levels.append([round(float(face.mean())) for face in faces])
-        return np.zeros(1, np.float32)
+        self.made: list[NDArray[np.float32]] = []
+        self.released = 0
 
     def tokens(self, frames: list[int]) -> NDArray[np.float32]:
         self.frames.append(list(frames))
         return np.zeros(1, np.float32)
 
-    def denoise(self, *_: Any) -> Iterator[NDArray[np.float32]]:
-        yield np.zeros(1, np.float32)
+    def submit(self, faces: NDArray[np.uint8], _: Any, call: int) -> None:
+        self.numbers.append(call)
+        self.levels.append([round(float(face.mean())) for face in faces])
+        self.made.append(255.0 - faces.astype(np.float32))
 
-    def decode(self, _: Any, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return 255.0 - faces.astype(np.float32)
+    def result(self) -> CallResult:
+        def release() -> None:
+            self.released += 1
+
+        return CallResult({"pixels": self.made.pop(0)}, release)
+
+    def stop(self) -> None:
+        return None
 
 
 def _frames(count: int) -> list[NDArray[np.uint8]]:
@@ -81,6 +86,7 @@ def test_the_last_call_covers_the_last_frames() -> None:
 def test_whole_calls(length: int) -> None:
     calls, results, _ = _run(_frames(length), length)
     assert [len(frames) for frames in calls.frames] == [16] * (length // 16)
+    assert calls.released == length // 16
     assert len(results) == length
 
 

@@ -10,20 +10,22 @@ from lsx.errors import UsageError
 from lsx.models.reference import scheduler
 from lsx.runtime.schedule import schedule, timesteps
 from lsx.seeded import normal
-from lsx.specs import SampleOptions
+from lsx.specs import SAMPLERS, SampleOptions, Sampler
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 7, 20, 50, 999])
-def test_ddim_equals_diffusers(steps: int) -> None:
-    theirs = scheduler()
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 10, 20, 50, 499, 998])
+def test_a_sampler_equals_diffusers(sampler: Sampler, steps: int) -> None:
+    theirs = scheduler(sampler)
     theirs.set_timesteps(steps)
-    assert timesteps(steps).tolist() == theirs.timesteps.tolist()
+    assert timesteps(steps, sampler).tolist() == theirs.timesteps.tolist()
     latents = normal("latents", (1, 4, 2, 3, 3), 0)
+    previous = np.zeros_like(latents)
     wanted = torch.from_numpy(latents)
-    for index, step in enumerate(schedule(SampleOptions(steps=steps))):
+    for index, step in enumerate(schedule(SampleOptions(steps=steps, sampler=sampler))):
         noise = normal(f"noise{index}", latents.shape, 0)
         c = step.coefficients
-        latents = c[0] * latents + c[1] * noise
+        latents, previous = c[0] * latents + c[1] * noise + c[2] * previous, c[3] * latents + c[4] * noise
         wanted = theirs.step(torch.from_numpy(noise), theirs.timesteps[index], wanted).prev_sample
     assert np.abs(latents - wanted.numpy()).max() <= 1e-5 * np.abs(wanted.numpy()).max()
 
@@ -37,8 +39,21 @@ def test_deep_cache_runs_the_whole_unet_every_third_step() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("steps", 0), ("steps", 1001), ("guidance", float("nan")), ("guidance", 0.5), ("seed", -1), ("cache_interval", 0)],
+    [
+        ("steps", 0),
+        ("steps", 1001),
+        ("guidance", float("nan")),
+        ("guidance", 0.5),
+        ("seed", -1),
+        ("cache_interval", 0),
+        ("sampler", "euler"),
+    ],
 )
 def test_options_outside_their_range(name: str, value: float) -> None:
     with pytest.raises(UsageError, match=f"{name} is"):
         SampleOptions(**{name: value})  # type: ignore[arg-type]
+
+
+def test_dpm_has_no_999_steps() -> None:
+    with pytest.raises(UsageError, match="at most 998"):
+        SampleOptions(steps=999, sampler="dpm++2m")

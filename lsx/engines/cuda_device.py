@@ -1,0 +1,139 @@
+"""CUDA behind `Device`: cuda.core for memory, streams, events, graphs; the runtime's copies, which take addresses."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from lsx.engines.device import Device, Event, Graph, Memory, Stream
+from lsx.engines.gpu import driver_runtime
+from lsx.errors import EngineError, OutOfDeviceMemory
+
+__all__ = ["CudaDevice", "shared_device"]
+
+
+@lru_cache
+def shared_device() -> CudaDevice:
+    """The process's one device. Raises BackendUnavailable where there is no GPU."""
+    return CudaDevice()
+
+
+class CudaDevice(Device):
+    """The first GPU. Raises BackendUnavailable where there is none."""
+
+    def __init__(self) -> None:
+        self._runtime = driver_runtime()
+        from cuda import core
+
+        self._core = core
+        self._device = core.Device(0)
+        self._device.set_current()
+        self._pinned = core.LegacyPinnedMemoryResource()
+        self._streams: dict[Stream, Any] = {}
+        self._events: dict[Event, Any] = {}
+        self._setup = self._streams[self.stream()]
+
+    def enter(self) -> None:
+        self._device.set_current()
+
+    def free_bytes(self) -> int:
+        free, _total = self._checked(self._runtime.cudaMemGetInfo())
+        return int(free)
+
+    def allocate(self, size: int) -> Memory:
+        try:
+            buffer = self._device.allocate(size, stream=self._setup)
+            self._setup.sync()
+        except Exception as error:  # cuda.core's errors share no importable class
+            raise OutOfDeviceMemory(
+                f"{size / 2**20:.0f} MiB of GPU memory could not be had ({self.free_bytes() / 2**20:.0f} MiB are "
+                "free). Close other programs on this GPU. What a bundle needs: lsx doctor BUNDLE"
+            ) from error
+        return Memory(int(buffer.handle), size, None, buffer)
+
+    def allocate_pinned(self, size: int) -> Memory:
+        try:
+            buffer = self._pinned.allocate(size)
+        except Exception as error:  # cuda.core's errors share no importable class
+            raise OutOfDeviceMemory(f"{size / 2**20:.0f} MiB of pinned host memory could not be had") from error
+        address = int(buffer.handle)
+        host = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+        return Memory(address, size, host, buffer)
+
+    def free(self, memory: Memory) -> None:
+        memory.owner.close()
+
+    def stream(self) -> Stream:
+        made = self._device.create_stream(options=self._core.StreamOptions(nonblocking=True))
+        handle = Stream(int(made.handle))
+        self._streams[handle] = made
+        return handle
+
+    def event(self) -> Event:
+        made = self._device.create_event()
+        handle = Event(int(made.handle))
+        self._events[handle] = made
+        return handle
+
+    def copy(self, target: int, source: int, size: int, stream: Stream) -> None:
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDefault
+        self._checked(self._runtime.cudaMemcpyAsync(target, source, size, kind, stream))
+
+    def copy_rows(
+        self, target: int, target_pitch: int, source: int, source_pitch: int, width: int, rows: int, stream: Stream
+    ) -> None:
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDefault
+        self._checked(
+            self._runtime.cudaMemcpy2DAsync(target, target_pitch, source, source_pitch, width, rows, kind, stream)
+        )
+
+    def record(self, event: Event, stream: Stream) -> None:
+        self._checked(self._runtime.cudaEventRecord(event, stream))
+
+    def wait(self, event: Event, stream: Stream) -> None:
+        self._checked(self._runtime.cudaStreamWaitEvent(stream, event, 0))
+
+    def synchronise(self, event: Event) -> None:
+        self._checked(self._runtime.cudaEventSynchronize(event))
+
+    def capture(self, stream: Stream, body: Callable[[Stream], None]) -> Graph:
+        builder = self._streams[stream].create_graph_builder()
+        try:
+            builder.begin_building("thread_local")
+            try:
+                body(Stream(int(builder.stream.handle)))
+            finally:
+                builder.end_building()  # also after a failure: a stream left capturing takes no other work
+            return _CudaGraph(builder.complete(), self._streams)
+        except EngineError:
+            raise
+        except Exception as error:  # cuda.core's errors share no importable class
+            raise EngineError(f"the loop could not be captured into a CUDA graph: {error}") from error
+        finally:
+            builder.close()
+
+    def _checked(self, answer: tuple[Any, ...]) -> Any:
+        status, *values = answer
+        if int(status) != 0:
+            _, text = self._runtime.cudaGetErrorString(status)
+            reason = text.decode() if isinstance(text, bytes) else text
+            raise EngineError(f"CUDA failed: {reason} ({status.name}). See: lsx doctor")
+        return values if len(values) != 1 else values[0]
+
+    def close(self) -> None:
+        for made in (*self._events.values(), *self._streams.values()):
+            made.close()
+        self._events.clear()
+        self._streams.clear()
+
+
+class _CudaGraph(Graph):
+    def __init__(self, graph: Any, streams: dict[Stream, Any]) -> None:
+        self._graph, self._streams = graph, streams
+
+    def launch(self, stream: Stream) -> None:
+        self._graph.launch(self._streams[stream])

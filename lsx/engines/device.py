@@ -1,0 +1,211 @@
+"""A GPU as executors and engines see it: memory, streams, events, copies, captured graphs.
+
+One implementation is CUDA (`cuda_device.py`). The tests have another, which runs each stream's work as late and in as
+odd an order as the events allow, so that a missing wait shows as a wrong number on any machine.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NewType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsx.engines.engine import Array, Engine, FeedDict
+from lsx.errors import EngineError
+from lsx.specs import TensorSpec
+
+__all__ = ["Device", "DeviceEngine", "Event", "Graph", "Memory", "Stream"]
+
+Stream = NewType("Stream", int)
+"""A stream's handle, as the driver and TensorRT take it."""
+
+Event = NewType("Event", int)
+"""An event's handle."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Memory:
+    """A block of memory. `host` is its contents where the CPU can read them: pinned memory."""
+
+    address: int
+    size: int
+    host: NDArray[np.uint8] | None
+    owner: Any
+    """Keeps the block alive."""
+
+
+class Graph(ABC):
+    """Captured work. It refers to the addresses that it was captured with: keep their memory as long."""
+
+    @abstractmethod
+    def launch(self, stream: Stream) -> None:
+        """Enqueue all of it."""
+
+
+class Device(ABC):
+    """One GPU. Handles may be used from any thread that has called `enter`."""
+
+    @abstractmethod
+    def enter(self) -> None:
+        """Make this the calling thread's device."""
+
+    @abstractmethod
+    def free_bytes(self) -> int:
+        """Free memory."""
+
+    @abstractmethod
+    def allocate(self, size: int) -> Memory:
+        """Device memory at a multiple of 256 bytes. Raises OutOfDeviceMemory."""
+
+    @abstractmethod
+    def allocate_pinned(self, size: int) -> Memory:
+        """Page-locked host memory. Raises OutOfDeviceMemory."""
+
+    @abstractmethod
+    def free(self, memory: Memory) -> None:
+        """Give a block back. No work on it may be pending."""
+
+    @abstractmethod
+    def stream(self) -> Stream:
+        """A new stream that does not wait for the default one."""
+
+    @abstractmethod
+    def event(self) -> Event:
+        """A new event."""
+
+    @abstractmethod
+    def copy(self, target: int, source: int, size: int, stream: Stream) -> None:
+        """Enqueue a copy of `size` bytes between any two addresses."""
+
+    @abstractmethod
+    def copy_rows(
+        self, target: int, target_pitch: int, source: int, source_pitch: int, width: int, rows: int, stream: Stream
+    ) -> None:
+        """Enqueue a copy of `rows` runs of `width` bytes, each a pitch after the last."""
+
+    @abstractmethod
+    def record(self, event: Event, stream: Stream) -> None:
+        """Mark the work enqueued so far."""
+
+    @abstractmethod
+    def wait(self, event: Event, stream: Stream) -> None:
+        """Let what is enqueued next wait for what was marked."""
+
+    @abstractmethod
+    def synchronise(self, event: Event) -> None:
+        """Block until what was marked is done. Raises EngineError when the device failed."""
+
+    @abstractmethod
+    def capture(self, stream: Stream, body: Callable[[Stream], None]) -> Graph:
+        """What `body` enqueues on the stream it is given, as a graph, not run. Raises EngineError; nothing is kept."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back streams, events and memory."""
+
+
+class DeviceEngine(Engine):
+    """An engine on a GPU: besides `infer`, it enqueues on a stream, over addresses that the caller owns."""
+
+    def __init__(self, graph: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], device: Device) -> None:
+        super().__init__(graph, inputs, outputs)
+        self.device = device
+        self._own: _OwnBuffers | None = None
+
+    @abstractmethod
+    def prepare(self, axes: Mapping[str, int]) -> int:
+        """Fix the lengths of the axes that vary; returns the bytes of activation memory that they need.
+
+        Raises StaleEngine when the plan was not built for them.
+        """
+
+    @abstractmethod
+    def use_activation(self, memory: Memory | None) -> None:
+        """Work in `memory` from now on; engines that never run at once may share it."""
+
+    @abstractmethod
+    def enqueue(self, addresses: Mapping[str, int], stream: Stream) -> None:
+        """Enqueue one run over the I/O tensors at `addresses`, multiples of 256. Raises EngineError."""
+
+    @abstractmethod
+    def capturable(self, stream: Stream) -> bool:
+        """Whether `enqueue` may be captured into a graph."""
+
+    def axes_of(self, feed_dict: FeedDict) -> dict[str, int]:
+        """Lengths of the axes that vary, in these inputs."""
+        return {
+            axis: feed_dict[name].shape[position]
+            for name, spec in self.inputs.items()
+            for position, axis in enumerate(spec.shape)
+            if isinstance(axis, str)
+        }
+
+    def run(self, feed_dict: FeedDict) -> dict[str, Array]:
+        """Over buffers of its own, kept for the next run of the same shapes. Not for the loop: it copies and waits."""
+        axes = self.axes_of(feed_dict)
+        if self._own is None or self._own.axes != axes:
+            self.release_buffers()
+            self._own = _OwnBuffers(self, axes)
+        return self._own.run(feed_dict)
+
+    def release_buffers(self) -> None:
+        """Give back what `run` allocated."""
+        if self._own is not None:
+            self._own.close()
+            self._own = None
+
+
+class _OwnBuffers:
+    """Device and pinned memory of one engine's I/O at one set of lengths."""
+
+    def __init__(self, engine: DeviceEngine, axes: Mapping[str, int]) -> None:
+        self.axes = dict(axes)
+        self._engine, self._device = engine, engine.device
+        self._device.enter()
+        activation = engine.prepare(axes)
+        self._spans: dict[str, tuple[int, int, Any, tuple[int, ...]]] = {}
+        offset = 0
+        for spec in (*engine.inputs.values(), *engine.outputs.values()):
+            shape = tuple(axes[n] if isinstance(n, str) else n for n in spec.shape)
+            dtype = np.dtype(engine.numpy_dtype(spec))
+            size = int(np.prod(shape)) * dtype.itemsize
+            self._spans[spec.name] = (offset, size, dtype, shape)
+            offset += -(-size // 256) * 256
+        self._memory = [self._device.allocate(offset), self._device.allocate_pinned(offset)]
+        if activation:
+            self._memory.append(self._device.allocate(activation))
+            engine.use_activation(self._memory[-1])
+        self._stream, self._done = self._device.stream(), self._device.event()
+
+    def run(self, feed_dict: FeedDict) -> dict[str, Array]:
+        device, pinned = self._memory[:2]
+        self._device.enter()
+        for name in self._engine.inputs:
+            offset, size, _, _ = self._spans[name]
+            self._host(name)[...] = feed_dict[name]
+            self._device.copy(device.address + offset, pinned.address + offset, size, self._stream)
+        addresses = {name: device.address + span[0] for name, span in self._spans.items()}
+        self._engine.enqueue(addresses, self._stream)
+        for name in self._engine.outputs:
+            offset, size, _, _ = self._spans[name]
+            self._device.copy(pinned.address + offset, device.address + offset, size, self._stream)
+        self._device.record(self._done, self._stream)
+        self._device.synchronise(self._done)
+        return {name: self._host(name).copy() for name in self._engine.outputs}
+
+    def _host(self, name: str) -> Array:
+        offset, size, dtype, shape = self._spans[name]
+        host = self._memory[1].host
+        if host is None:
+            raise EngineError("the device gave pinned memory that the CPU cannot read")
+        return np.asarray(host[offset : offset + size].view(dtype).reshape(shape))
+
+    def close(self) -> None:
+        self._device.enter()
+        self._engine.use_activation(None)
+        for memory in self._memory:
+            self._device.free(memory)

@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT-RTX: plans, and the engines that run them."""

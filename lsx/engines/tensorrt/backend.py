@@ -1,0 +1,67 @@
+"""TensorRT and TensorRT-RTX as backends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lsx.engines.cuda_device import shared_device
+from lsx.engines.gpu import compute_capability, gpu_name
+from lsx.engines.registry import Backend, EngineOptions
+from lsx.engines.tensorrt.building import PLANNED
+from lsx.engines.tensorrt.engine import TensorRtEngine
+from lsx.engines.tensorrt.libraries import LIBRARIES
+from lsx.engines.tensorrt.plans import fitting_plan
+from lsx.errors import BackendUnavailable, EngineError
+
+if TYPE_CHECKING:
+    from lsx.bundle import Bundle
+    from lsx.engines.engine import Engine
+
+__all__ = ["DataCentreBackend", "RtxBackend"]
+
+
+class _TensorRtBackend(Backend):
+    def availability(self) -> tuple[bool, str]:
+        library = LIBRARIES[self.name]
+        try:
+            version = library.version
+            return True, f"{version} on {gpu_name()}"
+        except BackendUnavailable as error:
+            try:
+                builds = f"{library.version} builds plans here, but does not run them: "
+            except BackendUnavailable:
+                builds = ""
+            return False, f"{builds}{error}"
+
+    def supports(self, graph: str) -> bool:
+        return graph in PLANNED
+
+    def engine(self, bundle: Bundle, graph: str, options: EngineOptions) -> Engine:
+        if not self.supports(graph):
+            raise EngineError(f"{graph} has no plans; it runs on onnxruntime")
+        library = LIBRARIES[self.name]
+        library.module()
+        plan = fitting_plan(bundle, graph, library, compute_capability())
+        bundle.verify([plan.file])
+        entry = bundle.graph(graph)
+        return TensorRtEngine(
+            library,
+            bundle,
+            plan,
+            [tensor.spec() for tensor in entry.inputs],
+            [tensor.spec() for tensor in entry.outputs],
+            shared_device(),
+            trust_code=options.trust_code,
+        )
+
+
+class DataCentreBackend(_TensorRtBackend):
+    """TensorRT."""
+
+    name = "tensorrt"
+
+
+class RtxBackend(_TensorRtBackend):
+    """TensorRT for RTX."""
+
+    name = "tensorrt-rtx"

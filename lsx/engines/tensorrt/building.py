@@ -1,0 +1,442 @@
+"""ONNX to plan: one graph at a time, with progress, cancellable, nothing half-written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lsx.bundle import Bundle, FileEntry, GraphEntry, PlanEntry, ProfileEntry, sha256_of
+from lsx.engines.tensorrt.libraries import Library, library_named
+from lsx.errors import BuildError, OutputError, UsageError
+from lsx.specs import ModelSpec
+
+if TYPE_CHECKING:
+    import tensorrt_rtx_bindings as trt
+
+__all__ = [
+    "PLANNED",
+    "BuildOptions",
+    "BuildReport",
+    "build_plans",
+    "collecting_logger",
+    "network_from_graph",
+    "profiles_of",
+]
+
+PLANNED = ("audio_encoder", "vae_encoder", "unet", "unet_shallow", "step", "vae_decoder")
+"""The graphs that have plans. The face graphs run on the CPU, beside the loop."""
+
+_SEGMENTS = 8  # of 30 s each, that one call of the audio encoder may take
+
+Progress = Callable[[str, float], None]
+"""Called with what is being built and the share of it that is done, 0..1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """How plans are built."""
+
+    opt_level: int = 3
+    """Builder optimisation level, 0..5: higher builds longer for faster plans. TensorRT's own default is 3."""
+    workspace: int | None = None
+    """Most bytes of scratch memory that a tactic may take; None for all of the GPU's."""
+    aux_streams: int | None = None
+    """Most auxiliary streams, 0..7; None lets TensorRT choose."""
+    timing_cache: Path | None = None
+    """File of measured tactics, read and written; only on a GPU."""
+    version_compatible: bool = False
+    """Plans that later versions of the library load too. They carry code: lsx loads them only when told to trust it."""
+    hardware_compatible: bool = False
+    """Plans for every GPU from compute capability 8.0 on (tensorrt only), at some cost in speed."""
+    guidance: Literal["on", "off", "both"] = "on"
+    """Which batches of the U-Net to build for: 2 (on), 1 (off), or two profiles (both)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.opt_level <= 5:
+            raise UsageError(f"--opt-level is {self.opt_level}; give 0..5 (3 is usual)")
+        if self.aux_streams is not None and not 0 <= self.aux_streams <= 7:
+            raise UsageError(f"--aux-streams is {self.aux_streams}; give 0..7")
+        if self.workspace is not None and self.workspace < 2**20:
+            raise UsageError(f"--workspace is {self.workspace} bytes; give at least 1MiB, as in 4GiB")
+        if self.guidance not in ("on", "off", "both"):
+            raise UsageError(f"--guidance is {self.guidance}; choose on, off or both")
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Lengths of axis `b`, one for each profile."""
+        return {"on": (2,), "off": (1,), "both": (2, 1)}[self.guidance]
+
+    def as_text(self) -> dict[str, str]:
+        """For the manifest: what shapes the plan, and not what only speeds up its building."""
+        named = {
+            "opt_level": self.opt_level,
+            "workspace": self.workspace,
+            "aux_streams": self.aux_streams,
+            "version_compatible": self.version_compatible,
+            "hardware_compatible": self.hardware_compatible,
+        }
+        return {name: str(value) for name, value in named.items() if value not in (None, False)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildReport:
+    """What a build did."""
+
+    built: tuple[PlanEntry, ...]
+    kept: tuple[PlanEntry, ...]
+    """Plans that were there already, and fit."""
+
+
+def profiles_of(entry: GraphEntry, model: ModelSpec, options: BuildOptions) -> tuple[ProfileEntry, ...]:
+    """The lengths of the varying axes that a plan is built for: (lowest, best, highest) of each, by profile."""
+    axes = {n for tensor in (*entry.inputs, *entry.outputs) for n in tensor.shape if isinstance(n, str)}
+    if "b" in axes:
+        return tuple({"b": (b, b, b)} for b in options.batches)
+    if "F" in axes:
+        return ({"F": (1, model.vae_frames, model.vae_frames)},)
+    return ({"n": (1, 1, _SEGMENTS)},) if "n" in axes else ({},)
+
+
+def plan_key(
+    bundle: Bundle, graph: str, profiles: tuple[ProfileEntry, ...], options: BuildOptions, library: Library, target: str
+) -> str:
+    """SHA-256 of everything that a plan depends on: ONNX and its weights, shapes, options, library, target."""
+    content = {
+        "onnx": [file.sha256 for file in bundle.files(graph)],
+        "profiles": profiles,
+        "options": options.as_text(),
+        "library": [library.backend, library.version],
+        "target": target,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def build_plans(
+    bundle: Bundle,
+    backend: str,
+    *,
+    targets: tuple[str, ...] = (),
+    graphs: tuple[str, ...] = PLANNED,
+    options: BuildOptions | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Build the plans of `graphs` for `targets` into `bundle`, one after the other, and enter each in its manifest.
+
+    A plan that is there and was built from the same graph, with the same options and library, for the same target is
+    kept, unless `force`. What is built is in the bundle when the next one starts; an interrupted one leaves nothing.
+
+    Raises UsageError, BackendUnavailable, BuildError, IntegrityError, OutputError.
+    """
+    library = library_named(backend)
+    options = options or BuildOptions()
+    unknown = [name for name in graphs if name not in PLANNED]
+    if unknown:
+        raise UsageError(f"--graphs {', '.join(unknown)}: plans are made of {', '.join(PLANNED)}")
+    if options.hardware_compatible and library.user_allocation:
+        raise UsageError("--hardware-compatible is tensorrt's; with tensorrt-rtx build --target portable, the default")
+    library.check_builds_here()
+    chosen = library.targets(targets)
+    built, kept = [], []
+    for target in chosen:
+        for graph in graphs:
+            profiles = profiles_of(bundle.graph(graph), bundle.model, options)
+            key = plan_key(bundle, graph, profiles, options, library, target)
+            there = _intact_plan(bundle, key)
+            if there is not None and not force:
+                kept.append(there)
+                continue
+            bundle.verify(bundle.files(graph))
+            entry = _build_one(bundle, graph, library, target, profiles, options, key, progress)
+            bundle.add_plan(entry)
+            built.append(entry)
+    return BuildReport(built=tuple(built), kept=tuple(kept))
+
+
+def _intact_plan(bundle: Bundle, key: str) -> PlanEntry | None:
+    for plan in bundle.manifest.plans:
+        path = bundle.path / plan.file.path
+        if plan.key == key and path.is_file() and path.stat().st_size == plan.file.size:
+            return plan if sha256_of(path) == plan.file.sha256 else None
+    return None
+
+
+def _build_one(
+    bundle: Bundle,
+    graph: str,
+    library: Library,
+    target: str,
+    profiles: tuple[ProfileEntry, ...],
+    options: BuildOptions,
+    key: str,
+    progress: Progress | None,
+) -> PlanEntry:
+    entry = bundle.graph(graph)
+    name = f"{graph}.{entry.precision}.{library.backend}.{target}.plan"
+    folder = bundle.path / "plans"
+    started = time.perf_counter()
+    try:
+        folder.mkdir(exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}-", delete=False) as file:
+            temporary = Path(file.name)
+        try:
+            job = _Job(bundle, graph, library, target, profiles, options)
+            peak = job.run(temporary, lambda share: progress and progress(f"{graph} for {target}", share))
+            temporary.chmod(0o644)
+            temporary.replace(folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    path = folder / name
+    return PlanEntry(
+        graph=graph,
+        precision=entry.precision,
+        file=FileEntry(path=f"plans/{name}", sha256=sha256_of(path), size=path.stat().st_size),
+        backend=library.backend,
+        library_version=library.version,
+        target=target,
+        key=key,
+        onnx=tuple(file.sha256 for file in bundle.files(graph)),
+        profiles=profiles,
+        options=options.as_text(),
+        seconds=round(time.perf_counter() - started, 1),
+        peak_bytes=peak,
+    )
+
+
+class _Job:
+    """One build. TensorRT works on a thread of its own, so that the main one can be interrupted."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        graph: str,
+        library: Library,
+        target: str,
+        profiles: tuple[ProfileEntry, ...],
+        options: BuildOptions,
+    ) -> None:
+        self._bundle, self._graph, self._library = bundle, graph, library
+        self._target, self._profiles, self._options = target, profiles, options
+        self._cancelled, self._finished = threading.Event(), threading.Event()
+        self._error: BaseException | None = None
+        self._share = 0.0
+
+    def run(self, path: Path, report: Callable[[float], object]) -> int:
+        """Build into the file `path`; returns the process's peak memory in bytes. Raises BuildError."""
+        thread = threading.Thread(target=self._work, args=(path,), name="lsx-build", daemon=True)
+        thread.start()
+        peak = 0
+        try:
+            # Not Thread.join: interrupted, it takes the thread for ended (CPython issue 89437).
+            while not self._finished.wait(0.1):
+                peak = max(peak, _resident_bytes())
+                report(self._share)
+        except BaseException:
+            self._cancelled.set()  # the monitor says so to TensorRT at its next step
+            self._finished.wait()
+            raise
+        if self._error is not None:
+            raise self._error
+        return peak
+
+    def _work(self, path: Path) -> None:
+        try:
+            self._build(path)
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._finished.set()
+
+    def _build(self, path: Path) -> None:
+        if TYPE_CHECKING:
+            import tensorrt_rtx_bindings as trt
+        else:
+            trt = self._library.module()
+        library, options = self._library, self._options
+        logger = collecting_logger(trt)
+        builder = trt.Builder(logger)
+        network, parser = network_from_graph(library, builder, logger, self._bundle, self._graph)
+        config = builder.create_builder_config()
+        config.builder_optimization_level = options.opt_level
+        config.progress_monitor = _monitor(trt, self._cancelled, self._advance)
+        if options.workspace is not None:
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
+        if options.aux_streams is not None:
+            config.max_aux_streams = options.aux_streams
+        if options.version_compatible:
+            config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        if options.hardware_compatible:
+            config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+        if library.user_allocation:
+            config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        library.aim(config, self._target)
+        set_shapes(library, builder, network, config, self._bundle.graph(self._graph), self._profiles)
+        cache = _read_timing_cache(config, options.timing_cache)
+        plan: trt.IHostMemory | None = builder.build_serialized_network(network, config)
+        if plan is None:
+            if self._cancelled.is_set():
+                raise KeyboardInterrupt
+            raise BuildError(
+                f"{self._graph}: {library.backend} {library.version} could not build it for {self._target}: "
+                f"{logger.last}. Try --opt-level 2, a larger --workspace, or another --target"
+            )
+        del parser
+        with path.open("wb") as file:
+            file.write(memoryview(plan))  # type: ignore[arg-type]  # the stubs do not know that it is a buffer
+        if cache is not None and options.timing_cache is not None:
+            _write_whole(options.timing_cache, cache.serialize())
+
+    def _advance(self, share: float) -> None:
+        self._share = share
+
+
+def network_from_graph(
+    library: Library, builder: trt.Builder, logger: trt.ILogger, bundle: Bundle, graph: str
+) -> tuple[trt.INetworkDefinition, trt.OnnxParser]:
+    """A bundle's graph as a TensorRT network. The parser owns the weights: keep it as long as the network.
+
+    Raises BuildError naming node, operator and reason of the first node that the parser does not take.
+    """
+    if TYPE_CHECKING:
+        import tensorrt_rtx_bindings as trt
+    else:
+        trt = library.module()
+    network = builder.create_network(library.network_flags())
+    parser = trt.OnnxParser(network, logger)
+    path = bundle.path / bundle.graph(graph).file.path
+    if not parser.parse_from_file(str(path)):
+        raise BuildError(_parser_failure(library, graph, parser))
+    for index in range(network.num_layers):
+        layer: Any = network.get_layer(index)
+        if layer.type == trt.LayerType.ATTENTION_INPUT:
+            # Fused where there is a kernel for it, taken apart where not: without this, such a build fails.
+            layer.__class__ = trt.IAttentionInputLayer
+            layer.attention.decomposable = True
+    return network, parser
+
+
+def _parser_failure(library: Library, graph: str, parser: trt.OnnxParser) -> str:
+    if not parser.num_errors:
+        return f"{graph}: {library.backend} {library.version} does not parse it, and gives no reason"
+    first = parser.get_error(0)
+    return (
+        f"{graph}: {library.backend} {library.version} does not take node {first.node_name() or first.node()} "
+        f"({first.node_operator() or 'unknown operator'}): {first.desc()}. Upgrade the library (pip install -U "
+        f"'lsx[{library.extra}]'), or run this graph on onnxruntime"
+    )
+
+
+def set_shapes(
+    library: Library,
+    builder: trt.Builder,
+    network: trt.INetworkDefinition,
+    config: trt.IBuilderConfig,
+    entry: GraphEntry,
+    profiles: tuple[ProfileEntry, ...],
+) -> None:
+    """Fix the inputs' shapes where there is one profile of one length; otherwise add the profiles."""
+    if TYPE_CHECKING:
+        import tensorrt_rtx_bindings as trt
+    else:
+        trt = library.module()
+
+    def dims(tensor: str, lengths: Mapping[str, int]) -> trt.Dims:
+        return trt.Dims([lengths[n] if isinstance(n, str) else n for n in inputs[tensor]])
+
+    inputs = {tensor.name: tensor.shape for tensor in entry.inputs}
+    named = [network.get_input(index) for index in range(network.num_inputs)]
+    if len(profiles) == 1 and all(low == high for low, _, high in profiles[0].values()):
+        for tensor in named:
+            tensor.shape = dims(tensor.name, {axis: best for axis, (_, best, _) in profiles[0].items()})
+        return
+    for lengths in profiles:
+        profile = builder.create_optimization_profile()
+        low, best, high = ({axis: among[i] for axis, among in lengths.items()} for i in range(3))
+        for tensor in named:
+            if any(isinstance(n, str) for n in inputs[tensor.name]):
+                name = tensor.name
+                profile.set_shape(name, dims(name, low), dims(name, best), dims(name, high))
+        config.add_optimization_profile(profile)
+
+
+def collecting_logger(trt: Any) -> Any:
+    """A logger that keeps the last error, for the message of a failed build."""
+
+    class Collecting(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.last = "no reason given"
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.last = message.strip().splitlines()[0]
+
+    return Collecting()
+
+
+def _monitor(trt: Any, cancelled: threading.Event, advance: Callable[[float], None]) -> Any:
+    """TensorRT's own progress, as a share: each phase is a part of its parent's step."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._phases: dict[str, tuple[str | None, int, int]] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self._phases[phase_name] = (parent_phase, max(num_steps, 1), 0)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            parent, steps, _ = self._phases[phase_name]
+            self._phases[phase_name] = (parent, steps, step + 1)
+            advance(self._done())
+            return not cancelled.is_set()
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._phases.pop(phase_name, None)
+
+        def _done(self) -> float:
+            share, weight, level = 0.0, 1.0, None
+            while True:
+                found = [(n, p) for n, p in self._phases.items() if p[0] == level]
+                if not found:
+                    return min(share, 1.0)
+                level, (_, steps, done) = found[0]
+                share += weight * done / steps
+                weight /= steps
+
+    return Monitor()
+
+
+def _read_timing_cache(config: trt.IBuilderConfig, path: Path | None) -> trt.ITimingCache | None:
+    if path is None:
+        return None
+    cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+    if cache is None or not config.set_timing_cache(cache, False):
+        raise BuildError(f"{path}: not a timing cache of this library and GPU. Delete it, or give another file")
+    return cache
+
+
+def _write_whole(path: Path, content: Any) -> None:
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        temporary.write_bytes(bytes(content))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _resident_bytes() -> int:
+    """Memory of this process; 0 where the system does not say."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.is_file() else 0

@@ -1,0 +1,153 @@
+"""A plan, loaded and run by TensorRT or TensorRT-RTX."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lsx.bundle import Bundle, PlanEntry
+from lsx.engines.device import Device, DeviceEngine, Memory, Stream
+from lsx.engines.gpu import driver_version, gpu_name
+from lsx.engines.tensorrt.building import collecting_logger
+from lsx.engines.tensorrt.libraries import Library
+from lsx.engines.tensorrt.plans import profile_for
+from lsx.errors import EngineError, StaleEngine
+from lsx.specs import TensorSpec
+
+if TYPE_CHECKING:
+    import tensorrt_rtx_bindings as trt
+
+__all__ = ["TensorRtEngine", "kernel_cache_file"]
+
+
+def kernel_cache_file(library: Library) -> Path:
+    """Where TensorRT-RTX's compiled kernels are kept from run to run: the user's cache folder, by GPU and driver."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    name = f"{library.version}-{gpu_name()}-{driver_version()}".replace(" ", "_").replace("/", "_")
+    return base / "lsx" / "kernels" / f"{name}.bin"
+
+
+class TensorRtEngine(DeviceEngine):
+    """An execution context of a plan. Its activation memory is the caller's (USER_MANAGED); one thread at a time."""
+
+    def __init__(
+        self,
+        library: Library,
+        bundle: Bundle,
+        plan: PlanEntry,
+        inputs: list[TensorSpec],
+        outputs: list[TensorSpec],
+        device: Device,
+        *,
+        trust_code: bool = False,
+    ) -> None:
+        super().__init__(plan.graph, inputs, outputs, device)
+        self._library, self._bundle, self._plan = library, bundle, plan
+        if TYPE_CHECKING:
+            import tensorrt_rtx_bindings as trt
+        else:
+            trt = library.module()
+        path = bundle.path / plan.file.path
+        self._logger = collecting_logger(trt)
+        self._runtime = trt.Runtime(self._logger)
+        if "version_compatible" in plan.options:
+            if not trust_code:
+                raise StaleEngine(
+                    f"{path} is version compatible: it carries code that would be run. If you trust this bundle, say "
+                    "so with trust_code=True; or build it without --version-compatible"
+                )
+            self._runtime.engine_host_code_allowed = True
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            engine: trt.ICudaEngine | None = self._runtime.deserialize_cuda_engine(content)
+        if engine is None:
+            raise StaleEngine(
+                f"{path}: {library.backend} {library.version} does not load it: {self._logger.last}. Build it again: "
+                f"lsx build {bundle.path} --backend {library.backend} --force"
+            )
+        self._engine = engine
+        self._cache: trt.IRuntimeCache | None = None
+        context = self._context(trt)
+        if context is None:
+            raise EngineError(f"{path}: no execution context could be made: {self._logger.last}")
+        self._execution: trt.IExecutionContext = context
+        self._check_io(path)
+        self._profile_stream = device.stream()
+        self._changed = device.event()
+
+    def _context(self, trt: Any) -> trt.IExecutionContext | None:
+        if not self._library.user_allocation:
+            strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+            return self._engine.create_execution_context(strategy)
+        # TensorRT-RTX compiles kernels for this GPU when first run; what it compiled is kept for the next process.
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        self._cache = config.create_runtime_cache()
+        file = kernel_cache_file(self._library)
+        if file.is_file():
+            self._cache.deserialize(file.read_bytes())
+        config.set_runtime_cache(self._cache)
+        return self._engine.create_execution_context(config)
+
+    def _check_io(self, path: Path) -> None:
+        names = {self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)}
+        wanted = {*self.inputs, *self.outputs}
+        if names != wanted:
+            raise StaleEngine(
+                f"{path} has the tensors {', '.join(sorted(names))}, and its graph {', '.join(sorted(wanted))}. "
+                f"Build it again: lsx build {self._bundle.path} --backend {self._library.backend} --force"
+            )
+
+    @property
+    def description(self) -> str:
+        return f"{self._library.backend} {self._library.version}, {self._plan.target} plan on {gpu_name()}"
+
+    def prepare(self, axes: Mapping[str, int]) -> int:
+        index = profile_for(self._plan, axes, self._bundle)
+        context = self._execution
+        self.device.enter()
+        if index != context.active_optimization_profile:
+            context.set_optimization_profile_async(index, self._profile_stream)
+            self.device.record(self._changed, self._profile_stream)
+            self.device.synchronise(self._changed)
+        for name, spec in self.inputs.items():
+            shape = [axes[n] if isinstance(n, str) else n for n in spec.shape]
+            if any(isinstance(n, str) for n in spec.shape) and not context.set_input_shape(name, shape):
+                raise EngineError(f"{self.graph}: {name} cannot be {shape}: {self._logger.last}")
+        return int(context.update_device_memory_size_for_shapes())
+
+    def use_activation(self, memory: Memory | None) -> None:
+        if memory is not None:
+            self._execution.set_device_memory(memory.address, memory.size)
+
+    def enqueue(self, addresses: Mapping[str, int], stream: Stream) -> None:
+        for name, address in addresses.items():
+            self._execution.set_tensor_address(name, address)
+        if not self._execution.execute_async_v3(stream):
+            raise EngineError(f"{self.graph}: {self._library.backend} failed: {self._logger.last}")
+
+    def capturable(self, stream: Stream) -> bool:
+        # TensorRT has no such question; it refuses when the capture is tried, and that falls back.
+        return not self._library.user_allocation or bool(self._execution.is_stream_capturable(stream))
+
+    def close(self) -> None:
+        self.release_buffers()
+        self._save_kernels()
+
+    def _save_kernels(self) -> None:
+        if self._cache is None:
+            return
+        file = kernel_cache_file(self._library)
+        content = bytes(memoryview(self._cache.serialize()))  # type: ignore[arg-type]  # as above
+        self._cache = None
+        if file.is_file() and file.stat().st_size >= len(content):
+            return
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = file.with_name(f".{file.name}-{os.getpid()}")
+            temporary.write_bytes(content)
+            temporary.replace(file)
+        except OSError:  # a cache that cannot be kept costs time, and nothing else
+            return

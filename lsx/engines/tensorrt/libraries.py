@@ -1,0 +1,210 @@
+"""The two TensorRTs. All that differs between them, and between their versions, stands in this file.
+
+`tensorrt` builds on the GPU that a plan will run on. `tensorrt-rtx` also builds ahead of time, on a machine without a
+GPU, for one compute capability or for all that it supports. Neither is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from functools import lru_cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lsx.engines.gpu import compute_capability
+from lsx.errors import BackendUnavailable, UsageError
+
+if TYPE_CHECKING:
+    import tensorrt_rtx_bindings as trt
+
+__all__ = [
+    "CURRENT",
+    "LIBRARIES",
+    "PORTABLE",
+    "DataCentre",
+    "Library",
+    "Rtx",
+    "libraries_that_build",
+    "library_named",
+    "sm_of",
+]
+
+PORTABLE = "portable"
+"""TensorRT-RTX's own default target: compute capabilities 8.0, 8.6, 8.9, and 12.0 and later."""
+
+CURRENT = "current"
+"""TensorRT-RTX's target for the GPU at hand, listed or not; recorded as `current-sm90`."""
+
+
+def sm_of(capability: tuple[int, int]) -> str:
+    """`sm89` of (8, 9)."""
+    return f"sm{capability[0]}{capability[1]}"
+
+
+class Library(ABC):
+    """One of the two libraries."""
+
+    backend: str
+    """Name of the backend."""
+    modules: tuple[str, ...]
+    """Names to import it by, the first that is there."""
+    extra: str
+    """lsx's extra that brings it."""
+    minimum: tuple[int, int]
+    """Oldest version that lsx knows, major and minor."""
+    default_targets: tuple[str, ...] = ()
+    """What is built where no target is named; empty for the GPU at hand."""
+    user_allocation: bool
+    """Whether plans must be told that activation memory comes from the user, to be captured into CUDA graphs."""
+
+    def module(self) -> Any:
+        """The imported library. Raises BackendUnavailable naming the extra, or the version that is too old."""
+        return _imported(self.backend, self.modules, self.extra, self.minimum)
+
+    @property
+    def version(self) -> str:
+        """The library's version."""
+        return str(self.module().__version__)
+
+    def network_flags(self) -> int:
+        """Flags of create_network: strongly typed, which TensorRT 10 has to be asked for and later ones always are."""
+        if TYPE_CHECKING:
+            import tensorrt_rtx_bindings as trt
+        else:
+            trt = self.module()
+        asked = _version(self.version)[0] == 10
+        return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED) if asked else 0
+
+    @abstractmethod
+    def check_builds_here(self) -> None:
+        """Raise BackendUnavailable, with the reason, where the library cannot build."""
+
+    @abstractmethod
+    def targets(self, wanted: tuple[str, ...]) -> tuple[str, ...]:
+        """The targets to build for: `wanted`, or this machine's default. Raises UsageError, BackendUnavailable."""
+
+    @abstractmethod
+    def aim(self, config: trt.IBuilderConfig, target: str) -> None:
+        """Configure a build for `target`."""
+
+    @abstractmethod
+    def fits(self, target: str, capability: tuple[int, int], *, hardware_compatible: bool) -> bool:
+        """Whether a plan for `target` runs on a GPU of `capability`."""
+
+
+class DataCentre(Library):
+    """TensorRT. A plan is for the GPU that it was built on."""
+
+    backend = "tensorrt"
+    modules = ("tensorrt",)
+    extra = "tensorrt"
+    minimum = (10, 13)
+    user_allocation = False
+
+    def check_builds_here(self) -> None:
+        self.module()
+        compute_capability()
+
+    def targets(self, wanted: tuple[str, ...]) -> tuple[str, ...]:
+        here = sm_of(compute_capability())
+        for target in wanted:
+            if target != here:
+                raise UsageError(
+                    f"--target {target}: tensorrt builds for the GPU at hand, {here}. Build on that GPU, or with "
+                    "--backend tensorrt-rtx"
+                )
+        return (here,)
+
+    def aim(self, config: trt.IBuilderConfig, target: str) -> None:
+        del config, target
+
+    def fits(self, target: str, capability: tuple[int, int], *, hardware_compatible: bool) -> bool:
+        return target == sm_of(capability) or (hardware_compatible and capability >= (8, 0))
+
+
+class Rtx(Library):
+    """TensorRT for RTX. Plans are compiled to the end on the GPU, when first run there."""
+
+    backend = "tensorrt-rtx"
+    modules = ("tensorrt_rtx", "tensorrt_rtx_bindings")
+    extra = "rtx"
+    minimum = (1, 7)
+    default_targets = (PORTABLE,)
+    user_allocation = True
+
+    def check_builds_here(self) -> None:
+        self.module()
+
+    def _capabilities(self) -> dict[str, Any]:
+        members = self.module().ComputeCapability.__members__
+        return {name.lower(): value for name, value in members.items() if re.fullmatch(r"SM\d+", name)}
+
+    def targets(self, wanted: tuple[str, ...]) -> tuple[str, ...]:
+        known = [PORTABLE, CURRENT, *self._capabilities()]
+        for target in wanted:
+            if target not in known:
+                raise UsageError(f"--target {target}: tensorrt-rtx knows {', '.join(known)}")
+        here = {CURRENT: f"{CURRENT}-{sm_of(compute_capability())}"} if CURRENT in wanted else {}
+        return tuple(here.get(target, target) for target in wanted) or self.default_targets
+
+    def aim(self, config: trt.IBuilderConfig, target: str) -> None:
+        if target == PORTABLE:
+            return
+        config.num_compute_capabilities = 1
+        if target.startswith(CURRENT):
+            config.set_compute_capability(self.module().ComputeCapability.CURRENT, 0)
+        else:
+            config.set_compute_capability(self._capabilities()[target], 0)
+
+    def fits(self, target: str, capability: tuple[int, int], *, hardware_compatible: bool) -> bool:
+        del hardware_compatible
+        if target == PORTABLE:
+            return capability in ((8, 0), (8, 6), (8, 9)) or capability >= (12, 0)
+        return target.removeprefix(f"{CURRENT}-") == sm_of(capability)
+
+
+LIBRARIES: dict[str, Library] = {library.backend: library for library in (DataCentre(), Rtx())}
+
+
+def library_named(backend: str) -> Library:
+    """The library of a backend. Raises UsageError naming the choices."""
+    if backend not in LIBRARIES:
+        raise UsageError(f"backend is {backend}; plans are built for {' or '.join(LIBRARIES)}")
+    return LIBRARIES[backend]
+
+
+def libraries_that_build() -> tuple[str, ...]:
+    """The backends whose library is installed and can build on this machine."""
+    found = []
+    for name, library in LIBRARIES.items():
+        try:
+            library.check_builds_here()
+        except BackendUnavailable:
+            continue
+        found.append(name)
+    return tuple(found)
+
+
+@lru_cache
+def _imported(backend: str, modules: tuple[str, ...], extra: str, minimum: tuple[int, int]) -> Any:
+    for name in modules:
+        try:
+            module = import_module(name)
+        except ImportError as error:
+            if error.name == name:
+                continue
+            raise BackendUnavailable(f"{backend}: {name} is installed but does not load: {error}") from error
+        found = str(module.__version__)
+        if _version(found) < minimum:
+            oldest = ".".join(str(n) for n in minimum)
+            raise BackendUnavailable(
+                f"{backend} {found} is older than {oldest}. Upgrade it: pip install -U 'lsx[{extra}]'"
+            )
+        return module
+    raise BackendUnavailable(f"{backend} is not installed. Install it: pip install 'lsx[{extra}]'")
+
+
+def _version(text: str) -> tuple[int, int]:
+    numbers = [int(n) for n in re.findall(r"\d+", text)[:2]]
+    return numbers[0], numbers[1]

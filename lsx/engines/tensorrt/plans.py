@@ -1,0 +1,63 @@
+"""Choosing the plan that fits: this library, this GPU, this graph, these lengths. What does not fit is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lsx.bundle import Bundle, PlanEntry
+from lsx.engines.tensorrt.libraries import Library, sm_of
+from lsx.errors import StaleEngine
+
+__all__ = ["build_command", "fitting_plan", "profile_for", "why_not"]
+
+
+def fitting_plan(bundle: Bundle, graph: str, library: Library, capability: tuple[int, int]) -> PlanEntry:
+    """The plan of `graph` for this library and a GPU of `capability`. Raises StaleEngine with the command to run."""
+    entries = [plan for plan in bundle.manifest.plans if plan.graph == graph and plan.backend == library.backend]
+    reasons = []
+    for plan in entries:
+        reason = why_not(bundle, plan, library, capability)
+        if reason is None:
+            return plan
+        reasons.append(f"{plan.file.path} {reason}")
+    found = "; ".join(reasons) or f"there is no {library.backend} plan of {graph}"
+    raise StaleEngine(f"{found}. Build it: {build_command(bundle, library, capability)}")
+
+
+def why_not(bundle: Bundle, plan: PlanEntry, library: Library, capability: tuple[int, int] | None) -> str | None:
+    """Why a plan cannot be used here; None where it can. capability : None leaves the GPU out."""
+    version = library.version
+    if plan.library_version != version and not _same_major(plan, version):
+        return f"was built by {library.backend} {plan.library_version}, and this is {version}"
+    hardware_compatible = "hardware_compatible" in plan.options
+    if capability is not None and not library.fits(plan.target, capability, hardware_compatible=hardware_compatible):
+        return f"was built for {plan.target}, and this GPU is {sm_of(capability)}"
+    if plan.onnx != tuple(file.sha256 for file in bundle.files(plan.graph)):
+        return "was built from another graph than the bundle's"
+    return None
+
+
+def _same_major(plan: PlanEntry, version: str) -> bool:
+    older = plan.library_version.split(".")[0] == version.split(".", maxsplit=1)[0]
+    return "version_compatible" in plan.options and older
+
+
+def build_command(bundle: Bundle, library: Library, capability: tuple[int, int]) -> str:
+    """The command that builds what fits here."""
+    command = f"lsx build {bundle.path} --backend {library.backend}"
+    defaults = library.default_targets
+    if defaults and not any(library.fits(target, capability, hardware_compatible=False) for target in defaults):
+        command += " --target current"
+    return command
+
+
+def profile_for(plan: PlanEntry, axes: Mapping[str, int], bundle: Bundle) -> int:
+    """Index of the plan's profile that takes these lengths. Raises StaleEngine with the command to run."""
+    for index, profile in enumerate(plan.profiles):
+        if all(low <= axes.get(axis, low) <= high for axis, (low, _, high) in profile.items()):
+            return index
+    wanted = ", ".join(f"{axis} = {length}" for axis, length in axes.items())
+    raise StaleEngine(
+        f"{plan.file.path} was not built for {wanted}. Build it for both batches: lsx build {bundle.path} "
+        f"--backend {plan.backend} --guidance both"
+    )

@@ -1,0 +1,279 @@
+"""The CUDA executor: a program's memory taken once, its operations captured once, every call one graph launch.
+
+Three streams: inputs go up while the last call computes and the one before comes down. Between the pinned rings and the
+program's own buffers stand staging buffers on the device, one set a slot, so that the graph's addresses never change.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lsx.engines.device import Device, DeviceEngine, Graph, Memory, Stream
+from lsx.engines.engine import Array
+from lsx.errors import EngineError, OutOfDeviceMemory
+from lsx.runtime.executor import CallResult, Executor, check_inputs
+from lsx.runtime.program import ALIGNMENT, Buffer, Copy, Enqueue, Program, View, plan_memory
+from lsx.runtime.stages import Stopped
+
+__all__ = ["CudaExecutor", "executor_bytes", "share_activation"]
+
+SLOTS = 3
+"""Calls between submit and release: one going up, one computing, one being read."""
+
+
+def share_activation(engines: Sequence[DeviceEngine], axes: Mapping[str, int], device: Device) -> Memory | None:
+    """One block of activation memory for engines that never run at once, as large as the largest needs."""
+    needed = max(engine.prepare(axes) for engine in engines)
+    memory = device.allocate(needed) if needed else None
+    for engine in engines:
+        engine.use_activation(memory)
+    return memory
+
+
+def executor_bytes(program: Program, slots: int = SLOTS) -> tuple[int, int]:
+    """(device, pinned) bytes that an executor of `program` takes, activation memory and weights apart."""
+    ring = slots * (_span(program, "input") + _span(program, "output"))
+    return plan_memory(program).size + ring, ring
+
+
+def _span(program: Program, owner: Any) -> int:
+    return sum(-(-buffer.size // ALIGNMENT) * ALIGNMENT for buffer in program.owned(owner))
+
+
+class CudaExecutor(Executor):
+    """Runs a program on a GPU.
+
+    Everything is allocated here and nothing later. Where a graph cannot be captured, calls are enqueued operation by
+    operation, with a warning. A result's arrays lie in pinned memory and are the caller's until its release.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        engines: Mapping[str, DeviceEngine],
+        device: Device,
+        *,
+        cuda_graph: bool = True,
+        slots: int = SLOTS,
+    ) -> None:
+        self.program = program
+        self.seconds = {}
+        self._engines, self._device = engines, device
+        needed, _ = executor_bytes(program, slots)
+        device.enter()
+        free = device.free_bytes()
+        if needed > free:
+            raise OutOfDeviceMemory(
+                f"the loop needs {needed / 2**20:.0f} MiB more of GPU memory, and {free / 2**20:.0f} MiB are free. "
+                "Close other programs on this GPU, or use a smaller resolution"
+            )
+        self._plan = plan_memory(program)
+        self._memory: list[Memory] = []
+        self._under_way: deque[_Slot] = deque()
+        self._changed = threading.Condition()
+        self._stopped = False
+        self.graph: Graph | None = None
+        try:
+            self._block = self._take(self._plan.size)
+            self._upload, self._compute, self._download = (device.stream() for _ in range(3))
+            self._ready = device.event()
+            self._slots = [_Slot(self) for _ in range(slots)]
+            self._free = deque(self._slots)
+            self._load_constants()
+            self._prepare(cuda_graph)
+        except BaseException:
+            self._free_memory()
+            raise
+
+    def _take(self, size: int, *, pinned: bool = False) -> Memory:
+        memory = self._device.allocate_pinned(size) if pinned else self._device.allocate(size)
+        self._memory.append(memory)
+        return memory
+
+    def _load_constants(self) -> None:
+        for name, value in self.program.constants.items():
+            buffer = self.program.buffers[name]
+            host = self._device.allocate_pinned(max(buffer.size, 1))
+            _array(host, 0, buffer)[...] = value
+            self._device.copy(self._address(View(buffer=name)), host.address, buffer.size, self._compute)
+            self._device.record(self._ready, self._compute)
+            self._device.synchronise(self._ready)
+            self._device.free(host)
+
+    def _prepare(self, cuda_graph: bool) -> None:
+        """Run once outside of any capture, as TensorRT asks after new shapes, then capture."""
+        for buffer in self.program.owned("input"):
+            self._clear(buffer)
+        self._enqueue(self._compute)
+        self._device.record(self._ready, self._compute)
+        self._device.synchronise(self._ready)
+        if not cuda_graph:
+            return
+        graphs = self.program.graphs()
+        unable = [name for name in graphs if not self._engines[name].capturable(self._compute)]
+        if unable:
+            warnings.warn(f"no CUDA graph: {', '.join(unable)} cannot be captured here", RuntimeWarning, stacklevel=3)
+            return
+        try:
+            self.graph = self._device.capture(self._compute, self._enqueue)
+        except EngineError as error:
+            self.graph = None
+            warnings.warn(f"{error}. Calls are enqueued one operation at a time", RuntimeWarning, stacklevel=3)
+
+    def _clear(self, buffer: Buffer) -> None:
+        """Zero an input, so that the first run computes on numbers."""
+        slot = self._slots[0]
+        array = slot.arrays_in[buffer.name]
+        array[...] = 0
+        offset = slot.offsets_in[buffer.name]
+        self._device.copy(
+            self._address(View(buffer=buffer.name)), slot.pinned_in.address + offset, buffer.size, self._compute
+        )
+
+    def _address(self, view: View) -> int:
+        buffer = self.program.buffers[view.buffer]
+        row = buffer.size // buffer.shape[0] if view.axis == 0 and view.start else 0
+        return self._block.address + self._plan.offsets[view.buffer] + view.start * row
+
+    def _enqueue(self, stream: Stream) -> None:
+        """Every operation of the program, in order, on one stream."""
+        for operation in self.program.operations:
+            if isinstance(operation, Enqueue):
+                views = {**operation.feed, **operation.results}
+                addresses = {tensor: self._address(view) for tensor, view in views.items()}
+                self._engines[operation.graph].enqueue(addresses, stream)
+            else:
+                self._enqueue_copy(operation, stream)
+
+    def _enqueue_copy(self, operation: Copy, stream: Stream) -> None:
+        axis = max(operation.source.axis, operation.target.axis)  # at most one of them is a part
+        source, target = (self._rows(view, axis) for view in (operation.source, operation.target))
+        if source[2:] != target[2:]:
+            raise EngineError(f"a copy of {operation.source} to {operation.target}, which differ in shape")
+        width, rows = source[2:]
+        self._device.copy_rows(target[0], target[1], source[0], source[1], width, rows, stream)
+
+    def _rows(self, view: View, axis: int) -> tuple[int, int, int, int]:
+        """(address, pitch, width, rows) of a view along an axis: runs of `width` bytes that lie a pitch apart."""
+        buffer = self.program.buffers[view.buffer]
+        start = self._block.address + self._plan.offsets[view.buffer]
+        shape = view.shape_in(buffer)
+        inner = buffer.size // int(np.prod(buffer.shape[: axis + 1]))
+        rows = int(np.prod(shape[:axis]))
+        return start + view.start * inner, buffer.shape[axis] * inner, shape[axis] * inner, rows
+
+    def submit(self, inputs: Mapping[str, Array]) -> None:
+        check_inputs(self.program, inputs)
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or self._free)
+            if self._stopped:
+                raise Stopped
+            slot = self._free.popleft()
+        device = self._device
+        device.enter()
+        for name, array in slot.arrays_in.items():
+            array[...] = inputs[name]
+        device.copy(slot.staged_in.address, slot.pinned_in.address, slot.pinned_in.size, self._upload)
+        device.record(slot.uploaded, self._upload)
+        device.wait(slot.uploaded, self._compute)
+        for name, offset in slot.offsets_in.items():
+            size = self.program.buffers[name].size
+            device.copy(self._address(View(buffer=name)), slot.staged_in.address + offset, size, self._compute)
+        if self.graph is None:
+            self._enqueue(self._compute)
+        else:
+            self.graph.launch(self._compute)
+        for name, offset in slot.offsets_out.items():
+            size = self.program.buffers[name].size
+            device.copy(slot.staged_out.address + offset, self._address(View(buffer=name)), size, self._compute)
+        device.record(slot.computed, self._compute)
+        device.wait(slot.computed, self._download)
+        device.copy(slot.pinned_out.address, slot.staged_out.address, slot.pinned_out.size, self._download)
+        device.record(slot.downloaded, self._download)
+        with self._changed:
+            self._under_way.append(slot)
+
+    def result(self) -> CallResult:
+        with self._changed:
+            slot = self._under_way.popleft()
+        self._device.enter()
+        self._device.synchronise(slot.downloaded)
+
+        def release() -> None:
+            with self._changed:
+                self._free.append(slot)
+                self._changed.notify_all()
+
+        return CallResult(slot.arrays_out, release)
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def reset(self) -> None:
+        self._device.enter()
+        for slot in self._under_way:
+            self._device.synchronise(slot.downloaded)
+        with self._changed:
+            self._under_way.clear()
+            self._free = deque(self._slots)
+            self._stopped = False
+
+    def close(self) -> None:
+        self.reset()
+        self.graph = None
+        self._free_memory()
+
+    def _free_memory(self) -> None:
+        for memory in self._memory:
+            self._device.free(memory)
+        self._memory.clear()
+
+
+class _Slot:
+    """The ring's place for one call: pinned memory and staging buffers, in and out, and its events."""
+
+    def __init__(self, executor: CudaExecutor) -> None:
+        program, device = executor.program, executor._device
+        self.offsets_in, size_in = _offsets(program, "input")
+        self.offsets_out, size_out = _offsets(program, "output")
+        self.pinned_in, self.staged_in = executor._take(size_in, pinned=True), executor._take(size_in)
+        self.pinned_out, self.staged_out = executor._take(size_out, pinned=True), executor._take(size_out)
+        self.arrays_in = {n: _array(self.pinned_in, o, program.buffers[n]) for n, o in self.offsets_in.items()}
+        self.arrays_out = {n: _array(self.pinned_out, o, program.buffers[n]) for n, o in self.offsets_out.items()}
+        self.uploaded, self.computed, self.downloaded = (device.event() for _ in range(3))
+
+
+def _offsets(program: Program, owner: Any) -> tuple[dict[str, int], int]:
+    offsets, size = {}, 0
+    for buffer in program.owned(owner):
+        offsets[buffer.name] = size
+        size += -(-buffer.size // ALIGNMENT) * ALIGNMENT
+    return offsets, size
+
+
+_HOST: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "uint8": np.uint8, "int64": np.int64}
+
+
+def _array(memory: Memory, offset: int, buffer: Buffer) -> Array:
+    """A buffer's place in pinned memory as an array; bfloat16 takes float32 values, rounded as they are written."""
+    if memory.host is None:
+        raise EngineError("the device gave pinned memory that the CPU cannot read")
+    raw = memory.host[offset : offset + buffer.size]
+    dtype = _bfloat16() if buffer.dtype == "bfloat16" else _HOST[buffer.dtype]
+    return np.asarray(raw.view(dtype).reshape(buffer.shape))
+
+
+def _bfloat16() -> Any:
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError as error:
+        raise EngineError("a bf16 bundle needs ml_dtypes on the host. Install it: pip install ml_dtypes") from error
+    return bfloat16

@@ -1,0 +1,182 @@
+"""The CUDA executor on a simulated device: rings, events, captured graphs, failures. On a real one: tests/gpu."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from lsx.engines.engine import Array
+from lsx.errors import EngineError, NonFiniteOutput, OutOfDeviceMemory
+from lsx.runtime.cuda import CudaExecutor, executor_bytes, share_activation
+from lsx.runtime.denoising import Denoiser, seeded_noise
+from lsx.runtime.executor import io_of
+from lsx.runtime.program import call_program
+from lsx.runtime.stages import Stopped
+from lsx.specs import ModelSpec, SampleOptions
+from tests.simulated_device import SimulatedDevice, SimulatedEngine
+from tests.unit.test_program import LARGE, MODEL, plain_loop, toy_engines, toy_inputs
+
+OPTIONS = SampleOptions(steps=4, cache_interval=3)
+
+
+def _executor(
+    seed: int = 0,
+    *,
+    model: ModelSpec = MODEL,
+    options: SampleOptions = OPTIONS,
+    cuda_graph: bool = True,
+    slots: int = 3,
+) -> tuple[CudaExecutor, SimulatedDevice, dict[str, SimulatedEngine]]:
+    device = SimulatedDevice(seed)
+    engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines(model).items()}
+    share_activation(list(engines.values()), {"b": options.guidance_batch, "F": model.vae_frames}, device)
+    program = call_program(model, io_of(engines), options)
+    return CudaExecutor(program, engines, device, cuda_graph=cuda_graph, slots=slots), device, engines
+
+
+def _wanted(call: int, model: ModelSpec = MODEL, options: SampleOptions = OPTIONS) -> dict[str, Array]:
+    return plain_loop(toy_engines(model), toy_inputs(model, options, call), options)
+
+
+def _close(made: Array, wanted: Array) -> bool:
+    return bool(np.abs(made - wanted).max() <= 1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("cuda_graph", [True, False])
+@pytest.mark.parametrize("seed", range(5))
+def test_calls_in_any_order_of_events_give_the_loops_numbers(seed: int, cuda_graph: bool) -> None:
+    executor, device, _ = _executor(seed, cuda_graph=cuda_graph)
+    assert (executor.graph is not None) is cuda_graph
+    taken = 0
+    for call in range(7):
+        executor.submit(toy_inputs(MODEL, OPTIONS, call))
+        while taken <= call - 2 or (call == 6 and taken < 7):  # up to three are under way
+            result = executor.result()
+            for name, array in _wanted(taken).items():
+                assert _close(result.arrays[name], array)
+            result.release()
+            taken += 1
+    assert taken == 7
+    assert device.launches == (7 if cuda_graph else 0)
+
+
+def test_the_vae_in_parts() -> None:
+    options = SampleOptions(steps=1, cache_interval=None)
+    executor, _, _ = _executor(model=LARGE, options=options)
+    executor.submit(toy_inputs(LARGE, options))
+    result = executor.result().arrays
+    for name, array in _wanted(0, LARGE, options).items():
+        assert _close(result[name], array)
+
+
+def test_graph_and_plain_enqueues_are_the_same_bit_for_bit() -> None:
+    results = []
+    for cuda_graph in (True, False):
+        executor, _, _ = _executor(cuda_graph=cuda_graph)
+        executor.submit(toy_inputs(MODEL, OPTIONS))
+        results.append(executor.result().arrays["pixels"].copy())
+    assert np.array_equal(results[0], results[1])
+
+
+def test_a_launch_follows_changed_inputs_and_guidance() -> None:
+    executor, _, _ = _executor()
+    for guidance in (1.5, 3.0):
+        options = SampleOptions(steps=4, cache_interval=3, guidance=guidance)
+        executor.submit(toy_inputs(MODEL, options))
+        result = executor.result()
+        assert _close(result.arrays["pixels"], _wanted(0, options=options)["pixels"])
+        result.release()
+
+
+def test_a_capture_that_fails_falls_back_with_a_warning() -> None:
+    device = SimulatedDevice()
+    engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines().items()}
+    engines["step"].fails_in_capture = True
+    share_activation(list(engines.values()), {"b": 2, "F": 16}, device)
+    with pytest.warns(RuntimeWarning, match="not while capturing"):
+        executor = CudaExecutor(call_program(MODEL, io_of(engines), OPTIONS), engines, device)
+    assert executor.graph is None
+    executor.submit(toy_inputs(MODEL, OPTIONS, 3))
+    assert _close(executor.result().arrays["pixels"], _wanted(3)["pixels"])
+
+
+def test_an_engine_that_cannot_be_captured_is_named() -> None:
+    device = SimulatedDevice()
+    engines = {n: SimulatedEngine(e, device, capturable=n != "unet_shallow") for n, e in toy_engines().items()}
+    share_activation(list(engines.values()), {"b": 2, "F": 16}, device)
+    with pytest.warns(RuntimeWarning, match="unet_shallow cannot be captured"):
+        executor = CudaExecutor(call_program(MODEL, io_of(engines), OPTIONS), engines, device)
+    assert executor.graph is None
+
+
+def test_submit_waits_for_room_and_gives_up_when_stopped() -> None:
+    executor, _, _ = _executor(slots=1)
+    executor.submit(toy_inputs(MODEL, OPTIONS))
+    ended = threading.Event()
+
+    def second() -> None:
+        with pytest.raises(Stopped):
+            executor.submit(toy_inputs(MODEL, OPTIONS))
+        ended.set()
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    executor.stop()
+    assert ended.wait(10)
+    thread.join()
+    executor.reset()
+    executor.submit(toy_inputs(MODEL, OPTIONS, 1))  # the ring is whole again
+    assert _close(executor.result().arrays["pixels"], _wanted(1)["pixels"])
+
+
+def test_nothing_is_allocated_by_a_call_and_all_is_freed() -> None:
+    executor, device, _ = _executor()
+    before = dict(device.blocks)
+    for call in range(20):
+        executor.submit(toy_inputs(MODEL, OPTIONS, call))
+        executor.result().release()
+    assert device.blocks.keys() == before.keys()
+    executor.close()
+    assert len(device.blocks) == 1  # the activation memory, which is the engines'
+
+
+def test_too_little_memory_is_said_before_anything_starts() -> None:
+    program = call_program(MODEL, io_of(toy_engines()), OPTIONS)
+    needed, _ = executor_bytes(program)
+    device = SimulatedDevice(memory=needed)
+    engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines().items()}
+    share_activation(list(engines.values()), {"b": 2, "F": 16}, device)
+    before = device.free_bytes()
+    with pytest.raises(OutOfDeviceMemory, match="MiB are free"):
+        CudaExecutor(program, engines, device)
+    assert device.free_bytes() == before
+
+
+def test_the_tripwire() -> None:
+    executor, _, _ = _executor()
+    denoiser = Denoiser(executor, MODEL, seeded_noise(0))
+    tokens = np.zeros((16, MODEL.tokens, MODEL.audio_dim), np.float32)
+    tokens[:3] = np.nan
+    denoiser.submit(np.zeros((16, 64, 64, 3), np.uint8), tokens, 0)
+    with pytest.raises(NonFiniteOutput, match="3 of 16"):
+        denoiser.result()
+    denoiser.submit(np.zeros((16, 64, 64, 3), np.uint8), np.zeros_like(tokens), 1)
+    denoiser.result().release()
+
+
+def test_infer_on_a_device() -> None:
+    device = SimulatedDevice()
+    toy = toy_engines()["vae_decoder"]
+    engine = SimulatedEngine(toy, device)
+    for frames in (1, 3, 3):
+        feed: dict[str, Array] = {
+            "latents": np.full((1, 4, frames, 8, 8), 2, np.float32),
+            "faces": np.full((frames, 64, 64, 3), 7, np.uint8),
+        }
+        assert np.array_equal(engine.infer(feed)["pixels"], toy.infer(feed)["pixels"])
+    with pytest.raises(EngineError, match="latents"):
+        engine.infer({})
+    engine.close()
+    assert not device.blocks

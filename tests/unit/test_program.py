@@ -1,0 +1,267 @@
+"""The loop as a program: what is read was written, live buffers never overlap, and the numbers are a plain loop's."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lsx.engines.engine import Array, Engine, FeedDict
+from lsx.errors import EngineError, NonFiniteOutput
+from lsx.runtime.denoising import Denoiser, audio_batch, repeated_latents, seeded_noise
+from lsx.runtime.executor import HostExecutor, io_of
+from lsx.runtime.program import (
+    ALIGNMENT,
+    LOOP_GRAPHS,
+    Copy,
+    Enqueue,
+    Program,
+    View,
+    call_program,
+    lifetimes,
+    plan_memory,
+    reads_and_writes,
+)
+from lsx.runtime.schedule import schedule
+from lsx.seeded import normal
+from lsx.specs import Dtype, ModelSpec, SampleOptions, TensorSpec
+
+MODEL = ModelSpec(version="test", resolution=64)
+LARGE = ModelSpec(version="test", resolution=576)  # its VAE takes two frames at a time
+
+
+def _tensor(name: str, shape: tuple[int | str, ...], dtype: Dtype = "float32") -> TensorSpec:
+    return TensorSpec(name=name, dtype=dtype, shape=shape)
+
+
+class ToyEngine(Engine):
+    """A graph of the contract's shapes that computes something simple of all its inputs, in NumPy."""
+
+    def __init__(self, graph: str, model: ModelSpec) -> None:
+        f, h, r, tokens, width = model.frames, model.latent, model.resolution, model.tokens, model.audio_dim
+        sample = _tensor("sample", ("b", 13, f, h, h))
+        audio = _tensor("encoder_hidden_states", ("b", f, tokens, width))
+        deep, noise = _tensor("deep_features", ("b", f, 2, h, h)), _tensor("noise_pred", ("b", 4, f, h, h))
+        latents, part = _tensor("latents", (1, 4, f, h, h)), _tensor("latents", (1, 4, "F", h, h))
+        conditioning = _tensor("conditioning", (1, 9, f, h, h))
+        faces, pixels = _tensor("faces", ("F", r, r, 3), "uint8"), _tensor("pixels", ("F", r, r, 3))
+        time = _tensor("timestep", (1,))
+        io = {
+            "vae_encoder": (
+                [faces, _tensor("noise", (2, "F", 4, h, h))],
+                [_tensor("conditioning", (1, 9, "F", h, h))],
+            ),
+            "unet": ([sample, time, audio], [noise, deep]),
+            "unet_shallow": ([sample, time, audio, deep], [noise]),
+            "step": (
+                [
+                    noise,
+                    latents,
+                    _tensor("previous", (1, 4, f, h, h)),
+                    conditioning,
+                    _tensor("coefficients", (5,)),
+                    _tensor("guidance", (1,)),
+                ],
+                [_tensor("latents_out", (1, 4, f, h, h)), _tensor("previous_out", (1, 4, f, h, h)), sample],
+            ),
+            "vae_decoder": (
+                [part, faces],
+                [_tensor("faces_out", ("F", r, r, 3), "uint8"), pixels, _tensor("nonfinite", ("F",))],
+            ),
+        }
+        super().__init__(graph, *io[graph])
+
+    description = "toy"
+
+    def run(self, feed_dict: FeedDict) -> dict[str, Array]:
+        return getattr(self, f"_{self.graph}")(**feed_dict)  # type: ignore[no-any-return]
+
+    def _vae_encoder(self, faces: Array, noise: Array) -> dict[str, Array]:
+        levels = faces.mean((1, 2, 3), dtype=np.float32) / 255
+        both = np.concatenate(
+            [noise[:, :, :4].transpose(0, 2, 1, 3, 4).reshape(8, *noise.shape[1:2], *noise.shape[3:])]
+        )
+        ones = np.broadcast_to(levels[None, :, None, None], (1, *both.shape[1:]))
+        return {"conditioning": np.concatenate([ones, both])[None].astype(np.float32)}
+
+    def _unet(self, sample: Array, timestep: Array, encoder_hidden_states: Array) -> dict[str, Array]:
+        audio = encoder_hidden_states.mean((2, 3))[:, None, :, None, None]
+        noise = np.tanh(sample[:, :4] + sample[:, 5:9] * 0.3 + sample[:, 9:] * 0.1 + audio) * (timestep / 1000)
+        deep = np.stack([sample[:, 0] * 0.5, sample[:, 4]], axis=2)
+        return {"noise_pred": noise.astype(np.float32), "deep_features": deep.astype(np.float32)}
+
+    def _unet_shallow(self, deep_features: Array, **feed: Array) -> dict[str, Array]:
+        noise = self._unet(**feed)["noise_pred"]
+        return {"noise_pred": noise * 0.9 + 0.1 * deep_features[:, :, 0][:, None]}
+
+    def _step(
+        self,
+        noise_pred: Array,
+        latents: Array,
+        previous: Array,
+        conditioning: Array,
+        coefficients: Array,
+        guidance: Array,
+    ) -> dict[str, Array]:
+        c, noise = coefficients, noise_pred[:1] + guidance * (noise_pred[-1:] - noise_pred[:1])
+        moved = c[0] * latents + c[1] * noise + c[2] * previous
+        sample = np.concatenate([moved, conditioning], axis=1)
+        return {
+            "latents_out": moved,
+            "previous_out": c[3] * latents + c[4] * noise,
+            "sample": np.broadcast_to(sample, (len(noise_pred), *sample.shape[1:])),
+        }
+
+    def _vae_decoder(self, latents: Array, faces: Array) -> dict[str, Array]:
+        shift = latents.mean((0, 1, 3, 4))[:, None, None, None]
+        pixels = (faces + shift).astype(np.float32)
+        bad = (~np.isfinite(pixels)).sum((1, 2, 3)).astype(np.float32)
+        shown = np.nan_to_num(pixels, nan=0, posinf=255, neginf=0).clip(0, 255).astype(np.uint8)
+        return {"faces_out": shown, "pixels": pixels, "nonfinite": bad}
+
+    def close(self) -> None:
+        return None
+
+
+def toy_engines(model: ModelSpec = MODEL) -> dict[str, Engine]:
+    return {graph: ToyEngine(graph, model) for graph in LOOP_GRAPHS}
+
+
+def toy_inputs(model: ModelSpec, options: SampleOptions, call: int = 0) -> dict[str, Array]:
+    f, h = model.frames, model.latent
+    faces = normal(f"faces{call}", (f, model.resolution, model.resolution, 3), 0) * 40 + 120
+    tokens = normal(f"tokens{call}", (f, model.tokens, model.audio_dim), 0)
+    return {
+        "faces": faces.clip(0, 255).astype(np.uint8),
+        "noise": normal(f"noise{call}", (2, f, 4, h, h), 0),
+        "latents": repeated_latents(normal("latents", (1, 4, 1, h, h), 0), f),
+        "encoder_hidden_states": audio_batch(tokens, options.guidance_batch),
+        "guidance": np.array([options.guidance], np.float32),
+    }
+
+
+def plain_loop(engines: Mapping[str, Any], inputs: Mapping[str, Array], options: SampleOptions) -> dict[str, Array]:
+    """The same call without programs, buffers or memory plans."""
+    conditioning = engines["vae_encoder"].run({n: inputs[n] for n in ("faces", "noise")})["conditioning"]
+    latents, audio = inputs["latents"], inputs["encoder_hidden_states"]
+    previous, deep = np.zeros_like(latents), None
+    for step in schedule(options):
+        sample = np.concatenate([latents, conditioning], axis=1)
+        sample = np.broadcast_to(sample, (len(audio), *sample.shape[1:]))
+        feed = {"sample": sample, "timestep": step.timestep, "encoder_hidden_states": audio}
+        if step.graph == "unet":
+            made = engines["unet"].run(feed)
+            deep = made["deep_features"]
+        else:
+            made = engines["unet_shallow"].run(feed | {"deep_features": deep})
+        noise = made["noise_pred"]
+        c, guided = step.coefficients, noise[:1] + options.guidance * (noise[-1:] - noise[:1])
+        latents, previous = c[0] * latents + c[1] * guided + c[2] * previous, c[3] * latents + c[4] * guided
+    decoded = engines["vae_decoder"].run({"latents": latents, "faces": inputs["faces"]})
+    return {"latents_out": latents, "pixels": decoded["pixels"]}
+
+
+OPTIONS = [
+    SampleOptions(steps=1, cache_interval=None),
+    SampleOptions(steps=5, cache_interval=3),
+    SampleOptions(steps=20, cache_interval=3),
+    SampleOptions(steps=20, cache_interval=7, guidance=1.0),
+    SampleOptions(steps=12, cache_interval=2, sampler="dpm++2m"),
+]
+
+
+@pytest.mark.parametrize("model", [MODEL, LARGE], ids=["whole", "in parts"])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_live_buffers_never_overlap(options: SampleOptions, model: ModelSpec) -> None:
+    program = call_program(model, io_of(toy_engines(model)), options)
+    plan = plan_memory(program)
+    spans = lifetimes(program)
+    placed = [
+        (plan.offsets[name], plan.offsets[name] + program.buffers[name].size, *spans[name]) for name in plan.offsets
+    ]
+    assert set(plan.offsets) == set(program.buffers)
+    assert all(offset % ALIGNMENT == 0 and end <= plan.size for offset, end, _, _ in placed)
+    for a, b in itertools.combinations(placed, 2):
+        together_in_time = a[2] <= b[3] and b[2] <= a[3]
+        together_in_space = a[0] < b[1] and b[0] < a[1]
+        assert not (together_in_time and together_in_space)
+    # Memory does not grow with the steps: at most a handful of values are alive at once.
+    kept = sum(b.size for owner in ("input", "output", "constant") for b in program.owned(owner))
+    largest = max(b.size for b in program.owned("scratch"))
+    assert plan.size <= kept + 8 * largest + len(program.buffers) * ALIGNMENT
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_nothing_is_read_that_nothing_wrote(options: SampleOptions) -> None:
+    program = call_program(MODEL, io_of(toy_engines()), options)
+    written = {b.name for owner in ("input", "constant") for b in program.owned(owner)}
+    for operation in program.operations:
+        reads, writes = reads_and_writes(operation)
+        assert {view.buffer for view in reads} <= written
+        written |= {view.buffer for view in writes}
+    assert {b.name for b in program.owned("output")} <= written
+
+
+def test_a_read_of_nothing_is_refused() -> None:
+    program = call_program(MODEL, io_of(toy_engines()), OPTIONS[0])
+    missing = Copy(source=View(buffer="sample.1"), target=View(buffer="sample.0"), phase="x")
+    broken = Program(buffers=program.buffers, operations=(missing, *program.operations), constants=program.constants)
+    with pytest.raises(EngineError, match=r"reads sample\.1, which nothing wrote"):
+        plan_memory(broken)
+
+
+def test_the_features_stay_until_the_last_shallow_step() -> None:
+    program = call_program(MODEL, io_of(toy_engines()), SampleOptions(steps=7, cache_interval=3))
+    spans = lifetimes(program)
+    unets = [
+        (i, o.graph) for i, o in enumerate(program.operations) if isinstance(o, Enqueue) and o.graph.startswith("unet")
+    ]
+    assert [graph for _, graph in unets] == ["unet", "unet_shallow", "unet_shallow"] * 2 + ["unet"]
+    assert spans["deep.1"] == (unets[0][0], unets[2][0])
+    assert spans["deep.4"] == (unets[3][0], unets[5][0])
+
+
+@pytest.mark.parametrize(
+    ("model", "options"), [(LARGE, OPTIONS[1]), *((MODEL, options) for options in OPTIONS)], ids=str
+)
+def test_the_host_executor_equals_a_plain_loop(options: SampleOptions, model: ModelSpec) -> None:
+    engines = toy_engines(model)
+    executor = HostExecutor(call_program(model, io_of(engines), options), engines)
+    for call in range(2):
+        inputs = toy_inputs(model, options, call)
+        executor.submit(inputs)
+        made, wanted = executor.result().arrays, plain_loop(engines, inputs, options)
+        for name, array in wanted.items():
+            assert np.abs(made[name] - array).max() <= 1e-5 * np.abs(array).max()
+    assert set(executor.seconds) == {"encode", "denoise", "decode"}
+
+
+def test_a_graph_that_does_not_belong_is_refused() -> None:
+    engines = toy_engines() | {"unet": ToyEngine("unet", ModelSpec(version="test", resolution=128))}
+    with pytest.raises(EngineError, match="do not belong together"):
+        call_program(MODEL, io_of(engines), OPTIONS[0])
+
+
+def test_wrong_inputs_are_refused() -> None:
+    engines = toy_engines()
+    executor = HostExecutor(call_program(MODEL, io_of(engines), OPTIONS[0]), engines)
+    inputs = toy_inputs(MODEL, OPTIONS[0])
+    with pytest.raises(EngineError, match=r"faces is \[15, 64, 64, 3\]"):
+        executor.submit(inputs | {"faces": inputs["faces"][:15]})
+
+
+def test_values_that_are_not_finite_are_an_error() -> None:
+    engines = toy_engines()
+    executor = HostExecutor(call_program(MODEL, io_of(engines), OPTIONS[0]), engines)
+    denoiser = Denoiser(executor, MODEL, seeded_noise(0))
+    tokens = np.zeros((16, MODEL.tokens, MODEL.audio_dim), np.float32)
+    faces = np.zeros((16, 64, 64, 3), np.uint8)
+    denoiser.submit(faces, tokens, 0)
+    denoiser.result().release()
+    tokens[5] = np.nan
+    denoiser.submit(faces, tokens, 1)
+    with pytest.raises(NonFiniteOutput, match="1 of 16 decoded faces"):
+        denoiser.result()
