@@ -37,6 +37,12 @@ def run(
     backend: Annotated[str, typer.Option(help="auto, tensorrt, tensorrt-rtx, onnxruntime or torch.")] = "auto",
     provider: Annotated[str, typer.Option(help="onnxruntime's provider: cpu or cuda.")] = "cpu",
     reference: Annotated[Path | None, typer.Option(help="Checkpoint folder, for the torch backend.")] = None,
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph/--no-cuda-graph", help="On a GPU: one graph launch a call, or plain enqueues.")
+    ] = True,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Load version-compatible plans, which carry code.")
+    ] = False,
     crf: Annotated[int, typer.Option(help="x264's quality, 0 to 51, lower is better.")] = 18,
     compare: Annotated[Path | None, typer.Option(help="Also write original and result side by side there.")] = None,
     no_face: Annotated[str, typer.Option(help="Frames without a face: pass leaves them, error stops.")] = "pass",
@@ -70,7 +76,10 @@ def run(
         def show(made: Made) -> None:
             bar.update(task, description="lip-sync", completed=made.frames, total=made.total, fps=made.fps)
 
-        with LipSync.open(bundle, backend, provider=provider, reference=reference) as lipsync:
+        opened = LipSync.open(
+            bundle, backend, provider=provider, reference=reference, cuda_graph=cuda_graph, trust_code=trust_code
+        )
+        with opened as lipsync:
             bar.update(task, description=f"lip-sync on {lipsync.backend}")
             report: RunReport = lipsync.run(
                 reader,

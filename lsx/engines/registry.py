@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -50,6 +51,11 @@ class Backend(ABC):
     def engine(self, bundle: Bundle, graph: str, options: EngineOptions) -> Engine:
         """Load a graph of a bundle. Raises BackendUnavailable or EngineError."""
 
+    def refuses(self, bundle: Bundle) -> str | None:
+        """Why it cannot run `bundle` on this machine, or None. Asked when a backend is to be chosen."""
+        del bundle
+        return None
+
     def supports(self, graph: str) -> bool:
         """Whether it can run the graph `graph` at all."""
         del graph
@@ -85,9 +91,13 @@ def best_backend(bundle: Bundle, name: str = AUTO) -> str:
         if candidate.startswith("tensorrt") and candidate not in planned:
             continue
         try:
-            works, _ = backend_named(candidate).availability()
+            backend = backend_named(candidate)
         except BackendUnavailable:
             continue
-        if works:
+        if not backend.availability()[0]:
+            continue
+        reason = backend.refuses(bundle)
+        if reason is None:
             return candidate
+        warnings.warn(f"{candidate} is not used: {reason}", RuntimeWarning, stacklevel=3)
     raise BackendUnavailable("no backend works on this machine. See: lsx doctor")

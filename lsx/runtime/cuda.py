@@ -91,6 +91,11 @@ class CudaExecutor(Executor):
             self._free_memory()
             raise
 
+    @property
+    def device_bytes(self) -> int:
+        """GPU memory that it holds, activation memory and weights apart."""
+        return sum(memory.size for memory in self._memory if memory.host is None)
+
     def _take(self, size: int, *, pinned: bool = False) -> Memory:
         memory = self._device.allocate_pinned(size) if pinned else self._device.allocate(size)
         self._memory.append(memory)

@@ -19,11 +19,11 @@ from lsx.errors import UsageError
 from lsx.runtime.alignment import Frame
 from lsx.runtime.audio import AudioTokens
 from lsx.runtime.denoising import Denoiser, NoiseSource, seeded_noise
-from lsx.runtime.executor import Executor, HostExecutor, io_of
+from lsx.runtime.executors import executors_for
 from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
 from lsx.runtime.output import VideoWriter, check_output
 from lsx.runtime.pipeline import Detector, FramePipeline, SourceFrames, indexed
-from lsx.runtime.program import LOOP_GRAPHS, call_program
+from lsx.runtime.program import LOOP_GRAPHS
 from lsx.runtime.sound import SoundReader
 from lsx.runtime.stages import StageTimes, run_stages
 from lsx.runtime.video import FPS, VideoReader
@@ -113,11 +113,12 @@ class LipSync:
     Runs may follow one another; for several at once open several.
     """
 
-    def __init__(self, bundle: Bundle, engines: dict[str, Engine], backend: str) -> None:
+    def __init__(self, bundle: Bundle, engines: dict[str, Engine], backend: str, *, cuda_graph: bool = True) -> None:
         self.bundle = bundle
         self.backend = backend
         self._engines = engines
-        self._executors: dict[tuple[object, ...], Executor] = {}
+        loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
+        self._executors = executors_for(loop, bundle.model, cuda_graph=cuda_graph)
 
     @classmethod
     def open(
@@ -128,10 +129,13 @@ class LipSync:
         provider: str = "cpu",
         threads: int | None = None,
         reference: Path | str | None = None,
+        cuda_graph: bool = True,
+        trust_code: bool = False,
     ) -> LipSync:
         """Load the engines of the bundle at `path`.
 
-        backend : `auto` takes the best that works here; provider, threads, reference : as in `Bundle.engine`.
+        backend : `auto` takes the best that works here; provider, threads, reference, trust_code : as in
+        `Bundle.engine`; cuda_graph : on a GPU, capture each schedule into a CUDA graph and launch that.
 
         Raises BundleError, IntegrityError, BackendUnavailable, EngineError.
         """
@@ -141,18 +145,23 @@ class LipSync:
         with ExitStack() as opened:
             for graph in ("audio_encoder", *LOOP_GRAPHS):
                 engines[graph] = opened.enter_context(
-                    bundle.engine(graph, chosen, provider=provider, threads=threads, reference=reference)
+                    bundle.engine(
+                        graph,
+                        chosen,
+                        provider=provider,
+                        threads=threads,
+                        reference=reference,
+                        trust_code=trust_code,
+                    )
                 )
             for graph in FACE_GRAPHS:  # a millisecond each, on threads of their own beside the loop
                 engines[graph] = opened.enter_context(bundle.engine(graph, "onnxruntime", threads=1))
             opened.pop_all()
-        return cls(bundle, engines, backend_named(chosen).name)
+        return cls(bundle, engines, backend_named(chosen).name, cuda_graph=cuda_graph)
 
     def close(self) -> None:
         """Free the engines."""
-        for executor in self._executors.values():
-            executor.close()
-        self._executors.clear()
+        self._executors.close()
         for engine in self._engines.values():
             engine.close()
 
@@ -275,20 +284,6 @@ class LipSync:
         pipeline = self._pipeline(samples, length, options, detector, noise)
         return _results(pipeline, indexed(frames, pipeline.source_length))
 
-    def _executor(self, options: SampleOptions) -> Executor:
-        """The executor of a schedule, kept for the next clip with the same one."""
-        key = (options.steps, options.guidance_batch, options.cache_interval, options.sampler)
-        executor = self._executors.get(key)
-        if executor is None:
-            engines = {graph: self._engines[graph] for graph in LOOP_GRAPHS}
-            program = call_program(self.bundle.model, io_of(engines), options)
-            for other in self._executors.values():
-                other.close()
-            self._executors = {key: HostExecutor(program, engines)}
-            executor = self._executors[key]
-        executor.reset()
-        return executor
-
     def _pipeline(
         self,
         samples: Any,
@@ -301,7 +296,9 @@ class LipSync:
         tokens = AudioTokens(self._engines["audio_encoder"], samples, model)
         return FramePipeline(
             model=model,
-            denoiser=Denoiser(self._executor(options), model, noise or seeded_noise(options.seed), options.guidance),
+            denoiser=Denoiser(
+                self._executors.get(options), model, noise or seeded_noise(options.seed), options.guidance
+            ),
             tokens=tokens,
             detector=detector or self.detector(),
             detector_threads=1 if detector else _detector_threads(),

@@ -2,41 +2,199 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
-from lsx.bundle import Bundle
-from lsx.export.graphs import GRAPHS
+from lsx.bundle import MANIFEST, Bundle, sha256_of
+from lsx.cli.main import main
+from lsx.engines.tensorrt.building import PLANNED, BuildOptions, build_plans, network_from_graph
+from lsx.engines.tensorrt.inspection import parsed_network
+from lsx.engines.tensorrt.libraries import LIBRARIES, PORTABLE, Rtx
+from lsx.engines.tensorrt.plans import fitting_plan, profile_for, why_not
+from lsx.errors import BackendUnavailable, BuildError, IntegrityError, OutputError, StaleEngine, UsageError
 from lsx.runtime.faces import FACE_GRAPHS
 from lsx.specs import Precision
 
+pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX has wheels for x86-64 alone")
+
 Bundles = Callable[[Precision, int], Bundle]
+RESOLUTIONS: dict[Precision, int] = {"fp32": 128, "fp16": 256, "bf16": 128}
+FAST = BuildOptions(opt_level=0)
 
 
-@pytest.mark.parametrize("graph", [*GRAPHS, *FACE_GRAPHS])
-def test_a_plan_is_built(bundle: Bundles, graph: str) -> None:
-    trt: Any = pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX has wheels for x86-64 alone")
+@contextmanager
+def _copy_of(bundle: Bundle, folder: Path) -> Iterator[Bundle]:
+    """A bundle of its own, its graphs linked."""
+    shutil.copytree(bundle.path, folder / "bundle", copy_function=lambda a, b: Path(b).hardlink_to(a))
+    manifest = folder / "bundle" / MANIFEST
+    text = manifest.read_text()
+    manifest.unlink()
+    manifest.write_text(text)
+    yield Bundle.open(folder / "bundle")
+
+
+@pytest.fixture
+def own(bundle: Bundles, tmp_path: Path) -> Iterator[Bundle]:
+    with _copy_of(bundle("fp16", 256), tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize("precision", list(RESOLUTIONS))
+@pytest.mark.parametrize("graph", PLANNED)
+def test_a_plan_is_built(bundle: Bundles, tmp_path: Path, graph: str, precision: Precision) -> None:
+    with _copy_of(bundle(precision, RESOLUTIONS[precision]), tmp_path) as opened:
+        shares: list[float] = []
+        report = build_plans(
+            opened,
+            "tensorrt-rtx",
+            targets=("sm89",),
+            graphs=(graph,),
+            options=FAST,
+            progress=lambda _, s: shares.append(s),
+        )
+        (plan,) = report.built
+        assert not report.kept
+        assert plan.file.path == f"plans/{graph}.{precision}.tensorrt-rtx.sm89.plan"
+        path = opened.path / plan.file.path
+        assert (plan.file.size, plan.file.sha256) == (path.stat().st_size, sha256_of(path))
+        assert plan.peak_bytes > 2**20
+        assert all(0 <= share <= 1 for share in shares)
+        assert Bundle.open(opened.path).manifest.plans == (plan,)
+        Bundle.open(opened.path).verify()
+
+
+@pytest.mark.parametrize("graph", [*PLANNED, *FACE_GRAPHS])
+def test_the_network_has_the_contracts_shapes(bundle: Bundles, graph: str) -> None:
+    """With the inputs fixed nothing varies: TensorRT sees static shapes throughout."""
+    trt: Any = LIBRARIES["tensorrt-rtx"].module()
     opened = bundle("fp16", 256)
     entry = opened.graph(graph)
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
-    network = builder.create_network(0)
-    parser = trt.OnnxParser(network, logger)
-    parsed = parser.parse_from_file(str(opened.path / entry.file.path))
-    assert parsed, [parser.get_error(i).desc() for i in range(parser.num_errors)]
+    network, _parser = network_from_graph(LIBRARIES["tensorrt-rtx"], builder, logger, opened, graph)
     lengths = {"b": 2, "F": 16, "n": 1}
     wanted = [[lengths[n] if isinstance(n, str) else n for n in t.shape] for t in (*entry.inputs, *entry.outputs)]
     for index, shape in enumerate(wanted[: len(entry.inputs)]):
-        network.get_input(index).shape = shape
-    # With the inputs fixed nothing varies: TensorRT sees the static shapes of the contract throughout.
-    outputs = [list(network.get_output(i).shape) for i in range(network.num_outputs)]
-    assert outputs == wanted[len(entry.inputs) :]
-    config = builder.create_builder_config()
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(trt.ComputeCapability.SM89, 0)
-    config.builder_optimization_level = 0
-    plan = builder.build_serialized_network(network, config)
-    assert plan is not None
-    assert plan.nbytes > 0
+        network.get_input(index).shape = trt.Dims(shape)
+    given: list[Any] = [network.get_output(i).shape for i in range(network.num_outputs)]
+    assert [list(shape) for shape in given] == wanted[len(entry.inputs) :]
+
+
+def test_a_second_build_does_nothing_and_says_so(own: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [
+        "build",
+        str(own.path),
+        "--backend",
+        "tensorrt-rtx",
+        "--graphs",
+        "step,unet_shallow",
+        "--opt-level",
+        "0",
+    ]
+    for _ in range(2):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.count("plan: ") == 2
+    assert "nothing to build: all 2 plans are there and fit" in printed
+    with pytest.raises(SystemExit):
+        main(["doctor", str(own.path)])
+    assert "step.fp16.tensorrt-rtx.portable.plan" in capsys.readouterr().out
+    # Another option is another plan; a damaged one is built again.
+    assert build_plans(own, "tensorrt-rtx", graphs=("step",), options=BuildOptions(opt_level=1)).built
+    (own.path / "plans" / "step.fp16.tensorrt-rtx.portable.plan").write_bytes(b"damaged")
+    again = Bundle.open(own.path)
+    with pytest.raises(IntegrityError, match=r"step\.fp16"):
+        again.verify()
+    assert build_plans(again, "tensorrt-rtx", graphs=("step",), options=BuildOptions(opt_level=1)).built
+
+
+def test_guidance_both_gives_two_profiles(own: Bundle) -> None:
+    options = BuildOptions(opt_level=0, guidance="both")
+    (plan,) = build_plans(own, "tensorrt-rtx", graphs=("unet_shallow",), options=options).built
+    assert [profile_for(plan, {"b": b, "F": 16}, own) for b in (2, 1)] == [0, 1]
+    (single,) = build_plans(own, "tensorrt-rtx", graphs=("step",), options=FAST).built
+    with pytest.raises(StaleEngine, match="--guidance both"):
+        profile_for(single, {"b": 1}, own)
+
+
+def test_a_plan_that_does_not_fit_is_refused(own: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = LIBRARIES["tensorrt-rtx"]
+    with pytest.raises(
+        StaleEngine, match=r"no tensorrt-rtx plan of step\. Build it: lsx build .* --backend tensorrt-rtx"
+    ):
+        fitting_plan(own, "step", library, (8, 9))
+    build_plans(own, "tensorrt-rtx", targets=("sm89", PORTABLE), graphs=("step",), options=FAST)
+    assert fitting_plan(own, "step", library, (8, 9)).target == "sm89"
+    assert fitting_plan(own, "step", library, (12, 0)).target == PORTABLE
+    with pytest.raises(StaleEngine, match=r"was built for sm89, and this GPU is sm90.*--target current"):
+        fitting_plan(own, "step", library, (9, 0))
+    plan = own.manifest.plans[0]
+    other = plan.model_copy(update={"onnx": ("0" * 64,)})
+    assert "another graph" in str(why_not(own, other, library, (8, 9)))
+    monkeypatch.setattr(Rtx, "version", "1.9.0")
+    with pytest.raises(StaleEngine, match=r"was built by tensorrt-rtx 1\.7.*and this is 1\.9\.0"):
+        fitting_plan(own, "step", library, (8, 9))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "line"),
+    [
+        ({"targets": ("sm90",)}, UsageError, "tensorrt-rtx knows portable, current, sm75"),
+        ({"targets": ("current",)}, BackendUnavailable, "no GPU"),
+        ({"graphs": ("face_detector",)}, UsageError, "plans are made of"),
+        ({"options": BuildOptions(hardware_compatible=True)}, UsageError, "is tensorrt's"),
+    ],
+)
+def test_what_cannot_be_built(own: Bundle, arguments: dict[str, Any], error: type[Exception], line: str) -> None:
+    with pytest.raises(error, match=line):
+        build_plans(own, "tensorrt-rtx", **arguments)
+    assert not own.manifest.plans
+
+
+def test_a_node_that_the_parser_does_not_take_is_named(own: Bundle) -> None:
+    path = own.path / own.graph("step").file.path
+    model = onnx.load(str(path))
+    node = onnx.helper.make_node("Det", [model.graph.input[0].name], ["nothing"], name="the_culprit")
+    model.graph.node.insert(0, node)
+    path.unlink()  # a link to the shared bundle's
+    onnx.save(model, str(path))
+    manifest = json.loads((own.path / MANIFEST).read_text())
+    manifest["graphs"]["step"]["file"] |= {"sha256": sha256_of(path), "size": path.stat().st_size}
+    (own.path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BuildError, match=r"step: tensorrt-rtx .* does not take node the_culprit \(Det\)"):
+        build_plans(Bundle.open(own.path), "tensorrt-rtx", graphs=("step",), options=FAST)
+    assert not list((own.path / "plans").iterdir())
+
+
+def test_a_folder_that_cannot_be_written(own: Bundle) -> None:
+    (own.path / "plans").write_text("a file where the folder goes")
+    with pytest.raises(OutputError, match="cannot be written"):
+        build_plans(own, "tensorrt-rtx", graphs=("step",), options=FAST)
+
+
+def test_inspect_tells_what_is_in_a_plans_network(own: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    network = parsed_network(own, "unet_shallow", LIBRARIES["tensorrt-rtx"])
+    assert network.layers["CONVOLUTION"] == own.graph("unet_shallow").operators["Conv"]
+    assert network.precisions["HALF"] > network.precisions["FLOAT"] > 0
+    assert any("time_embedding" in reason for reason in network.kept_float32)
+    assert network.activation_bytes > 2 * 16 * 32 * 32 * 32 * 2
+    build_plans(own, "tensorrt-rtx", graphs=("unet_shallow",), options=FAST)
+    with pytest.raises(SystemExit) as ended:
+        main(["inspect", str(own.path), "--plan", "unet_shallow"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert "unet_shallow.fp16.tensorrt-rtx.portable.plan" in printed
+    assert "CONVOLUTION" in printed
+    with pytest.raises(SystemExit) as ended:
+        main(["inspect", str(own.path), "--plan", "unet"])
+    assert ended.value.code == 1
+    assert "lsx build" in capsys.readouterr().err

@@ -33,6 +33,14 @@ class _TensorRtBackend(Backend):
                 builds = ""
             return False, f"{builds}{error}"
 
+    def refuses(self, bundle: Bundle) -> str | None:
+        try:
+            for graph in PLANNED:
+                fitting_plan(bundle, graph, LIBRARIES[self.name], compute_capability())
+        except EngineError as error:
+            return str(error)
+        return None
+
     def supports(self, graph: str) -> bool:
         return graph in PLANNED
 

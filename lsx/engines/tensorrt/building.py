@@ -83,7 +83,7 @@ class BuildOptions:
             "version_compatible": self.version_compatible,
             "hardware_compatible": self.hardware_compatible,
         }
-        return {name: str(value) for name, value in named.items() if value not in (None, False)}
+        return {name: str(value) for name, value in named.items() if value is not None and value is not False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +235,7 @@ class _Job:
         """Build into the file `path`; returns the process's peak memory in bytes. Raises BuildError."""
         thread = threading.Thread(target=self._work, args=(path,), name="lsx-build", daemon=True)
         thread.start()
-        peak = 0
+        peak = _resident_bytes()
         try:
             # Not Thread.join: interrupted, it takes the thread for ended (CPython issue 89437).
             while not self._finished.wait(0.1):
