@@ -37,7 +37,7 @@ class SimulatedDevice(Device):
         self.queues: dict[Stream, deque[Work | _Wait]] = {}
         self.recorded: dict[Event, int] = {}
         self.reached: dict[Event, int] = {}
-        self.launches = 0
+        self.launches = self.discarded = 0
         self.capturing: list[Work] | None = None
         self._next = 4096
 
@@ -78,6 +78,9 @@ class SimulatedDevice(Device):
         made = Event(len(self.recorded) + 1)
         self.recorded[made] = self.reached[made] = 0
         return made
+
+    def discard(self, *handles: Stream | Event) -> None:
+        self.discarded += len(handles)
 
     def enqueue(self, work: Work, stream: Stream) -> None:
         if self.capturing is not None:

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from lsx.bundle import Bundle
 from lsx.cli.console import out
 from lsx.errors import LsxError
 
@@ -29,20 +30,49 @@ def doctor(
     out.print(table)
     if bundle is None:
         return
-    from lsx.bundle import Bundle
-
     opened = Bundle.open(bundle)
     model = opened.model
     out.print(f"\nbundle {bundle}: {model.version}, {model.resolution} px, {opened.manifest.precision}")
     opened.verify()
     out.print("intact: every file is the one its manifest describes")
-    if not opened.manifest.plans:
-        out.print("plans: none; it runs on onnxruntime")
-    for plan in opened.manifest.plans:
-        out.print(f"plan {plan.file.path}: {plan.backend} {plan.library_version} for {plan.target}")
+    _print_plans(opened)
+    _print_memory(opened)
     try:
         opened.engine("step").close()
     except LsxError as error:
         out.print(f"does not run here: {error}")
         raise
     out.print("runs here: yes, on onnxruntime")
+
+
+def _print_plans(bundle: Bundle) -> None:
+    """Which plans fit this machine, and why the others do not."""
+    from lsx.engines.gpu import compute_capability
+    from lsx.engines.tensorrt.libraries import LIBRARIES
+    from lsx.engines.tensorrt.plans import why_not
+
+    if not bundle.manifest.plans:
+        out.print(f"plans: none; it runs on onnxruntime. Build them: lsx build {bundle.path}")
+    for plan in bundle.manifest.plans:
+        try:
+            capability = compute_capability()
+            reason = why_not(bundle, plan, LIBRARIES[plan.backend], capability)
+        except LsxError as error:
+            reason = f"does not run here: {error}"
+        out.print(f"plan {plan.file.path}: {reason or 'fits'}", markup=False)
+
+
+def _print_memory(bundle: Bundle) -> None:
+    """What a run takes of a GPU, as far as it is known without one."""
+    from lsx.runtime.cuda import executor_bytes
+    from lsx.runtime.executor import io_of_bundle
+    from lsx.runtime.program import call_program
+    from lsx.specs import SampleOptions
+
+    device, pinned = executor_bytes(call_program(bundle.model, io_of_bundle(bundle), SampleOptions()))
+    weights = sum(file.size for file in bundle.manifest.data)
+    out.print(
+        f"GPU memory: weights about {weights / 2**20:.0f} MiB, buffers and rings {device / 2**20:.0f} MiB "
+        f"(and {pinned / 2**20:.0f} MiB of pinned host memory), besides activation memory, which the plans decide on "
+        "the GPU"
+    )

@@ -9,7 +9,10 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from lsx.cli.build import run_build
 from lsx.cli.console import err, export_extra, out
+from lsx.engines.tensorrt.building import BuildOptions
+from lsx.engines.tensorrt.libraries import libraries_that_build
 
 __all__ = ["export"]
 
@@ -34,8 +37,11 @@ def export(
         Path | None,
         typer.Option(help="Folder with face models, instead of fetching MediaPipe's through pip."),
     ] = None,
+    build: Annotated[
+        bool, typer.Option("--build/--no-build", help="End with lsx build, for each TensorRT that can build here.")
+    ] = True,
 ) -> None:
-    """Export a checkpoint's graphs to ONNX, check each against PyTorch, and write them as a bundle."""
+    """Export a checkpoint's graphs to ONNX, check each against PyTorch, write them as a bundle, and build plans."""
     export_extra()
     from lsx.export.exporter import STAGES, export_bundle
     from lsx.models.checkpoint import Checkpoint, CheckpointFiles
@@ -59,3 +65,6 @@ def export(
         f"bundle: {output} ({bundle.model.version}, {bundle.model.resolution} px, {precision}, "
         f"{size / 2**20:.0f} MiB, {seconds:.0f} s)"
     )
+    if build:
+        for backend in libraries_that_build():
+            run_build(bundle, backend, options=BuildOptions())

@@ -79,6 +79,12 @@ class CudaDevice(Device):
         self._events[handle] = made
         return handle
 
+    def discard(self, *handles: Stream | Event) -> None:
+        for handle in handles:
+            made = self._streams.pop(Stream(handle), None) or self._events.pop(Event(handle), None)
+            if made is not None:
+                made.close()
+
     def copy(self, target: int, source: int, size: int, stream: Stream) -> None:
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDefault
         self._checked(self._runtime.cudaMemcpyAsync(target, source, size, kind, stream))

@@ -78,6 +78,10 @@ class Device(ABC):
         """A new event."""
 
     @abstractmethod
+    def discard(self, *handles: Stream | Event) -> None:
+        """Give streams and events back. No work on them may be pending."""
+
+    @abstractmethod
     def copy(self, target: int, source: int, size: int, stream: Stream) -> None:
         """Enqueue a copy of `size` bytes between any two addresses."""
 
@@ -209,3 +213,4 @@ class _OwnBuffers:
         self._engine.use_activation(None)
         for memory in self._memory:
             self._device.free(memory)
+        self._device.discard(self._stream, self._done)

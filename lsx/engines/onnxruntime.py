@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsx.engines.engine import Array, Engine, FeedDict
+from lsx.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
 from lsx.engines.registry import Backend, EngineOptions
 from lsx.errors import BackendUnavailable, EngineError, UsageError
 from lsx.specs import TensorSpec
@@ -99,6 +100,20 @@ def engine_from_onnx(
 
     Raises BackendUnavailable when `provider` is not really used, EngineError when the graph does not load.
     """
+    load = session_loader(path, graph, [*inputs, *outputs], provider=provider, threads=threads, optimise=optimise)
+    return OnnxRuntimeEngine(graph, load, _AXES | (axes or {}), inputs, outputs)
+
+
+def session_loader(
+    path: Path,
+    graph: str,
+    tensors: Sequence[TensorSpec],
+    *,
+    provider: str = "cpu",
+    threads: int | None = None,
+    optimise: bool = True,
+) -> Callable[[dict[str, int]], Any]:
+    """What makes a session of an ONNX file for given lengths of the axes that vary. Parameters and errors as above."""
     import onnxruntime
 
     if provider not in _PROVIDERS:
@@ -108,7 +123,7 @@ def engine_from_onnx(
         raise BackendUnavailable(
             f"this onnxruntime has no {wanted}. Install it: pip uninstall onnxruntime, then pip install 'lsx[gpu]'"
         )
-    if provider == "cpu" and any(spec.dtype == "bfloat16" for spec in (*inputs, *outputs)):
+    if provider == "cpu" and any(spec.dtype == "bfloat16" for spec in tensors):
         raise EngineError(
             f"{graph} is bf16, for which ONNX Runtime has no CPU kernels. "
             "Use a bundle of --precision fp32 or fp16 on a CPU"
@@ -133,7 +148,7 @@ def engine_from_onnx(
             )
         return session
 
-    return OnnxRuntimeEngine(graph, load, _AXES | (axes or {}), inputs, outputs)
+    return load
 
 
 def default_threads() -> int:
@@ -160,15 +175,18 @@ class OnnxRuntimeBackend(Backend):
     def engine(self, bundle: Bundle, graph: str, options: EngineOptions) -> Engine:
         entry = bundle.graph(graph)
         bundle.verify(bundle.files(graph))
-        return engine_from_onnx(
-            bundle.path / entry.file.path,
-            graph,
-            [tensor.spec() for tensor in entry.inputs],
-            [tensor.spec() for tensor in entry.outputs],
-            provider=options.provider,
-            threads=options.threads,
-            axes={"b": options.guidance_batch, "F": bundle.model.vae_frames},
-        )
+        path = bundle.path / entry.file.path
+        inputs = [tensor.spec() for tensor in entry.inputs]
+        outputs = [tensor.spec() for tensor in entry.outputs]
+        axes = {"b": options.guidance_batch, "F": bundle.model.vae_frames}
+        if options.provider != "cuda":
+            return engine_from_onnx(
+                path, graph, inputs, outputs, provider=options.provider, threads=options.threads, axes=axes
+            )
+        load = session_loader(path, graph, [*inputs, *outputs], provider="cuda", threads=options.threads)
+        from lsx.engines.cuda_device import shared_device
+
+        return OnnxRuntimeCudaEngine(graph, load, _AXES | axes, inputs, outputs, shared_device())
 
 
 def _first_line(error: Exception) -> str:

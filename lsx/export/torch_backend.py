@@ -2,48 +2,112 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from lsx.engines.cuda_device import shared_device
+from lsx.engines.device import DeviceEngine, Memory, Stream
 from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.engines.registry import Backend, EngineOptions
 from lsx.errors import CheckpointError, EngineError
 from lsx.export.graphs import GRAPHS, GraphSpec
+from lsx.export.precision import to_precision
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles
-from lsx.specs import TensorSpec
+from lsx.specs import Dtype, Precision, TensorSpec
 
 if TYPE_CHECKING:
     from lsx.bundle import Bundle
 
-__all__ = ["TorchBackend", "TorchEngine"]
+__all__ = ["TorchBackend", "TorchCudaEngine", "TorchEngine"]
 
 
 class TorchEngine(Engine):
-    """A reference module in float32 on the GPU, or on the CPU where there is none."""
+    """A reference module in float32 on the CPU."""
 
     def __init__(self, spec: GraphSpec, checkpoint: Checkpoint, inputs: list[TensorSpec], outputs: list[TensorSpec]):
         super().__init__(spec.name, [_wide(s) for s in inputs], [_wide(s) for s in outputs])
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.module: torch.nn.Module | None = spec.build(checkpoint).eval().to(self.device)
+        self.module: torch.nn.Module | None = spec.build(checkpoint).eval()
 
     @property
     def description(self) -> str:
-        return f"torch {torch.__version__}, float32 on {self.device}"
+        return f"torch {torch.__version__}, float32 on the CPU"
 
     def run(self, feed_dict: FeedDict) -> dict[str, Array]:
         if self.module is None:
             raise EngineError(f"{self.graph}: the engine is closed")
         with torch.inference_mode():
-            tensors = [torch.from_numpy(np.ascontiguousarray(feed_dict[n])).to(self.device) for n in self.inputs]
+            tensors = [torch.from_numpy(np.ascontiguousarray(feed_dict[n])) for n in self.inputs]
             result = self.module(*tensors)
         results = result if isinstance(result, tuple) else (result,)
-        return {name: value.cpu().numpy() for name, value in zip(self.outputs, results, strict=True)}
+        return {name: value.numpy() for name, value in zip(self.outputs, results, strict=True)}
 
     def close(self) -> None:
         self.module = None
+
+
+class TorchCudaEngine(DeviceEngine):
+    """A reference module on the GPU, in the bundle's precision, over buffers of ours. Eager: it cannot be captured."""
+
+    def __init__(
+        self,
+        spec: GraphSpec,
+        checkpoint: Checkpoint,
+        precision: Precision,
+        inputs: list[TensorSpec],
+        outputs: list[TensorSpec],
+    ) -> None:
+        super().__init__(spec.name, inputs, outputs, shared_device())
+        module = spec.build(checkpoint).eval().requires_grad_(False)
+        self.module: torch.nn.Module | None = to_precision(module, spec.name, precision).to("cuda")
+        self._axes: dict[str, int] = {}
+
+    @property
+    def description(self) -> str:
+        return f"torch {torch.__version__} on {torch.cuda.get_device_name()}"
+
+    def prepare(self, axes: Mapping[str, int]) -> int:
+        self._axes = dict(axes)
+        return 0
+
+    def use_activation(self, memory: Memory | None) -> None:
+        del memory  # PyTorch's allocator has its own
+
+    def capturable(self, stream: Stream) -> bool:
+        del stream
+        return False
+
+    def enqueue(self, addresses: Mapping[str, int], stream: Stream) -> None:
+        if self.module is None:
+            raise EngineError(f"{self.graph}: the engine is closed")
+        with torch.cuda.stream(torch.cuda.ExternalStream(stream)), torch.inference_mode():
+            result = self.module(*(self._at(addresses[name], spec) for name, spec in self.inputs.items()))
+            results = result if isinstance(result, tuple) else (result,)
+            for (name, spec), value in zip(self.outputs.items(), results, strict=True):
+                self._at(addresses[name], spec).copy_(value)
+
+    def _at(self, address: int, spec: TensorSpec) -> torch.Tensor:
+        """The tensor that lies at an address."""
+        shape = tuple(self._axes[n] if isinstance(n, str) else n for n in spec.shape)
+        tensor: torch.Tensor = torch.as_tensor(_Memory(address, shape, _TYPES[spec.dtype]), device="cuda")
+        return tensor.view(torch.bfloat16) if spec.dtype == "bfloat16" else tensor
+
+    def close(self) -> None:
+        self.release_buffers()
+        self.module = None
+
+
+_TYPES: dict[Dtype, str] = {"float32": "<f4", "float16": "<f2", "bfloat16": "<i2", "uint8": "|u1", "int64": "<i8"}
+
+
+class _Memory:
+    """Device memory as PyTorch takes it over: the CUDA array interface, version 3."""
+
+    def __init__(self, address: int, shape: tuple[int, ...], kind: str) -> None:
+        self.__cuda_array_interface__ = {"shape": shape, "typestr": kind, "data": (address, False), "version": 3}
 
 
 class TorchBackend(Backend):
@@ -63,9 +127,10 @@ class TorchBackend(Backend):
         if not self.supports(graph):
             raise EngineError(f"{graph} has no PyTorch module; it runs on onnxruntime")
         checkpoint = reference_checkpoint(bundle, options.reference)
-        return TorchEngine(
-            GRAPHS[graph], checkpoint, [t.spec() for t in entry.inputs], [t.spec() for t in entry.outputs]
-        )
+        inputs, outputs = [t.spec() for t in entry.inputs], [t.spec() for t in entry.outputs]
+        if torch.cuda.is_available():
+            return TorchCudaEngine(GRAPHS[graph], checkpoint, entry.precision, inputs, outputs)
+        return TorchEngine(GRAPHS[graph], checkpoint, inputs, outputs)
 
 
 def reference_checkpoint(bundle: Bundle, folder: Path | None) -> Checkpoint:

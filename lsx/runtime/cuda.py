@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lsx.engines.device import Device, DeviceEngine, Graph, Memory, Stream
+from lsx.engines.device import Device, DeviceEngine, Event, Graph, Memory, Stream
 from lsx.engines.engine import Array
 from lsx.errors import EngineError, OutOfDeviceMemory
 from lsx.runtime.executor import CallResult, Executor, check_inputs
@@ -75,20 +75,21 @@ class CudaExecutor(Executor):
             )
         self._plan = plan_memory(program)
         self._memory: list[Memory] = []
+        self._handles: list[Stream | Event] = []
         self._under_way: deque[_Slot] = deque()
         self._changed = threading.Condition()
         self._stopped = False
         self.graph: Graph | None = None
         try:
             self._block = self._take(self._plan.size)
-            self._upload, self._compute, self._download = (device.stream() for _ in range(3))
-            self._ready = device.event()
+            self._upload, self._compute, self._download = (self._stream() for _ in range(3))
+            self._ready = self._event()
             self._slots = [_Slot(self) for _ in range(slots)]
             self._free = deque(self._slots)
             self._load_constants()
             self._prepare(cuda_graph)
         except BaseException:
-            self._free_memory()
+            self._free_all()
             raise
 
     @property
@@ -100,6 +101,16 @@ class CudaExecutor(Executor):
         memory = self._device.allocate_pinned(size) if pinned else self._device.allocate(size)
         self._memory.append(memory)
         return memory
+
+    def _stream(self) -> Stream:
+        made = self._device.stream()
+        self._handles.append(made)
+        return made
+
+    def _event(self) -> Event:
+        made = self._device.event()
+        self._handles.append(made)
+        return made
 
     def _load_constants(self) -> None:
         for name, value in self.program.constants.items():
@@ -204,6 +215,11 @@ class CudaExecutor(Executor):
         with self._changed:
             self._under_way.append(slot)
 
+    @property
+    def under_way(self) -> int:
+        """Calls submitted whose result was not taken."""
+        return len(self._under_way)
+
     def result(self) -> CallResult:
         with self._changed:
             slot = self._under_way.popleft()
@@ -233,27 +249,29 @@ class CudaExecutor(Executor):
 
     def close(self) -> None:
         self.reset()
-        self.graph = None
-        self._free_memory()
+        self._free_all()
 
-    def _free_memory(self) -> None:
+    def _free_all(self) -> None:
+        self.graph = None
         for memory in self._memory:
             self._device.free(memory)
+        self._device.discard(*self._handles)
         self._memory.clear()
+        self._handles.clear()
 
 
 class _Slot:
     """The ring's place for one call: pinned memory and staging buffers, in and out, and its events."""
 
     def __init__(self, executor: CudaExecutor) -> None:
-        program, device = executor.program, executor._device
+        program = executor.program
         self.offsets_in, size_in = _offsets(program, "input")
         self.offsets_out, size_out = _offsets(program, "output")
         self.pinned_in, self.staged_in = executor._take(size_in, pinned=True), executor._take(size_in)
         self.pinned_out, self.staged_out = executor._take(size_out, pinned=True), executor._take(size_out)
         self.arrays_in = {n: _array(self.pinned_in, o, program.buffers[n]) for n, o in self.offsets_in.items()}
         self.arrays_out = {n: _array(self.pinned_out, o, program.buffers[n]) for n, o in self.offsets_out.items()}
-        self.uploaded, self.computed, self.downloaded = (device.event() for _ in range(3))
+        self.uploaded, self.computed, self.downloaded = (executor._event() for _ in range(3))
 
 
 def _offsets(program: Program, owner: Any) -> tuple[dict[str, int], int]:

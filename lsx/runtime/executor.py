@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lsx.bundle import Bundle
 from lsx.engines.engine import Array, Engine
 from lsx.errors import EngineError
-from lsx.runtime.program import ALIGNMENT, Enqueue, GraphIO, Operation, Program, View, plan_memory
+from lsx.runtime.program import ALIGNMENT, LOOP_GRAPHS, Enqueue, GraphIO, Operation, Program, View, plan_memory
 
-__all__ = ["CallResult", "Executor", "HostExecutor", "check_inputs", "io_of"]
+__all__ = ["CallResult", "Executor", "HostExecutor", "check_inputs", "io_of", "io_of_bundle"]
 
 Observer = Callable[[Operation, Mapping[str, Array]], None]
 """Called after every operation with the arrays that it wrote; they are valid until it returns."""
@@ -31,6 +32,16 @@ class CallResult:
 
     arrays: Mapping[str, Array]
     release: Callable[[], None]
+
+
+def io_of_bundle(bundle: Bundle) -> dict[str, GraphIO]:
+    """A bundle's tensors, as engines of the graphs' own precision take them."""
+    made = {}
+    for graph in LOOP_GRAPHS:
+        entry = bundle.graph(graph)
+        inputs, outputs = ({t.name: t.spec() for t in tensors} for tensors in (entry.inputs, entry.outputs))
+        made[graph] = GraphIO(inputs=inputs, outputs=outputs)
+    return made
 
 
 class Executor(ABC):

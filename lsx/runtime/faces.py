@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,7 @@ _ASPECT = (0.2, 1.5)  # width over height of an acceptable box, as in the origin
 _PRESENCE = 0.5
 _REGION = 192
 _REGION_SCALE = 1.5
-_EYE_CORNERS = (33, 263)
+_EYE_CORNERS = [33, 263]
 _CANDIDATES = 4  # detections whose landmarks are looked for, largest first
 
 
@@ -85,6 +86,7 @@ class FaceDetector:
     def __init__(self, engines: Mapping[str, Engine], family: str) -> None:
         self._detector, self._landmarks = (engines[name] for name in FACE_GRAPHS)
         self._family = FAMILIES[family]
+        self._sets = [np.array(indices) for indices in self._family.sets]
         size = self._detector.inputs["image"].shape[1]
         self._size = int(size)
 
@@ -154,8 +156,8 @@ class FaceDetector:
             landmarks, presence = self._region_landmarks(frame, _upright_region(corners, eyes))
             if presence <= _PRESENCE:
                 return None
-            corners = np.stack([landmarks.min(0), landmarks.max(0)])
-            eyes = landmarks[list(_EYE_CORNERS)]
+            corners = np.array([landmarks.min(0), landmarks.max(0)])
+            eyes = landmarks[_EYE_CORNERS, :]
         assert landmarks is not None  # noqa: S101
         x0, y0, x1, y1 = (float(n) for n in corners.reshape(4))
         return Face(points=self._three_points(landmarks), box=(x0, y0, x1, y1), score=detection.score)
@@ -181,25 +183,25 @@ class FaceDetector:
 
     def _three_points(self, landmarks: Floats) -> NDArray[np.float64]:
         """Mean of each set, rounded half to even, as in the original."""
-        return np.round(np.stack([landmarks[list(indices)].mean(0) for indices in self._family.sets])).astype(
-            np.float64
-        )
+        points = [np.add.reduce(landmarks.take(indices, axis=0), axis=0) / len(indices) for indices in self._sets]
+        return np.asarray(np.round(points), dtype=np.float64)
 
 
 def _upright_region(corners: Floats, eyes: Floats) -> NDArray[np.float64]:
     """Frame to region: a square 1.5 times the longer edge of the box, turned so that the eyes lie level."""
-    middle = corners.mean(0)
-    edge = float((corners[1] - corners[0]).max()) * _REGION_SCALE
-    across = eyes[1] - eyes[0]
-    angle = np.arctan2(across[1], across[0])
-    scale = _REGION / max(edge, 1e-6)
-    cosine, sine = np.cos(angle) * scale, np.sin(angle) * scale
-    rotation = np.array([[cosine, sine], [-sine, cosine]])
-    return np.column_stack([rotation, _REGION / 2 - rotation @ middle])
+    (x0, y0), (x1, y1) = corners.tolist()
+    (eye_x, eye_y), (other_x, other_y) = eyes.tolist()
+    scale = _REGION / max(max(x1 - x0, y1 - y0) * _REGION_SCALE, 1e-6)
+    angle = math.atan2(other_y - eye_y, other_x - eye_x)
+    cosine, sine = math.cos(angle) * scale, math.sin(angle) * scale
+    x, y, half = (x0 + x1) / 2, (y0 + y1) / 2, _REGION / 2
+    return np.array([[cosine, sine, half - cosine * x - sine * y], [-sine, cosine, half + sine * x - cosine * y]])
 
 
 def _non_overlapping(boxes: Floats, overlap: float) -> list[int]:
     """Greedy non-maximum suppression of boxes [n, 4], best first."""
+    if len(boxes) < 2:
+        return list(range(len(boxes)))
     chosen: list[int] = []
     remaining = list(range(len(boxes)))
     sizes = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(1)

@@ -61,6 +61,7 @@ CONTRACT = {
         "faces uint8[F, 256, 256, 3]",
         "faces_out uint8[F, 256, 256, 3]",
         "pixels float16[F, 256, 256, 3]",
+        "nonfinite float32[F]",
     ],
 }
 

@@ -16,12 +16,14 @@ from lsx.runtime.audio import AudioTokens, LogMel
 from lsx.runtime.compositing import Compositor
 from lsx.runtime.denoising import audio_batch
 from lsx.runtime.executor import HostExecutor, io_of
+from lsx.runtime.faces import FACE_GRAPHS
 from lsx.runtime.lipsync import LipSync
 from lsx.runtime.program import LOOP_GRAPHS, Enqueue, Operation, loop_program
 from lsx.seeded import normal
 from lsx.specs import Precision, SampleOptions
 from tests.golden.test_reference import loop_inputs
 from tests.seeded_inputs import landmarks, picture, waveform
+from tests.simulated_device import SimulatedDevice, SimulatedEngine
 
 Golden = Callable[[str], dict[str, NDArray[Any]]]
 Bundles = Callable[[Precision, int], Bundle]
@@ -216,3 +218,32 @@ def test_fp16_unet_cosine(bundle: Bundles, golden: Golden) -> None:
     assert noise.dtype == np.float32
     a, b = noise.ravel().astype(float), golden("unet_forward")["b2f16h32"].ravel().astype(float)
     assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) >= 0.9999
+
+
+def test_a_clip_through_the_cuda_executor_on_a_simulated_device(
+    loop_engines: tuple[Bundle, dict[str, Engine]],
+) -> None:
+    """The same engines on the host, and through rings, streams and captured graphs: the same frames."""
+    opened, engines = loop_engines
+    frames = [picture(360, 640, 0.1 * i) for i in range(20)]
+    points = landmarks(20, 360, 640)
+    beside = {graph: opened.engine(graph) for graph in ("audio_encoder", *FACE_GRAPHS)}
+    device = SimulatedDevice()
+    simulated = {name: SimulatedEngine(engine, device) for name, engine in engines.items()}
+    made = []
+    for loop in (engines, simulated):
+        where = iter(points)
+        lipsync = LipSync(opened, {**loop, **beside}, "test")
+        stream = lipsync.stream(
+            frames,
+            waveform(19200),
+            length=40,
+            steps=2,
+            guidance=1.0,
+            detector=lambda _, where=where: Face(points=next(where)),  # type: ignore[misc]
+        )
+        made.append(list(stream))
+    assert device.launches == 3
+    assert len(made[0]) == 40
+    for plain, ringed in zip(*made, strict=True):
+        assert np.array_equal(plain, ringed)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from lsx.cli import checkpoint, export, run
+from lsx.cli import build, checkpoint, export, run
 from lsx.cli.main import main
 from lsx.cli.run import parse_interval
+from lsx.engines.tensorrt.building import BuildOptions, build_plans
 from lsx.errors import UsageError
 from lsx.export.exporter import export_bundle
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles
@@ -35,7 +37,24 @@ def test_run_is_lipsync_run() -> None:
 
 def test_export_is_export_bundle() -> None:
     library = _names(export_bundle, Checkpoint.__init__, CheckpointFiles) - {"self", "files", "progress"}
-    assert _names(export.export) == library
+    assert _names(export.export) == library | {"build"}
+
+
+def test_build_is_build_plans() -> None:
+    options = {field.name for field in dataclasses.fields(BuildOptions)}
+    library = _names(build_plans) - {"progress", "options"} | options
+    assert _names(build.build) == library - {"targets"} | {"target"}
+    defaults = {field.name: field.default for field in dataclasses.fields(BuildOptions)}
+    flags = {n: p.default for n, p in inspect.signature(build.build).parameters.items()}
+    assert {name: flags[name] for name in options} == defaults
+
+
+@pytest.mark.parametrize(("text", "size"), [("4GiB", 2**32), ("512M", 2**29), ("1048576", 2**20), ("1.5 KiB", 1536)])
+def test_sizes(text: str, size: int) -> None:
+    assert build.parse_size(text) == size
+    for wrong in ("4 bananas", "", "-1", "GiB"):
+        with pytest.raises(UsageError, match="--workspace"):
+            build.parse_size(wrong)
 
 
 def test_checkpoint_random_is_random_checkpoint() -> None:
@@ -52,7 +71,17 @@ def test_cache_interval() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(["--version"], 0), (["run", "--help"], 0), ([], 0), (["fly"], 2), (["run"], 2), (["inspect", "/nowhere"], 1)],
+    [
+        (["--version"], 0),
+        (["run", "--help"], 0),
+        ([], 0),
+        (["fly"], 2),
+        (["run"], 2),
+        (["inspect", "/nowhere"], 1),
+        (["build"], 2),
+        (["build", "/nowhere"], 1),
+        (["build", "x", "--opt-level", "9"], 2),
+    ],
 )
 def test_exit_codes(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -139,6 +139,7 @@ def test_nothing_is_allocated_by_a_call_and_all_is_freed() -> None:
         executor.result().release()
     assert device.blocks.keys() == before.keys()
     executor.close()
+    assert device.discarded == len(device.queues) + len(device.recorded)
     assert len(device.blocks) == 1  # the activation memory, which is the engines'
 
 

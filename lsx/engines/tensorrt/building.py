@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lsx.bundle import Bundle, FileEntry, GraphEntry, PlanEntry, ProfileEntry, sha256_of
+from lsx.engines.gpu import compute_capability
 from lsx.engines.tensorrt.libraries import Library, library_named
 from lsx.errors import BuildError, OutputError, UsageError
 from lsx.specs import ModelSpec
@@ -144,6 +145,8 @@ def build_plans(
     if options.hardware_compatible and library.user_allocation:
         raise UsageError("--hardware-compatible is tensorrt's; with tensorrt-rtx build --target portable, the default")
     library.check_builds_here()
+    if options.timing_cache is not None:
+        compute_capability()  # tactics are timed on a GPU; without one the cache would only be in the way
     chosen = library.targets(targets)
     built, kept = [], []
     for target in chosen:

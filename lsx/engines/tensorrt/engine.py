@@ -14,7 +14,7 @@ from lsx.engines.gpu import driver_version, gpu_name
 from lsx.engines.tensorrt.building import collecting_logger
 from lsx.engines.tensorrt.libraries import Library
 from lsx.engines.tensorrt.plans import profile_for
-from lsx.errors import EngineError, StaleEngine
+from lsx.errors import EngineError, OutOfDeviceMemory, StaleEngine
 from lsx.specs import TensorSpec
 
 if TYPE_CHECKING:
@@ -60,6 +60,12 @@ class TensorRtEngine(DeviceEngine):
                     "so with trust_code=True; or build it without --version-compatible"
                 )
             self._runtime.engine_host_code_allowed = True
+        free = device.free_bytes()
+        if plan.file.size > free:
+            raise OutOfDeviceMemory(
+                f"{path} needs {plan.file.size / 2**20:.0f} MiB of GPU memory for its weights, and {free / 2**20:.0f} "
+                "MiB are free. Close other programs on this GPU"
+            )
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             engine: trt.ICudaEngine | None = self._runtime.deserialize_cuda_engine(content)
         if engine is None:
@@ -134,6 +140,7 @@ class TensorRtEngine(DeviceEngine):
 
     def close(self) -> None:
         self.release_buffers()
+        self.device.discard(self._profile_stream, self._changed)
         self._save_kernels()
 
     def _save_kernels(self) -> None:

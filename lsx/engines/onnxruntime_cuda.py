@@ -1,0 +1,94 @@
+"""ONNX Runtime's CUDA provider over buffers of ours, by I/O binding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lsx.engines.device import Device, DeviceEngine, Memory, Stream
+from lsx.errors import EngineError
+from lsx.specs import Dtype, TensorSpec
+
+__all__ = ["OnnxRuntimeCudaEngine"]
+
+_ELEMENTS: dict[Dtype, int] = {"float32": 1, "uint8": 2, "int64": 7, "float16": 10, "bfloat16": 16}
+"""ONNX's numbers of the tensor types, which I/O binding takes where NumPy has no such type."""
+
+
+class OnnxRuntimeCudaEngine(DeviceEngine):
+    """A session of the CUDA provider. It works on a stream and in memory of its own: `enqueue` waits before and after.
+
+    So it cannot be captured, and calls do not overlap; it is there to prove the executor on any GPU.
+    """
+
+    def __init__(
+        self,
+        graph: str,
+        load: Callable[[dict[str, int]], Any],
+        axes: Mapping[str, int],
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        device: Device,
+    ) -> None:
+        super().__init__(graph, inputs, outputs, device)
+        self._load = load
+        varying = {n for spec in inputs for n in spec.shape if isinstance(n, str)}
+        self._axes = {axis: axes[axis] for axis in varying}
+        self._session = load(self._axes)
+        self._bindings: dict[tuple[int, ...], Any] = {}
+        self._before = device.event()
+
+    @property
+    def description(self) -> str:
+        import onnxruntime
+
+        return f"onnxruntime {onnxruntime.__version__}, CUDAExecutionProvider on bound buffers"
+
+    def prepare(self, axes: Mapping[str, int]) -> int:
+        wanted = {axis: axes[axis] for axis in self._axes}
+        if wanted != self._axes:
+            self._bindings.clear()
+            self._session = None  # two at once would hold the weights twice
+            self._session, self._axes = self._load(wanted), wanted
+        return 0
+
+    def use_activation(self, memory: Memory | None) -> None:
+        del memory  # the session has its own
+
+    def capturable(self, stream: Stream) -> bool:
+        del stream
+        return False
+
+    def enqueue(self, addresses: Mapping[str, int], stream: Stream) -> None:
+        key = tuple(addresses[name] for name in (*self.inputs, *self.outputs))
+        binding = self._bindings.get(key)
+        if binding is None:
+            binding = self._bindings[key] = self._bind(addresses)
+        self.device.record(self._before, stream)
+        self.device.synchronise(self._before)
+        try:
+            self._session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+        except Exception as error:  # ONNX Runtime's errors share no importable class
+            raise EngineError(f"{self.graph}: ONNX Runtime failed: {str(error).splitlines()[0]}") from error
+
+    def _bind(self, addresses: Mapping[str, int]) -> Any:
+        binding = self._session.io_binding()
+        for bind, specs in ((binding.bind_input, self.inputs), (binding.bind_output, self.outputs)):
+            for name, spec in specs.items():
+                shape = [self._axes[n] if isinstance(n, str) else n for n in spec.shape]
+                bind(
+                    name,
+                    device_type="cuda",
+                    device_id=0,
+                    element_type=_ELEMENTS[spec.dtype],
+                    shape=shape,
+                    buffer_ptr=addresses[name],
+                )
+        return binding
+
+    def close(self) -> None:
+        self.release_buffers()
+        self.device.discard(self._before)
+        self._bindings.clear()
+        self._session = None

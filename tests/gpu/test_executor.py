@@ -1,0 +1,198 @@
+"""The CUDA executor on a real GPU, with every backend that runs there, against the same program on the host."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import psutil
+import pytest
+
+from lsx.bundle import Bundle
+from lsx.engines.cuda_device import CudaDevice
+from lsx.engines.device import DeviceEngine, Memory
+from lsx.engines.engine import Array
+from lsx.errors import NonFiniteOutput, OutOfDeviceMemory
+from lsx.runtime.alignment import Face
+from lsx.runtime.cuda import CudaExecutor, share_activation
+from lsx.runtime.denoising import Denoiser, audio_batch, repeated_latents, seeded_noise
+from lsx.runtime.executor import HostExecutor, io_of
+from lsx.runtime.lipsync import LipSync
+from lsx.runtime.program import LOOP_GRAPHS, call_program
+from lsx.seeded import normal
+from lsx.specs import ModelSpec, SampleOptions
+from tests.seeded_inputs import landmarks, picture, waveform
+
+OPTIONS = SampleOptions(steps=4, cache_interval=3)
+Loaded = tuple[Bundle, dict[str, DeviceEngine]]
+
+
+def _inputs(model: ModelSpec, call: int = 0, guidance: float = 1.5) -> dict[str, Array]:
+    f, h = model.frames, model.latent
+    faces = normal(f"faces{call}", (f, model.resolution // 16, model.resolution // 16, 3), 0) * 40 + 120
+    return {
+        "faces": faces.repeat(16, 1).repeat(16, 2).clip(0, 255).astype(np.uint8),
+        "noise": normal(f"noise{call}", (2, f, 4, h, h), 0),
+        "latents": repeated_latents(normal("latents", (1, 4, 1, h, h), 0), f),
+        "encoder_hidden_states": audio_batch(normal(f"tokens{call}", (f, model.tokens, model.audio_dim), 0), 2),
+        "guidance": np.array([guidance], np.float32),
+    }
+
+
+@pytest.fixture
+def executor_of(engines: Loaded, device: CudaDevice) -> Iterator[Callable[..., CudaExecutor]]:
+    opened, loaded = engines
+    activation = share_activation(list(loaded.values()), {"b": 2, "F": opened.model.vae_frames}, device)
+    made: list[CudaExecutor] = []
+
+    def make(*, cuda_graph: bool = True, slots: int = 3) -> CudaExecutor:
+        program = call_program(opened.model, io_of(loaded), OPTIONS)
+        made.append(CudaExecutor(program, loaded, device, cuda_graph=cuda_graph, slots=slots))
+        return made[-1]
+
+    yield make
+    for executor in made:
+        executor.close()
+    if activation is not None:
+        device.free(activation)
+
+
+def _host(opened: Bundle, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    loaded = {graph: opened.engine(graph) for graph in LOOP_GRAPHS}
+    executor = HostExecutor(call_program(opened.model, io_of(loaded), OPTIONS), loaded)
+    executor.submit(inputs)
+    return executor.result().arrays
+
+
+def test_it_equals_the_host(engines: Loaded, executor_of: Callable[..., CudaExecutor]) -> None:
+    inputs = _inputs(engines[0].model)
+    executor = executor_of()
+    executor.submit(inputs)
+    made, wanted = executor.result().arrays, _host(engines[0], inputs)
+    a, b = (one["latents_out"].ravel().astype(float) for one in (made, wanted))
+    assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
+    apart = np.clip(made["pixels"].astype(float), 0, 255) - np.clip(wanted["pixels"].astype(float), 0, 255)
+    assert 10 * np.log10(255**2 / np.mean(apart**2)) > 35
+
+
+@pytest.mark.filterwarnings("ignore:no CUDA graph")
+def test_graph_and_plain_enqueues_are_the_same_bit_for_bit(
+    engines: Loaded, executor_of: Callable[..., CudaExecutor]
+) -> None:
+    results = []
+    for cuda_graph in (True, False):
+        executor = executor_of(cuda_graph=cuda_graph)
+        for call in range(3):
+            executor.submit(_inputs(engines[0].model, call))
+            result = executor.result()
+            kept = result.arrays["pixels"].copy()
+            result.release()
+        results.append(kept)
+    assert np.array_equal(results[0], results[1])
+
+
+@pytest.mark.filterwarnings("ignore:no CUDA graph")
+def test_rings_under_random_delays(engines: Loaded, executor_of: Callable[..., CudaExecutor]) -> None:
+    model, executor = engines[0].model, executor_of()
+    wanted = []
+    for call in range(4):
+        executor.submit(_inputs(model, call))
+        result = executor.result()
+        wanted.append(result.arrays["pixels"].copy())
+        result.release()
+    chance, idle = random.Random(0), threading.Event()
+
+    def submit() -> None:
+        for call in range(24):
+            idle.wait(chance.random() * 0.02)
+            executor.submit(_inputs(model, call % 4))
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    for call in range(24):
+        idle.wait(chance.random() * 0.02)
+        while not executor.under_way:
+            idle.wait(0.001)
+        result = executor.result()
+        assert np.array_equal(result.arrays["pixels"], wanted[call % 4])
+        result.release()
+    thread.join()
+
+
+@pytest.mark.filterwarnings("ignore:no CUDA graph")
+def test_200_calls_take_no_more_memory(
+    engines: Loaded, executor_of: Callable[..., CudaExecutor], device: CudaDevice
+) -> None:
+    executor, inputs = executor_of(), _inputs(engines[0].model)
+
+    def run(calls: int) -> tuple[int, int]:
+        for _ in range(calls):
+            executor.submit(inputs)
+            executor.result().release()
+        return device.free_bytes(), psutil.Process().memory_info().rss
+
+    free, resident = run(20)
+    free_after, resident_after = run(200)
+    assert free_after >= free - 2**21
+    assert resident_after <= resident + 2**24
+
+
+@pytest.mark.filterwarnings("ignore:no CUDA graph")
+def test_the_tripwire(engines: Loaded, executor_of: Callable[..., CudaExecutor]) -> None:
+    model = engines[0].model
+    denoiser = Denoiser(executor_of(), model, seeded_noise(0))
+    faces = _inputs(model)["faces"]
+    tokens = np.full((model.frames, model.tokens, model.audio_dim), np.nan, np.float32)
+    denoiser.submit(faces, tokens, 0)
+    with pytest.raises(NonFiniteOutput, match="16 of 16"):
+        denoiser.result()
+    denoiser.submit(faces, np.zeros_like(tokens), 1)
+    denoiser.result().release()
+
+
+def test_too_little_memory_is_an_error_before_anything_starts(
+    engines: Loaded, executor_of: Callable[..., CudaExecutor], device: CudaDevice
+) -> None:
+    blocks: list[Memory] = []
+    size = 2**34
+    while size >= 2**20:
+        try:
+            blocks.append(device.allocate(size))
+        except OutOfDeviceMemory:
+            size //= 2
+    with pytest.raises(OutOfDeviceMemory, match="Close other programs"):
+        executor_of()
+    for block in blocks:
+        device.free(block)
+    executor = executor_of()
+    executor.submit(_inputs(engines[0].model))
+    executor.result().release()
+
+
+@pytest.mark.filterwarnings("ignore:no CUDA graph")
+def test_two_at_once(engines: Loaded) -> None:
+    """Two LipSync objects in two threads give what each gives alone."""
+    opened = engines[0]
+    backend = next(iter(engines[1].values())).description.split()[0]
+    points = landmarks(16, 360, 640)
+    frames = [picture(360, 640, 0.1 * i) for i in range(16)]
+    results: dict[int, list[Array]] = {}
+
+    def clip(seed: int, into: int) -> None:
+        where = iter(points)
+        with LipSync.open(opened, backend, provider="cuda") as lipsync:
+            stream = lipsync.stream(
+                frames, waveform(9600), steps=2, seed=seed, detector=lambda _: Face(points=next(where))
+            )
+            results[into] = list(stream)
+
+    clip(1, 0)
+    threads = [threading.Thread(target=clip, args=(seed, seed)) for seed in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(a, b) for a, b in zip(results[0], results[1], strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(results[1], results[2], strict=True))
