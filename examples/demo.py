@@ -31,7 +31,7 @@ def main(folder: Path) -> None:
     if not checkpoint.exists():
         lsx("checkpoint", "random", str(checkpoint), "--size", "small", "--seed", "0")
     if not bundle.exists():
-        lsx("export", str(checkpoint), "-o", str(bundle), "--precision", "fp32")
+        lsx("export", str(checkpoint), "-o", str(bundle), "--precision", "fp32", "--no-build")
     write_clip(clip, portrait_frames(int(SECONDS * 25)))
     write_wav(sound, speech(SECONDS))
     lsx("run", str(bundle), str(clip), str(sound), "-o", str(result), "--steps", "8", "--compare", str(side))

@@ -18,7 +18,8 @@ from lsx.engines.device import Device, DeviceEngine, Event, Graph, Memory, Strea
 from lsx.engines.engine import Array
 from lsx.errors import EngineError, OutOfDeviceMemory
 from lsx.runtime.executor import CallResult, Executor, check_inputs
-from lsx.runtime.program import ALIGNMENT, Buffer, Copy, Enqueue, Program, View, plan_memory
+from lsx.runtime.memory import ALIGNMENT, plan_memory
+from lsx.runtime.program import Buffer, Copy, Enqueue, Program, View
 from lsx.runtime.stages import Stopped
 
 __all__ = ["CudaExecutor", "executor_bytes", "share_activation"]

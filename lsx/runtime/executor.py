@@ -13,7 +13,8 @@ import numpy as np
 from lsx.bundle import Bundle
 from lsx.engines.engine import Array, Engine
 from lsx.errors import EngineError
-from lsx.runtime.program import ALIGNMENT, LOOP_GRAPHS, Enqueue, GraphIO, Operation, Program, View, plan_memory
+from lsx.runtime.memory import ALIGNMENT, plan_memory
+from lsx.runtime.program import LOOP_GRAPHS, Enqueue, GraphIO, Operation, Program, View
 
 __all__ = ["CallResult", "Executor", "HostExecutor", "check_inputs", "io_of", "io_of_bundle"]
 

@@ -1,8 +1,8 @@
 """The loop as a program: buffers and operations as plain data, built once, run by an executor.
 
 A program covers one call of the U-Net: VAE encode, every denoising step, VAE decode. Each value has its own buffer,
-written once; the memory plan then lets buffers whose lifetimes do not meet share addresses, from which the ping-pong of
-the latents and the cached features of DeepCache come by themselves.
+written once; the memory plan (`memory.py`) lets those whose lifetimes do not meet share addresses, from which the
+ping-pong of the latents and the cached features of DeepCache come by themselves.
 """
 
 from __future__ import annotations
@@ -19,26 +19,21 @@ from lsx.runtime.schedule import IDENTITY, schedule
 from lsx.specs import Dtype, ModelSpec, SampleOptions, TensorSpec
 
 __all__ = [
-    "ALIGNMENT",
     "LOOP_GRAPHS",
     "Buffer",
     "Copy",
     "Enqueue",
     "GraphIO",
-    "MemoryPlan",
     "Operation",
     "Program",
     "View",
     "call_program",
     "loop_program",
-    "plan_memory",
+    "reads_and_writes",
 ]
 
 LOOP_GRAPHS = ("vae_encoder", "unet", "unet_shallow", "step", "vae_decoder")
 """The graphs that a call runs."""
-
-ALIGNMENT = 256
-"""Bytes. TensorRT wants every I/O tensor at a multiple of it."""
 
 _SIZES: dict[Dtype, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "uint8": 1, "int64": 8}
 
@@ -295,59 +290,3 @@ def _denoise(b: _Builder, options: SampleOptions, latents: View, conditioning: V
             made = b.run("unet_shallow", feed | {"deep_features": deep}, {"noise_pred": f"noise_pred.{index}"})
         noise = made["noise_pred"]
         state = advance(index, step.coefficients)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryPlan:
-    """Where each buffer lies in one block of memory."""
-
-    offsets: Mapping[str, int]
-    """Bytes from the block's start, multiples of ALIGNMENT."""
-    size: int
-    """Bytes of the block."""
-    scratch: int
-    """Bytes that scratch buffers would take if none shared memory."""
-
-
-def lifetimes(program: Program) -> dict[str, tuple[int, int]]:
-    """First and last operation of every buffer; all of them for those that outlive a run.
-
-    Raises EngineError for a read of what nothing wrote.
-    """
-    spans: dict[str, tuple[int, int]] = {}
-    last = len(program.operations)
-    for buffer in program.buffers.values():
-        if buffer.owner != "scratch":
-            spans[buffer.name] = (-1, last)
-    written = {buffer.name for owner in ("input", "constant") for buffer in program.owned(owner)}
-    for index, operation in enumerate(program.operations):
-        reads, writes = reads_and_writes(operation)
-        for view in reads:
-            if view.buffer not in written:
-                raise EngineError(f"operation {index} reads {view.buffer}, which nothing wrote")
-        written |= {view.buffer for view in writes}
-        for view in (*reads, *writes):
-            first, end = spans.get(view.buffer, (index, index))
-            spans[view.buffer] = (first, max(end, index))
-    return spans
-
-
-def plan_memory(program: Program) -> MemoryPlan:
-    """Place every buffer: the largest first, each at the lowest address that is free for all of its life."""
-    spans = lifetimes(program)
-    used = [buffer for buffer in program.buffers.values() if buffer.name in spans]
-    placed: list[tuple[int, int, tuple[int, int]]] = []
-    offsets = {}
-    for buffer in sorted(used, key=lambda one: (-one.size, spans[one.name])):
-        first, last = spans[buffer.name]
-        size = -(-buffer.size // ALIGNMENT) * ALIGNMENT
-        offset = 0
-        for start, end, (begin, finish) in sorted(placed):
-            if begin <= last and first <= finish:
-                if start - offset >= size:
-                    break
-                offset = max(offset, end)
-        placed.append((offset, offset + size, (first, last)))
-        offsets[buffer.name] = offset
-    scratch = sum(buffer.size for buffer in used if buffer.owner == "scratch")
-    return MemoryPlan(offsets=offsets, size=max((end for _, end, _ in placed), default=0), scratch=scratch)

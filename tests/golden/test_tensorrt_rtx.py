@@ -13,9 +13,10 @@ import pytest
 
 from lsx.bundle import MANIFEST, Bundle, sha256_of
 from lsx.cli.main import main
-from lsx.engines.tensorrt.building import PLANNED, BuildOptions, build_plans, network_from_graph
+from lsx.engines.tensorrt.building import PLANNED, BuildOptions, build_plans
 from lsx.engines.tensorrt.inspection import parsed_network
 from lsx.engines.tensorrt.libraries import LIBRARIES, PORTABLE, Rtx
+from lsx.engines.tensorrt.network import network_from_graph
 from lsx.engines.tensorrt.plans import fitting_plan, profile_for, why_not
 from lsx.errors import BackendUnavailable, BuildError, IntegrityError, OutputError, StaleEngine, UsageError
 from lsx.runtime.faces import FACE_GRAPHS

@@ -13,16 +13,14 @@ from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.errors import EngineError, NonFiniteOutput
 from lsx.runtime.denoising import Denoiser, audio_batch, repeated_latents, seeded_noise
 from lsx.runtime.executor import HostExecutor, io_of
+from lsx.runtime.memory import ALIGNMENT, lifetimes, plan_memory
 from lsx.runtime.program import (
-    ALIGNMENT,
     LOOP_GRAPHS,
     Copy,
     Enqueue,
     Program,
     View,
     call_program,
-    lifetimes,
-    plan_memory,
     reads_and_writes,
 )
 from lsx.runtime.schedule import schedule

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from lsx.bundle import Bundle, PlanEntry
 from lsx.engines.device import Device, DeviceEngine, Memory, Stream
 from lsx.engines.gpu import driver_version, gpu_name
-from lsx.engines.tensorrt.building import collecting_logger
 from lsx.engines.tensorrt.libraries import Library
+from lsx.engines.tensorrt.network import collecting_logger
 from lsx.engines.tensorrt.plans import profile_for
 from lsx.errors import EngineError, OutOfDeviceMemory, StaleEngine
 from lsx.specs import TensorSpec

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from lsx.bundle import Bundle, PlanEntry
 from lsx.engines.gpu import driver_runtime
-from lsx.engines.tensorrt.building import BuildOptions, collecting_logger, network_from_graph, profiles_of, set_shapes
+from lsx.engines.tensorrt.building import BuildOptions, profiles_of
 from lsx.engines.tensorrt.libraries import Library
+from lsx.engines.tensorrt.network import collecting_logger, network_from_graph, set_shapes
 from lsx.errors import StaleEngine
 
 if TYPE_CHECKING:
