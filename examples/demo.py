@@ -12,7 +12,7 @@ from pathlib import Path
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
 
-SECONDS = 1.5
+SECONDS = 1.28
 
 
 def lsx(*arguments: str) -> None:

@@ -170,6 +170,8 @@ class Manifest(_Entry):
     data: tuple[FileEntry, ...] = ()
     """The external data files of all graphs."""
     plans: tuple[PlanEntry, ...] = ()
+    fallback: Literal["fallback"] | None = None
+    """Folder of the same model's bundle in a wider precision, for calls that overflow in this one."""
 
     def text(self) -> str:
         """As the file's content."""
@@ -226,6 +228,10 @@ class Bundle:
                 f"{file}: {where}: {first['msg']}. Export again: lsx export CHECKPOINT -o {path}"
             ) from error
 
+    def fallback(self) -> Bundle | None:
+        """The bundle inside this one that calls are done again with when they overflow. Raises BundleError."""
+        return None if self.manifest.fallback is None else Bundle.open(self.path / self.manifest.fallback)
+
     def graph(self, name: str) -> GraphEntry:
         """The entry of the graph `name`. Raises BundleError when the bundle does not have it."""
         entry = self.manifest.graphs.get(name)
@@ -263,6 +269,9 @@ class Bundle:
         Raises IntegrityError naming the first that is missing or another than the manifest's.
         """
         if files is None:
+            wider = self.fallback()
+            if wider is not None:
+                wider.verify()
             files = [file for name in self.manifest.graphs for file in self.files(name)]
             files += [plan.file for plan in self.manifest.plans]
         for file in files:

@@ -18,8 +18,8 @@ from lsx.engines.engine import Engine
 from lsx.engines.registry import backend_named
 from lsx.errors import UsageError
 from lsx.runtime.denoising import Denoiser, seeded_noise
-from lsx.runtime.executor import HostExecutor, io_of
-from lsx.runtime.program import LOOP_GRAPHS, call_program
+from lsx.runtime.executors import executors_for
+from lsx.runtime.program import LOOP_GRAPHS
 from lsx.seeded import normal
 from lsx.specs import ModelSpec, SampleOptions, TensorSpec
 
@@ -140,15 +140,14 @@ def _feed(engine: Engine, model: ModelSpec, options: SampleOptions) -> dict[str,
 
 def _call(engines: dict[str, Engine], model: ModelSpec, options: SampleOptions) -> Callable[[], Any]:
     """Encode, denoise and decode one call of seeded faces and tokens."""
-    loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
-    executor = HostExecutor(call_program(model, io_of(loop), options), loop)
-    denoiser = Denoiser(executor, model, seeded_noise(0), options.guidance)
+    executors = executors_for({graph: engines[graph] for graph in LOOP_GRAPHS}, model)
+    denoiser = Denoiser(executors.get(options), model, seeded_noise(0), options.guidance)
     shape = (model.frames, model.resolution, model.resolution, 3)
     faces = np.clip(normal("bench.faces", shape, 0) * 50 + 127, 0, 255).astype(np.uint8)
     tokens = normal("bench.tokens", (model.frames, model.tokens, model.audio_dim), 0)
 
     def work() -> Any:
         denoiser.submit(faces, tokens, 0)
-        return denoiser.result()
+        denoiser.result().release()
 
     return work

@@ -24,6 +24,9 @@ def export(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.")],
     precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp16",
+    fallback: Annotated[
+        str | None, typer.Option(help="Carry this precision too (fp32, bf16), for calls that overflow in the first.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="latentsync-1.5 or latentsync-1.6; needed where there is no YAML.")
     ] = None,
@@ -56,8 +59,9 @@ def export(
             loaded,
             output,
             precision=precision,  # type: ignore[arg-type]  # checked there
+            fallback=fallback,  # type: ignore[arg-type]  # checked there
             face_models=face_models,
-            progress=lambda what, done, _: bar.update(task, description=what, completed=done),
+            progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )
     size = sum(f.stat().st_size for f in output.rglob("*") if f.is_file())
     seconds = time.perf_counter() - started
@@ -66,5 +70,7 @@ def export(
         f"{size / 2**20:.0f} MiB, {seconds:.0f} s)"
     )
     if build:
-        for backend in libraries_that_build():
-            run_build(bundle, backend, options=BuildOptions())
+        wider = bundle.fallback()
+        for part in (bundle,) if wider is None else (bundle, wider):
+            for backend in libraries_that_build():
+                run_build(part, backend, options=BuildOptions())

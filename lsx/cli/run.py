@@ -101,6 +101,8 @@ def run(
         out.print(f"side by side: {compare}")
     worked = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.stages.items())
     out.print(f"stages: {worked}; the bottleneck is {report.bottleneck}")
+    if report.repeated_calls:
+        out.print(f"overflow: {report.repeated_calls} calls were done again in the bundle's fallback precision")
     if report.faceless:
         spans = ", ".join(f"{_time_code(a)} to {_time_code(b)}" for a, b in report.faceless_spans)
         out.print(f"no face: {len(report.faceless)} frames passed through unchanged: {spans}")

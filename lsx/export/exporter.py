@@ -58,6 +58,7 @@ def export_bundle(
     output: Path,
     *,
     precision: Precision = "fp16",
+    fallback: Precision | None = None,
     face_models: Path | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -66,36 +67,64 @@ def export_bundle(
     Each graph is checked by onnx.checker and by ONNX Runtime against its float32 module on seeded inputs. The bundle
     is written beside `output` and renamed when whole: on any failure the old one stays.
 
+    fallback : a wider precision to carry too, in a bundle inside the bundle: a call whose result is not finite is done
+    once more with it.
+
     Raises UsageError, CheckpointError, ParityError, ExportError, OutputError.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"--precision is {precision}; choose one of {', '.join(PRECISIONS)}")
-    report: Progress = progress or (lambda _what, _done, _of: None)
-    report("checkpoint", 0, len(STAGES))
+    wider = _WIDER[precision]
+    if fallback is not None and fallback not in wider:
+        raise UsageError(f"--fallback is {fallback}; for {precision} choose {' or '.join(wider) or 'none'}")
+    parts = [(precision, Path())] + ([] if fallback is None else [(fallback, Path("fallback"))])
+    total, done = len(parts) * len(STAGES), 0
+
+    def report(what: str, stage: int, _of: int = 0) -> None:
+        if progress is not None:
+            progress(what, done + stage, total)
+
+    report("checkpoint", 0)
     checkpoint.check()
     source = find_face_models(face_models)
     with _written_beside(output) as folder:
-        exporter = _Exporter(checkpoint, folder, precision)
-        graphs = {}
-        for number, spec in enumerate(GRAPHS.values()):
-            graphs[spec.name] = exporter.graph(spec, lambda what: report(what, number, len(STAGES)))  # noqa: B023
-        report("faces", len(GRAPHS), len(STAGES))
-        graphs |= exporter.faces(source)
-        report("hashes", len(GRAPHS) + 1, len(STAGES))
-        data = {path for entry in graphs.values() for path in entry.data}
-        manifest = Manifest(
-            schema_version=SCHEMA_VERSION,
-            lsx_version=lsx.__version__,
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            precision=precision,
-            model=_model_entry(checkpoint),
-            faces=FaceModels(family=source.family, source=source.hashes()),
-            graphs=graphs,
-            data=tuple(exporter.file(path) for path in sorted(data)),
-        )
-        (folder / MANIFEST).write_text(manifest.text(), encoding="utf-8")
-        report("done", len(STAGES), len(STAGES))
+        for kind, inside in parts:
+            (folder / inside / "onnx").mkdir(parents=True, exist_ok=True)
+            manifest = _exported(checkpoint, folder / inside, kind, source, report)
+            if not inside.parts and fallback is not None:
+                manifest = manifest.model_copy(update={"fallback": "fallback"})
+            (folder / inside / MANIFEST).write_text(manifest.text(), encoding="utf-8")
+            done += len(STAGES)
+        report("done", 0)
     return Bundle.open(output)
+
+
+_WIDER: dict[Precision, tuple[Precision, ...]] = {"fp32": (), "fp16": ("fp32", "bf16"), "bf16": ("fp32",)}
+"""Precisions whose range or digits exceed another's."""
+
+
+def _exported(
+    checkpoint: Checkpoint, folder: Path, precision: Precision, source: FaceSource, report: Progress
+) -> Manifest:
+    """Every graph of a bundle, written into `folder`."""
+    exporter = _Exporter(checkpoint, folder, precision)
+    graphs = {}
+    for number, spec in enumerate(GRAPHS.values()):
+        graphs[spec.name] = exporter.graph(spec, lambda what: report(what, number, 0))  # noqa: B023
+    report("faces", len(GRAPHS), 0)
+    graphs |= exporter.faces(source)
+    report("hashes", len(GRAPHS) + 1, 0)
+    data = {path for entry in graphs.values() for path in entry.data}
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        lsx_version=lsx.__version__,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        precision=precision,
+        model=_model_entry(checkpoint),
+        faces=FaceModels(family=source.family, source=source.hashes()),
+        graphs=graphs,
+        data=tuple(exporter.file(path) for path in sorted(data)),
+    )
 
 
 @contextmanager
@@ -112,7 +141,6 @@ def _written_beside(output: Path) -> Iterator[Path]:
         raise OutputError(f"{output.parent}: cannot be written: {error.strerror}") from error
     old = folder.with_name(folder.name + "-old")
     try:
-        (folder / "onnx").mkdir()
         folder.chmod(0o755)
         yield folder
         if output.exists():

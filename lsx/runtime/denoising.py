@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.engines.engine import Array
 from lsx.errors import EngineError, NonFiniteOutput
 from lsx.runtime.executor import CallResult, Executor
 from lsx.seeded import normal
@@ -36,8 +38,20 @@ def repeated_latents(noise: NDArray[np.float32], frames: int) -> NDArray[np.floa
 class Denoiser:
     """Calls of one clip. `submit` and `result` may come from two threads; results come in the order of the calls."""
 
-    def __init__(self, executor: Executor, model: ModelSpec, noise: NoiseSource, guidance: float = 1.5) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        model: ModelSpec,
+        noise: NoiseSource,
+        guidance: float = 1.5,
+        wider: Callable[[], Executor | None] = lambda: None,
+    ) -> None:
+        """wider : gives the executor that a call is done again with, once, when its result is not finite; or None."""
         self._executor = executor
+        self._wider = wider
+        self._inputs: deque[dict[str, Array]] = deque()
+        self.repeated = 0
+        """Calls that were done again."""
         self._guidance = np.array([guidance], dtype=np.float32)
         self._model = model
         self._noise = noise
@@ -59,28 +73,34 @@ class Denoiser:
     def submit(self, faces: NDArray[np.uint8], tokens: NDArray[np.float32], call: int) -> None:
         """Start a call on aligned faces uint8 [F, H, W, 3] and audio tokens float32 [F, S, D]."""
         shape = (self._model.frames, 4, self._model.latent, self._model.latent)
-        self._executor.submit(
-            {
-                "faces": faces,
-                "noise": np.stack([self._draw(f"masked.{call}", shape), self._draw(f"reference.{call}", shape)]),
-                "latents": self._latents,
-                "guidance": self._guidance,
-                "encoder_hidden_states": audio_batch(tokens, self._batch),
-            }
-        )
+        inputs: dict[str, Array] = {
+            "faces": faces,
+            "noise": np.stack([self._draw(f"masked.{call}", shape), self._draw(f"reference.{call}", shape)]),
+            "latents": self._latents,
+            "guidance": self._guidance,
+            "encoder_hidden_states": audio_batch(tokens, self._batch),
+        }
+        self._inputs.append(inputs)
+        self._executor.submit(inputs)
 
     def result(self) -> CallResult:
         """The oldest call's `pixels` [F, H, W, 3] (levels, neither rounded nor clipped) and `latents_out`.
 
-        Raises NonFiniteOutput when the call made NaN or infinite values.
+        Raises NonFiniteOutput when the call made NaN or infinite values, and again in the wider precision.
         """
-        made = self._executor.result()
-        bad = np.flatnonzero(made.arrays["nonfinite"])
-        if len(bad):
+        made, inputs = self._executor.result(), self._inputs.popleft()
+        wider = self._wider() if made.arrays["nonfinite"].any() else None
+        if wider is not None:
+            made.release()
+            self.repeated += 1
+            wider.submit(inputs)
+            made = wider.result()
+        bad = int(np.count_nonzero(made.arrays["nonfinite"]))
+        if bad:
             made.release()
             raise NonFiniteOutput(
-                f"{len(bad)} of {self._model.frames} decoded faces have NaN or infinite values: this precision "
-                "overflows on this clip. Export it with --precision fp32 or bf16"
+                f"{bad} of {self._model.frames} decoded faces have NaN or infinite values: this precision overflows "
+                "on this clip. Export it with --precision fp32 or bf16, or with one of them as --fallback"
             )
         return made
 

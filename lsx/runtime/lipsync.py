@@ -19,7 +19,8 @@ from lsx.errors import UsageError
 from lsx.runtime.alignment import Frame
 from lsx.runtime.audio import AudioTokens
 from lsx.runtime.denoising import Denoiser, NoiseSource, seeded_noise
-from lsx.runtime.executors import executors_for
+from lsx.runtime.executor import Executor
+from lsx.runtime.executors import Executors, executors_for
 from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
 from lsx.runtime.output import VideoWriter, check_output
 from lsx.runtime.pipeline import Detector, FramePipeline, SourceFrames, indexed
@@ -62,6 +63,8 @@ class RunReport:
     """Seconds that each stage worked."""
     bottleneck: str
     """The stage that worked longest."""
+    repeated_calls: int = 0
+    """Calls of 16 frames that overflowed and were done again in the bundle's fallback precision."""
 
     @property
     def faceless_spans(self) -> tuple[tuple[float, float], ...]:
@@ -113,12 +116,22 @@ class LipSync:
     Runs may follow one another; for several at once open several.
     """
 
-    def __init__(self, bundle: Bundle, engines: dict[str, Engine], backend: str, *, cuda_graph: bool = True) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        engines: dict[str, Engine],
+        backend: str,
+        *,
+        cuda_graph: bool = True,
+        load_fallback: Callable[[], dict[str, Engine]] | None = None,
+    ) -> None:
         self.bundle = bundle
         self.backend = backend
         self._engines = engines
         loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
         self._executors = executors_for(loop, bundle.model, cuda_graph=cuda_graph)
+        self._load_fallback = load_fallback
+        self._fallback: tuple[dict[str, Engine], Executors] | None = None
 
     @classmethod
     def open(
@@ -141,28 +154,45 @@ class LipSync:
         """
         bundle = path if isinstance(path, Bundle) else Bundle.open(path)
         chosen = best_backend(bundle, backend)
-        engines: dict[str, Engine] = {}
-        with ExitStack() as opened:
-            for graph in ("audio_encoder", *LOOP_GRAPHS):
-                engines[graph] = opened.enter_context(
-                    bundle.engine(
-                        graph,
-                        chosen,
-                        provider=provider,
-                        threads=threads,
-                        reference=reference,
-                        trust_code=trust_code,
+
+        def load(part: Bundle, graphs: Iterable[str]) -> dict[str, Engine]:
+            with ExitStack() as opened:
+                loaded = {
+                    graph: opened.enter_context(
+                        part.engine(
+                            graph,
+                            chosen,
+                            provider=provider,
+                            threads=threads,
+                            reference=reference,
+                            trust_code=trust_code,
+                        )
                     )
-                )
-            for graph in FACE_GRAPHS:  # a millisecond each, on threads of their own beside the loop
-                engines[graph] = opened.enter_context(bundle.engine(graph, "onnxruntime", threads=1))
-            opened.pop_all()
-        return cls(bundle, engines, backend_named(chosen).name, cuda_graph=cuda_graph)
+                    for graph in graphs
+                }
+                opened.pop_all()
+            return loaded
+
+        engines = load(bundle, ("audio_encoder", *LOOP_GRAPHS))
+        for graph in FACE_GRAPHS:  # a millisecond each, on threads of their own beside the loop
+            engines[graph] = bundle.engine(graph, "onnxruntime", threads=1)
+        wider = bundle.fallback()
+        return cls(
+            bundle,
+            engines,
+            backend_named(chosen).name,
+            cuda_graph=cuda_graph,
+            load_fallback=None if wider is None else lambda: load(wider, LOOP_GRAPHS),
+        )
 
     def close(self) -> None:
         """Free the engines."""
         self._executors.close()
-        for engine in self._engines.values():
+        engines = list(self._engines.values())
+        if self._fallback is not None:
+            self._fallback[1].close()
+            engines += self._fallback[0].values()
+        for engine in engines:
             engine.close()
 
     def __enter__(self) -> LipSync:
@@ -245,6 +275,7 @@ class LipSync:
             faceless=tuple(pipeline.faceless),
             stages=dict(times.busy),
             bottleneck=times.bottleneck or "",
+            repeated_calls=pipeline.denoiser.repeated,
         )
 
     def stream(
@@ -284,6 +315,13 @@ class LipSync:
         pipeline = self._pipeline(samples, length, options, detector, noise)
         return _results(pipeline, indexed(frames, pipeline.source_length))
 
+    def _wider_executor(self, options: SampleOptions) -> Executor | None:
+        """An executor of the bundle's fallback, loaded when first needed."""
+        if self._fallback is None and self._load_fallback is not None:
+            engines = self._load_fallback()
+            self._fallback = engines, executors_for(engines, self.bundle.model)
+        return None if self._fallback is None else self._fallback[1].get(options)
+
     def _pipeline(
         self,
         samples: Any,
@@ -297,7 +335,11 @@ class LipSync:
         return FramePipeline(
             model=model,
             denoiser=Denoiser(
-                self._executors.get(options), model, noise or seeded_noise(options.seed), options.guidance
+                self._executors.get(options),
+                model,
+                noise or seeded_noise(options.seed),
+                options.guidance,
+                lambda: self._wider_executor(options),
             ),
             tokens=tokens,
             detector=detector or self.detector(),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lsx.bundle import Bundle
+from lsx.bundle import MANIFEST, Bundle
 from lsx.engines.engine import Array, Engine, FeedDict
+from lsx.errors import IntegrityError, NonFiniteOutput
 from lsx.runtime.alignment import Aligner, Face, crop_face, crop_size, region_of
 from lsx.runtime.audio import AudioTokens, LogMel
 from lsx.runtime.compositing import Compositor
@@ -238,7 +241,7 @@ def test_a_clip_through_the_cuda_executor_on_a_simulated_device(
             frames,
             waveform(19200),
             length=40,
-            steps=2,
+            steps=1,
             guidance=1.0,
             detector=lambda _, where=where: Face(points=next(where)),  # type: ignore[misc]
         )
@@ -247,3 +250,37 @@ def test_a_clip_through_the_cuda_executor_on_a_simulated_device(
     assert len(made[0]) == 40
     for plain, ringed in zip(*made, strict=True):
         assert np.array_equal(plain, ringed)
+
+
+def test_a_call_that_overflows_is_done_again_in_the_bundles_fallback(bundle: Bundles, tmp_path: Path) -> None:
+    plain = bundle("fp32", 128)  # stands for both: what is tested is the way from one to the other
+    folder = shutil.copytree(plain.path, tmp_path / "bundle")
+    shutil.copytree(plain.path, folder / "fallback")
+    manifest = plain.manifest.model_copy(update={"fallback": "fallback"})
+    (folder / MANIFEST).write_text(manifest.text())
+    frames, points = [picture(360, 640, 0.1 * i) for i in range(16)], landmarks(16, 360, 640)
+
+    def clip(opened: Bundle, *, overflow: bool) -> list[NDArray[np.uint8]]:
+        where = iter(points)
+        with LipSync.open(opened, "onnxruntime") as lipsync:
+            unet = lipsync.engines["unet"]
+            run = unet.run
+
+            def overflowing(feed_dict: FeedDict) -> dict[str, Array]:
+                return {name: array * np.float32(np.inf) for name, array in run(feed_dict).items()}
+
+            if overflow:
+                unet.run = overflowing  # type: ignore[method-assign]
+            stream = lipsync.stream(
+                frames, waveform(9600), length=16, steps=1, guidance=1.0, detector=lambda _: Face(points=next(where))
+            )
+            return list(stream)
+
+    made = clip(Bundle.open(folder), overflow=True)
+    for frame, wanted in zip(made, clip(plain, overflow=False), strict=True):
+        assert np.array_equal(frame, wanted)
+    with pytest.raises(NonFiniteOutput, match="16 of 16"):
+        clip(plain, overflow=True)
+    (folder / "fallback" / "onnx" / "step.onnx").write_bytes(b"damaged")
+    with pytest.raises(IntegrityError, match="step"):
+        Bundle.open(folder).verify()

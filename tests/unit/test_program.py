@@ -263,3 +263,34 @@ def test_values_that_are_not_finite_are_an_error() -> None:
     denoiser.submit(faces, tokens, 1)
     with pytest.raises(NonFiniteOutput, match="1 of 16 decoded faces"):
         denoiser.result()
+
+
+def test_a_call_that_overflows_is_done_once_more_in_the_wider_precision() -> None:
+    """The narrow engines lose the picture to NaN; the wide ones give it, from the same inputs."""
+    engines, options = toy_engines(), OPTIONS[1]
+    narrow = dict(engines)
+
+    class Overflowing(ToyEngine):
+        def run(self, feed_dict: FeedDict) -> dict[str, Array]:
+            made = super().run(feed_dict)
+            loud = float(np.abs(feed_dict["encoder_hidden_states"]).max()) > 100
+            return {name: array * np.float32(np.nan if loud else 1) for name, array in made.items()}
+
+    narrow["unet"] = Overflowing("unet", MODEL)
+    wide = HostExecutor(call_program(MODEL, io_of(engines), options), engines)
+    program = call_program(MODEL, io_of(narrow), options)
+    with_wide = Denoiser(HostExecutor(program, narrow), MODEL, seeded_noise(0), wider=lambda: wide)
+    without = Denoiser(HostExecutor(program, narrow), MODEL, seeded_noise(0))
+    plain = Denoiser(HostExecutor(program, engines), MODEL, seeded_noise(0))
+    faces = np.full((16, 64, 64, 3), 90, np.uint8)
+    for call, loudness in enumerate((1, 200)):
+        tokens = np.full((16, MODEL.tokens, MODEL.audio_dim), loudness, np.float32)
+        for denoiser in (with_wide, without, plain):
+            denoiser.submit(faces, tokens, call)
+        wanted = plain.result().arrays["pixels"]
+        assert np.array_equal(with_wide.result().arrays["pixels"], wanted)
+        if loudness == 1:
+            assert np.array_equal(without.result().arrays["pixels"], wanted)
+    with pytest.raises(NonFiniteOutput, match="--fallback"):
+        without.result()
+    assert with_wide.repeated == 1
