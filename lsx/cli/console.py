@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from types import FrameType
 
@@ -46,11 +47,17 @@ def _terminated(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _warned(message: Warning | str) -> None:
+    """A warning as one line, like an error."""
+    err.print(f"[yellow]lsx:[/yellow] {escape(' '.join(str(message).split()))}")
+
+
 def run_command(command: Callable[[], object], *, debug: bool) -> int:
     """Run `command`; returns the process's exit code. Errors become one line, with a traceback only under `debug`.
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
     """
+    warnings.showwarning = lambda message, *_args, **_kwargs: _warned(message)
     signal.signal(signal.SIGTERM, _terminated)  # so that temporary files are removed then, too
     try:
         command()

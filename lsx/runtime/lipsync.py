@@ -173,10 +173,14 @@ class LipSync:
                 opened.pop_all()
             return loaded
 
-        engines = load(bundle, ("audio_encoder", *LOOP_GRAPHS))
-        for graph in FACE_GRAPHS:  # a millisecond each, on threads of their own beside the loop
-            engines[graph] = bundle.engine(graph, "onnxruntime", threads=1)
-        wider = bundle.fallback()
+        with ExitStack() as opened:
+            engines = load(bundle, ("audio_encoder", *LOOP_GRAPHS))
+            for engine in engines.values():
+                opened.enter_context(engine)
+            for graph in FACE_GRAPHS:  # some milliseconds each, on threads of their own beside the loop
+                engines[graph] = opened.enter_context(bundle.engine(graph, "onnxruntime", threads=1))
+            wider = bundle.fallback()
+            opened.pop_all()
         return cls(
             bundle,
             engines,
