@@ -1,4 +1,4 @@
-"""CUDA behind `Device`: cuda.core for memory, streams, events, graphs; the runtime's copies, which take addresses."""
+"""CUDA behind `Device`: cuda.core for pinned memory, streams, events, graphs; the runtime for what takes addresses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ class CudaDevice(Device):
         self._pinned = core.LegacyPinnedMemoryResource()
         self._streams: dict[Stream, Any] = {}
         self._events: dict[Event, Any] = {}
-        self._setup = self._streams[self.stream()]
 
     def enter(self) -> None:
         self._device.set_current()
@@ -45,15 +44,15 @@ class CudaDevice(Device):
         return int(free)
 
     def allocate(self, size: int) -> Memory:
-        try:
-            buffer = self._device.allocate(size, stream=self._setup)
-            self._setup.sync()
-        except Exception as error:  # cuda.core's errors share no importable class
+        # Not from cuda.core's pool: it keeps what is freed, where TensorRT and `free_bytes` cannot see it.
+        status, address = self._runtime.cudaMalloc(size)
+        if int(status) != 0:
+            self._runtime.cudaGetLastError()  # said here, and not by whatever is called next
             raise OutOfDeviceMemory(
                 f"{size / 2**20:.0f} MiB of GPU memory could not be had ({self.free_bytes() / 2**20:.0f} MiB are "
                 "free). Close other programs on this GPU. What a bundle needs: lsx doctor BUNDLE"
-            ) from error
-        return Memory(int(buffer.handle), size, None, buffer)
+            )
+        return Memory(int(address), size, None, None)
 
     def allocate_pinned(self, size: int) -> Memory:
         try:
@@ -65,7 +64,10 @@ class CudaDevice(Device):
         return Memory(address, size, host, buffer)
 
     def free(self, memory: Memory) -> None:
-        memory.owner.close()
+        if memory.host is None:
+            self._checked(self._runtime.cudaFree(memory.address))
+        else:
+            memory.owner.close()
 
     def stream(self) -> Stream:
         made = self._device.create_stream(options=self._core.StreamOptions(nonblocking=True))
@@ -114,7 +116,9 @@ class CudaDevice(Device):
                 body(Stream(int(builder.stream.handle)))
             finally:
                 builder.end_building()  # also after a failure: a stream left capturing takes no other work
-            return _CudaGraph(builder.complete(), self._streams)
+            graph = builder.complete()
+            graph.upload(self._streams[stream])
+            return _CudaGraph(graph, self._streams)
         except EngineError:
             raise
         except Exception as error:  # cuda.core's errors share no importable class

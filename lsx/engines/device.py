@@ -35,7 +35,7 @@ class Memory:
     size: int
     host: NDArray[np.uint8] | None
     owner: Any
-    """Keeps the block alive."""
+    """Keeps pinned memory alive; None for device memory."""
 
 
 class Graph(ABC):

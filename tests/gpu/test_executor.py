@@ -25,6 +25,8 @@ from lsx.seeded import normal
 from lsx.specs import ModelSpec, SampleOptions
 from tests.seeded_inputs import landmarks, picture, waveform
 
+pytestmark = pytest.mark.filterwarnings("ignore:no CUDA graph")  # torch and onnxruntime are not captured
+
 OPTIONS = SampleOptions(steps=4, cache_interval=3)
 Loaded = tuple[Bundle, dict[str, DeviceEngine]]
 
@@ -77,7 +79,6 @@ def test_it_equals_the_host(engines: Loaded, executor_of: Callable[..., CudaExec
     assert 10 * np.log10(255**2 / np.mean(apart**2)) > 35
 
 
-@pytest.mark.filterwarnings("ignore:no CUDA graph")
 def test_graph_and_plain_enqueues_are_the_same_bit_for_bit(
     engines: Loaded, executor_of: Callable[..., CudaExecutor]
 ) -> None:
@@ -93,7 +94,6 @@ def test_graph_and_plain_enqueues_are_the_same_bit_for_bit(
     assert np.array_equal(results[0], results[1])
 
 
-@pytest.mark.filterwarnings("ignore:no CUDA graph")
 def test_rings_under_random_delays(engines: Loaded, executor_of: Callable[..., CudaExecutor]) -> None:
     model, executor = engines[0].model, executor_of()
     wanted = []
@@ -121,7 +121,6 @@ def test_rings_under_random_delays(engines: Loaded, executor_of: Callable[..., C
     thread.join()
 
 
-@pytest.mark.filterwarnings("ignore:no CUDA graph")
 def test_200_calls_take_no_more_memory(
     engines: Loaded, executor_of: Callable[..., CudaExecutor], device: CudaDevice
 ) -> None:
@@ -139,7 +138,6 @@ def test_200_calls_take_no_more_memory(
     assert resident_after <= resident + 2**24
 
 
-@pytest.mark.filterwarnings("ignore:no CUDA graph")
 def test_the_tripwire(engines: Loaded, executor_of: Callable[..., CudaExecutor]) -> None:
     model = engines[0].model
     denoiser = Denoiser(executor_of(), model, seeded_noise(0))
@@ -171,7 +169,6 @@ def test_too_little_memory_is_an_error_before_anything_starts(
     executor.result().release()
 
 
-@pytest.mark.filterwarnings("ignore:no CUDA graph")
 def test_two_at_once(engines: Loaded) -> None:
     """Two LipSync objects in two threads give what each gives alone."""
     opened = engines[0]
