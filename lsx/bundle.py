@@ -282,10 +282,13 @@ class Bundle:
                 raise IntegrityError(f"{self.path}: the manifest names {file.path}, outside the bundle. Do not use it")
             if not path.is_file() or path.stat().st_size != file.size or sha256_of(path) != file.sha256:
                 fault = "is not the file that the manifest describes" if path.is_file() else "is missing"
-                raise IntegrityError(
-                    f"{path} {fault}: the copy is damaged. Copy the bundle again, or export it again: "
-                    f"lsx export CHECKPOINT -o {self.path}"
+                plan = next((plan for plan in self.manifest.plans if plan.file.path == file.path), None)
+                remedy = (
+                    f"Copy the bundle again, or export it again: lsx export CHECKPOINT -o {self.path}"
+                    if plan is None
+                    else f"Build it again: lsx build {self.path} --backend {plan.backend} --graphs {plan.graph}"
                 )
+                raise IntegrityError(f"{path} {fault}: the copy is damaged. {remedy}")
             self._intact.add(file.path)
 
     def engine(

@@ -26,7 +26,8 @@ _LIBRARIES = (
     "onnx",
     "tensorrt",
     "tensorrt-rtx-cu13-libs",
-    "cuda-python",
+    "cuda-bindings",
+    "cuda-core",
 )
 
 
