@@ -58,6 +58,7 @@ def bench(
     options: SampleOptions | None = None,
     repeat: int = 5,
     threads: int | None = None,
+    provider: str = "cpu",
     progress: Callable[[str], None] | None = None,
 ) -> Iterator[Row]:
     """Measure `candidate` against `baseline`, A B A B after a warm-up each, and yield rows as they are ready.
@@ -75,8 +76,11 @@ def bench(
         engines: dict[str, dict[str, Engine]] = {}
         for name in names:
             backend_named(name)  # an unknown one fails before anything loads
+        for name in (baseline, candidate):  # the baseline may lack its checkpoint, which is known at once
             engines[name] = {
-                graph: stack.enter_context(bundle.engine(graph, name, reference=reference, threads=threads))
+                graph: stack.enter_context(
+                    bundle.engine(graph, name, reference=reference, threads=threads, provider=provider)
+                )
                 for graph in (GRAPHS if call else graphs)
             }
         for graph in graphs:

@@ -13,6 +13,7 @@ from rich.table import Table
 import lsx
 from lsx.bundle import MANIFEST, Bundle, sha256_of
 from lsx.cli.console import err, out
+from lsx.cli.run import parse_interval
 from lsx.errors import OutputError
 
 __all__ = ["bench"]
@@ -28,18 +29,23 @@ def bench(
     steps: Annotated[int, typer.Option(help="Denoising steps of the call.")] = 4,
     guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 1.5,
     repeat: Annotated[int, typer.Option(help="Pairs measured of each graph; half as many calls.")] = 5,
+    cache_interval: Annotated[str, typer.Option(help="DeepCache of the call: every so many steps, or off.")] = "3",
+    provider: Annotated[str, typer.Option(help="onnxruntime's provider: cpu or cuda.")] = "cpu",
+    video: Annotated[Path | None, typer.Option(help="Also time detection, on the first frame of this video.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the CPU provider.")] = None,
     report: Annotated[Path | None, typer.Option("--report", "-o", help="Also write JSON there.")] = None,
 ) -> None:
     """Measure a backend against another, in turn in one run: medians, spread, and the ratio pair by pair."""
     from lsx.bench import compare
-    from lsx.bench.host import align_and_paste_seconds
+    from lsx.bench.host import align_and_paste_seconds, detect_seconds
+    from lsx.runtime.video import VideoReader
     from lsx.specs import SampleOptions
 
     opened = Bundle.open(bundle)
     if report is not None and not report.parent.is_dir():
         raise OutputError(f"{report.parent}: no such folder. Create it first")
-    options = SampleOptions(steps=steps, guidance=guidance)
+    options = SampleOptions(steps=steps, guidance=guidance, cache_interval=parse_interval(cache_interval))
+    first = None if video is None else next(VideoReader(video).frames(0, 1))
     table = Table("", f"{candidate} ms", "+-", f"{baseline} ms", "+-", "ratio", box=None, pad_edge=False)
     rows = []
     with err.status("loading") as status:
@@ -53,6 +59,7 @@ def bench(
             options=options,
             repeat=repeat,
             threads=threads,
+            provider=provider,
             progress=status.update,
         ):
             rows.append(row)
@@ -61,9 +68,12 @@ def bench(
             table.add_row(row.name, cells[0], spread[0], cells[1], spread[1], f"{row.ratio:.2f}x")
         status.update("align and paste")
         pasting = 1 / align_and_paste_seconds(opened.model.resolution, 200)
+        detecting = None if first is None else detect_seconds(opened, first)
     out.print(table)
     out.print(f"ratio: {baseline} seconds over {candidate} seconds, median of {repeat} interleaved pairs")
     out.print(f"align and paste, 1080p, brows 200 px apart, one core: {pasting:.0f} frames/s")
+    if detecting is not None:
+        out.print(f"detection and landmarks, first frame of {video}, one core: {1e3 * detecting:.1f} ms")
     if report is not None:
         content = {
             "lsx": lsx.__version__,
@@ -77,6 +87,7 @@ def bench(
             "baseline": baseline,
             "rows": [row.as_json() for row in rows],
             "align_and_paste_frames_per_second": pasting,
+            "detection_seconds": detecting,
         }
         try:
             report.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
