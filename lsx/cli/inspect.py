@@ -33,6 +33,9 @@ def inspect(
         f"{model.video_fps} fps, {model.sample_rate} Hz"
     )
     out.print(f"mask: {model.mask}; faces: {manifest.faces.family}")
+    wider = opened.fallback()
+    if wider is not None:
+        out.print(f"fallback: {wider.manifest.precision}, a bundle of its own in {wider.path}")
     hashes = Table("checkpoint file", "sha256", box=None, pad_edge=False)
     for name, digest in (model.checkpoint | manifest.faces.source).items():
         hashes.add_row(name, digest)
