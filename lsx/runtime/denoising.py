@@ -61,7 +61,7 @@ class Denoiser:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Time by phase (encode, denoise, decode) of all calls so far."""
+        """Time by phase (VAE encode, denoise, VAE decode) of all calls so far."""
         return dict(self._executor.seconds)
 
     def _draw(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:

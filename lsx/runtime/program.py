@@ -81,7 +81,7 @@ class Enqueue:
     feed: Mapping[str, View]
     results: Mapping[str, View]
     phase: str
-    """What the time is booked under: encode, denoise or decode."""
+    """What the time is booked under: VAE encode, denoise or VAE decode."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +203,7 @@ def call_program(model: ModelSpec, graphs: Mapping[str, GraphIO], options: Sampl
     `encoder_hidden_states` [b, F, S, D], `guidance` float32 [1].
     Out: `pixels` [F, H, W, 3], `nonfinite` float32 [F], `latents_out` float32 [1, 4, F, h, w].
     """
-    b = _Builder(graphs, _axes(model, options), phase="encode")
+    b = _Builder(graphs, _axes(model, options), phase="VAE encode")
     size, frames = model.vae_frames, model.frames
     faces = b.buffer("faces", "uint8", (frames, model.resolution, model.resolution, 3), "input")
     noise = b.buffer("noise", "float32", (2, frames, 4, model.latent, model.latent), "input")
@@ -223,7 +223,7 @@ def call_program(model: ModelSpec, graphs: Mapping[str, GraphIO], options: Sampl
     out = b.like("latents_out", b.input_of("step", "latents"), "output")
     b.phase = "denoise"
     _denoise(b, options, latents, conditioning, out)
-    b.phase = "decode"
+    b.phase = "VAE decode"
     decoder = graphs["vae_decoder"].outputs
     pixels = b.buffer("pixels", decoder["pixels"].dtype, (frames, model.resolution, model.resolution, 3), "output")
     bad = b.buffer("nonfinite", "float32", (frames,), "output")

@@ -234,7 +234,7 @@ def test_the_host_executor_equals_a_plain_loop(options: SampleOptions, model: Mo
         made, wanted = executor.result().arrays, plain_loop(engines, inputs, options)
         for name, array in wanted.items():
             assert np.abs(made[name] - array).max() <= 1e-5 * np.abs(array).max()
-    assert set(executor.seconds) == {"encode", "denoise", "decode"}
+    assert set(executor.seconds) == {"VAE encode", "denoise", "VAE decode"}
 
 
 def test_a_graph_that_does_not_belong_is_refused() -> None:
