@@ -147,6 +147,9 @@ class _SimulatedGraph(Graph):
         self._device.launches += 1
         self._device.queues[stream].extend(self._works)
 
+    def close(self) -> None:
+        self._works = []
+
 
 class SimulatedEngine(DeviceEngine):
     """Any NumPy engine on a simulated device, with an activation block that it scribbles over."""

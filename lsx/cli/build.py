@@ -61,9 +61,11 @@ def build(
     if not backends:
         raise BackendUnavailable("no TensorRT here that can build. Install one: pip install 'lsx[rtx]'")
     built, kept = 0, 0
-    for name in backends:
+    wider = opened.fallback()
+    parts = (opened,) if wider is None else (opened, wider)
+    for part, name in ((part, name) for part in parts for name in backends):
         report = run_build(
-            opened,
+            part,
             name,
             targets=_names(target),
             graphs=_names(graphs) or PLANNED,

@@ -1,4 +1,4 @@
-"""CUDA behind `Device`: cuda.core for pinned memory, streams, events, graphs; the runtime for what takes addresses."""
+"""CUDA behind `Device`: cuda.core for pinned memory, streams, events; the runtime for copies and graphs."""
 
 from __future__ import annotations
 
@@ -109,29 +109,36 @@ class CudaDevice(Device):
         self._checked(self._runtime.cudaEventSynchronize(event))
 
     def capture(self, stream: Stream, body: Callable[[Stream], None]) -> Graph:
-        builder = self._streams[stream].create_graph_builder()
+        # Not cuda.core's GraphBuilder: after a capture that failed it hides the reason, and may crash when closed.
+        runtime = self._runtime
+        mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._checked(runtime.cudaStreamBeginCapture(stream, mode))
+        failure: Exception | None = None
         try:
-            builder.begin_building("thread_local")
-            try:
-                body(Stream(int(builder.stream.handle)))
-            finally:
-                builder.end_building()  # also after a failure: a stream left capturing takes no other work
-            graph = builder.complete()
-            graph.upload(self._streams[stream])
-            return _CudaGraph(graph, self._streams)
-        except EngineError:
-            raise
-        except Exception as error:  # cuda.core's errors share no importable class
-            raise EngineError(f"the loop could not be captured into a CUDA graph: {error}") from error
+            body(stream)
+        except Exception as error:
+            failure = error
+        status, graph = runtime.cudaStreamEndCapture(stream)  # also after a failure: else the stream takes no work
+        try:
+            if failure is not None or int(status) != 0:
+                runtime.cudaGetLastError()  # said here, and not by whatever is called next
+                reason = failure or self._text(status)
+                raise EngineError(f"the loop could not be captured into a CUDA graph: {reason}") from failure
+            executable = self._checked(runtime.cudaGraphInstantiate(graph, 0))
         finally:
-            builder.close()
+            if graph is not None and int(graph) != 0:
+                runtime.cudaGraphDestroy(graph)
+        self._checked(runtime.cudaGraphUpload(executable, stream))
+        return _CudaGraph(self, executable)
+
+    def _text(self, status: Any) -> str:
+        _, text = self._runtime.cudaGetErrorString(status)
+        return text.decode() if isinstance(text, bytes) else str(text)
 
     def _checked(self, answer: tuple[Any, ...]) -> Any:
         status, *values = answer
         if int(status) != 0:
-            _, text = self._runtime.cudaGetErrorString(status)
-            reason = text.decode() if isinstance(text, bytes) else text
-            raise EngineError(f"CUDA failed: {reason} ({status.name}). See: lsx doctor")
+            raise EngineError(f"CUDA failed: {self._text(status)} ({status.name}). See: lsx doctor")
         return values if len(values) != 1 else values[0]
 
     def close(self) -> None:
@@ -142,8 +149,13 @@ class CudaDevice(Device):
 
 
 class _CudaGraph(Graph):
-    def __init__(self, graph: Any, streams: dict[Stream, Any]) -> None:
-        self._graph, self._streams = graph, streams
+    def __init__(self, device: CudaDevice, executable: Any) -> None:
+        self._device, self._executable = device, executable
 
     def launch(self, stream: Stream) -> None:
-        self._graph.launch(self._streams[stream])
+        self._device._checked(self._device._runtime.cudaGraphLaunch(self._executable, stream))
+
+    def close(self) -> None:
+        if self._executable is not None:
+            self._device._runtime.cudaGraphExecDestroy(self._executable)
+            self._executable = None

@@ -45,6 +45,10 @@ class Graph(ABC):
     def launch(self, stream: Stream) -> None:
         """Enqueue all of it."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Free it. No launch of it may be pending."""
+
 
 class Device(ABC):
     """One GPU. Handles may be used from any thread that has called `enter`."""

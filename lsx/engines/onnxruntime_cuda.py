@@ -31,6 +31,7 @@ class OnnxRuntimeCudaEngine(DeviceEngine):
         device: Device,
     ) -> None:
         super().__init__(graph, inputs, outputs, device)
+        device.enter()
         self._load = load
         varying = {n for spec in inputs for n in spec.shape if isinstance(n, str)}
         self._axes = {axis: axes[axis] for axis in varying}

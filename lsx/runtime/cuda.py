@@ -80,6 +80,7 @@ class CudaExecutor(Executor):
         self._under_way: deque[_Slot] = deque()
         self._changed = threading.Condition()
         self._stopped = False
+        self._clip = 0
         self.graph: Graph | None = None
         try:
             self._block = self._take(self._plan.size)
@@ -227,10 +228,13 @@ class CudaExecutor(Executor):
         self._device.enter()
         self._device.synchronise(slot.downloaded)
 
+        clip = self._clip
+
         def release() -> None:
             with self._changed:
-                self._free.append(slot)
-                self._changed.notify_all()
+                if clip == self._clip:  # a reset has taken all slots back
+                    self._free.append(slot)
+                    self._changed.notify_all()
 
         return CallResult(slot.arrays_out, release)
 
@@ -247,13 +251,17 @@ class CudaExecutor(Executor):
             self._under_way.clear()
             self._free = deque(self._slots)
             self._stopped = False
+            self._clip += 1
+            self._changed.notify_all()
 
     def close(self) -> None:
         self.reset()
         self._free_all()
 
     def _free_all(self) -> None:
-        self.graph = None
+        if self.graph is not None:
+            self.graph.close()
+            self.graph = None
         for memory in self._memory:
             self._device.free(memory)
         self._device.discard(*self._handles)

@@ -15,7 +15,7 @@ import numpy as np
 from lsx.bundle import Bundle
 from lsx.engines.engine import Engine
 from lsx.engines.registry import AUTO, backend_named, best_backend
-from lsx.errors import UsageError
+from lsx.errors import StaleEngine, UsageError
 from lsx.runtime.alignment import Frame
 from lsx.runtime.audio import AudioTokens
 from lsx.runtime.denoising import Denoiser, NoiseSource, seeded_noise
@@ -130,7 +130,7 @@ class LipSync:
         self._engines = engines
         loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
         self._executors = executors_for(loop, bundle.model, cuda_graph=cuda_graph)
-        self._load_fallback = load_fallback
+        self._cuda_graph, self._load_fallback = cuda_graph, load_fallback
         self._fallback: tuple[dict[str, Engine], Executors] | None = None
 
     @classmethod
@@ -180,6 +180,9 @@ class LipSync:
             for graph in FACE_GRAPHS:  # some milliseconds each, on threads of their own beside the loop
                 engines[graph] = opened.enter_context(bundle.engine(graph, "onnxruntime", threads=1))
             wider = bundle.fallback()
+            reason = None if wider is None else backend_named(chosen).refuses(wider)
+            if reason is not None:
+                raise StaleEngine(f"the bundle's fallback does not run here: {reason}")
             opened.pop_all()
         return cls(
             bundle,
@@ -319,12 +322,21 @@ class LipSync:
         pipeline = self._pipeline(samples, length, options, detector, noise)
         return _results(pipeline, indexed(frames, pipeline.source_length))
 
-    def _wider_executor(self, options: SampleOptions) -> Executor | None:
-        """An executor of the bundle's fallback, loaded when first needed."""
-        if self._fallback is None and self._load_fallback is not None:
-            engines = self._load_fallback()
-            self._fallback = engines, executors_for(engines, self.bundle.model)
-        return None if self._fallback is None else self._fallback[1].get(options)
+    def _wider_executor(self, options: SampleOptions) -> Callable[[], Executor | None]:
+        """What gives a clip its executor of the bundle's fallback: loaded when first needed, the same from then on."""
+        executor: Executor | None = None
+
+        def wider() -> Executor | None:
+            nonlocal executor
+            if self._fallback is None and self._load_fallback is not None:
+                engines = self._load_fallback()
+                made = executors_for(engines, self.bundle.model, cuda_graph=self._cuda_graph)
+                self._fallback = engines, made
+            if executor is None and self._fallback is not None:
+                executor = self._fallback[1].get(options)
+            return executor
+
+        return wider
 
     def _pipeline(
         self,
@@ -343,7 +355,7 @@ class LipSync:
                 model,
                 noise or seeded_noise(options.seed),
                 options.guidance,
-                lambda: self._wider_executor(options),
+                self._wider_executor(options),
             ),
             tokens=tokens,
             detector=detector or self.detector(),

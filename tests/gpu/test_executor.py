@@ -109,16 +109,19 @@ def test_rings_under_random_delays(engines: Loaded, executor_of: Callable[..., C
             idle.wait(chance.random() * 0.02)
             executor.submit(_inputs(model, call % 4))
 
-    thread = threading.Thread(target=submit)
+    thread = threading.Thread(target=submit, daemon=True)
     thread.start()
-    for call in range(24):
-        idle.wait(chance.random() * 0.02)
-        while not executor.under_way:
-            idle.wait(0.001)
-        result = executor.result()
-        assert np.array_equal(result.arrays["pixels"], wanted[call % 4])
-        result.release()
-    thread.join()
+    try:
+        for call in range(24):
+            idle.wait(chance.random() * 0.02)
+            while not executor.under_way and thread.is_alive():
+                idle.wait(0.001)
+            result = executor.result()
+            assert np.array_equal(result.arrays["pixels"], wanted[call % 4])
+            result.release()
+    finally:
+        executor.stop()
+        thread.join(10)
 
 
 def test_200_calls_take_no_more_memory(
@@ -191,5 +194,8 @@ def test_two_at_once(engines: Loaded) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(np.array_equal(a, b) for a, b in zip(results[0], results[1], strict=True))
+    # ONNX Runtime times its convolutions in each session, and may choose others.
+    most = 8 if backend == "onnxruntime" else 0
+    for alone, beside in zip(results[0], results[1], strict=True):
+        assert np.abs(alone.astype(int) - beside).max() <= most
     assert not all(np.array_equal(a, b) for a, b in zip(results[1], results[2], strict=True))

@@ -12,6 +12,7 @@ from lsx.errors import EngineError, NonFiniteOutput, OutOfDeviceMemory
 from lsx.runtime.cuda import CudaExecutor, executor_bytes, share_activation
 from lsx.runtime.denoising import Denoiser, seeded_noise
 from lsx.runtime.executor import io_of
+from lsx.runtime.executors import CudaExecutors, executors_for
 from lsx.runtime.program import call_program
 from lsx.runtime.stages import Stopped
 from lsx.specs import ModelSpec, SampleOptions
@@ -180,4 +181,36 @@ def test_infer_on_a_device() -> None:
     with pytest.raises(EngineError, match="latents"):
         engine.infer({})
     engine.close()
+    assert not device.blocks
+
+
+def test_a_release_after_a_reset_gives_no_slot_away_twice() -> None:
+    executor, _, _ = _executor(slots=2)
+    executor.submit(toy_inputs(MODEL, OPTIONS))
+    late = executor.result()
+    executor.reset()
+    late.release()
+    for call in (1, 2):
+        executor.submit(toy_inputs(MODEL, OPTIONS, call))
+    first, second = executor.result(), executor.result()
+    assert _close(first.arrays["pixels"], _wanted(1)["pixels"])
+    assert _close(second.arrays["pixels"], _wanted(2)["pixels"])
+    assert first.arrays["pixels"] is not second.arrays["pixels"]
+
+
+def test_executors_are_kept_by_schedule_and_dropped_with_the_batch() -> None:
+    device = SimulatedDevice()
+    engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines().items()}
+    executors = executors_for(engines, MODEL)
+    assert isinstance(executors, CudaExecutors)
+    first = executors.get(OPTIONS)
+    assert executors.get(SampleOptions(steps=4, cache_interval=3, guidance=3.0, seed=5)) is first
+    assert executors.get(SampleOptions(steps=5, cache_interval=3)) is not first
+    assert executors.get(OPTIONS) is first
+    alone = SampleOptions(steps=4, cache_interval=3, guidance=1.0)
+    executor = executors.get(alone)  # another batch: other shapes, other activation memory
+    executor.submit(toy_inputs(MODEL, alone))
+    assert _close(executor.result().arrays["pixels"], _wanted(0, options=alone)["pixels"])
+    assert executors.get(OPTIONS) is not first
+    executors.close()
     assert not device.blocks

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["TensorRtEngine", "kernel_cache_file"]
 
 
-def kernel_cache_file(library: Library) -> Path:
-    """Where TensorRT-RTX's compiled kernels are kept from run to run: the user's cache folder, by GPU and driver."""
+def kernel_cache_file(library: Library, plan: PlanEntry) -> Path:
+    """Where TensorRT-RTX's compiled kernels of a plan are kept: the user's cache folder, by GPU and driver."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     name = f"{library.version}-{gpu_name()}-{driver_version()}".replace(" ", "_").replace("/", "_")
-    return base / "lsx" / "kernels" / f"{name}.bin"
+    return base / "lsx" / "kernels" / name / f"{plan.graph}-{plan.key[:16]}.bin"
 
 
 class TensorRtEngine(DeviceEngine):
@@ -46,10 +46,12 @@ class TensorRtEngine(DeviceEngine):
     ) -> None:
         super().__init__(plan.graph, inputs, outputs, device)
         self._library, self._bundle, self._plan = library, bundle, plan
+        self._closed = False
         if TYPE_CHECKING:
             import tensorrt_rtx_bindings as trt
         else:
             trt = library.module()
+        device.enter()
         path = bundle.path / plan.file.path
         self._logger = collecting_logger(trt)
         self._runtime = trt.Runtime(self._logger)
@@ -91,10 +93,12 @@ class TensorRtEngine(DeviceEngine):
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         self._cache = config.create_runtime_cache()
-        file = kernel_cache_file(self._library)
+        file = kernel_cache_file(self._library, self._plan)
         if file.is_file():
             self._cache.deserialize(file.read_bytes())
         config.set_runtime_cache(self._cache)
+        # The kernels for these very shapes before the first run, not behind it: a captured graph keeps what it saw.
+        config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
         return self._engine.create_execution_context(config)
 
     def _check_io(self, path: Path) -> None:
@@ -139,16 +143,23 @@ class TensorRtEngine(DeviceEngine):
         return not self._library.user_allocation or bool(self._execution.is_stream_capturable(stream))
 
     def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self.device.enter()
         self.release_buffers()
         self.device.discard(self._profile_stream, self._changed)
+        # In this order: the cache outlives its contexts, the engine its cache, the runtime its engine.
+        del self._execution
         self._save_kernels()
+        self._cache = None
+        del self._engine, self._runtime
 
     def _save_kernels(self) -> None:
         if self._cache is None:
             return
-        file = kernel_cache_file(self._library)
-        content = bytes(memoryview(self._cache.serialize()))  # type: ignore[arg-type]  # as above
-        self._cache = None
+        file = kernel_cache_file(self._library, self._plan)
+        content = bytes(memoryview(self._cache.serialize()))  # type: ignore[arg-type]  # a buffer, unknown to the stubs
         if file.is_file() and file.stat().st_size >= len(content):
             return
         try:

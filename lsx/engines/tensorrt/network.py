@@ -32,9 +32,10 @@ def network_from_graph(
     path = bundle.path / bundle.graph(graph).file.path
     if not parser.parse_from_file(str(path)):
         raise BuildError(_parser_failure(library, graph, parser))
+    attention = trt.LayerType.__members__.get("ATTENTION_INPUT")  # from 10.14 on; before, the parser does not take it
     for index in range(network.num_layers):
         layer: Any = network.get_layer(index)
-        if layer.type == trt.LayerType.ATTENTION_INPUT:
+        if attention is not None and layer.type == attention:
             # Fused where there is a kernel for it, taken apart where not: without this, such a build fails.
             layer.__class__ = trt.IAttentionInputLayer
             layer.attention.decomposable = True
