@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +111,20 @@ def test_a_second_build_does_nothing_and_says_so(own: Bundle, capsys: pytest.Cap
     with pytest.raises(IntegrityError, match=r"step\.fp16"):
         again.verify()
     assert build_plans(again, "tensorrt-rtx", graphs=("step",), options=BuildOptions(opt_level=1)).built
+
+
+def test_what_a_killed_build_left_is_removed(own: Bundle) -> None:
+    folder = own.path / "plans"
+    folder.mkdir()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    abandoned = folder / f".unet.fp16.tensorrt-rtx.sm89.plan-{ended.pid}-abc"
+    alive = folder / f".unet.fp16.tensorrt-rtx.sm89.plan-{os.getpid()}-abc"
+    for file in (abandoned, alive):
+        file.write_bytes(b"half")
+    build_plans(own, "tensorrt-rtx", graphs=("step",), options=FAST)
+    assert not abandoned.exists()
+    assert alive.exists()
 
 
 def test_guidance_both_gives_two_profiles(own: Bundle) -> None:

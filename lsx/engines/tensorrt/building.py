@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 import threading
 import time
@@ -189,7 +190,8 @@ def _build_one(
     started = time.perf_counter()
     try:
         folder.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}-", delete=False) as file:
+        _remove_abandoned(folder)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}-{os.getpid()}-", delete=False) as file:
             temporary = Path(file.name)
         try:
             job = _Job(bundle, graph, library, target, profiles, options)
@@ -215,6 +217,20 @@ def _build_one(
         seconds=round(time.perf_counter() - started, 1),
         peak_bytes=peak,
     )
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what builds that were killed have left: files whose process is gone."""
+    for file in folder.glob(".*.plan-*"):
+        match = re.search(r"\.plan-(\d+)-", file.name)
+        if match is None:
+            continue
+        try:
+            os.kill(int(match[1]), 0)
+        except (ProcessLookupError, OverflowError):
+            file.unlink(missing_ok=True)
+        except PermissionError:  # somebody else's, and alive
+            continue
 
 
 class _Job:
