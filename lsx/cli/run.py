@@ -48,8 +48,10 @@ def run(
     no_face: Annotated[str, typer.Option(help="Frames without a face: pass leaves them, error stops.")] = "pass",
 ) -> None:
     """Lip-sync a video to speech. The output lasts as long as the audio; a shorter video plays back and forth."""
-    from lsx.runtime.lipsync import LipSync, RunReport, open_inputs
-    from lsx.runtime.lipsync import Progress as Made
+    from lsx.runtime.files import open_inputs
+    from lsx.runtime.lipsync import LipSync
+    from lsx.runtime.report import Progress as Made
+    from lsx.runtime.report import RunReport
     from lsx.specs import SampleOptions
 
     interval = parse_interval(cache_interval)

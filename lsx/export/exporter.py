@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import json
-import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +31,13 @@ from lsx.bundle import (
     sha256_of,
 )
 from lsx.engines.onnxruntime import engine_from_onnx
-from lsx.errors import BundleError, ExportError, OutputError, UsageError
+from lsx.errors import ExportError, UsageError
 from lsx.export import parity
 from lsx.export.faces.models import FaceSource, face_graphs, find_face_models
 from lsx.export.graphs import GRAPHS, GraphSpec
-from lsx.export.onnx_file import OPSET, WeightStore, free_leading_axis, save_model, trace
+from lsx.export.onnx_file import OPSET, WeightStore, free_leading_axis, save_model, trace, widen
 from lsx.export.precision import FP32_ISLANDS, to_precision, torch_dtype
+from lsx.export.writing import written_beside
 from lsx.models.checkpoint import Checkpoint
 from lsx.specs import PRECISIONS, Dtype, ModelSpec, Precision, TensorSpec
 
@@ -87,7 +85,7 @@ def export_bundle(
     report("checkpoint", 0)
     checkpoint.check()
     source = find_face_models(face_models)
-    with _written_beside(output) as folder:
+    with written_beside(output) as folder:
         for kind, inside in parts:
             (folder / inside / "onnx").mkdir(parents=True, exist_ok=True)
             manifest = _exported(checkpoint, folder / inside, kind, source, report)
@@ -125,49 +123,6 @@ def _exported(
         graphs=graphs,
         data=tuple(exporter.file(path) for path in sorted(data)),
     )
-
-
-@contextmanager
-def _written_beside(output: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `output` when the block ends well, and is gone otherwise."""
-    output = output.absolute()
-    if not output.parent.is_dir():
-        raise OutputError(f"{output.parent}: no such folder. Create it first")
-    if output.exists() and not _is_replaceable(output):
-        raise BundleError(f"{output}: exists and is not a bundle; lsx will not replace it. Give another -o")
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    except OSError as error:
-        raise OutputError(f"{output.parent}: cannot be written: {error.strerror}") from error
-    old = folder.with_name(folder.name + "-old")
-    try:
-        folder.chmod(0o755)
-        yield folder
-        if output.exists():
-            output.rename(old)
-        try:
-            folder.rename(output)
-        except OSError:
-            if old.exists():
-                old.rename(output)
-            raise
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _is_replaceable(output: Path) -> bool:
-    """An empty folder, or a bundle of any schema."""
-    if not output.is_dir():
-        return False
-    if not any(output.iterdir()):
-        return True
-    try:
-        return "schema_version" in json.loads((output / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
 
 
 def _model_entry(checkpoint: Checkpoint) -> ModelEntry:
@@ -276,7 +231,7 @@ class _Exporter:
         if self.precision != "bf16":
             return path, "onnxruntime CPU against the float32 module"
         widened = temporary / path.name
-        _widen(path, widened)
+        widen(path, widened)
         return (
             widened,
             "bf16 weights in float32 arithmetic (onnxruntime has no bf16 CPU kernels), against the float32 module",
@@ -347,27 +302,6 @@ def _runnable_specs(tensors: list[TensorEntry], precision: Precision) -> list[Te
     return [
         TensorSpec(name=s.name, dtype="float32" if s.dtype == "bfloat16" else s.dtype, shape=s.shape) for s in specs
     ]
-
-
-def _widen(path: Path, target: Path) -> None:
-    """A float32 copy of a bf16 model: the same weights, every cast to bf16 a cast to float32."""
-    model = ir.load(path)
-    wide, narrow = ir.DataType.FLOAT, ir.DataType.BFLOAT16
-    for value in model.graph.initializers.values():
-        tensor = value.const_value
-        if tensor is not None and tensor.dtype == narrow:
-            value.const_value = ir.tensor(tensor.numpy().astype(np.float32), name=value.name)
-            value.dtype = wide
-    for node in model.graph:
-        if node.op_type == "Cast" and node.attributes["to"].as_int() == int(narrow):
-            node.attributes["to"] = ir.AttrInt64("to", int(wide))
-        for output in node.outputs:
-            if output.dtype == narrow:
-                output.dtype = wide
-    for value in (*model.graph.inputs, *model.graph.outputs):
-        if value.dtype == narrow:
-            value.dtype = wide
-    ir.save(model, target, external_data=f"{target.name}.data")
 
 
 def _entry_of(value: onnx.ValueInfoProto) -> TensorEntry:

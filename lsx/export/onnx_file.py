@@ -18,7 +18,7 @@ import torch
 from onnxscript import optimizer
 from torch import Tensor, nn
 
-__all__ = ["OPSET", "WeightStore", "free_leading_axis", "save_model", "trace"]
+__all__ = ["OPSET", "WeightStore", "free_leading_axis", "save_model", "trace", "widen"]
 
 OPSET = 23
 """GroupNormalization is one operator from 21 on, Conv takes bfloat16 from 22, Attention is one operator from 23."""
@@ -215,3 +215,24 @@ def save_model(model: ir.Model, path: Path, store: WeightStore | None = None) ->
     files = () if store is None else store.externalise(model, path.name)
     ir.save(model, path)
     return files
+
+
+def widen(path: Path, target: Path) -> None:
+    """A float32 copy of a bf16 model: the same weights, every cast to bf16 a cast to float32."""
+    model = ir.load(path)
+    wide, narrow = ir.DataType.FLOAT, ir.DataType.BFLOAT16
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if tensor is not None and tensor.dtype == narrow:
+            value.const_value = ir.tensor(tensor.numpy().astype(np.float32), name=value.name)
+            value.dtype = wide
+    for node in model.graph:
+        if node.op_type == "Cast" and node.attributes["to"].as_int() == int(narrow):
+            node.attributes["to"] = ir.AttrInt64("to", int(wide))
+        for output in node.outputs:
+            if output.dtype == narrow:
+                output.dtype = wide
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.dtype == narrow:
+            value.dtype = wide
+    ir.save(model, target, external_data=f"{target.name}.data")

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,92 +21,16 @@ from lsx.runtime.denoising import Denoiser, NoiseSource, seeded_noise
 from lsx.runtime.executor import Executor
 from lsx.runtime.executors import Executors, executors_for
 from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
-from lsx.runtime.output import VideoWriter, check_output
+from lsx.runtime.files import open_inputs, writer_like
 from lsx.runtime.pipeline import Detector, FramePipeline, SourceFrames, indexed
 from lsx.runtime.program import LOOP_GRAPHS
+from lsx.runtime.report import Progress, ProgressCallback, RunReport
 from lsx.runtime.sound import SoundReader
 from lsx.runtime.stages import StageTimes, run_stages
-from lsx.runtime.video import FPS, VideoReader
+from lsx.runtime.video import VideoReader
 from lsx.specs import SampleOptions, Sampler
 
-__all__ = ["LipSync", "Progress", "RunReport", "open_inputs"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Where a run is."""
-
-    frames: int
-    """Output frames finished."""
-    total: int
-    """Output frames in all."""
-    fps: float
-    """Frames finished per second so far."""
-
-
-ProgressCallback = Callable[[Progress], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunReport:
-    """What a run did."""
-
-    output: Path
-    frames: int
-    """Frames written."""
-    seconds: float
-    """Wall-clock time."""
-    faceless: tuple[int, ...]
-    """Indices of frames that passed through, because no face was found in them."""
-    stages: dict[str, float]
-    """Seconds that each stage worked."""
-    bottleneck: str
-    """The stage that worked longest."""
-    repeated_calls: int = 0
-    """Calls of 16 frames that overflowed and were done again in the bundle's fallback precision."""
-
-    @property
-    def faceless_spans(self) -> tuple[tuple[float, float], ...]:
-        """Start and end in seconds of each stretch without a face."""
-        spans: list[tuple[float, float]] = []
-        for index in self.faceless:
-            start, end = index / FPS, (index + 1) / FPS
-            if spans and abs(spans[-1][1] - start) < 1e-9:
-                spans[-1] = (spans[-1][0], end)
-            else:
-                spans.append((start, end))
-        return tuple(spans)
-
-
-def open_inputs(
-    video: Path | str | VideoReader,
-    audio: Path | str | SoundReader,
-    output: Path | str,
-    *,
-    compare: Path | str | None = None,
-    crf: int = 18,
-    no_face: str = "pass",
-) -> tuple[VideoReader, SoundReader]:
-    """Open a run's inputs and check all that can be checked before engines are loaded. Parameters as in LipSync.run.
-
-    LipSync.run takes what this returns in place of the paths, and does not scan the files again.
-
-    Raises UsageError, MediaError, OutputError.
-    """
-    if no_face not in ("pass", "error"):
-        raise UsageError(f"no_face is {no_face}; choose pass or error")
-    if isinstance(crf, bool) or not isinstance(crf, int) or not 0 <= crf <= 51:
-        raise UsageError(f"crf is {crf}; give a whole number in 0..51 (18 is visually lossless)")
-    if compare is not None and Path(compare) == Path(output):
-        raise UsageError(f"{output}: output and compare are the same file; give another name")
-    sources = tuple(i.path if isinstance(i, VideoReader | SoundReader) else Path(i) for i in (video, audio))
-    for target in (output, compare):
-        if target is not None:
-            check_output(Path(target), sources)
-    return (
-        video if isinstance(video, VideoReader) else VideoReader(video),
-        audio if isinstance(audio, SoundReader) else SoundReader(audio),
-    )
+__all__ = ["LipSync"]
 
 
 class LipSync:
@@ -261,8 +184,8 @@ class LipSync:
         frames = run_stages(pipeline.stages(reader.ping_pong(pipeline.source_length)), times)
         with ExitStack() as stack:
             stack.enter_context(closing(frames))
-            writer = stack.enter_context(_writer(output, reader, crf, sound, 1))
-            beside = None if compare is None else stack.enter_context(_writer(compare, reader, crf, sound, 2))
+            writer = stack.enter_context(writer_like(output, reader, crf, sound, 1))
+            beside = None if compare is None else stack.enter_context(writer_like(compare, reader, crf, sound, 2))
             busy = 0.0
             for number, (result, original) in enumerate(frames, 1):
                 before = time.perf_counter()
@@ -375,14 +298,3 @@ def _results(pipeline: FramePipeline, source: SourceFrames) -> Iterator[Frame]:
     with closing(run_stages(pipeline.stages(source), StageTimes())) as pairs:
         for result, _ in pairs:
             yield result
-
-
-def _writer(path: Path, reader: VideoReader, crf: int, sound: SoundReader, across: int) -> VideoWriter:
-    return VideoWriter(
-        path,
-        (reader.width * across, reader.height),
-        colours=reader.colours,
-        pixel_aspect=reader.pixel_aspect,
-        crf=crf,
-        sound=sound,
-    )

@@ -18,7 +18,8 @@ from examples.synthetic_clip import portrait_frames, speech, write_clip, write_w
 from lsx.bundle import Bundle
 from lsx.errors import FaceNotFound
 from lsx.runtime.alignment import Aligner, crop_size, region_of
-from lsx.runtime.lipsync import LipSync, Progress
+from lsx.runtime.lipsync import LipSync
+from lsx.runtime.report import Progress
 from lsx.runtime.video import EXACT, VideoReader
 from lsx.specs import Precision
 

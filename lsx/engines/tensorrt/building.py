@@ -108,18 +108,39 @@ def profiles_of(entry: GraphEntry, model: ModelSpec, options: BuildOptions) -> t
     return ({"n": (1, 1, _SEGMENTS)},) if "n" in axes else ({},)
 
 
-def plan_key(
-    bundle: Bundle, graph: str, profiles: tuple[ProfileEntry, ...], options: BuildOptions, library: Library, target: str
-) -> str:
-    """SHA-256 of everything that a plan depends on: ONNX and its weights, shapes, options, library, target."""
-    content = {
-        "onnx": [file.sha256 for file in bundle.files(graph)],
-        "profiles": profiles,
-        "options": options.as_text(),
-        "library": [library.backend, library.version],
-        "target": target,
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """All that one plan is built from."""
+
+    bundle: Bundle
+    graph: str
+    library: Library
+    target: str
+    profiles: tuple[ProfileEntry, ...]
+    options: BuildOptions
+
+    @property
+    def name(self) -> str:
+        """The plan's file."""
+        precision = self.bundle.graph(self.graph).precision
+        return f"{self.graph}.{precision}.{self.library.backend}.{self.target}.plan"
+
+    @property
+    def onnx(self) -> tuple[str, ...]:
+        """SHA-256 of the graph and of the files with its weights."""
+        return tuple(file.sha256 for file in self.bundle.files(self.graph))
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of everything that the plan depends on."""
+        content = {
+            "onnx": self.onnx,
+            "profiles": self.profiles,
+            "options": self.options.as_text(),
+            "library": [self.library.backend, self.library.version],
+            "target": self.target,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def build_plans(
@@ -153,14 +174,20 @@ def build_plans(
     built, kept = [], []
     for target in chosen:
         for graph in graphs:
-            profiles = profiles_of(bundle.graph(graph), bundle.model, options)
-            key = plan_key(bundle, graph, profiles, options, library, target)
-            there = _intact_plan(bundle, key)
+            request = _Request(
+                bundle=bundle,
+                graph=graph,
+                library=library,
+                target=target,
+                profiles=profiles_of(bundle.graph(graph), bundle.model, options),
+                options=options,
+            )
+            there = _intact_plan(bundle, request.key)
             if there is not None and not force:
                 kept.append(there)
                 continue
             bundle.verify(bundle.files(graph))
-            entry = _build_one(bundle, graph, library, target, profiles, options, key, progress)
+            entry = _build_one(request, progress)
             bundle.add_plan(entry)
             built.append(entry)
     return BuildReport(built=tuple(built), kept=tuple(kept))
@@ -174,19 +201,8 @@ def _intact_plan(bundle: Bundle, key: str) -> PlanEntry | None:
     return None
 
 
-def _build_one(
-    bundle: Bundle,
-    graph: str,
-    library: Library,
-    target: str,
-    profiles: tuple[ProfileEntry, ...],
-    options: BuildOptions,
-    key: str,
-    progress: Progress | None,
-) -> PlanEntry:
-    entry = bundle.graph(graph)
-    name = f"{graph}.{entry.precision}.{library.backend}.{target}.plan"
-    folder = bundle.path / "plans"
+def _build_one(request: _Request, progress: Progress | None) -> PlanEntry:
+    name, folder = request.name, request.bundle.path / "plans"
     started = time.perf_counter()
     try:
         folder.mkdir(exist_ok=True)
@@ -194,8 +210,8 @@ def _build_one(
         with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}-{os.getpid()}-", delete=False) as file:
             temporary = Path(file.name)
         try:
-            job = _Job(bundle, graph, library, target, profiles, options)
-            peak = job.run(temporary, lambda share: progress and progress(f"{graph} for {target}", share))
+            what = f"{request.graph} for {request.target}"
+            peak = _Job(request).run(temporary, lambda share: progress and progress(what, share))
             temporary.chmod(0o644)
             temporary.replace(folder / name)
         finally:
@@ -204,16 +220,16 @@ def _build_one(
         raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
     path = folder / name
     return PlanEntry(
-        graph=graph,
-        precision=entry.precision,
+        graph=request.graph,
+        precision=request.bundle.graph(request.graph).precision,
         file=FileEntry(path=f"plans/{name}", sha256=sha256_of(path), size=path.stat().st_size),
-        backend=library.backend,
-        library_version=library.version,
-        target=target,
-        key=key,
-        onnx=tuple(file.sha256 for file in bundle.files(graph)),
-        profiles=profiles,
-        options=options.as_text(),
+        backend=request.library.backend,
+        library_version=request.library.version,
+        target=request.target,
+        key=request.key,
+        onnx=request.onnx,
+        profiles=request.profiles,
+        options=request.options.as_text(),
         seconds=round(time.perf_counter() - started, 1),
         peak_bytes=peak,
     )
@@ -236,17 +252,8 @@ def _remove_abandoned(folder: Path) -> None:
 class _Job:
     """One build. TensorRT works on a thread of its own, so that the main one can be interrupted."""
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        graph: str,
-        library: Library,
-        target: str,
-        profiles: tuple[ProfileEntry, ...],
-        options: BuildOptions,
-    ) -> None:
-        self._bundle, self._graph, self._library = bundle, graph, library
-        self._target, self._profiles, self._options = target, profiles, options
+    def __init__(self, request: _Request) -> None:
+        self._request = request
         self._cancelled, self._finished = threading.Event(), threading.Event()
         self._error: BaseException | None = None
         self._share = 0.0
@@ -281,11 +288,12 @@ class _Job:
         if TYPE_CHECKING:
             import tensorrt_rtx_bindings as trt
         else:
-            trt = self._library.module()
-        library, options = self._library, self._options
+            trt = self._request.library.module()
+        request = self._request
+        library, options, bundle, graph = request.library, request.options, request.bundle, request.graph
         logger = collecting_logger(trt)
         builder = trt.Builder(logger)
-        network, parser = network_from_graph(library, builder, logger, self._bundle, self._graph)
+        network, parser = network_from_graph(library, builder, logger, bundle, graph)
         config = builder.create_builder_config()
         config.builder_optimization_level = options.opt_level
         config.progress_monitor = progress_monitor(trt, self._cancelled, self._advance)
@@ -300,15 +308,15 @@ class _Job:
         if library.user_allocation:
             config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-        library.aim(config, self._target)
-        set_shapes(library, builder, network, config, self._bundle.graph(self._graph), self._profiles)
+        library.aim(config, request.target)
+        set_shapes(library, builder, network, config, bundle.graph(graph), request.profiles)
         cache = _read_timing_cache(config, options.timing_cache)
         plan: trt.IHostMemory | None = builder.build_serialized_network(network, config)
         if plan is None:
             if self._cancelled.is_set():
                 raise KeyboardInterrupt
             raise BuildError(
-                f"{self._graph}: {library.backend} {library.version} could not build it for {self._target}: "
+                f"{graph}: {library.backend} {library.version} could not build it for {request.target}: "
                 f"{logger.last}. Try --opt-level 2, a larger --workspace, or another --target"
             )
         del parser
