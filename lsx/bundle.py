@@ -30,6 +30,7 @@ __all__ = [
     "ProfileEntry",
     "TensorEntry",
     "sha256_of",
+    "write_whole",
 ]
 
 MANIFEST = "manifest.json"
@@ -184,6 +185,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write beside the target and rename: the old file or the new one is there, never a part. Raises OSError."""
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 class Bundle:
     """An opened bundle. Opening reads the manifest; a graph's files are hashed when its engine is asked for.
 
@@ -253,12 +264,9 @@ class Bundle:
         newest = Bundle.open(self.path).manifest  # another build may have written since
         plans = [other for other in newest.plans if other.file.path != plan.file.path]
         manifest = newest.model_copy(update={"plans": (*plans, plan)})
-        temporary = self.path / f".{MANIFEST}-{os.getpid()}"
         try:
-            temporary.write_text(manifest.text(), encoding="utf-8")
-            temporary.replace(self.path / MANIFEST)
+            write_whole(self.path / MANIFEST, manifest.text().encode())
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from error
         self.manifest = manifest
         self._intact.discard(plan.file.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -105,6 +106,10 @@ class TensorSpec:
     name: str
     dtype: Dtype
     shape: tuple[int | str, ...]
+
+    def shape_at(self, axes: Mapping[str, int]) -> tuple[int, ...]:
+        """The shape where the axes that vary have these lengths."""
+        return tuple(axes[n] if isinstance(n, str) else n for n in self.shape)
 
     def __str__(self) -> str:
         return f"{self.name} {self.dtype}[{', '.join(str(n) for n in self.shape)}]"

@@ -133,7 +133,7 @@ def _feed(engine: Engine, model: ModelSpec, options: SampleOptions) -> dict[str,
     axes = _axes(model, options)
 
     def array(spec: TensorSpec) -> Any:
-        shape = tuple(axes[n] if isinstance(n, str) else n for n in spec.shape)
+        shape = spec.shape_at(axes)
         values = normal(f"bench.{spec.name}", shape, 0)
         if spec.dtype == "uint8":
             return np.clip(values * 50 + 127, 0, 255).astype(np.uint8)

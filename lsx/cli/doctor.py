@@ -66,10 +66,12 @@ def _print_memory(bundle: Bundle) -> None:
     """What a run takes of a GPU, as far as it is known without one."""
     from lsx.runtime.cuda import executor_bytes
     from lsx.runtime.executor import io_of_bundle
+    from lsx.runtime.memory import plan_memory
     from lsx.runtime.program import call_program
     from lsx.specs import SampleOptions
 
-    device, pinned = executor_bytes(call_program(bundle.model, io_of_bundle(bundle), SampleOptions()))
+    program = call_program(bundle.model, io_of_bundle(bundle), SampleOptions())
+    device, pinned = executor_bytes(program, plan_memory(program))
     weights = sum(file.size for file in bundle.manifest.data)
     out.print(
         f"GPU memory: weights about {weights / 2**20:.0f} MiB, buffers and rings {device / 2**20:.0f} MiB "

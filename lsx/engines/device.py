@@ -18,7 +18,16 @@ from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.errors import EngineError
 from lsx.specs import TensorSpec
 
-__all__ = ["Device", "DeviceEngine", "Event", "Graph", "Memory", "Stream"]
+__all__ = ["ALIGNMENT", "Device", "DeviceEngine", "Event", "Graph", "Memory", "Stream", "aligned"]
+
+ALIGNMENT = 256
+"""Bytes. TensorRT wants every I/O tensor at a multiple of it."""
+
+
+def aligned(size: int) -> int:
+    """`size` rounded up to the next multiple of ALIGNMENT."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
 
 Stream = NewType("Stream", int)
 """A stream's handle, as the driver and TensorRT take it."""
@@ -178,11 +187,11 @@ class _OwnBuffers:
         self._spans: dict[str, tuple[int, int, Any, tuple[int, ...]]] = {}
         offset = 0
         for spec in (*engine.inputs.values(), *engine.outputs.values()):
-            shape = tuple(axes[n] if isinstance(n, str) else n for n in spec.shape)
+            shape = spec.shape_at(axes)
             dtype = np.dtype(engine.numpy_dtype(spec))
             size = int(np.prod(shape)) * dtype.itemsize
             self._spans[spec.name] = (offset, size, dtype, shape)
-            offset += -(-size // 256) * 256
+            offset += aligned(size)
         self._memory = [self._device.allocate(offset), self._device.allocate_pinned(offset)]
         if activation:
             self._memory.append(self._device.allocate(activation))

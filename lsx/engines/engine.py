@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from lsx.errors import EngineError
 from lsx.specs import TensorSpec
 
-__all__ = ["Array", "Engine", "FeedDict"]
+__all__ = ["NUMPY_DTYPES", "Array", "Engine", "FeedDict"]
 
 Array = NDArray[Any]
 FeedDict = Mapping[str, Array]
 
-_NUMPY: dict[str, Any] = {
+NUMPY_DTYPES: dict[str, Any] = {
     "float32": np.float32,
     "float16": np.float16,
     "uint8": np.uint8,
@@ -73,9 +73,9 @@ class Engine(ABC):
 
     def numpy_dtype(self, spec: TensorSpec) -> Any:
         """The NumPy dtype that carries `spec` on the host."""
-        if spec.dtype not in _NUMPY:
+        if spec.dtype not in NUMPY_DTYPES:
             raise EngineError(f"{self.graph}: {spec.name} is {spec.dtype}, which NumPy does not have")
-        return _NUMPY[spec.dtype]
+        return NUMPY_DTYPES[spec.dtype]
 
     @abstractmethod
     def close(self) -> None:

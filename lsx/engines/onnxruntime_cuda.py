@@ -77,13 +77,12 @@ class OnnxRuntimeCudaEngine(DeviceEngine):
         binding = self._session.io_binding()
         for bind, specs in ((binding.bind_input, self.inputs), (binding.bind_output, self.outputs)):
             for name, spec in specs.items():
-                shape = [self._axes[n] if isinstance(n, str) else n for n in spec.shape]
                 bind(
                     name,
                     device_type="cuda",
                     device_id=0,
                     element_type=_ELEMENTS[spec.dtype],
-                    shape=shape,
+                    shape=list(spec.shape_at(self._axes)),
                     buffer_ptr=addresses[name],
                 )
         return binding

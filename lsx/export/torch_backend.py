@@ -91,7 +91,7 @@ class TorchCudaEngine(DeviceEngine):
 
     def _at(self, address: int, spec: TensorSpec) -> torch.Tensor:
         """The tensor that lies at an address."""
-        shape = tuple(self._axes[n] if isinstance(n, str) else n for n in spec.shape)
+        shape = spec.shape_at(self._axes)
         tensor: torch.Tensor = torch.as_tensor(_Memory(address, shape, _TYPES[spec.dtype]), device="cuda")
         return tensor.view(torch.bfloat16) if spec.dtype == "bfloat16" else tensor
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from lsx.engines.device import Device, DeviceEngine, Event, Graph, Memory, Stream
-from lsx.engines.engine import Array
+from lsx.engines.device import Device, DeviceEngine, Event, Graph, Memory, Stream, aligned
+from lsx.engines.engine import NUMPY_DTYPES, Array
 from lsx.errors import EngineError, OutOfDeviceMemory
 from lsx.runtime.executor import CallResult, Executor, check_inputs
-from lsx.runtime.memory import ALIGNMENT, plan_memory
+from lsx.runtime.memory import MemoryPlan, plan_memory
 from lsx.runtime.program import Buffer, Copy, Enqueue, Program, View
 from lsx.runtime.stages import Stopped
 
@@ -37,14 +37,10 @@ def share_activation(engines: Sequence[DeviceEngine], axes: Mapping[str, int], d
     return memory
 
 
-def executor_bytes(program: Program, slots: int = SLOTS) -> tuple[int, int]:
+def executor_bytes(program: Program, plan: MemoryPlan, slots: int = SLOTS) -> tuple[int, int]:
     """(device, pinned) bytes that an executor of `program` takes, activation memory and weights apart."""
-    ring = slots * (_span(program, "input") + _span(program, "output"))
-    return plan_memory(program).size + ring, ring
-
-
-def _span(program: Program, owner: Any) -> int:
-    return sum(-(-buffer.size // ALIGNMENT) * ALIGNMENT for buffer in program.owned(owner))
+    ring = slots * (_offsets(program, "input")[1] + _offsets(program, "output")[1])
+    return plan.size + ring, ring
 
 
 class CudaExecutor(Executor):
@@ -66,7 +62,8 @@ class CudaExecutor(Executor):
         self.program = program
         self.seconds = {}
         self._engines, self._device = engines, device
-        needed, _ = executor_bytes(program, slots)
+        self._plan = plan_memory(program)
+        needed, _ = executor_bytes(program, self._plan, slots)
         device.enter()
         free = device.free_bytes()
         if needed > free:
@@ -74,7 +71,6 @@ class CudaExecutor(Executor):
                 f"the loop needs {needed / 2**20:.0f} MiB more of GPU memory, and {free / 2**20:.0f} MiB are free. "
                 "Close other programs on this GPU, or use a smaller resolution"
             )
-        self._plan = plan_memory(program)
         self._memory: list[Memory] = []
         self._handles: list[Stream | Event] = []
         self._under_way: deque[_Slot] = deque()
@@ -93,11 +89,6 @@ class CudaExecutor(Executor):
         except BaseException:
             self._free_all()
             raise
-
-    @property
-    def device_bytes(self) -> int:
-        """GPU memory that it holds, activation memory and weights apart."""
-        return sum(memory.size for memory in self._memory if memory.host is None)
 
     def _take(self, size: int, *, pinned: bool = False) -> Memory:
         memory = self._device.allocate_pinned(size) if pinned else self._device.allocate(size)
@@ -287,11 +278,8 @@ def _offsets(program: Program, owner: Any) -> tuple[dict[str, int], int]:
     offsets, size = {}, 0
     for buffer in program.owned(owner):
         offsets[buffer.name] = size
-        size += -(-buffer.size // ALIGNMENT) * ALIGNMENT
+        size += aligned(buffer.size)
     return offsets, size
-
-
-_HOST: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "uint8": np.uint8, "int64": np.int64}
 
 
 def _array(memory: Memory, offset: int, buffer: Buffer) -> Array:
@@ -299,7 +287,7 @@ def _array(memory: Memory, offset: int, buffer: Buffer) -> Array:
     if memory.host is None:
         raise EngineError("the device gave pinned memory that the CPU cannot read")
     raw = memory.host[offset : offset + buffer.size]
-    dtype = _bfloat16() if buffer.dtype == "bfloat16" else _HOST[buffer.dtype]
+    dtype = _bfloat16() if buffer.dtype == "bfloat16" else NUMPY_DTYPES[buffer.dtype]
     return np.asarray(raw.view(dtype).reshape(buffer.shape))
 
 

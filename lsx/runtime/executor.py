@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lsx.bundle import Bundle
+from lsx.engines.device import ALIGNMENT
 from lsx.engines.engine import Array, Engine
 from lsx.errors import EngineError
-from lsx.runtime.memory import ALIGNMENT, plan_memory
+from lsx.runtime.memory import plan_memory
 from lsx.runtime.program import LOOP_GRAPHS, Enqueue, GraphIO, Operation, Program, View
 
 __all__ = ["CallResult", "Executor", "HostExecutor", "check_inputs", "io_of", "io_of_bundle"]

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lsx.engines.device import aligned
 from lsx.errors import EngineError
 from lsx.runtime.program import Program, reads_and_writes
 
-__all__ = ["ALIGNMENT", "MemoryPlan", "lifetimes", "plan_memory"]
-
-ALIGNMENT = 256
-"""Bytes. TensorRT wants every I/O tensor at a multiple of it."""
+__all__ = ["MemoryPlan", "lifetimes", "plan_memory"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +20,6 @@ class MemoryPlan:
     """Bytes from the block's start, multiples of ALIGNMENT."""
     size: int
     """Bytes of the block."""
-    scratch: int
-    """Bytes that scratch buffers would take if none shared memory."""
 
 
 def lifetimes(program: Program) -> dict[str, tuple[int, int]]:
@@ -57,7 +53,7 @@ def plan_memory(program: Program) -> MemoryPlan:
     offsets = {}
     for buffer in sorted(used, key=lambda one: (-one.size, spans[one.name])):
         first, last = spans[buffer.name]
-        size = -(-buffer.size // ALIGNMENT) * ALIGNMENT
+        size = aligned(buffer.size)
         offset = 0
         for start, end, (begin, finish) in sorted(placed):
             if begin <= last and first <= finish:
@@ -66,5 +62,4 @@ def plan_memory(program: Program) -> MemoryPlan:
                 offset = max(offset, end)
         placed.append((offset, offset + size, (first, last)))
         offsets[buffer.name] = offset
-    scratch = sum(buffer.size for buffer in used if buffer.owner == "scratch")
-    return MemoryPlan(offsets=offsets, size=max((end for _, end, _ in placed), default=0), scratch=scratch)
+    return MemoryPlan(offsets=offsets, size=max((end for _, end, _ in placed), default=0))

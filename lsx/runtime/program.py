@@ -145,7 +145,7 @@ class _Builder:
 
     def like(self, name: str, spec: TensorSpec, owner: Owner) -> View:
         """A buffer for the tensor `spec`, its varying axes at this program's lengths."""
-        return self.buffer(name, spec.dtype, [self.axes[n] if isinstance(n, str) else n for n in spec.shape], owner)
+        return self.buffer(name, spec.dtype, spec.shape_at(self.axes), owner)
 
     def constant(self, name: str, spec: TensorSpec, value: NDArray[np.float32] | float) -> View:
         view = self.like(name, spec, "constant")
@@ -175,8 +175,7 @@ class _Builder:
     def _check(self, graph: str, spec: TensorSpec, view: View) -> None:
         buffer = self.buffers[view.buffer]
         shape = view.shape_in(buffer)
-        wanted = tuple(self.axes[n] if isinstance(n, str) else n for n in spec.shape)
-        if buffer.dtype != spec.dtype or shape != wanted or view.axis != 0:
+        if buffer.dtype != spec.dtype or shape != spec.shape_at(self.axes) or view.axis != 0:
             raise EngineError(
                 f"{graph} takes or gives {spec}, but the loop has {buffer.dtype}{list(shape)} there. The bundle's "
                 "graphs do not belong together: export it again"

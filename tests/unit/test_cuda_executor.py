@@ -13,6 +13,7 @@ from lsx.runtime.cuda import CudaExecutor, executor_bytes, share_activation
 from lsx.runtime.denoising import Denoiser, seeded_noise
 from lsx.runtime.executor import io_of
 from lsx.runtime.executors import CudaExecutors, executors_for
+from lsx.runtime.memory import plan_memory
 from lsx.runtime.program import call_program
 from lsx.runtime.stages import Stopped
 from lsx.specs import ModelSpec, SampleOptions
@@ -146,7 +147,7 @@ def test_nothing_is_allocated_by_a_call_and_all_is_freed() -> None:
 
 def test_too_little_memory_is_said_before_anything_starts() -> None:
     program = call_program(MODEL, io_of(toy_engines()), OPTIONS)
-    needed, _ = executor_bytes(program)
+    needed, _ = executor_bytes(program, plan_memory(program))
     device = SimulatedDevice(memory=needed)
     engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines().items()}
     share_activation(list(engines.values()), {"b": 2, "F": 16}, device)

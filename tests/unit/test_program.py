@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lsx.engines.device import ALIGNMENT
 from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.errors import EngineError, NonFiniteOutput
 from lsx.runtime.denoising import Denoiser, audio_batch, repeated_latents, seeded_noise
 from lsx.runtime.executor import HostExecutor, io_of
-from lsx.runtime.memory import ALIGNMENT, lifetimes, plan_memory
+from lsx.runtime.memory import lifetimes, plan_memory
 from lsx.runtime.program import (
     LOOP_GRAPHS,
     Copy,

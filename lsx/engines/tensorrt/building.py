@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from lsx.bundle import Bundle, FileEntry, GraphEntry, PlanEntry, ProfileEntry, sha256_of
+from lsx.bundle import Bundle, FileEntry, GraphEntry, PlanEntry, ProfileEntry, sha256_of, write_whole
 from lsx.engines.gpu import compute_capability
 from lsx.engines.tensorrt.libraries import Library, library_named
 from lsx.engines.tensorrt.network import collecting_logger, network_from_graph, progress_monitor, set_shapes
@@ -24,15 +24,7 @@ from lsx.specs import ModelSpec
 if TYPE_CHECKING:
     import tensorrt_rtx_bindings as trt
 
-__all__ = [
-    "PLANNED",
-    "BuildOptions",
-    "BuildReport",
-    "build_plans",
-    "collecting_logger",
-    "network_from_graph",
-    "profiles_of",
-]
+__all__ = ["PLANNED", "BuildOptions", "BuildReport", "build_plans", "profiles_of"]
 
 PLANNED = ("audio_encoder", "vae_encoder", "unet", "unet_shallow", "step", "vae_decoder")
 """The graphs that have plans. The face graphs run on the CPU, beside the loop."""
@@ -323,7 +315,7 @@ class _Job:
         with path.open("wb") as file:
             file.write(memoryview(plan))  # type: ignore[arg-type]  # the stubs do not know that it is a buffer
         if cache is not None and options.timing_cache is not None:
-            _write_whole(options.timing_cache, cache.serialize())
+            write_whole(options.timing_cache, bytes(memoryview(cache.serialize())))  # type: ignore[arg-type]  # as above
 
     def _advance(self, share: float) -> None:
         self._share = share
@@ -336,15 +328,6 @@ def _read_timing_cache(config: trt.IBuilderConfig, path: Path | None) -> trt.ITi
     if cache is None or not config.set_timing_cache(cache, False):
         raise BuildError(f"{path}: not a timing cache of this library and GPU. Delete it, or give another file")
     return cache
-
-
-def _write_whole(path: Path, content: Any) -> None:
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        temporary.write_bytes(bytes(content))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _resident_bytes() -> int:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsx.bundle import Bundle, PlanEntry
+from lsx.bundle import Bundle, PlanEntry, write_whole
 from lsx.engines.device import Device, DeviceEngine, Memory, Stream
 from lsx.engines.gpu import driver_version, gpu_name
 from lsx.engines.tensorrt.libraries import Library
 from lsx.engines.tensorrt.network import collecting_logger
-from lsx.engines.tensorrt.plans import profile_for
+from lsx.engines.tensorrt.plans import engine_from_plan, profile_for
 from lsx.errors import EngineError, OutOfDeviceMemory, StaleEngine
 from lsx.specs import TensorSpec
 
@@ -68,14 +67,7 @@ class TensorRtEngine(DeviceEngine):
                 f"{path} needs {plan.file.size / 2**20:.0f} MiB of GPU memory for its weights, and {free / 2**20:.0f} "
                 "MiB are free. Close other programs on this GPU"
             )
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            engine: trt.ICudaEngine | None = self._runtime.deserialize_cuda_engine(content)
-        if engine is None:
-            raise StaleEngine(
-                f"{path}: {library.backend} {library.version} does not load it: {self._logger.last}. Build it again: "
-                f"lsx build {bundle.path} --backend {library.backend} --force"
-            )
-        self._engine = engine
+        self._engine = engine_from_plan(self._runtime, self._logger, bundle, plan)
         self._cache: trt.IRuntimeCache | None = None
         context = self._context(trt)
         if context is None:
@@ -123,7 +115,7 @@ class TensorRtEngine(DeviceEngine):
             self.device.record(self._changed, self._profile_stream)
             self.device.synchronise(self._changed)
         for name, spec in self.inputs.items():
-            shape = [axes[n] if isinstance(n, str) else n for n in spec.shape]
+            shape = list(spec.shape_at(axes))
             if any(isinstance(n, str) for n in spec.shape) and not context.set_input_shape(name, shape):
                 raise EngineError(f"{self.graph}: {name} cannot be {shape}: {self._logger.last}")
         return int(context.update_device_memory_size_for_shapes())
@@ -164,8 +156,6 @@ class TensorRtEngine(DeviceEngine):
             return
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_name(f".{file.name}-{os.getpid()}")
-            temporary.write_bytes(content)
-            temporary.replace(file)
+            write_whole(file, content)
         except OSError:  # a cache that cannot be kept costs time, and nothing else
             return

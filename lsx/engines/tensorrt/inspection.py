@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import mmap
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from lsx.engines.gpu import driver_runtime
 from lsx.engines.tensorrt.building import BuildOptions, profiles_of
 from lsx.engines.tensorrt.libraries import Library
 from lsx.engines.tensorrt.network import collecting_logger, network_from_graph, set_shapes
-from lsx.errors import StaleEngine
+from lsx.engines.tensorrt.plans import engine_from_plan
 
 if TYPE_CHECKING:
     import tensorrt_rtx_bindings as trt
@@ -131,11 +130,7 @@ def plan_layers(bundle: Bundle, plan: PlanEntry, library: Library) -> list[PlanL
         trt = library.module()
     logger = collecting_logger(trt)
     runtime = trt.Runtime(logger)
-    path = bundle.path / plan.file.path
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(content)
-    if engine is None:
-        raise StaleEngine(f"{path}: {library.backend} {library.version} does not load it: {logger.last}")
+    engine = engine_from_plan(runtime, logger, bundle, plan)
     text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
     return [_layer(item) for item in json.loads(text)["Layers"]]
 

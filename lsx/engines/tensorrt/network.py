@@ -68,9 +68,9 @@ def set_shapes(
         trt = library.module()
 
     def dims(tensor: str, lengths: Mapping[str, int]) -> trt.Dims:
-        return trt.Dims([lengths[n] if isinstance(n, str) else n for n in inputs[tensor]])
+        return trt.Dims(list(inputs[tensor].shape_at(lengths)))
 
-    inputs = {tensor.name: tensor.shape for tensor in entry.inputs}
+    inputs = {tensor.name: tensor.spec() for tensor in entry.inputs}
     named = [network.get_input(index) for index in range(network.num_inputs)]
     if len(profiles) == 1 and all(low == high for low, _, high in profiles[0].values()):
         for tensor in named:
@@ -80,7 +80,7 @@ def set_shapes(
         profile = builder.create_optimization_profile()
         low, best, high = ({axis: among[i] for axis, among in lengths.items()} for i in range(3))
         for tensor in named:
-            if any(isinstance(n, str) for n in inputs[tensor.name]):
+            if any(isinstance(n, str) for n in inputs[tensor.name].shape):
                 name = tensor.name
                 profile.set_shape(name, dims(name, low), dims(name, best), dims(name, high))
         config.add_optimization_profile(profile)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from lsx.bundle import Bundle, PlanEntry
 from lsx.engines.tensorrt.libraries import Library, sm_of
 from lsx.errors import StaleEngine
 
-__all__ = ["build_command", "fitting_plan", "profile_for", "why_not"]
+if TYPE_CHECKING:
+    import tensorrt_rtx_bindings as trt
+
+__all__ = ["build_command", "engine_from_plan", "fitting_plan", "profile_for", "why_not"]
 
 
 def fitting_plan(bundle: Bundle, graph: str, library: Library, capability: tuple[int, int]) -> PlanEntry:
@@ -61,3 +66,16 @@ def profile_for(plan: PlanEntry, axes: Mapping[str, int], bundle: Bundle) -> int
         f"{plan.file.path} was not built for {wanted}. Build it for both batches: lsx build {bundle.path} "
         f"--backend {plan.backend} --guidance both"
     )
+
+
+def engine_from_plan(runtime: trt.Runtime, logger: Any, bundle: Bundle, plan: PlanEntry) -> trt.ICudaEngine:
+    """A plan, deserialised. Raises StaleEngine with the library's own reason and the command to run."""
+    path = bundle.path / plan.file.path
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(content)
+    if engine is None:
+        raise StaleEngine(
+            f"{path}: {plan.backend} does not load it: {logger.last}. Build it again: lsx build {bundle.path} "
+            f"--backend {plan.backend} --force"
+        )
+    return engine
