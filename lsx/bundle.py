@@ -28,6 +28,8 @@ __all__ = [
     "ParityEntry",
     "PlanEntry",
     "ProfileEntry",
+    "QuantisationEntry",
+    "StampEntry",
     "TensorEntry",
     "sha256_of",
     "write_whole",
@@ -87,6 +89,8 @@ class GraphEntry(_Entry):
     islands: tuple[str, ...] = ()
     """Modules that stay float32 in a graph of lower precision, with the reason."""
     parity: tuple[ParityEntry, ...] = ()
+    coverage: float | None = None
+    """Share of the FLOPs of convolutions and linear layers that is quantised; None in a graph that is not."""
 
 
 ProfileEntry = dict[str, tuple[int, int, int]]
@@ -158,6 +162,36 @@ class FaceModels(_Entry):
     """SHA-256 of the files that the graphs were made from, by name."""
 
 
+class QuantisationEntry(_Entry):
+    """How an int8 or fp8 bundle was quantised."""
+
+    calibration: str
+    """SHA-256 of the calibration's manifest."""
+    method: str
+    """How the ranges of activations were found."""
+    files: tuple[FileEntry, ...]
+    """Tables and pictures of layers, coverage and sensitivity."""
+
+
+class StampEntry(_Entry):
+    """What `lsx verify` proved. It covers exactly these files: it is void for any other."""
+
+    backend: str
+    lsx_version: str
+    created: str
+    engine: str
+    """The engines' own description: library, version, device."""
+    files: dict[str, str]
+    """SHA-256 of every file that the backend loaded, by path in the bundle."""
+    checkpoint: dict[str, str]
+    """SHA-256 of every file of the reference, by its part."""
+    inputs: dict[str, str]
+    """SHA-256 of the clip's files, by name; empty for seeded inputs."""
+    options: dict[str, str]
+    thresholds: dict[str, float]
+    figures: dict[str, float]
+
+
 class Manifest(_Entry):
     """manifest.json."""
 
@@ -171,6 +205,9 @@ class Manifest(_Entry):
     data: tuple[FileEntry, ...] = ()
     """The external data files of all graphs."""
     plans: tuple[PlanEntry, ...] = ()
+    quantisation: QuantisationEntry | None = None
+    stamps: tuple[StampEntry, ...] = ()
+    """What was verified, one a backend; the newest last."""
     fallback: Literal["fallback"] | None = None
     """Folder of the same model's bundle in a wider precision, for calls that overflow in this one."""
 
@@ -263,13 +300,21 @@ class Bundle:
         """Enter `plan` in the manifest, in place of one of the same file. Raises OutputError."""
         newest = Bundle.open(self.path).manifest  # another build may have written since
         plans = [other for other in newest.plans if other.file.path != plan.file.path]
-        manifest = newest.model_copy(update={"plans": (*plans, plan)})
+        self._write(newest.model_copy(update={"plans": (*plans, plan)}))
+        self._intact.discard(plan.file.path)
+
+    def add_stamp(self, stamp: StampEntry) -> None:
+        """Enter `stamp` in the manifest, in place of the same backend's for the same files. Raises OutputError."""
+        newest = Bundle.open(self.path).manifest
+        others = [s for s in newest.stamps if (s.backend, s.files) != (stamp.backend, stamp.files)]
+        self._write(newest.model_copy(update={"stamps": (*others, stamp)}))
+
+    def _write(self, manifest: Manifest) -> None:
         try:
             write_whole(self.path / MANIFEST, manifest.text().encode())
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from error
         self.manifest = manifest
-        self._intact.discard(plan.file.path)
 
     def verify(self, files: list[FileEntry] | None = None) -> None:
         """Hash `files` (default: every file of the bundle), each once in this object's life.
@@ -282,6 +327,7 @@ class Bundle:
                 wider.verify()
             files = [file for name in self.manifest.graphs for file in self.files(name)]
             files += [plan.file for plan in self.manifest.plans]
+            files += [] if self.manifest.quantisation is None else self.manifest.quantisation.files
         for file in files:
             if file.path in self._intact:
                 continue

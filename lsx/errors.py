@@ -8,7 +8,10 @@
     │   └── ParityError         an exported graph whose numbers differ from its module's
     ├── BundleError             a bundle that is absent, incomplete or not a bundle
     │   ├── SchemaMismatch      a bundle written by an lsx with another schema
+    │   ├── NotVerified         a bundle without a stamp, where one is required
     │   └── IntegrityError      a file in a bundle that is not the one its manifest describes
+    ├── CalibrationError        calibration data that is absent, damaged, or of another model
+    ├── AccuracyError           a result further from the reference than its thresholds allow
     ├── EngineError             a backend that cannot load or run a graph
     │   ├── BackendUnavailable  a backend or provider that this machine does not have
     │   ├── BuildError          a plan that could not be built
@@ -25,9 +28,11 @@ Every message says what is wrong, where, and what to do, on one line.
 from __future__ import annotations
 
 __all__ = [
+    "AccuracyError",
     "BackendUnavailable",
     "BuildError",
     "BundleError",
+    "CalibrationError",
     "CheckpointError",
     "EngineError",
     "ExportError",
@@ -37,6 +42,7 @@ __all__ = [
     "MediaError",
     "MissingDependency",
     "NonFiniteOutput",
+    "NotVerified",
     "OutOfDeviceMemory",
     "OutputError",
     "ParityError",
@@ -90,8 +96,20 @@ class SchemaMismatch(BundleError):
     """A bundle written by an lsx with another schema."""
 
 
+class NotVerified(BundleError):
+    """A bundle that no `lsx verify` covers as it is, where one is required."""
+
+
 class IntegrityError(BundleError):
     """A file in a bundle that is not the one its manifest describes."""
+
+
+class CalibrationError(LsxError):
+    """Calibration data that is absent, damaged, or of another model."""
+
+
+class AccuracyError(LsxError):
+    """A result further from the reference than its thresholds allow."""
 
 
 class EngineError(LsxError):

@@ -11,20 +11,30 @@ from lsx.errors import UsageError
 
 __all__ = [
     "DTYPES",
+    "FLOAT_PRECISIONS",
+    "LOW_PRECISIONS",
     "MAX_SEED",
     "PRECISIONS",
     "SAMPLERS",
     "Dtype",
+    "FloatPrecision",
+    "LowPrecision",
     "ModelSpec",
     "Precision",
     "SampleOptions",
     "Sampler",
     "TensorSpec",
+    "base_precision",
     "tokens_per_frame",
 ]
 
-Precision = Literal["fp32", "fp16", "bf16"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8")
+LowPrecision = Literal["int8", "fp8"]
+"""Precisions of single layers, by Q/DQ, in a graph that is fp16 otherwise."""
+LOW_PRECISIONS: tuple[LowPrecision, ...] = ("int8", "fp8")
+FloatPrecision = Literal["fp32", "fp16", "bf16"]
+FLOAT_PRECISIONS: tuple[FloatPrecision, ...] = ("fp32", "fp16", "bf16")
 
 Dtype = Literal["float32", "float16", "bfloat16", "uint8", "int64"]
 DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16", "uint8", "int64")
@@ -33,6 +43,14 @@ Sampler = Literal["ddim", "dpm++2m"]
 SAMPLERS: tuple[Sampler, ...] = ("ddim", "dpm++2m")
 
 MAX_SEED = 2**63 - 1
+
+
+def base_precision(precision: Precision) -> FloatPrecision:
+    """The precision of what is not quantised: fp16 round int8 and fp8 layers."""
+    return _BASE[precision]
+
+
+_BASE: dict[Precision, FloatPrecision] = {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16", "int8": "fp16", "fp8": "fp16"}
 
 
 def tokens_per_frame(window: tuple[int, int], states: int) -> int:

@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from lsx.errors import LsxError, MissingDependency
 
-__all__ = ["err", "export_extra", "out", "run_command"]
+__all__ = ["err", "export_extra", "out", "quantize_extra", "run_command"]
 
 out = Console(highlight=False, soft_wrap=True)
 """Results."""
@@ -34,13 +34,26 @@ _EXPORT_LIBRARIES = {
 }
 
 
+_QUANTIZE_LIBRARIES = {"modelopt", "scenedetect", "matplotlib"}
+
+
 def export_extra() -> None:
     """Raise MissingDependency unless the `export` extra is installed."""
+    _require(_EXPORT_LIBRARIES, "export")
+
+
+def quantize_extra() -> None:
+    """Raise MissingDependency unless the `quantize` extra, and with it `export`, is installed."""
+    export_extra()
+    _require(_QUANTIZE_LIBRARIES, "quantize")
+
+
+def _require(libraries: set[str], extra: str) -> None:
     from importlib.util import find_spec
 
-    for library in sorted(_EXPORT_LIBRARIES):
+    for library in sorted(libraries):
         if find_spec(library) is None:
-            raise MissingDependency.of(library, "export")
+            raise MissingDependency.of(library, extra)
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> None:

@@ -7,7 +7,7 @@ import sys
 import typer
 
 import lsx
-from lsx.cli import bench, build, checkpoint, doctor, export, inspect, run
+from lsx.cli import bench, build, calibrate, checkpoint, doctor, export, inspect, run, verify
 from lsx.cli.console import err, out, run_command
 
 __all__ = ["app", "main"]
@@ -41,8 +41,10 @@ def _root(
 
 
 app.command("export")(export.export)
+app.command("calibrate")(calibrate.calibrate)
 app.command("build")(build.build)
 app.command("run")(run.run)
+app.command("verify")(verify.verify)
 app.command("bench")(bench.bench)
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)

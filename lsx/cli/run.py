@@ -43,6 +43,9 @@ def run(
     trust_code: Annotated[
         bool, typer.Option("--trust-code", help="Load version-compatible plans, which carry code.")
     ] = False,
+    require_verified: Annotated[
+        bool, typer.Option("--require-verified", help="Refuse a bundle without lsx verify's stamp.")
+    ] = False,
     crf: Annotated[int, typer.Option(help="x264's quality, 0 to 51, lower is better.")] = 18,
     compare: Annotated[Path | None, typer.Option(help="Also write original and result side by side there.")] = None,
     no_face: Annotated[str, typer.Option(help="Frames without a face: pass leaves them, error stops.")] = "pass",
@@ -79,7 +82,13 @@ def run(
             bar.update(task, description="lip-sync", completed=made.frames, total=made.total, fps=made.fps)
 
         opened = LipSync.open(
-            bundle, backend, provider=provider, reference=reference, cuda_graph=cuda_graph, trust_code=trust_code
+            bundle,
+            backend,
+            provider=provider,
+            reference=reference,
+            cuda_graph=cuda_graph,
+            trust_code=trust_code,
+            require_verified=require_verified,
         )
         with opened as lipsync:
             bar.update(task, description=f"lip-sync on {lipsync.backend}")

@@ -10,12 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsx.engines.engine import Engine
-from lsx.errors import BackendUnavailable, UsageError
+from lsx.errors import BackendUnavailable, NotVerified, UsageError
 
 if TYPE_CHECKING:
-    from lsx.bundle import Bundle
+    from lsx.bundle import Bundle, FileEntry, StampEntry
 
-__all__ = ["AUTO", "Backend", "EngineOptions", "backend_named", "backend_names", "best_backend"]
+__all__ = [
+    "AUTO",
+    "Backend",
+    "EngineOptions",
+    "backend_named",
+    "backend_names",
+    "best_backend",
+    "check_stamp",
+    "stamp_of",
+]
 
 AUTO = "auto"
 _GROUP = "lsx.backends"
@@ -56,6 +65,10 @@ class Backend(ABC):
         del bundle
         return None
 
+    def files(self, bundle: Bundle) -> list[FileEntry]:
+        """The files of `bundle` that it loads on this machine. Raises StaleEngine where there are none that fit."""
+        return [file for graph in bundle.manifest.graphs for file in bundle.files(graph)]
+
     def supports(self, graph: str) -> bool:
         """Whether it can run the graph `graph` at all."""
         del graph
@@ -80,6 +93,33 @@ def backend_named(name: str) -> Backend:
                 ) from error
             return backend
     raise UsageError(f"backend is {name}; choose one of {AUTO}, {', '.join(backend_names())}")
+
+
+def stamp_of(bundle: Bundle, backend: str) -> StampEntry | None:
+    """The stamp of `lsx verify` that covers what `backend` loads here; None where a hash changed or there is none."""
+    loaded = {file.path: file.sha256 for file in backend_named(backend).files(bundle)}
+    for stamp in reversed(bundle.manifest.stamps):
+        same_model = all(stamp.checkpoint.get(part) == h for part, h in bundle.manifest.model.checkpoint.items())
+        if stamp.backend == backend and same_model and loaded.items() <= stamp.files.items():
+            return stamp
+    return None
+
+
+def check_stamp(bundle: Bundle, backend: str, *, required: bool) -> None:
+    """Warn of TensorRT plans and quantised graphs that no verification covers; raise NotVerified where one is required.
+
+    An ONNX graph that is not quantised was checked when it was exported."""
+    if backend == "torch" or stamp_of(bundle, backend) is not None:
+        return
+    said = (
+        f"{bundle.path} is not verified on {backend}, or has changed since. Verify it: "
+        f"lsx verify {bundle.path} --backend {backend} --reference CHECKPOINT"
+    )
+    if required:
+        raise NotVerified(said)
+    quantised = any(entry.coverage is not None for entry in bundle.manifest.graphs.values())
+    if quantised or backend.startswith("tensorrt"):
+        warnings.warn(said, RuntimeWarning, stacklevel=3)
 
 
 def best_backend(bundle: Bundle, name: str = AUTO) -> str:

@@ -27,6 +27,7 @@ from lsx.bundle import (
     Manifest,
     ModelEntry,
     ParityEntry,
+    QuantisationEntry,
     TensorEntry,
     sha256_of,
 )
@@ -34,12 +35,23 @@ from lsx.engines.onnxruntime import engine_from_onnx
 from lsx.errors import ExportError, UsageError
 from lsx.export import parity
 from lsx.export.faces.models import FaceSource, face_graphs, find_face_models
-from lsx.export.graphs import GRAPHS, GraphSpec
+from lsx.export.graphs import GRAPHS, QUANTISED, GraphSpec, Tolerance
 from lsx.export.onnx_file import OPSET, WeightStore, free_leading_axis, save_model, trace, widen
 from lsx.export.precision import FP32_ISLANDS, to_precision, torch_dtype
+from lsx.export.quantisation import Quantisation, check_coverage
+from lsx.export.recipe import apply_recipe
 from lsx.export.writing import written_beside
 from lsx.models.checkpoint import Checkpoint
-from lsx.specs import PRECISIONS, Dtype, ModelSpec, Precision, TensorSpec
+from lsx.specs import (
+    LOW_PRECISIONS,
+    PRECISIONS,
+    Dtype,
+    FloatPrecision,
+    ModelSpec,
+    Precision,
+    TensorSpec,
+    base_precision,
+)
 
 __all__ = ["STAGES", "export_bundle"]
 
@@ -48,7 +60,7 @@ Progress = Callable[[str, int, int], None]
 
 STAGES = (*GRAPHS, "faces", "hashes")
 
-_LOW: dict[Precision, Dtype] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+_LOW: dict[FloatPrecision, Dtype] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def export_bundle(
@@ -58,6 +70,7 @@ def export_bundle(
     precision: Precision = "fp16",
     fallback: Precision | None = None,
     face_models: Path | None = None,
+    quantisation: Quantisation | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
     """Export every graph of `checkpoint` into the bundle `output`, replacing an older bundle there.
@@ -66,12 +79,14 @@ def export_bundle(
     is written beside `output` and renamed when whole: on any failure the old one stays.
 
     fallback : a wider precision to carry too, in a bundle inside the bundle: a call whose result is not finite is done
-    once more with it.
+    once more with it. quantisation : the recipes of an int8 or fp8 bundle, see `lsx.calibration.quantise`.
 
     Raises UsageError, CheckpointError, ParityError, ExportError, OutputError.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"--precision is {precision}; choose one of {', '.join(PRECISIONS)}")
+    if (precision in LOW_PRECISIONS) != (quantisation is not None):
+        raise UsageError(f"--precision {precision} and a quantisation do not go together: int8 and fp8 need one")
     wider = _WIDER[precision]
     if fallback is not None and fallback not in wider:
         raise UsageError(f"--fallback is {fallback}; for {precision} choose {' or '.join(wider) or 'none'}")
@@ -88,7 +103,8 @@ def export_bundle(
     with written_beside(output) as folder:
         for kind, inside in parts:
             (folder / inside / "onnx").mkdir(parents=True, exist_ok=True)
-            manifest = _exported(checkpoint, folder / inside, kind, source, report)
+            recipes = quantisation if kind in LOW_PRECISIONS else None
+            manifest = _exported(checkpoint, folder / inside, kind, source, recipes, report)
             if not inside.parts and fallback is not None:
                 manifest = manifest.model_copy(update={"fallback": "fallback"})
             (folder / inside / MANIFEST).write_text(manifest.text(), encoding="utf-8")
@@ -97,15 +113,26 @@ def export_bundle(
     return Bundle.open(output)
 
 
-_WIDER: dict[Precision, tuple[Precision, ...]] = {"fp32": (), "fp16": ("fp32", "bf16"), "bf16": ("fp32",)}
+_WIDER: dict[Precision, tuple[FloatPrecision, ...]] = {
+    "fp32": (),
+    "fp16": ("fp32", "bf16"),
+    "bf16": ("fp32",),
+    "int8": ("fp32", "bf16", "fp16"),
+    "fp8": ("fp32", "bf16", "fp16"),
+}
 """Precisions whose range or digits exceed another's."""
 
 
 def _exported(
-    checkpoint: Checkpoint, folder: Path, precision: Precision, source: FaceSource, report: Progress
+    checkpoint: Checkpoint,
+    folder: Path,
+    precision: Precision,
+    source: FaceSource,
+    quantisation: Quantisation | None,
+    report: Progress,
 ) -> Manifest:
     """Every graph of a bundle, written into `folder`."""
-    exporter = _Exporter(checkpoint, folder, precision)
+    exporter = _Exporter(checkpoint, folder, precision, quantisation)
     graphs = {}
     for number, spec in enumerate(GRAPHS.values()):
         graphs[spec.name] = exporter.graph(spec, lambda what: report(what, number, 0))  # noqa: B023
@@ -122,6 +149,20 @@ def _exported(
         faces=FaceModels(family=source.family, source=source.hashes()),
         graphs=graphs,
         data=tuple(exporter.file(path) for path in sorted(data)),
+        quantisation=None if quantisation is None else _quantisation_entry(exporter, quantisation),
+    )
+
+
+def _quantisation_entry(exporter: _Exporter, quantisation: Quantisation) -> QuantisationEntry:
+    """The files of `quantisation` written into the bundle, and its entry in the manifest."""
+    folder = exporter.folder / "quantisation"
+    folder.mkdir()
+    for name, content in quantisation.files.items():
+        (folder / name).write_bytes(content)
+    return QuantisationEntry(
+        calibration=quantisation.calibration,
+        method=quantisation.method,
+        files=tuple(exporter.file(f"quantisation/{name}") for name in sorted(quantisation.files)),
     )
 
 
@@ -146,11 +187,14 @@ def _model_entry(checkpoint: Checkpoint) -> ModelEntry:
 class _Exporter:
     """Writes the graphs of one bundle into `folder`."""
 
-    def __init__(self, checkpoint: Checkpoint, folder: Path, precision: Precision) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, folder: Path, precision: Precision, quantisation: Quantisation | None
+    ) -> None:
         self.checkpoint = checkpoint
         self.model: ModelSpec = checkpoint.spec
         self.folder = folder
-        self.precision = precision
+        self.precision = base_precision(precision)
+        self.quantisation = quantisation
         self.store = WeightStore(folder / "onnx")
 
     def file(self, path: str) -> FileEntry:
@@ -158,18 +202,28 @@ class _Exporter:
         return FileEntry(path=path, sha256=sha256_of(full), size=full.stat().st_size)
 
     def graph(self, spec: GraphSpec, report: Callable[[str], None]) -> GraphEntry:
+        recipe = None if self.quantisation is None else self.quantisation.recipe_of(spec.name)
         report(f"{spec.name}: reference")
-        module = spec.build(self.checkpoint).eval().requires_grad_(False)
-        feeds = [spec.feed(self.model, module, n) for n in spec.checked]
+        module = spec.build(self.checkpoint)
+        module.eval().requires_grad_(False)
+        if self.quantisation is None or recipe is None:
+            feeds = [spec.feed(self.model, module, n) for n in spec.checked]
+        else:
+            feeds = [dict(self.quantisation.feeds[spec.name])]  # ranges are those of real calls
         expected = [_run_module(module, feed, spec.outputs) for feed in feeds]
+        if recipe is not None:
+            apply_recipe(module, recipe)
         report(f"{spec.name}: tracing")
         to_precision(module, spec.name, self.precision)
         path = self.folder / "onnx" / f"{spec.name}.onnx"
         model = self._trace(spec, module)
-        del module
         inputs = [self._tensor(spec, name, array) for name, array in feeds[0].items()]
         outputs = [self._tensor(spec, name, array) for name, array in expected[0].items()]
         report(f"{spec.name}: writing")
+        coverage = None
+        if recipe is not None and self.quantisation is not None:
+            coverage = check_coverage(spec.name, model, module, recipe, self.quantisation.flops[recipe.part])
+        del module
         data = save_model(model, path, self.store)
         operators = Counter(node.op_type for node in model.graph)
         del model
@@ -177,19 +231,25 @@ class _Exporter:
         report(f"{spec.name}: checking")
         with tempfile.TemporaryDirectory(dir=self.folder) as temporary:
             runnable, method = self._runnable(path, Path(temporary))
-            measured = self._check(spec, runnable, inputs, outputs, list(zip(feeds, expected, strict=True)), method)
+            if recipe is not None:
+                method += ", on a recorded call"
+            tolerance = spec.tolerance[self.precision] if recipe is None else QUANTISED
+            measured = self._check(
+                spec, runnable, inputs, outputs, list(zip(feeds, expected, strict=True)), method, tolerance
+            )
         return GraphEntry(
             file=self.file(f"onnx/{path.name}"),
             data=tuple(f"onnx/{name}" for name in data),
             inputs=tuple(inputs),
             outputs=tuple(outputs),
-            precision=self.precision,
+            precision=self.precision if recipe is None else recipe.precision,
             opset=OPSET,
             operators=dict(sorted(operators.items())),
             islands=tuple(
                 f"{i.module}: {i.reason}" for i in FP32_ISLANDS if i.graph == spec.name and self.precision != "fp32"
             ),
             parity=measured,
+            coverage=coverage,
         )
 
     def _trace(self, spec: GraphSpec, module: nn.Module) -> ir.Model:
@@ -227,7 +287,7 @@ class _Exporter:
         return TensorEntry(name=name, dtype=dtype, shape=tuple(shape))
 
     def _runnable(self, path: Path, temporary: Path) -> tuple[Path, str]:
-        """The file that ONNX Runtime's CPU provider can run, and how that is said in the manifest."""
+        """The file that is checked on ONNX Runtime's CPU provider, and how that is said in the manifest."""
         if self.precision != "bf16":
             return path, "onnxruntime CPU against the float32 module"
         widened = temporary / path.name
@@ -245,13 +305,10 @@ class _Exporter:
         outputs: list[TensorEntry],
         cases: list[tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]],
         method: str,
+        tolerance: Tolerance,
     ) -> tuple[ParityEntry, ...]:
-        tolerance = spec.tolerance[self.precision]
         engine = engine_from_onnx(
-            path,
-            spec.name,
-            *(_runnable_specs(t, self.precision) for t in (inputs, outputs)),
-            optimise=False,
+            path, spec.name, *(_runnable_specs(t, self.precision) for t in (inputs, outputs)), optimise=False
         )
         entries = []
         with engine:

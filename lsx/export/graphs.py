@@ -14,9 +14,9 @@ from torch import nn
 from lsx.export import modules
 from lsx.models.checkpoint import Checkpoint
 from lsx.seeded import normal
-from lsx.specs import ModelSpec, Precision
+from lsx.specs import FloatPrecision, ModelSpec
 
-__all__ = ["GRAPHS", "GraphSpec", "Tolerance"]
+__all__ = ["GRAPHS", "QUANTISED", "GraphSpec", "Tolerance"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,21 +33,26 @@ class Tolerance:
     levels: bool = False
 
 
-_FLOAT: dict[Precision, Tolerance] = {
+_FLOAT: dict[FloatPrecision, Tolerance] = {
     "fp32": Tolerance(max=1e-3, mean=1e-4, cosine=0.999999),
     "fp16": Tolerance(max=6e-2, mean=5e-3, cosine=0.9999),
     "bf16": Tolerance(max=5e-1, mean=4e-2, cosine=0.999),
 }
 """U-Net, VAE encoder and audio encoder."""
 
-_LEVELS: dict[Precision, Tolerance] = {
+_LEVELS: dict[FloatPrecision, Tolerance] = {
     "fp32": Tolerance(max=1, mean=2e-3, cosine=0.999999, levels=True),
     "fp16": Tolerance(max=8, mean=0.5, cosine=0.9999, levels=True),
     "bf16": Tolerance(max=48, mean=4, cosine=0.999, levels=True),
 }
 """Faces, in levels."""
 
-_EXACT: dict[Precision, Tolerance] = {
+QUANTISED = Tolerance(max=1e6, mean=1e6, cosine=0.98)
+"""Any quantised graph against its float32 module on a recorded call. It tells a wrong graph from a right one and no
+more: a difference of one bit moves some codes by one, which move others, until two right ones differ by as much as
+either differs from float32. How good it is, the search and `lsx verify` say."""
+
+_EXACT: dict[FloatPrecision, Tolerance] = {
     "fp32": Tolerance(max=2e-5, mean=1e-6, cosine=0.999999),
     "fp16": Tolerance(max=2e-2, mean=2e-3, cosine=0.99999),
     "bf16": Tolerance(max=1e-1, mean=1e-2, cosine=0.9999),
@@ -60,7 +65,7 @@ class GraphSpec:
     """One exported graph."""
 
     name: str
-    build: Callable[[Checkpoint], nn.Module]
+    build: Callable[[Checkpoint], modules.GraphModule]
     """Loads the float32 module from a checkpoint."""
     feed: Callable[[ModelSpec, nn.Module, int], dict[str, NDArray[Any]]]
     """Seeded inputs, float32 or uint8, at a given length of the varying axis."""
@@ -75,7 +80,7 @@ class GraphSpec:
     """I/O tensors in the graph's precision; the others are float32 or uint8."""
     half: tuple[str, ...] = ()
     """I/O tensors that are float16 in every lower precision: bfloat16 has too few digits for 256 levels."""
-    tolerance: dict[Precision, Tolerance]
+    tolerance: dict[FloatPrecision, Tolerance]
     checked: tuple[int, ...] = (1,)
     """Lengths of the varying axis at which parity is checked. The U-Net costs 4 TFLOP a batch entry at full size."""
 

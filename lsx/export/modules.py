@@ -5,6 +5,7 @@ Pixels, sampling, guidance, the scheduler step and pasting are computed in float
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from lsx.models.whisper import AudioEncoder
 
 __all__ = [
     "AudioEncoderGraph",
+    "GraphModule",
     "StepGraph",
     "UNetGraph",
     "UNetShallowGraph",
@@ -29,25 +31,37 @@ def _to_pixels(faces: Tensor) -> Tensor:
     return faces.to(torch.float32).permute(0, 3, 1, 2) * (2 / 255) - 1
 
 
-class UNetGraph(nn.Module):
+class GraphModule(nn.Module):
+    """A module that is exported."""
+
+    def checkpoint_name(self, path: str) -> str:
+        """The checkpoint's name of the submodule at `path`: by it layers are known in every graph."""
+        return path
+
+
+class UNetGraph(GraphModule):
     """`unet`: (noise_pred, deep_features) of (sample, timestep, encoder_hidden_states)."""
 
     def __init__(self, unet: UNet3D) -> None:
         super().__init__()
         self.unet = unet
 
+    def checkpoint_name(self, path: str) -> str:
+        return path.removeprefix("unet.")
+
     def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> tuple[Tensor, Tensor]:
         noise, deep = self.unet(sample, timestep, encoder_hidden_states)
         return noise, deep
 
 
-class UNetShallowGraph(nn.Module):
+class UNetShallowGraph(GraphModule):
     """`unet_shallow`: noise_pred of (sample, timestep, encoder_hidden_states, deep_features)."""
 
     def __init__(self, unet: UNet3D) -> None:
         """Takes `unet` over, and drops from it every layer that the shallow branch does not run."""
         super().__init__()
         last: Any = unet.up_blocks[-1]
+        self._block, self._layer = len(unet.up_blocks) - 1, len(last.resnets) - 1
         for layers in ("resnets", "attentions", "motion_modules"):
             if hasattr(last, layers):
                 setattr(last, layers, getattr(last, layers)[-1:])
@@ -56,11 +70,15 @@ class UNetShallowGraph(nn.Module):
         del unet.mid_block
         self.unet = unet
 
+    def checkpoint_name(self, path: str) -> str:
+        name = path.removeprefix("unet.")
+        return re.sub(r"^up_blocks\.0\.(\w+)\.0\b", rf"up_blocks.{self._block}.\1.{self._layer}", name)
+
     def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, deep_features: Tensor) -> Tensor:
         return self.unet.forward_shallow(sample, timestep, encoder_hidden_states, deep_features)
 
 
-class StepGraph(nn.Module):
+class StepGraph(GraphModule):
     """`step`: guidance, one linear scheduler step, and the next call's input.
 
     noise_pred [b, 4, F, h, w]; latents, previous float32 [1, 4, F, h, w]; conditioning [1, 9, F, h, w];
@@ -87,7 +105,7 @@ class StepGraph(nn.Module):
         return moved, kept, sample.expand(noise_pred.shape[0], -1, -1, -1, -1)
 
 
-class VaeEncoderGraph(nn.Module):
+class VaeEncoderGraph(GraphModule):
     """`vae_encoder`: conditioning [1, 9, F, h, w] of faces uint8 [F, H, W, 3] and noise float32 [2, F, 4, h, w]."""
 
     def __init__(self, vae: Any, mask: Tensor) -> None:
@@ -112,7 +130,7 @@ class VaeEncoderGraph(nn.Module):
         return torch.cat([small, masked, reference], dim=1).transpose(0, 1)[None].to(dtype)
 
 
-class VaeDecoderGraph(nn.Module):
+class VaeDecoderGraph(GraphModule):
     """`vae_decoder`: (faces_out, pixels, nonfinite) of latents float32 [1, 4, F, h, w] and faces uint8 [F, H, W, 3].
 
     Inside the mask the decoded face, elsewhere the frame's own pixels. faces_out : uint8 [F, H, W, 3]. pixels : the
@@ -142,7 +160,7 @@ class VaeDecoderGraph(nn.Module):
         return faces_out, pixels.to(torch.float32 if dtype == torch.float32 else torch.float16), nonfinite
 
 
-class AudioEncoderGraph(nn.Module):
+class AudioEncoderGraph(GraphModule):
     """`audio_encoder`: hidden_states float32 [n, 1500, layers + 1, D] of mel float32 [n, 80, 3000]."""
 
     def __init__(self, encoder: AudioEncoder) -> None:

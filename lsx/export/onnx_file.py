@@ -77,6 +77,7 @@ def trace(
     _fold_cast_like(model)
     for step in (
         passes.IdentityEliminationPass(),
+        passes.DeduplicateInitializersPass(size_limit=1),  # scales of one tensor: its Q/DQ pairs become one
         passes.CommonSubexpressionEliminationPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         passes.RemoveUnusedNodesPass(),

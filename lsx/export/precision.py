@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from lsx.specs import Precision
+from lsx.specs import FloatPrecision
 
 __all__ = ["FP32_ISLANDS", "Island", "to_precision", "torch_dtype"]
 
@@ -39,12 +39,12 @@ FP32_ISLANDS: tuple[Island, ...] = tuple(
 )
 
 
-def torch_dtype(precision: Precision) -> torch.dtype:
+def torch_dtype(precision: FloatPrecision) -> torch.dtype:
     """The dtype of a graph's weights and activations outside its islands."""
     return _DTYPES[precision]
 
 
-def to_precision(module: nn.Module, graph: str, precision: Precision) -> nn.Module:
+def to_precision(module: nn.Module, graph: str, precision: FloatPrecision) -> nn.Module:
     """`module` cast in place to `precision`, its islands float32. Buffers such as masks are cast back where used."""
     module.to(torch_dtype(precision))
     for island in FP32_ISLANDS:

@@ -17,7 +17,7 @@ from lsx.errors import CheckpointError, EngineError
 from lsx.export.graphs import GRAPHS, GraphSpec
 from lsx.export.precision import to_precision
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles
-from lsx.specs import Dtype, Precision, TensorSpec
+from lsx.specs import Dtype, Precision, TensorSpec, base_precision
 
 if TYPE_CHECKING:
     from lsx.bundle import Bundle
@@ -62,7 +62,7 @@ class TorchCudaEngine(DeviceEngine):
     ) -> None:
         super().__init__(spec.name, inputs, outputs, shared_device())
         module = spec.build(checkpoint).eval().requires_grad_(False)
-        self.module: torch.nn.Module | None = to_precision(module, spec.name, precision).to("cuda")
+        self.module: torch.nn.Module | None = to_precision(module, spec.name, base_precision(precision)).to("cuda")
         self._axes: dict[str, int] = {}
 
     @property

@@ -12,17 +12,14 @@ from pathlib import Path
 from lsx.bundle import MANIFEST
 from lsx.errors import BundleError, OutputError
 
-__all__ = ["written_beside"]
+__all__ = ["check_writable", "written_beside"]
 
 
 @contextmanager
 def written_beside(output: Path) -> Iterator[Path]:
     """A temporary folder that becomes `output` when the block ends well, and is gone otherwise."""
+    check_writable(output)
     output = output.absolute()
-    if not output.parent.is_dir():
-        raise OutputError(f"{output.parent}: no such folder. Create it first")
-    if output.exists() and not _is_replaceable(output):
-        raise BundleError(f"{output}: exists and is not a bundle; lsx will not replace it. Give another -o")
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     except OSError as error:
@@ -44,6 +41,15 @@ def written_beside(output: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def check_writable(output: Path) -> None:
+    """Raise OutputError or BundleError where no bundle can be written: no folder for it, or something else there."""
+    output = output.absolute()
+    if not output.parent.is_dir():
+        raise OutputError(f"{output.parent}: no such folder. Create it first")
+    if output.exists() and not _is_replaceable(output):
+        raise BundleError(f"{output}: exists and is not a bundle; lsx will not replace it. Give another -o")
 
 
 def _is_replaceable(output: Path) -> bool:

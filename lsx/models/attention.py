@@ -12,7 +12,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (the field's name for it)
 from torch import Tensor, nn
 
-__all__ = ["Attention", "FeedForward", "MotionModule", "SpatialTransformer", "frame_positions"]
+__all__ = [
+    "Attention",
+    "FeedForward",
+    "MotionModule",
+    "SpatialBlock",
+    "SpatialTransformer",
+    "TemporalBlock",
+    "TemporalTransformer",
+    "frame_positions",
+]
 
 
 class Attention(nn.Module):
@@ -84,7 +93,9 @@ class FeedForward(nn.Module):
         return out
 
 
-class _SpatialBlock(nn.Module):
+class SpatialBlock(nn.Module):
+    """Self-attention, attention to the audio, feed-forward, each after a norm and added to its input."""
+
     def __init__(self, channels: int, heads: int, context_channels: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(channels)
@@ -111,7 +122,7 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Conv2d(channels, channels, 1)
-        self.transformer_blocks = nn.ModuleList([_SpatialBlock(channels, heads, context_channels)])
+        self.transformer_blocks = nn.ModuleList([SpatialBlock(channels, heads, context_channels)])
         self.proj_out = nn.Conv2d(channels, channels, 1)
 
     def forward(self, hidden: Tensor, audio: Tensor) -> Tensor:
@@ -154,7 +165,9 @@ class _TemporalAttention(Attention):
         return super().forward(self.pos_encoder(hidden), context)
 
 
-class _TemporalBlock(nn.Module):
+class TemporalBlock(nn.Module):
+    """Attentions over the frames, then a feed-forward, each after a norm and added to its input."""
+
     def __init__(self, channels: int, heads: int, max_frames: int, attentions: int) -> None:
         super().__init__()
         self.attention_blocks = nn.ModuleList(
@@ -171,13 +184,15 @@ class _TemporalBlock(nn.Module):
         return hidden + fed
 
 
-class _TemporalTransformer(nn.Module):
+class TemporalTransformer(nn.Module):
+    """Norm, linear, temporal blocks, linear, plus the input."""
+
     def __init__(self, channels: int, heads: int, max_frames: int, blocks: int, attentions: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(32, channels, eps=1e-6)  # 32 whatever the U-Net's own group count
         self.proj_in = nn.Linear(channels, channels)
         self.transformer_blocks = nn.ModuleList(
-            _TemporalBlock(channels, heads, max_frames, attentions) for _ in range(blocks)
+            TemporalBlock(channels, heads, max_frames, attentions) for _ in range(blocks)
         )
         self.proj_out = nn.Linear(channels, channels)
 
@@ -198,7 +213,7 @@ class MotionModule(nn.Module):
 
     def __init__(self, channels: int, heads: int, max_frames: int = 24, blocks: int = 1, attentions: int = 2) -> None:
         super().__init__()
-        self.temporal_transformer = _TemporalTransformer(channels, heads, max_frames, blocks, attentions)
+        self.temporal_transformer = TemporalTransformer(channels, heads, max_frames, blocks, attentions)
 
     def forward(self, hidden: Tensor, frames: int) -> Tensor:
         out: Tensor = self.temporal_transformer(hidden, frames)

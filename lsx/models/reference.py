@@ -13,12 +13,13 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from lsx.models.unet import UNet3D
+from lsx.models.whisper import AudioEncoder
 from lsx.specs import Sampler
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
-__all__ = ["LATENT_SCALE", "decode", "denoise", "encode", "paste", "scheduler"]
+__all__ = ["LATENT_SCALE", "audio_tokens", "decode", "denoise", "encode", "log_mel", "paste", "scheduler"]
 
 LATENT_SCALE = 0.18215
 """Scaling factor of sd-vae-ft-mse."""
@@ -96,3 +97,36 @@ def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
 def paste(decoded: Tensor, pixels: Tensor, mask: Tensor) -> Tensor:
     """The decoded face inside the mask (0), the frame's own pixels where it keeps (1)."""
     return decoded * (1 - mask) + pixels * mask
+
+
+def log_mel(samples: Tensor) -> Tensor:
+    """Whisper's log-mel of a whole file, by torchaudio's conventions: float32 [80, samples // 160].
+
+    samples : float32 [n] in -1..1, 16 kHz. The filters are transformers' own.
+    """
+    from transformers.audio_utils import mel_filter_bank
+
+    filters = mel_filter_bank(201, 80, 0.0, 8000.0, 16000, norm="slaney", mel_scale="slaney")
+    spectrum = torch.stft(samples, 400, 160, window=torch.hann_window(400), return_complex=True)[:, :-1].abs() ** 2
+    mel = torch.from_numpy(filters).T.to(torch.float32) @ spectrum
+    log = mel.clamp(min=1e-10).log10()
+    return (torch.maximum(log, log.max() - 8) + 4) / 4
+
+
+@torch.no_grad()
+def audio_tokens(encoder: AudioEncoder, samples: Tensor, frames: range, window: tuple[int, int]) -> Tensor:
+    """Tokens float32 [len(frames), S, D] of video frames at 25 a second, in the original's order of operations.
+
+    Every 30 s are encoded by themselves, their states cut to the length of the sound and joined; frame i takes rows
+    2 (i - before) to 2 (i + after) + 1, each clamped to the file.
+    """
+    mel = log_mel(samples)
+    states = []
+    for start in range(0, mel.shape[1], 3000):
+        segment = mel[:, start : start + 3000]
+        padded = torch.nn.functional.pad(segment, (0, 3000 - segment.shape[1]))
+        states.append(encoder(padded[None])[0, : segment.shape[1] // 2])
+    rows = torch.cat(states)
+    before, after = window
+    chosen = [torch.arange(2 * (i - before), 2 * (i + after + 1)).clamp(0, len(rows) - 1) for i in frames]
+    return torch.stack([rows[index].flatten(0, 1) for index in chosen])

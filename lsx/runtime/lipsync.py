@@ -13,7 +13,7 @@ import numpy as np
 
 from lsx.bundle import Bundle
 from lsx.engines.engine import Engine
-from lsx.engines.registry import AUTO, backend_named, best_backend
+from lsx.engines.registry import AUTO, backend_named, best_backend, check_stamp
 from lsx.errors import StaleEngine, UsageError
 from lsx.runtime.alignment import Frame
 from lsx.runtime.audio import AudioTokens
@@ -67,16 +67,20 @@ class LipSync:
         reference: Path | str | None = None,
         cuda_graph: bool = True,
         trust_code: bool = False,
+        require_verified: bool = False,
     ) -> LipSync:
         """Load the engines of the bundle at `path`.
 
         backend : `auto` takes the best that works here; provider, threads, reference, trust_code : as in
-        `Bundle.engine`; cuda_graph : on a GPU, capture each schedule into a CUDA graph and launch that.
+        `Bundle.engine`; cuda_graph : on a GPU, capture each schedule into a CUDA graph and launch that;
+        require_verified : refuse a bundle that `lsx verify` has not stamped for this backend, or that changed since.
+        Without it TensorRT plans and quantised graphs that are not stamped are warned of.
 
-        Raises BundleError, IntegrityError, BackendUnavailable, EngineError.
+        Raises BundleError, IntegrityError, NotVerified, BackendUnavailable, EngineError.
         """
         bundle = path if isinstance(path, Bundle) else Bundle.open(path)
         chosen = best_backend(bundle, backend)
+        check_stamp(bundle, chosen, required=require_verified)
 
         def load(part: Bundle, graphs: Iterable[str]) -> dict[str, Engine]:
             with ExitStack() as opened:

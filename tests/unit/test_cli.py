@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from lsx.cli import build, checkpoint, export, run
+from lsx.calibration.calibrate import calibrate as calibrate_library
+from lsx.calibration.quantise import QuantiseOptions
+from lsx.cli import build, calibrate, checkpoint, export, run, verify
 from lsx.cli.main import main
 from lsx.cli.run import parse_interval
 from lsx.engines.tensorrt.building import BuildOptions, build_plans
@@ -18,6 +20,7 @@ from lsx.export.exporter import export_bundle
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles
 from lsx.models.random_checkpoint import random_checkpoint
 from lsx.runtime.lipsync import LipSync
+from lsx.verify.verify import verify as verify_library
 
 
 def _names(*functions: Callable[..., Any]) -> set[str]:
@@ -36,8 +39,26 @@ def test_run_is_lipsync_run() -> None:
 
 
 def test_export_is_export_bundle() -> None:
-    library = _names(export_bundle, Checkpoint.__init__, CheckpointFiles) - {"self", "files", "progress"}
-    assert _names(export.export) == library | {"build"}
+    library = _names(export_bundle, Checkpoint.__init__, CheckpointFiles) - {
+        "self",
+        "files",
+        "progress",
+        "quantisation",
+    }
+    options = {field.name for field in dataclasses.fields(QuantiseOptions)}
+    assert _names(export.export) == library | options | {"build", "calibration"}
+
+
+def test_calibrate_is_calibrate() -> None:
+    options = {"steps", "guidance", "seed", "cache_interval", "min_face"}  # of SampleOptions and ClipOptions
+    library = _names(calibrate_library) - {"options", "clip_options", "progress", "surveyed", "paths"}
+    assert _names(calibrate.calibrate) == library | options | {"clips", "dry_run"}
+
+
+def test_verify_is_verify() -> None:
+    options = {"steps", "guidance", "seed", "cache_interval", "sampler"}
+    library = _names(verify_library) - {"options", "progress", "thresholds"}
+    assert _names(verify.verify) == library | options | {"output", "threshold"}
 
 
 def test_build_is_build_plans() -> None:

@@ -14,7 +14,7 @@ from lsx.engines.tensorrt.plans import fitting_plan
 from lsx.errors import BackendUnavailable, EngineError
 
 if TYPE_CHECKING:
-    from lsx.bundle import Bundle
+    from lsx.bundle import Bundle, FileEntry
     from lsx.engines.engine import Engine
 
 __all__ = ["DataCentreBackend", "RtxBackend"]
@@ -40,6 +40,12 @@ class _TensorRtBackend(Backend):
         except EngineError as error:
             return str(error)
         return None
+
+    def files(self, bundle: Bundle) -> list[FileEntry]:
+        library, capability = LIBRARIES[self.name], compute_capability()
+        plans = [fitting_plan(bundle, graph, library, capability).file for graph in PLANNED]
+        others = [file for graph in bundle.manifest.graphs if graph not in PLANNED for file in bundle.files(graph)]
+        return plans + others
 
     def supports(self, graph: str) -> bool:
         return graph in PLANNED

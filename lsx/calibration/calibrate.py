@@ -1,0 +1,316 @@
+"""Calibration from end to end: survey, plan, record, contact sheet, manifest. Resumable, and written whole."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+import lsx
+from lsx.bundle import Bundle, sha256_of, write_whole
+from lsx.calibration.clips import Clip, ClipOptions, find_files, survey
+from lsx.calibration.feeds import Recorded, Recorder, Take, kept_length, plan_takes
+from lsx.calibration.store import MANIFEST, Calibration, CalibrationManifest, ClipEntry, FeedEntry, SegmentEntry
+from lsx.engines.engine import Engine
+from lsx.errors import CalibrationError, OutputError, UsageError
+from lsx.runtime.alignment import Aligner, crop_face
+from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
+from lsx.runtime.program import LOOP_GRAPHS
+from lsx.runtime.video import FPS, VideoReader
+from lsx.specs import SampleOptions
+
+__all__ = ["CONTACT_SHEET", "Plan", "calibrate", "plan_calibration"]
+
+CONTACT_SHEET = "contact_sheet.png"
+_TILE, _COLUMNS, _MOST_TILES = 160, 8, 400
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done, and the share of it that is done."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What was found, and what would be recorded."""
+
+    clips: list[Clip]
+    files: list[Path]
+    takes: list[Take]
+
+    @property
+    def kept_seconds(self) -> float:
+        """Seconds of video in segments that were kept."""
+        return sum(kept_length(segment) for clip in self.clips for segment in clip.kept) / FPS
+
+
+def plan_calibration(
+    bundle: Bundle,
+    paths: Sequence[Path],
+    *,
+    calls: int = 32,
+    options: SampleOptions | None = None,
+    clip_options: ClipOptions | None = None,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """Look through all files, with the bundle's face detector, and plan the calls. Writes nothing but to `cache`.
+
+    The plan has no takes where nothing was kept. Raises UsageError.
+    """
+    if isinstance(calls, bool) or not 1 <= calls <= 4096:
+        raise UsageError(f"calls is {calls}; give a whole number in 1..4096 (32 is usual)")
+    options, clip_options = options or SampleOptions(), clip_options or ClipOptions()
+    report = progress or (lambda _what, _share: None)
+    clips, files = [], []
+    with ExitStack() as stack:
+        engines = {g: stack.enter_context(bundle.engine(g, "onnxruntime", threads=1)) for g in FACE_GRAPHS}
+        detector = FaceDetector(engines, bundle.manifest.faces.family)
+        found = find_files(paths)
+        for number, (name, file) in enumerate(found, 1):
+            what = f"looking at {name} ({number} of {len(found)})"
+            report(what, 0.0)
+            clips.append(_surveyed(name, file, detector, clip_options, cache, lambda share: report(what, share)))  # noqa: B023
+            files.append(file)
+    kept = any(clip.kept for clip in clips)
+    return Plan(clips, files, plan_takes(clips, calls, options, bundle.model.frames) if kept else [])
+
+
+def _surveyed(
+    name: str,
+    file: Path,
+    detector: FaceDetector,
+    options: ClipOptions,
+    cache: Path | None,
+    progress: Callable[[float], None],
+) -> Clip:
+    """A file's survey, from the cache where an interrupted run left it."""
+    digest = sha256_of(file)
+    key = hashlib.sha256(json.dumps([name, digest, asdict(options)]).encode()).hexdigest()
+    kept = None if cache is None else cache / f"{key}.json"
+    if kept is not None and kept.is_file():
+        return Clip.from_json(json.loads(kept.read_text(encoding="utf-8")))
+    clip = survey(name, file, digest, detector, options, progress)
+    if kept is not None:
+        write_whole(kept, json.dumps(clip.as_json()).encode())
+    return clip
+
+
+def calibrate(
+    bundle: Bundle,
+    paths: Sequence[Path],
+    output: Path,
+    *,
+    calls: int = 32,
+    options: SampleOptions | None = None,
+    clip_options: ClipOptions | None = None,
+    reference: Path | None = None,
+    progress: Progress | None = None,
+    surveyed: Callable[[Plan], None] | None = None,
+) -> Calibration:
+    """Record the feeds of `calls` U-Net calls into the folder `output`, replacing an older calibration there.
+
+    An interrupted run leaves its finished parts in a folder beside `output`, from which the next one with the same
+    arguments goes on. Two runs with one seed on one machine are identical to the byte.
+
+    options : the loop that is recorded; its seed draws places and noise. reference : the checkpoint's folder, default
+    where the export found it. surveyed : called with the plan before anything is recorded.
+
+    Raises UsageError, CalibrationError, CheckpointError, OutputError.
+    """
+    options = options or SampleOptions()
+    report = progress or (lambda _what, _share: None)
+    _check_output(output)
+    work = output.absolute().parent / f".{output.name}-work"
+    with _disk(output):
+        (work / "survey").mkdir(parents=True, exist_ok=True)
+        plan = plan_calibration(
+            bundle,
+            paths,
+            calls=calls,
+            options=options,
+            clip_options=clip_options,
+            cache=work / "survey",
+            progress=progress,
+        )
+        if surveyed is not None:
+            surveyed(plan)
+        if not plan.takes:
+            shutil.rmtree(work, ignore_errors=True)
+            raise CalibrationError(
+                "no segment was kept: nothing to calibrate on. Give clips with one large, steady face, "
+                "or lower --min-face"
+            )
+        feeds = _recorded(bundle, plan, options, reference, work, report)
+        report("writing", 1.0)
+        (work / CONTACT_SHEET).write_bytes(_png(_contact_sheet(plan)))
+        manifest = _manifest(bundle, plan, calls, options, feeds)
+        (work / MANIFEST).write_text(manifest.text(), encoding="utf-8")
+        shutil.rmtree(work / "survey")
+        (work / _STATE).unlink()
+        _put_in_place(work, output.absolute())
+    return Calibration.open(output)
+
+
+_STATE = "recorded.json"
+
+
+def _recorded(
+    bundle: Bundle, plan: Plan, options: SampleOptions, reference: Path | None, work: Path, report: Progress
+) -> list[FeedEntry]:
+    """Every take's feeds, those that an interrupted run already wrote included."""
+    key = hashlib.sha256(
+        json.dumps(
+            [
+                bundle.manifest.model.checkpoint,
+                asdict(options),
+                [asdict(take) for take in plan.takes],
+                [clip.sha256 for clip in plan.clips],
+            ],
+            sort_keys=True,
+        ).encode()
+    ).hexdigest()
+    state: dict[str, Any] = {"key": key, "takes": {}}
+    file = work / _STATE
+    if file.is_file():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found.get("key") == key:
+            state = found
+    if not state["takes"]:
+        shutil.rmtree(work / "feeds", ignore_errors=True)
+    (work / "feeds").mkdir(exist_ok=True)
+    missing = [take for take in plan.takes if str(take.number) not in state["takes"]]
+    if missing:
+        with ExitStack() as stack:
+            report("loading the reference", 0.0)
+            engines: dict[str, Engine] = {
+                graph: stack.enter_context(bundle.engine(graph, "torch", reference=reference))
+                for graph in ("audio_encoder", *LOOP_GRAPHS)
+            }
+            recorder = Recorder(engines, bundle.model, options)
+            for take in missing:
+                report(f"denoising call {take.number + 1} of {len(plan.takes)}", take.number / len(plan.takes))
+                clip = plan.clips[take.clip]
+                segment = clip.kept[take.segment]
+                made = recorder.record(take, plan.files[take.clip], segment, work / "feeds")
+                state["takes"][str(take.number)] = [asdict(entry) for entry in made]
+                write_whole(file, json.dumps(state).encode())
+    write_whole(file, json.dumps(state).encode())
+    return [
+        _feed_entry(work, plan, take, Recorded(**made))
+        for take in plan.takes
+        for made in state["takes"][str(take.number)]
+    ]
+
+
+def _feed_entry(work: Path, plan: Plan, take: Take, made: Recorded) -> FeedEntry:
+    clip = plan.clips[take.clip]
+    return FeedEntry(
+        file=f"feeds/{made.file}",
+        sha256=sha256_of(work / "feeds" / made.file),
+        graph=made.graph,
+        clip=clip.name,
+        frame=clip.kept[take.segment].start + take.offset,
+        step=made.step,
+        half=made.half,  # type: ignore[arg-type]  # written by the recorder
+    )
+
+
+def _manifest(
+    bundle: Bundle, plan: Plan, calls: int, options: SampleOptions, feeds: list[FeedEntry]
+) -> CalibrationManifest:
+    return CalibrationManifest(
+        schema_version=1,
+        lsx_version=lsx.__version__,
+        seed=options.seed,
+        calls=calls,
+        steps=options.steps,
+        guidance=options.guidance,
+        cache_interval=options.cache_interval,
+        version=bundle.model.version,
+        resolution=bundle.model.resolution,
+        frames=bundle.model.frames,
+        checkpoint=bundle.manifest.model.checkpoint,
+        clips=tuple(
+            ClipEntry(
+                name=clip.name,
+                sha256=clip.sha256,
+                seconds=clip.seconds,
+                reason=clip.reason,
+                segments=tuple(
+                    SegmentEntry(start=s.start / FPS, stop=s.stop / FPS, face=s.face, reason=s.reason)
+                    for s in clip.segments
+                ),
+            )
+            for clip in plan.clips
+        ),
+        feeds=tuple(feeds),
+    )
+
+
+def _contact_sheet(plan: Plan) -> NDArray[np.uint8]:
+    """The aligned face in the middle of every kept segment, with the clip's name and the time."""
+    tiles: list[NDArray[np.uint8]] = []
+    for clip, file in zip(plan.clips, plan.files, strict=True):
+        for segment in clip.kept[: max(_MOST_TILES - len(tiles), 0)]:
+            middle = kept_length(segment) // 2
+            aligner = Aligner(256)
+            affine = [aligner.affine(points) for points in segment.points_array()[: middle + 1]][-1]
+            place = segment.start + middle
+            frame = next(VideoReader(file).frames(place, place + 1))
+            tile = cv2.resize(crop_face(frame, affine, 256), (_TILE, _TILE), interpolation=cv2.INTER_AREA)
+            tile = cv2.copyMakeBorder(tile, 0, 36, 0, 8, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+            for line, text in enumerate((clip.name[-24:], f"{place / FPS:.1f} s")):
+                cv2.putText(tile, text, (2, _TILE + 14 + 15 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 1)
+            tiles.append(np.asarray(tile, dtype=np.uint8))
+    rows = []
+    for start in range(0, len(tiles), _COLUMNS):
+        row = tiles[start : start + _COLUMNS]
+        if len(tiles) > _COLUMNS:
+            row += [np.full_like(tiles[0], 255)] * (_COLUMNS - len(row))
+        rows.append(np.concatenate(row, axis=1))
+    return np.concatenate(rows, axis=0)
+
+
+def _png(picture: NDArray[np.uint8]) -> bytes:
+    encoded, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not encoded:
+        raise OutputError("the contact sheet could not be encoded as PNG")
+    return bytes(data)
+
+
+def _check_output(output: Path) -> None:
+    if not output.absolute().parent.is_dir():
+        raise OutputError(f"{output.absolute().parent}: no such folder. Create it first")
+    if output.exists() and not (output / MANIFEST).is_file() and (not output.is_dir() or any(output.iterdir())):
+        raise OutputError(f"{output}: exists and is not a calibration; lsx will not replace it. Give another -o")
+
+
+def _put_in_place(work: Path, output: Path) -> None:
+    old = output.with_name(f".{output.name}-old")
+    shutil.rmtree(old, ignore_errors=True)
+    if output.exists():
+        output.rename(old)
+    try:
+        work.rename(output)
+    except OSError:
+        if old.exists():
+            old.rename(output)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _disk(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,152 @@
+"""`lsx verify`: engines against the reference, and the stamp."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from lsx.bundle import Bundle, write_whole
+from lsx.cli.console import err, export_extra, out
+from lsx.cli.run import parse_interval
+from lsx.errors import AccuracyError, OutputError, UsageError
+from lsx.specs import SampleOptions
+
+if TYPE_CHECKING:
+    from lsx.verify.report import Report
+
+__all__ = ["verify"]
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Bundle made by lsx export.")],
+    reference: Annotated[
+        Path | None, typer.Option(help="Checkpoint folder, default where the export found it.")
+    ] = None,
+    clip: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Video and sound; without it, one call of seeded inputs.")
+    ] = None,
+    calls: Annotated[
+        int | None, typer.Option(help="At most so many calls of 16 frames; default the whole clip.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="auto, tensorrt, tensorrt-rtx, onnxruntime or torch.")] = "auto",
+    provider: Annotated[str, typer.Option(help="onnxruntime's provider: cpu or cuda.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="Threads of the CPU provider.")] = None,
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
+    guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 1.5,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    cache_interval: Annotated[str, typer.Option(help="DeepCache: a full U-Net every so many steps, or off.")] = "3",
+    sampler: Annotated[str, typer.Option(help="ddim or dpm++2m.")] = "ddim",
+    threshold: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE instead of the precision's own; may be repeated.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for report.json and report.html.")
+    ] = None,
+    stamp: Annotated[bool, typer.Option("--stamp/--no-stamp", help="Write the stamp into the manifest.")] = True,
+) -> None:
+    """Compare a bundle's engines with the PyTorch reference, on the same noise, and stamp the bundle if all holds."""
+    export_extra()
+    from lsx.verify.html import report_html
+    from lsx.verify.verify import verify as run_verification
+
+    options = SampleOptions(
+        steps=steps,
+        guidance=guidance,
+        seed=seed,
+        cache_interval=parse_interval(cache_interval),
+        sampler=sampler,  # type: ignore[arg-type]  # checked there
+    )
+    opened = Bundle.open(bundle)
+    limits = _thresholds(threshold or [])
+    if output is not None:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{output}: cannot be created: {error.strerror}") from error
+    with err.status("verify") as status:
+        report = run_verification(
+            opened,
+            reference=reference,
+            clip=clip,
+            backend=backend,
+            provider=provider,
+            threads=threads,
+            options=options,
+            calls=calls,
+            thresholds=limits,
+            stamp=stamp,
+            progress=lambda what: status.update(escape(what)),
+        )
+    _show(report)
+    if output is not None:
+        layers = bundle / "quantisation" / "layers.json"
+        table = json.loads(layers.read_text(encoding="utf-8")) if layers.is_file() else None
+        try:
+            write_whole(output / "report.json", (json.dumps(report.as_json(), indent=1) + "\n").encode())
+            write_whole(output / "report.html", report_html(report, table).encode())
+        except OSError as error:
+            raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
+        out.print(f"report: {output / 'report.html'}, {output / 'report.json'}")
+    if not report.passed:
+        worst = ", ".join(row.name for row in report.layers[:3])
+        blame = f"to blame: {report.failing_graph}" + (f", layers {worst}" if worst else "")
+        raise AccuracyError(f"{bundle} failed on {report.backend}: {report.failures[0]}; {blame}. It was not stamped")
+    out.print(f"passed: every threshold of {report.precision} holds" + (", the bundle is stamped" if stamp else ""))
+
+
+def _thresholds(given: list[str]) -> dict[str, float]:
+    made = {}
+    for text in given:
+        name, found, value = text.partition("=")
+        try:
+            made[name] = float(value)
+        except ValueError:
+            found = ""
+        if not found:
+            raise UsageError(f"--threshold is {text}; give NAME=VALUE, as unet_cosine=0.999")
+    return made
+
+
+def _show(report: Report) -> None:
+    """The tables."""
+    out.print(f"{report.model}, {report.precision}, {report.engine}; {report.source}")
+    table = Table("graph", "output", "calls", "cosine", "max error", "mean error", "SNR dB", box=None, pad_edge=False)
+    for row in report.graphs:
+        f = row.figures
+        cells = (f"{f.cosine:.7f}", f"{f.max_error:.3g}", f"{f.mean_error:.3g}", f"{f.snr:.1f}")
+        table.add_row(row.graph, row.output, str(row.calls), *cells)
+    if report.tokens is not None:
+        f = report.tokens
+        table.add_row(
+            "audio tokens", "", "", f"{f.cosine:.7f}", f"{f.max_error:.3g}", f"{f.mean_error:.3g}", f"{f.snr:.1f}"
+        )
+    out.print(table)
+    drift = ", ".join(f"{f.cosine:.5f}" for f in report.drift)
+    out.print(f"drift of the latents, cosine after each step: {drift}")
+    for estimate in report.estimates:
+        out.print(
+            f"clean estimate at step {estimate.step + 1} (t = {estimate.timestep}), mouth: "
+            f"PSNR {estimate.psnr:.1f} dB, SSIM {estimate.ssim:.4f}"
+        )
+    if report.clip is not None:
+        c = report.clip
+        out.print(
+            f"{c.frames} frames: mouth PSNR {c.mouth_psnr:.1f} dB, SSIM {c.mouth_ssim:.4f}; face PSNR "
+            f"{c.face_psnr:.1f} dB, SSIM {c.face_ssim:.4f}; change from frame to frame {c.temporal:.2f} levels off"
+        )
+    for line in report.failures:
+        out.print(f"failed: {line}")
+    if report.guilt:
+        table = Table("engine's part, the rest the reference's", "latents", "mouth SSIM", "", box=None, pad_edge=False)
+        for guilt in report.guilt:
+            said = "fails" if guilt.guilty else "holds"
+            table.add_row(guilt.part, f"{guilt.latents_cosine:.5f}", f"{guilt.mouth_ssim:.4f}", said)
+        out.print(table)
+        out.print(f"to blame: {report.failing_graph}")
+    for layer in report.layers:
+        out.print(f"  {layer.name}: relative error {layer.error:.3g}, {layer.jump:.1f} times that of what came before")

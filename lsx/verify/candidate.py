@@ -1,0 +1,111 @@
+"""The engines under test: each graph on the reference's inputs, and whole calls through the runtime's own loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsx.engines.engine import Array, Engine
+from lsx.runtime.audio import AudioTokens
+from lsx.runtime.denoising import Denoiser, NoiseSource
+from lsx.runtime.executor import HostExecutor, io_of
+from lsx.runtime.program import LOOP_GRAPHS, Enqueue, Operation, call_program
+from lsx.runtime.schedule import IDENTITY, schedule
+from lsx.specs import ModelSpec, SampleOptions
+from lsx.verify.inputs import CallInput
+from lsx.verify.metrics import Figures, compare, worst
+from lsx.verify.reference import Expected, GraphCase
+from lsx.verify.report import GraphFigures
+
+__all__ = ["Loop", "Outcome", "check_graphs", "step_cases"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """One call through the runtime's loop."""
+
+    tokens: Array
+    latents: list[Array]
+    """Before the first step, and after each."""
+    pixels: Array
+    """float32 [F, H, W, 3] in levels."""
+
+
+class Loop:
+    """The runtime's program on any engines, every step's latents being kept."""
+
+    def __init__(
+        self,
+        engines: Mapping[str, Engine],
+        model: ModelSpec,
+        options: SampleOptions,
+        noise: NoiseSource,
+        samples: NDArray[np.int16],
+    ) -> None:
+        self._model = model
+        loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
+        self._latents: list[Array] = []
+        self._executor = HostExecutor(call_program(model, io_of(loop), options), loop, observe=self._seen)
+        self._denoiser = Denoiser(self._executor, model, noise, options.guidance)
+        self._tokens = AudioTokens(engines["audio_encoder"], samples, model)
+
+    def _seen(self, operation: Operation, written: Mapping[str, Array]) -> None:
+        if isinstance(operation, Enqueue) and operation.graph == "step":
+            self._latents.append(written["latents_out"].astype(np.float32))
+
+    def run(self, given: CallInput) -> Outcome:
+        """One call. Raises EngineError."""
+        self._latents.clear()
+        tokens = self._tokens.tokens(range(given.first, given.first + self._model.frames))
+        self._denoiser.submit(given.faces, tokens, given.number)
+        result = self._denoiser.result()
+        pixels = result.arrays["pixels"].astype(np.float32)
+        result.release()
+        return Outcome(tokens, list(self._latents), pixels)
+
+
+def step_cases(expected: Expected, options: SampleOptions, conditioning: Array) -> list[GraphCase]:
+    """`step` at every step: the runtime's coefficients in, the reference's next latents out."""
+    cases = []
+    previous = np.zeros_like(expected.latents[0])
+    batch = options.guidance_batch
+    for index, step in enumerate(schedule(options)):
+        noise, before, after = expected.noise[index], expected.latents[index], expected.latents[index + 1]
+        sample = np.concatenate([after, conditioning], axis=1).repeat(batch, axis=0)
+        feed = {
+            "noise_pred": noise,
+            "latents": before,
+            "previous": previous,
+            "conditioning": conditioning,
+            "coefficients": step.coefficients,
+            "guidance": np.array([options.guidance], dtype=np.float32),
+        }
+        cases.append(GraphCase(graph="step", feed=feed, outputs={"latents_out": after, "sample": sample}, step=index))
+        guided = noise[:1] + options.guidance * (noise[-1:] - noise[:1])
+        previous = (step.coefficients[3] * before + step.coefficients[4] * guided).astype(np.float32)
+    first = cases[0].feed | {"coefficients": IDENTITY.astype(np.float32)}
+    start = np.concatenate([expected.latents[0], conditioning], axis=1).repeat(batch, axis=0)
+    return [
+        GraphCase(graph="step", feed=first, outputs={"latents_out": expected.latents[0], "sample": start}, step=-1),
+        *cases,
+    ]
+
+
+def check_graphs(engines: Mapping[str, Engine], cases: Iterable[GraphCase]) -> list[GraphFigures]:
+    """Every engine on the reference's inputs: the worst figures of each output."""
+    found: dict[tuple[str, str], list[Figures]] = {}
+    for case in cases:
+        made: Mapping[str, Any] = engines[case.graph].infer(case.feed)
+        for name, wanted in case.outputs.items():
+            pair = (made[name], wanted)
+            if name == "pixels":  # round 0, or their mean would hide everything from the cosine
+                pair = (made[name] / 127.5 - 1, wanted / 127.5 - 1)
+            found.setdefault((case.graph, name), []).append(compare(*pair))
+    return [
+        GraphFigures(graph=graph, output=output, calls=len(figures), figures=worst(figures))
+        for (graph, output), figures in found.items()
+    ]

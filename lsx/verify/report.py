@@ -1,0 +1,194 @@
+"""What a verification found, as values; JSON by `as_json`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsx.thresholds import Thresholds
+from lsx.verify.metrics import Figures
+
+__all__ = [
+    "ClipFigures",
+    "Estimate",
+    "GraphFigures",
+    "Guilt",
+    "LayerFigures",
+    "Report",
+    "WorstFrame",
+    "threshold_of",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphFigures:
+    """One graph on the reference's own inputs, the worst of all calls that were compared."""
+
+    graph: str
+    output: str
+    calls: int
+    figures: Figures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """The one-step clean estimate at a step, decoded, inside the mask."""
+
+    step: int
+    timestep: int
+    psnr: float
+    ssim: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipFigures:
+    """Decoded faces of whole calls against the reference's; SSIM is the mean over frames, PSNR over all pixels."""
+
+    frames: int
+    mouth_psnr: float
+    mouth_ssim: float
+    face_psnr: float
+    face_ssim: float
+    temporal: float
+    """Mean difference, in levels, of the change from frame to frame inside the mask."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerFigures:
+    """One layer of a failing graph: relative error at its output, and how far that is above what came before."""
+
+    name: str
+    error: float
+    jump: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guilt:
+    """One hybrid of the bisection: this part the engine's, all others the reference's."""
+
+    part: str
+    latents_cosine: float
+    mouth_ssim: float
+    guilty: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WorstFrame:
+    """A frame, the reference's and the engine's, uint8 [H, W, 3]."""
+
+    frame: int
+    ssim: float
+    expected: NDArray[np.uint8]
+    result: NDArray[np.uint8]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Report:
+    """Everything that a verification found."""
+
+    bundle: str
+    model: str
+    precision: str
+    backend: str
+    engine: str
+    """The engines' description of themselves."""
+    source: str
+    """What was compared: a clip's name, or seeded inputs."""
+    options: dict[str, Any]
+    thresholds: Thresholds
+    graphs: list[GraphFigures] = field(default_factory=list)
+    tokens: Figures | None = None
+    drift: list[Figures] = field(default_factory=list)
+    """Latents before the first step and after each, the worst over the calls."""
+    estimates: list[Estimate] = field(default_factory=list)
+    clip: ClipFigures | None = None
+    frames: list[WorstFrame] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    guilt: list[Guilt] = field(default_factory=list)
+    layers: list[LayerFigures] = field(default_factory=list)
+    failing_graph: str | None = None
+    """The first graph, or part of the host's code, that is to blame."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every threshold holds."""
+        return not self.failures
+
+    def figures(self) -> dict[str, float]:
+        """The figures that the thresholds are about, by threshold."""
+        found: dict[str, list[float]] = {}
+        for row in self.graphs:
+            if row.output == "deep_features":  # judged by what unet_shallow makes of them
+                continue
+            found.setdefault(_THRESHOLD_OF[row.graph], []).append(row.figures.cosine)
+        if self.tokens is not None:
+            found.setdefault("audio_cosine", []).append(self.tokens.cosine)
+        if self.drift:
+            found["latents_cosine"] = [self.drift[-1].cosine]
+        if self.clip is not None:
+            found["mouth_ssim"] = [self.clip.mouth_ssim]
+        return {name: float(np.min(values)) for name, values in found.items()}
+
+    def judge(self) -> None:
+        """Fill `failures` with a line for every figure under its threshold. NaN fails."""
+        limits = self.thresholds.as_dict()
+        self.failures = [
+            f"{name} is {value:.6f}, at least {limits[name]:g} is wanted"
+            for name, value in self.figures().items()
+            if not value >= limits[name]
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """For report.json; a figure that is not finite becomes null."""
+        content = {
+            "schema_version": 1,
+            "bundle": self.bundle,
+            "model": self.model,
+            "precision": self.precision,
+            "backend": self.backend,
+            "engine": self.engine,
+            "source": self.source,
+            "options": self.options,
+            "passed": self.passed,
+            "thresholds": self.thresholds.as_dict(),
+            "figures": self.figures(),
+            "failures": self.failures,
+            "failing_graph": self.failing_graph,
+            "graphs": [asdict(row) for row in self.graphs],
+            "tokens": None if self.tokens is None else asdict(self.tokens),
+            "drift": [asdict(row) for row in self.drift],
+            "estimates": [asdict(row) for row in self.estimates],
+            "clip": None if self.clip is None else asdict(self.clip),
+            "bisection": [asdict(row) for row in self.guilt],
+            "layers": [asdict(row) for row in self.layers],
+            "worst_frames": [{"frame": w.frame, "ssim": w.ssim} for w in self.frames],
+        }
+        made: dict[str, Any] = _finite(content)
+        return made
+
+
+def threshold_of(graph: str) -> str:
+    """The name of the threshold that a graph's cosine is held to."""
+    return _THRESHOLD_OF[graph]
+
+
+_THRESHOLD_OF = {
+    "audio_encoder": "audio_cosine",
+    "vae_encoder": "vae_cosine",
+    "unet": "unet_cosine",
+    "unet_shallow": "unet_cosine",
+    "step": "step_cosine",
+    "vae_decoder": "vae_cosine",
+}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

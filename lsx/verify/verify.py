@@ -1,0 +1,324 @@
+"""Verification from end to end: reference first, engines after it, figures, verdict, bisection, stamp."""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import lsx
+from lsx.bundle import Bundle, StampEntry, sha256_of
+from lsx.engines.engine import Engine
+from lsx.engines.registry import AUTO, backend_named, best_backend
+from lsx.errors import UsageError
+from lsx.export.torch_backend import reference_checkpoint
+from lsx.models.checkpoint import Checkpoint
+from lsx.runtime.denoising import seeded_noise
+from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
+from lsx.runtime.program import LOOP_GRAPHS
+from lsx.runtime.sound import SoundReader
+from lsx.specs import SampleOptions
+from lsx.thresholds import THRESHOLDS
+from lsx.verify.candidate import Loop, Outcome, check_graphs, step_cases
+from lsx.verify.inputs import CallInput, clip_inputs, seeded_input, seeded_samples
+from lsx.verify.layers import worst_layers
+from lsx.verify.metrics import Figures, compare, psnr, ssim_map, temporal_difference, worst
+from lsx.verify.reference import Expected, GraphCase, Reference
+from lsx.verify.report import ClipFigures, Estimate, Guilt, Report, WorstFrame, threshold_of
+
+__all__ = ["GRAPHS", "verify"]
+
+GRAPHS = ("audio_encoder", *LOOP_GRAPHS)
+_ESTIMATES = 4
+_FRAMES_SHOWN = 3
+
+
+def verify(
+    bundle: Bundle,
+    *,
+    reference: Path | None = None,
+    clip: tuple[Path, Path] | None = None,
+    backend: str = AUTO,
+    provider: str = "cpu",
+    threads: int | None = None,
+    options: SampleOptions | None = None,
+    calls: int | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    stamp: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Compare a bundle's engines with its checkpoint's reference, on the same noise; stamp the bundle if all holds.
+
+    reference : the checkpoint's folder, default where the export found it; clip : video and sound, default seeded
+    inputs; calls : at most so many calls of 16 frames; thresholds : replacements by name. The reference runs
+    first and its U-Net is let go, so that it and the engines are never in memory together.
+
+    Raises UsageError, CheckpointError, EngineError, MediaError, FaceNotFound; missed thresholds are in the report.
+    """
+    if calls is not None and calls < 1:
+        raise UsageError(f"calls is {calls}; give a whole number from 1 on")
+    options, say = options or SampleOptions(), progress or (lambda _: None)
+    limits = THRESHOLDS[bundle.manifest.precision].override(thresholds or {})
+    chosen = best_backend(bundle, backend)
+    checkpoint = reference_checkpoint(bundle, reference)
+    with tempfile.TemporaryDirectory(prefix="lsx-verify-") as temporary:
+        run = _Run(bundle, checkpoint, options, Path(temporary), say)
+        run.make_inputs(clip, calls)
+        run.make_reference()
+        report = Report(
+            bundle=str(bundle.path),
+            model=f"{bundle.model.version}, {bundle.model.resolution} px",
+            precision=bundle.manifest.precision,
+            backend=chosen,
+            engine="",
+            source="seeded inputs" if clip is None else f"{clip[0].name}, {clip[1].name}",
+            options=asdict(options) | {"calls": len(run.inputs)},
+            thresholds=limits,
+        )
+        with ExitStack() as stack:
+            say("loading the engines")
+            engines = {
+                graph: stack.enter_context(
+                    bundle.engine(
+                        graph,
+                        chosen if backend_named(chosen).supports(graph) else "onnxruntime",
+                        provider=provider,
+                        threads=threads,
+                        reference=reference,
+                    )
+                )
+                for graph in GRAPHS
+            }
+            report.engine = engines["unet"].description
+            run.compare(engines, report)
+        report.judge()
+        if report.failures:
+            run.find_guilty(report, chosen, provider, threads, reference)
+    if report.passed and stamp:
+        bundle.add_stamp(_stamp(bundle, report, checkpoint, clip))
+    return report
+
+
+class _Run:
+    """One verification's inputs, and the reference's outcomes on disk."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        checkpoint: Checkpoint,
+        options: SampleOptions,
+        folder: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        self._bundle, self._checkpoint, self._options, self._folder, self._say = (
+            bundle,
+            checkpoint,
+            options,
+            folder,
+            say,
+        )
+        self._noise = seeded_noise(options.seed)
+        self._inside: NDArray[np.bool_] = checkpoint.mask() < 0.5
+        self.inputs: list[CallInput] = []
+        self.samples: NDArray[np.int16] = seeded_samples()
+        self._first: Expected | None = None
+        self._cases: list[GraphCase] = []
+
+    def make_inputs(self, clip: tuple[Path, Path] | None, calls: int | None) -> None:
+        """Aligned faces of every call."""
+        if clip is None:
+            self.inputs = [seeded_input(self._bundle.model)]
+            return
+        self._say("finding faces")
+        self.samples = SoundReader(clip[1]).samples()
+        with ExitStack() as stack:
+            engines = {g: stack.enter_context(self._bundle.engine(g, "onnxruntime", threads=1)) for g in FACE_GRAPHS}
+            detector = FaceDetector(engines, self._bundle.manifest.faces.family)
+            self.inputs = list(clip_inputs(*clip, detector, self._bundle.model, calls))
+
+    def make_reference(self) -> None:
+        """The reference's outcome of every call; only the first one's graph cases stay in memory."""
+        made = Reference(self._checkpoint, self._options, self._noise)
+        for index, given in enumerate(self.inputs):
+            self._say(f"reference, call {index + 1} of {len(self.inputs)}")
+            expected = made.call(given, self.samples, cases=index == 0)
+            if index == 0:
+                conditioning = next(c for c in expected.cases if c.graph in ("unet", "unet_shallow"))
+                parts = conditioning.feed["sample"][-1:, 4:]
+                self._cases = [
+                    made.audio_case(self.samples),
+                    *expected.cases,
+                    *step_cases(expected, self._options, parts),
+                ]
+                self._first = expected
+                self._estimated = self._estimates(made, expected, given)
+            np.savez(
+                self._folder / f"{index}.npz", pixels=expected.pixels, tokens=expected.tokens, latents=expected.latents
+            )
+
+        made.forget_unet()
+
+    def _estimates(self, made: Reference, expected: Expected, given: CallInput) -> dict[int, NDArray[Any]]:
+        steps = np.unique(np.linspace(0, len(expected.noise) - 1, _ESTIMATES).round().astype(int))
+        self._estimator = made  # its VAE decodes the engine's estimates too
+        return {int(k): made.clean_estimate(expected.latents[k], expected.noise[k], int(k), given.faces) for k in steps}
+
+    def compare(self, engines: Mapping[str, Engine], report: Report) -> None:
+        """Every figure of the report."""
+        self._say("graph by graph")
+        report.graphs = check_graphs(engines, self._cases)
+        self._say("clean estimates")
+        self._compare_estimates(engines, report)
+        loop = Loop(engines, self._bundle.model, self._options, self._noise, self.samples)
+        drifts: list[list[Figures]] = []
+        tokens: list[Figures] = []
+        clip = _ClipComparison(self._inside)
+        for index, given in enumerate(self.inputs):
+            self._say(f"engines, call {index + 1} of {len(self.inputs)}")
+            outcome = loop.run(given)
+            with np.load(self._folder / f"{index}.npz") as expected:
+                tokens.append(compare(outcome.tokens, expected["tokens"]))
+                drifts.append([compare(a, b) for a, b in zip(outcome.latents, expected["latents"], strict=True)])
+                clip.add(given, outcome.pixels, expected["pixels"])
+        report.tokens = worst(tokens)
+        report.drift = [worst(list(step)) for step in zip(*drifts, strict=True)]
+        report.clip = clip.figures()
+        report.frames = clip.worst()
+
+    def _compare_estimates(self, engines: Mapping[str, Engine], report: Report) -> None:
+        assert self._first is not None  # noqa: S101
+        in_loop = {case.step: case for case in self._cases if case.graph in ("unet", "unet_shallow")}
+        faces = self.inputs[0].faces
+        for step, wanted in self._estimated.items():
+            case = in_loop[step]
+            noise = engines[case.graph].infer(case.feed)["noise_pred"]
+            made = self._estimator.clean_estimate(self._first.latents[step], noise, step, faces)
+            similar = [ssim_map(a, b)[self._inside].mean() for a, b in zip(made, wanted, strict=True)]
+            report.estimates.append(
+                Estimate(
+                    step=step,
+                    timestep=int(case.feed["timestep"][0]),
+                    psnr=psnr(made, wanted, self._inside),
+                    ssim=float(np.mean(similar)),
+                )
+            )
+
+    def find_guilty(
+        self, report: Report, backend: str, provider: str, threads: int | None, reference: Path | None
+    ) -> None:
+        """Swap graphs one by one between reference and engine; name the first that fails, and its worst layers."""
+        with ExitStack() as stack:
+            torch = {
+                graph: stack.enter_context(self._bundle.engine(graph, "torch", reference=reference)) for graph in GRAPHS
+            }
+            report.guilt.append(self._hybrid("runtime", torch, report))
+            for graph in GRAPHS:
+                self._say(f"bisecting: {graph}")
+                name = backend if backend_named(backend).supports(graph) else "onnxruntime"
+                with self._bundle.engine(
+                    graph, name, provider=provider, threads=threads, reference=reference
+                ) as engine:
+                    report.guilt.append(self._hybrid(graph, torch | {graph: engine}, report))
+        report.failing_graph = self._blamed(report)
+        for case in self._cases:
+            if case.graph == report.failing_graph and case.graph != "step":
+                self._say(f"layers of {case.graph}")
+                report.layers = worst_layers(self._bundle, case, self._checkpoint)
+                break
+
+    def _hybrid(self, part: str, engines: Mapping[str, Engine], report: Report) -> Guilt:
+        given = self.inputs[0]
+        loop = Loop(engines, self._bundle.model, self._options, self._noise, self.samples)
+        outcome: Outcome = loop.run(given)
+        with np.load(self._folder / "0.npz") as expected:
+            latents = compare(outcome.latents[-1], expected["latents"][-1]).cosine
+            tokens = compare(outcome.tokens, expected["tokens"]).cosine
+            pairs = zip(outcome.pixels, expected["pixels"], strict=True)
+            similar = float(np.mean([ssim_map(a, b)[self._inside].mean() for a, b in pairs]))
+        limits = report.thresholds
+        held = latents >= limits.latents_cosine and similar >= limits.mouth_ssim and tokens >= limits.audio_cosine
+        if part in GRAPHS:
+            wanted = limits.as_dict()[threshold_of(part)]
+            rows = [r for r in report.graphs if r.graph == part and r.output != "deep_features"]
+            held = held and all(row.figures.cosine >= wanted for row in rows)
+        return Guilt(part=part, latents_cosine=latents, mouth_ssim=similar, guilty=not held)
+
+    def _blamed(self, report: Report) -> str:
+        """The runtime's own code if it fails with the reference's graphs, else the first guilty graph."""
+        for row in report.guilt:
+            if row.guilty:
+                if row.part != "runtime":
+                    return row.part
+                tokens = report.tokens is not None and not report.tokens.cosine >= report.thresholds.audio_cosine
+                return "runtime: audio tokens" if tokens else "runtime: schedule and loop"
+        return "all graphs together"  # each is good enough alone
+
+
+class _ClipComparison:
+    """Pictures of all calls, each frame once."""
+
+    def __init__(self, inside: NDArray[np.bool_]) -> None:
+        self._inside = inside
+        self.results: list[NDArray[np.uint8]] = []
+        self.expected: list[NDArray[np.uint8]] = []
+        self._first: list[int] = []
+        self._mouth: list[float] = []
+        self._face: list[float] = []
+
+    def add(self, given: CallInput, result: NDArray[Any], expected: NDArray[Any]) -> None:
+        """The new frames of a call."""
+        for made, wanted in zip(result[-given.new :], expected[-given.new :], strict=True):
+            similar = ssim_map(made, wanted)
+            self._mouth.append(float(similar[self._inside].mean()))
+            self._face.append(float(similar.mean()))
+            self.results.append(_levels(made))
+            self.expected.append(_levels(wanted))
+            self._first.append(given.first + len(given.faces) - given.new)
+
+    def figures(self) -> ClipFigures:
+        """Over all frames."""
+        result, expected = np.stack(self.results), np.stack(self.expected)
+        everywhere = np.ones_like(self._inside)
+        return ClipFigures(
+            frames=len(result),
+            mouth_psnr=psnr(result, expected, self._inside),
+            mouth_ssim=float(np.mean(self._mouth)),
+            face_psnr=psnr(result, expected, everywhere),
+            face_ssim=float(np.mean(self._face)),
+            temporal=temporal_difference(result, expected, self._inside),
+        )
+
+    def worst(self) -> list[WorstFrame]:
+        """The frames with the lowest similarity inside the mask."""
+        order = np.argsort(self._mouth)[:_FRAMES_SHOWN]
+        return [
+            WorstFrame(frame=int(i), ssim=self._mouth[i], expected=self.expected[i], result=self.results[i])
+            for i in order
+        ]
+
+
+def _levels(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.asarray(np.clip(np.nan_to_num(pixels).round(), 0, 255), dtype=np.uint8)
+
+
+def _stamp(bundle: Bundle, report: Report, checkpoint: Checkpoint, clip: tuple[Path, Path] | None) -> StampEntry:
+    involved = {file.path: file.sha256 for file in backend_named(report.backend).files(bundle)}
+    return StampEntry(
+        backend=report.backend,
+        lsx_version=lsx.__version__,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        engine=report.engine,
+        files=involved,
+        checkpoint=checkpoint.hashes(),
+        inputs={} if clip is None else {path.name: sha256_of(path) for path in clip},
+        options={name: str(value) for name, value in report.options.items()},
+        thresholds=report.thresholds.as_dict(),
+        figures=report.figures(),
+    )
