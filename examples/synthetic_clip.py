@@ -62,11 +62,15 @@ def write_clip(
     rotation: int = 0,
     crf: int = 12,
     gop: int = 12,
+    sound: NDArray[np.int16] | None = None,
 ) -> Path:
-    """Encode frames as H.264. stamps : milliseconds of each frame, for a variable rate; rotation : tagged, degrees."""
+    """Encode frames as H.264. stamps : milliseconds of each frame, for a variable rate; rotation : tagged, degrees;
+    sound : int16 mono at 16 kHz, as AAC.
+    """
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "g": str(gop)})
         stream.pix_fmt = "yuv420p"
+        voice: Any = None if sound is None else container.add_stream("aac", rate=16000, layout="mono")
         if rotation:
             stream.set_display_rotation(rotation)
         for index, frame in enumerate(frames):
@@ -81,6 +85,13 @@ def write_clip(
                 picture.pts, picture.time_base = stamps[index], Fraction(1, 1000)
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
+        if sound is not None:
+            for start in range(0, len(sound), 1024):
+                part = np.ascontiguousarray(sound[None, start : start + 1024])
+                samples = av.AudioFrame.from_ndarray(part, format="s16", layout="mono")
+                samples.sample_rate, samples.pts = 16000, start
+                container.mux(voice.encode(samples))
+            container.mux(voice.encode(None))
     return path
 
 

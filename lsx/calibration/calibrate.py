@@ -129,6 +129,7 @@ def calibrate(
     options = options or SampleOptions()
     report = progress or (lambda _what, _share: None)
     _check_output(output)
+    find_files(paths)  # before a folder is made
     work = output.absolute().parent / f".{output.name}-work"
     with _disk(output):
         (work / "survey").mkdir(parents=True, exist_ok=True)

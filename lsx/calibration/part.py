@@ -17,7 +17,7 @@ from lsx.export.modules import GraphModule, UNetGraph
 from lsx.export.recipe import PARTS, Layer, layers_of
 from lsx.models.checkpoint import Checkpoint
 
-__all__ = ["Feed", "Part", "hooked"]
+__all__ = ["INPUTS", "Feed", "Part", "hooked"]
 
 Hook = Callable[[Layer, Tensor, Tensor], None]
 """(layer, its input, its output)"""
@@ -46,7 +46,7 @@ class Part:
         """The recorded feeds of one graph, or of all."""
         for name in PARTS[self.name] if graph is None else (graph,):
             for arrays in self._calibration.feeds(name):
-                order = _INPUTS[name]
+                order = INPUTS[name]
                 yield Feed(name, tuple(torch.from_numpy(arrays[n]).to(self.device) for n in order))
 
     def run(self, feed: Feed) -> Tensor:
@@ -78,7 +78,7 @@ class Part:
         return counted
 
 
-_INPUTS: dict[str, tuple[str, ...]] = {
+INPUTS: dict[str, tuple[str, ...]] = {
     "unet": ("sample", "timestep", "encoder_hidden_states"),
     "unet_shallow": ("sample", "timestep", "encoder_hidden_states", "deep_features"),
     "vae_decoder": ("latents", "faces"),

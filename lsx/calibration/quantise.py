@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lsx.calibration.part import Part
+from lsx.calibration.part import INPUTS, Part
 from lsx.calibration.ranges import METHODS, Method, find_ranges, find_smoothing
 from lsx.calibration.search import Outcome, Search, SearchOptions
 from lsx.calibration.store import Calibration
@@ -89,7 +89,9 @@ def quantise(
     feeds: dict[str, dict[str, Any]] = {}
     for name, graphs in PARTS.items():
         part = Part(name, checkpoint, calibration)
-        feeds |= {graph: next(calibration.feeds(graph)) for graph in graphs}
+        for graph in graphs:
+            recorded = next(calibration.feeds(graph))
+            feeds[graph] = {tensor: recorded[tensor] for tensor in INPUTS[graph]}
         smoothing = find_smoothing(part, options.alpha, say) if precision == "int8" and options.alpha > 0 else {}
         ranges = find_ranges(part, precision, method, options.percentile, say)
         bounds = SearchOptions(

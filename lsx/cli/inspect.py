@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -9,9 +10,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lsx.bundle import Bundle, PlanEntry
+from lsx.bundle import Bundle, PlanEntry, StampEntry
 from lsx.cli.console import out
-from lsx.errors import EngineError, StaleEngine
+from lsx.errors import EngineError, StaleEngine, UsageError
 
 __all__ = ["inspect"]
 
@@ -19,11 +20,17 @@ __all__ = ["inspect"]
 def inspect(
     bundle: Annotated[Path, typer.Argument(help="Bundle made by lsx export.")],
     plan: Annotated[str | None, typer.Option(help="Print the plans of this graph instead, layer by layer.")] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Print which layers of an int8 or fp8 bundle are quantised, and why not.")
+    ] = False,
 ) -> None:
     """Print a bundle: model, hashes, graphs with I/O, precision and sizes, operator histogram, plans."""
     opened = Bundle.open(bundle)
     if plan is not None:
         _print_plans(opened, plan)
+        return
+    if layers:
+        _print_layers(opened)
         return
     manifest = opened.manifest
     model = manifest.model
@@ -49,6 +56,8 @@ def inspect(
             f"\n{name}: {graph.precision}, opset {graph.opset}, {size / 2**20:.1f} MiB"
             + (f", and weights in {', '.join(shared)}" if shared else "")
         )
+        if graph.coverage is not None:
+            out.print(f"  {100 * graph.coverage:.1f} % of convolution and linear FLOPs in {graph.precision}")
         for kind, tensors in (("in ", graph.inputs), ("out", graph.outputs)):
             for tensor in tensors:
                 out.print(f"  {kind} {tensor.spec()}", markup=False)
@@ -65,6 +74,45 @@ def inspect(
     out.print(f"\nplans: {len(manifest.plans) or 'none'}")
     for built in manifest.plans:
         out.print(f"  {_line(built)}", markup=False)
+    out.print(f"verified: {len(manifest.stamps) or 'no'}")
+    for stamp in manifest.stamps:
+        state = "holds" if _covers(opened, stamp) else "void: files have changed"
+        figures = ", ".join(f"{name} {value:.5f}" for name, value in stamp.figures.items())
+        out.print(f"  on {stamp.engine}, {stamp.created}: {figures}; {state}", markup=False)
+
+
+def _covers(bundle: Bundle, stamp: StampEntry) -> bool:
+    """Whether every file that the stamp names is still the manifest's."""
+    files = [file for graph in bundle.manifest.graphs for file in bundle.files(graph)]
+    known = {file.path: file.sha256 for file in [*files, *(plan.file for plan in bundle.manifest.plans)]}
+    return stamp.files.items() <= known.items()
+
+
+def _print_layers(bundle: Bundle) -> None:
+    """The quantised parts, layer by layer."""
+    quantisation = bundle.manifest.quantisation
+    if quantisation is None:
+        raise UsageError(f"{bundle.path} is {bundle.manifest.precision}: no layer of it is quantised")
+    bundle.verify(list(quantisation.files))
+    tables = json.loads((bundle.path / "quantisation" / "layers.json").read_text(encoding="utf-8"))
+    for part, content in tables.items():
+        precision = content["precision"]
+        out.print(
+            f"{part}: {100 * content['coverage']:.1f} % of FLOPs in {precision}, cosine {content['cosine']:.5f} on the "
+            f"calibration ({content['cosine_all_quantised']:.5f} with all of it quantised); ranges by "
+            f"{content['method']}"
+        )
+        table = Table("layer", "FLOPs", "precision", "range", "error alone", "why fp16", box=None, pad_edge=False)
+        for layer in content["layers"]:
+            table.add_row(
+                escape(layer["name"]),
+                f"{100 * layer['flops_share']:.2f} %",
+                precision if layer["quantised"] else "fp16",
+                "" if layer["range"] is None else f"{layer['range']:.3g}",
+                "" if layer["error"] is None else f"{layer['error']:.1e}",
+                escape(layer["reason"] or ""),
+            )
+        out.print(table)
 
 
 def _line(plan: PlanEntry) -> str:

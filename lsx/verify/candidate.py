@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lsx.engines.engine import Array, Engine
+from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.runtime.audio import AudioTokens
 from lsx.runtime.denoising import Denoiser, NoiseSource
 from lsx.runtime.executor import HostExecutor, io_of
 from lsx.runtime.program import LOOP_GRAPHS, Enqueue, Operation, call_program
 from lsx.runtime.schedule import IDENTITY, schedule
-from lsx.specs import ModelSpec, SampleOptions
+from lsx.specs import ModelSpec, SampleOptions, TensorSpec
 from lsx.verify.inputs import CallInput
 from lsx.verify.metrics import Figures, compare, worst
 from lsx.verify.reference import Expected, GraphCase
 from lsx.verify.report import GraphFigures
 
-__all__ = ["Loop", "Outcome", "check_graphs", "step_cases"]
+__all__ = ["AsFloat32", "Loop", "Outcome", "check_graphs", "step_cases"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +33,29 @@ class Outcome:
     """Before the first step, and after each."""
     pixels: Array
     """float32 [F, H, W, 3] in levels."""
+
+
+class AsFloat32(Engine):
+    """An engine of any precision with float32 tensors, so that it fits among the reference's."""
+
+    def __init__(self, engine: Engine) -> None:
+        inputs, outputs = ([_wide(s) for s in specs.values()] for specs in (engine.inputs, engine.outputs))
+        super().__init__(engine.graph, inputs, outputs)
+        self._engine = engine
+
+    @property
+    def description(self) -> str:
+        return self._engine.description
+
+    def run(self, feed_dict: FeedDict) -> dict[str, Array]:
+        return self._engine.infer(feed_dict)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+def _wide(spec: TensorSpec) -> TensorSpec:
+    return spec if spec.dtype == "uint8" else TensorSpec(name=spec.name, dtype="float32", shape=spec.shape)
 
 
 class Loop:

@@ -26,7 +26,7 @@ from lsx.runtime.program import LOOP_GRAPHS
 from lsx.runtime.sound import SoundReader
 from lsx.specs import SampleOptions
 from lsx.thresholds import THRESHOLDS
-from lsx.verify.candidate import Loop, Outcome, check_graphs, step_cases
+from lsx.verify.candidate import AsFloat32, Loop, Outcome, check_graphs, step_cases
 from lsx.verify.inputs import CallInput, clip_inputs, seeded_input, seeded_samples
 from lsx.verify.layers import worst_layers
 from lsx.verify.metrics import Figures, compare, psnr, ssim_map, temporal_difference, worst
@@ -219,13 +219,13 @@ class _Run:
                 graph: stack.enter_context(self._bundle.engine(graph, "torch", reference=reference)) for graph in GRAPHS
             }
             report.guilt.append(self._hybrid("runtime", torch, report))
-            for graph in GRAPHS:
+            for graph in () if report.guilt[0].guilty else GRAPHS:  # a loop that fails with any graphs blames none
                 self._say(f"bisecting: {graph}")
                 name = backend if backend_named(backend).supports(graph) else "onnxruntime"
                 with self._bundle.engine(
                     graph, name, provider=provider, threads=threads, reference=reference
                 ) as engine:
-                    report.guilt.append(self._hybrid(graph, torch | {graph: engine}, report))
+                    report.guilt.append(self._hybrid(graph, torch | {graph: AsFloat32(engine)}, report))
         report.failing_graph = self._blamed(report)
         for case in self._cases:
             if case.graph == report.failing_graph and case.graph != "step":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lsx.bundle import Bundle, FileEntry, GraphEntry, PlanEntry, ProfileEntry, sha256_of, write_whole
 from lsx.engines.gpu import compute_capability
-from lsx.engines.tensorrt.libraries import Library, library_named
+from lsx.engines.tensorrt.libraries import Library, has_fp8, library_named
 from lsx.engines.tensorrt.network import collecting_logger, network_from_graph, progress_monitor, set_shapes
 from lsx.errors import BuildError, OutputError, UsageError
 from lsx.specs import ModelSpec
@@ -162,7 +162,14 @@ def build_plans(
     library.check_builds_here()
     if options.timing_cache is not None:
         compute_capability()  # tactics are timed on a GPU; without one the cache would only be in the way
-    chosen = library.targets(targets)
+    fp8 = [graph for graph in graphs if bundle.graph(graph).precision == "fp8"]
+    chosen = library.targets(targets or (library.fp8_targets if fp8 else ()))
+    for target in chosen:
+        if fp8 and not has_fp8(target):
+            raise UsageError(
+                f"{fp8[0]} is fp8, which GPUs have from SM 8.9 on; {target} is or includes older ones. Build for "
+                "--target sm89 or sm120, or export int8"
+            )
     built, kept = [], []
     for target in chosen:
         for graph in graphs:

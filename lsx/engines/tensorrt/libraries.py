@@ -25,6 +25,7 @@ __all__ = [
     "DataCentre",
     "Library",
     "Rtx",
+    "has_fp8",
     "libraries_that_build",
     "library_named",
     "sm_of",
@@ -55,6 +56,8 @@ class Library(ABC):
     """Oldest version that lsx knows, major and minor."""
     default_targets: tuple[str, ...] = ()
     """What is built where no target is named; empty for the GPU at hand."""
+    fp8_targets: tuple[str, ...] = ()
+    """The same for a bundle with FP8 graphs."""
     user_allocation: bool
     """Whether plans must be told that activation memory comes from the user, to be captured into CUDA graphs."""
 
@@ -123,6 +126,12 @@ class DataCentre(Library):
         return target == sm_of(capability) or (hardware_compatible and capability >= (8, 0))
 
 
+def has_fp8(target: str) -> bool:
+    """Whether every GPU that `target` means computes in FP8: from SM 8.9 on."""
+    number = re.search(r"sm(\d+)(\d)$", target)
+    return number is not None and (int(number[1]), int(number[2])) >= (8, 9)
+
+
 class Rtx(Library):
     """TensorRT for RTX. Plans are compiled to the end on the GPU, when first run there."""
 
@@ -131,6 +140,7 @@ class Rtx(Library):
     extra = "rtx"
     minimum = (1, 7)
     default_targets = (PORTABLE,)
+    fp8_targets = ("sm89", "sm120")
     user_allocation = True
 
     def check_builds_here(self) -> None:

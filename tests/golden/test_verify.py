@@ -1,0 +1,170 @@
+"""The gate: a good bundle is stamped, planted faults are caught and put down to the right graph, stamps become void."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from lsx.bundle import MANIFEST, Bundle, sha256_of
+from lsx.engines.registry import stamp_of
+from lsx.errors import NotVerified
+from lsx.models import reference
+from lsx.models.checkpoint import Checkpoint, CheckpointFiles
+from lsx.runtime import schedule
+from lsx.runtime.audio import AudioTokens
+from lsx.runtime.lipsync import LipSync
+from lsx.specs import Precision, SampleOptions
+from lsx.verify.report import Report
+from lsx.verify.verify import verify
+from tests.seeded_inputs import waveform
+
+Bundles = Callable[[Precision, int], Bundle]
+QUICK = SampleOptions(steps=2, cache_interval=2)
+
+
+@pytest.fixture
+def own(bundle: Bundles, tmp_path: Path) -> Bundle:
+    return Bundle.open(shutil.copytree(bundle("fp32", 64).path, tmp_path / "bundle"))
+
+
+def plant(bundle: Bundle, graph: str, change: Callable[[ir.Model], None]) -> Bundle:
+    """The bundle with one ONNX file changed, and its hash in the manifest with it."""
+    entry = bundle.graph(graph)
+    path = bundle.path / entry.file.path
+    model = ir.load(path)
+    change(model)
+    ir.save(model, path)
+    file = entry.file.model_copy(update={"sha256": sha256_of(path), "size": path.stat().st_size})
+    graphs = bundle.manifest.graphs | {graph: entry.model_copy(update={"file": file})}
+    manifest = bundle.manifest.model_copy(update={"graphs": graphs})
+    (bundle.path / MANIFEST).write_text(manifest.text())
+    return Bundle.open(bundle.path)
+
+
+def edited(name: str, change: Callable[[NDArray[np.generic]], NDArray[np.generic]]) -> Callable[[ir.Model], None]:
+    """A change of one initializer."""
+
+    def apply(model: ir.Model) -> None:
+        value = model.graph.initializers[name]
+        assert value.const_value is not None
+        value.const_value = ir.tensor(change(value.const_value.numpy().copy()), name=name)
+
+    return apply
+
+
+def checked(bundle: Bundle, checkpoint: Callable[[int], Path]) -> Report:
+    return verify(bundle, reference=checkpoint(64), backend="onnxruntime", options=QUICK)
+
+
+def zeroed(weights: NDArray[np.generic]) -> NDArray[np.generic]:
+    weights[3] = 0
+    return weights
+
+
+def test_a_good_bundle_is_stamped_until_it_changes(own: Bundle, checkpoint: Callable[[int], Path]) -> None:
+    report = checked(own, checkpoint)
+    assert report.passed
+    assert report.clip is not None
+    assert report.clip.mouth_ssim > 0.9999
+    assert len(report.drift) == 3
+    assert min(figures.cosine for figures in report.drift) > 0.999999
+    assert {row.graph for row in report.graphs} == set(own.manifest.graphs) - {"face_detector", "face_landmarks"}
+    opened = Bundle.open(own.path)
+    stamp = stamp_of(opened, "onnxruntime")
+    assert stamp is not None
+    assert stamp.figures["unet_cosine"] > 0.99999
+    LipSync.open(opened, "onnxruntime", require_verified=True).close()
+
+    changed = plant(opened, "unet", edited("unet.conv_in.bias", lambda a: a * 2))
+    assert stamp_of(changed, "onnxruntime") is None
+    with pytest.raises(NotVerified, match="lsx verify"):
+        LipSync.open(changed, "onnxruntime", require_verified=True)
+
+
+LAYER = "unet.up_blocks.2.resnets.1.conv2"
+
+
+@pytest.mark.parametrize(
+    ("graph", "change", "layer"),
+    [
+        ("unet", edited(f"{LAYER}.weight", zeroed), LAYER),
+        ("vae_encoder", edited("mask", lambda a: 1 - a), None),
+        ("vae_decoder", edited("mask", lambda a: 1 - a), None),
+    ],
+    ids=["channel zeroed", "mask inverted", "mask inverted in the decoder"],
+)
+def test_a_changed_constant(
+    own: Bundle,
+    checkpoint: Callable[[int], Path],
+    graph: str,
+    change: Callable[[ir.Model], None],
+    layer: str | None,
+) -> None:
+    report = checked(plant(own, graph, change), checkpoint)
+    assert not report.passed
+    assert report.failing_graph == graph
+    assert [row.part for row in report.guilt if row.guilty] == [graph]
+    assert layer is None or report.layers[0].name == layer
+    assert not Bundle.open(own.path).manifest.stamps
+
+
+def swap_outputs(model: ir.Model) -> None:
+    """latents_out and previous_out, which have one shape."""
+    first, second, *rest = model.graph.outputs
+    first.name, second.name = "swapping", first.name
+    first.name = "previous_out"
+    model.graph.outputs[:] = [second, first, *rest]
+
+
+def swap_halves(model: ir.Model) -> None:
+    """The unconditional and the conditional half of the noise."""
+    halves = [node.outputs[0] for node in model.graph if node.op_type == "Slice"][:2]
+    uses = [list(half.uses()) for half in halves]
+    for used, other in zip(uses, halves[::-1], strict=True):
+        for use in used:
+            use.node.replace_input_with(use.idx, other)
+
+
+@pytest.mark.parametrize("change", [swap_outputs, swap_halves])
+def test_a_wrong_step(own: Bundle, checkpoint: Callable[[int], Path], change: Callable[[ir.Model], None]) -> None:
+    report = checked(plant(own, "step", change), checkpoint)
+    assert report.failing_graph == "step"
+    assert [row.part for row in report.guilt if row.guilty] == ["step"]
+
+
+def test_a_coefficient_off_by_one_step(
+    own: Bundle, checkpoint: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = schedule.ddim_coefficients
+    monkeypatch.setattr(schedule, "ddim_coefficients", lambda steps: np.roll(right(steps), 1, axis=0))
+    report = checked(own, checkpoint)
+    assert report.failing_graph == "runtime: schedule and loop"
+
+
+def test_sound_shifted_by_a_frame(
+    own: Bundle, checkpoint: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = AudioTokens.tokens
+    monkeypatch.setattr(AudioTokens, "tokens", lambda self, frames: right(self, [f + 1 for f in frames]))
+    report = checked(own, checkpoint)
+    assert report.failing_graph == "runtime: audio tokens"
+
+
+def test_the_references_sound_is_the_runtimes(bundle: Bundles, checkpoint: Callable[[int], Path]) -> None:
+    """Two computations of the tokens, by PyTorch and transformers, and by NumPy: over a segment's end as well."""
+    samples = waveform(495000, 0)
+    frames = range(742, 758)
+    loaded = Checkpoint(CheckpointFiles.in_folder(checkpoint(64)))
+    wave = torch.from_numpy(samples.astype(np.float32) / 32768)
+    expected = reference.audio_tokens(loaded.audio_encoder(), wave, frames, loaded.spec.audio_window)
+    opened = bundle("fp32", 64)
+    with opened.engine("audio_encoder") as engine:
+        found = AudioTokens(engine, samples, opened.model).tokens(frames)
+    np.testing.assert_allclose(found, expected.numpy(), atol=2e-4)

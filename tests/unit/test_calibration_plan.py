@@ -1,0 +1,80 @@
+"""Segments, and which calls are recorded: no video, no model."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lsx.calibration.clips import Clip, ClipOptions, Segment, find_files, split
+from lsx.calibration.feeds import plan_takes
+from lsx.errors import CalibrationError, UsageError
+from lsx.runtime.schedule import schedule
+from lsx.specs import SampleOptions
+
+
+def clip(name: str, *lengths: int) -> Clip:
+    start, segments = 0, []
+    for length in lengths:
+        points = tuple((0.0,) * 6 for _ in range(length))
+        segments.append(Segment(start=start, stop=start + length, reason=None, face=200, points=points))
+        start += length
+    return Clip(name=name, sha256=name, seconds=start / 25, reason=None, segments=tuple(segments))
+
+
+@pytest.mark.parametrize("length", [1, 124, 125, 250, 251, 499, 501, 1000, 3333])
+def test_shots_are_cut_into_5_to_10_seconds(length: int) -> None:
+    pieces = list(split(70, 70 + length, ClipOptions()))
+    assert pieces[0][0] == 70
+    assert pieces[-1][1] == 70 + length
+    assert all(a[1] == b[0] for a, b in pairwise(pieces))
+    lengths = [stop - start for start, stop in pieces]
+    assert max(lengths) <= 250
+    assert length < 125 or min(lengths) >= 125
+
+
+def test_calls_are_spread_over_clips_steps_and_halves() -> None:
+    options = SampleOptions(steps=20, cache_interval=3)
+    graphs = [step.graph for step in schedule(options)]
+    clips = [clip("a", 200, 150), clip("b", 130), Clip(name="c", sha256="c", seconds=0, reason="damaged")]
+    takes = plan_takes(clips, 32, options, 16)
+    assert len(takes) == 8
+    assert [(take.clip, take.segment) for take in takes[:4]] == [(0, 0), (1, 0), (0, 1), (0, 0)]
+    full = [(step, half) for take in takes for step, half in take.steps.items() if graphs[step] == "unet"]
+    assert len(full) == 32
+    counts = np.bincount([step for step, _ in full], minlength=20)
+    assert (counts[[0, 3, 6, 9, 12, 15, 18]] >= 3).all()
+    assert sorted(half for _, half in full) == ["conditional"] * 16 + ["unconditional"] * 16
+    assert sum(graphs[step] == "unet_shallow" for take in takes for step in take.steps) == 32
+    for take in takes:
+        segment = clips[take.clip].kept[take.segment]
+        assert 0 <= take.offset <= segment.stop - segment.start - 16
+    assert len({take.offset for take in takes}) > 3
+    assert takes == plan_takes(clips, 32, options, 16)
+    assert takes != plan_takes(clips, 32, SampleOptions(steps=20, seed=1), 16)
+
+
+def test_few_calls_and_none() -> None:
+    (only,) = plan_takes([clip("a", 130)], 1, SampleOptions(steps=4, guidance=1.0), 16)
+    assert set(only.steps.values()) == {"conditional"}
+    with pytest.raises(CalibrationError, match="no segment was kept"):
+        plan_takes([Clip(name="c", sha256="c", seconds=0, reason="damaged")], 4, SampleOptions(), 16)
+
+
+def test_files_by_name(tmp_path: Path) -> None:
+    for name in ("b/x.mp4", "a.mp4", ".hidden/y.mp4", ".z.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [name for name, _ in find_files([tmp_path])] == ["a.mp4", str(Path("b/x.mp4"))]
+    assert [name for name, _ in find_files([tmp_path / "a.mp4", tmp_path])] == ["a.mp4", "a.mp4 (2)", "b/x.mp4"]
+    with pytest.raises(UsageError, match="no such file"):
+        find_files([tmp_path / "none"])
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(UsageError, match="at least twice"):
+        ClipOptions(min_seconds=5, max_seconds=9)
+    with pytest.raises(UsageError, match="min_face is 3"):
+        ClipOptions(min_face=3)
