@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lsx.errors import UsageError
@@ -128,6 +128,10 @@ class TensorSpec:
     def shape_at(self, axes: Mapping[str, int]) -> tuple[int, ...]:
         """The shape where the axes that vary have these lengths."""
         return tuple(axes[n] if isinstance(n, str) else n for n in self.shape)
+
+    def as_float32(self) -> TensorSpec:
+        """The same in float32; uint8 stays."""
+        return self if self.dtype == "uint8" else replace(self, dtype="float32")
 
     def __str__(self) -> str:
         return f"{self.name} {self.dtype}[{', '.join(str(n) for n in self.shape)}]"

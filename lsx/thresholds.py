@@ -43,36 +43,23 @@ class Thresholds:
         return replace(self, **given)
 
 
-_LOW = Thresholds(
-    unet_cosine=0.995, vae_cosine=0.995, audio_cosine=0.9999, step_cosine=0.9999, latents_cosine=0.99, mouth_ssim=0.95
-)
+def _of(unet: float, vae: float, audio: float, step: float, latents: float, mouth: float) -> Thresholds:
+    return Thresholds(
+        unet_cosine=unet,
+        vae_cosine=vae,
+        audio_cosine=audio,
+        step_cosine=step,
+        latents_cosine=latents,
+        mouth_ssim=mouth,
+    )
+
 
 THRESHOLDS: dict[Precision, Thresholds] = {
-    "fp32": Thresholds(
-        unet_cosine=0.99999,
-        vae_cosine=0.99999,
-        audio_cosine=0.99999,
-        step_cosine=0.99999,
-        latents_cosine=0.9999,
-        mouth_ssim=0.99,
-    ),
-    "fp16": Thresholds(
-        unet_cosine=0.9999,
-        vae_cosine=0.9999,
-        audio_cosine=0.9999,
-        step_cosine=0.9999,
-        latents_cosine=0.999,
-        mouth_ssim=0.98,
-    ),
-    "bf16": Thresholds(
-        unet_cosine=0.999,
-        vae_cosine=0.999,
-        audio_cosine=0.999,
-        step_cosine=0.9999,
-        latents_cosine=0.99,
-        mouth_ssim=0.95,
-    ),
-    "int8": _LOW,
-    "fp8": _LOW,
+    #           unet,    vae,     audio,   step,    latents, mouth SSIM
+    "fp32": _of(0.99999, 0.99999, 0.99999, 0.99999, 0.9999, 0.99),
+    "fp16": _of(0.9999, 0.9999, 0.9999, 0.9999, 0.999, 0.98),
+    "bf16": _of(0.999, 0.999, 0.999, 0.9999, 0.99, 0.95),
+    "int8": _of(0.995, 0.995, 0.9999, 0.9999, 0.99, 0.95),
+    "fp8": _of(0.995, 0.995, 0.9999, 0.9999, 0.99, 0.95),
 }
 """By the precision of the bundle."""

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lsx
-from lsx.bundle import Bundle, sha256_of, write_whole
+from lsx.bundle import Bundle
 from lsx.calibration.clips import Clip, ClipOptions, find_files, survey
 from lsx.calibration.feeds import Recorded, Recorder, Take, kept_length, plan_takes
 from lsx.calibration.store import MANIFEST, Calibration, CalibrationManifest, ClipEntry, FeedEntry, SegmentEntry
 from lsx.engines.engine import Engine
 from lsx.errors import CalibrationError, OutputError, UsageError
+from lsx.files import check_replaceable, put_in_place, sha256_of, write_whole
 from lsx.runtime.alignment import Aligner, crop_face
 from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
 from lsx.runtime.program import LOOP_GRAPHS
@@ -128,7 +129,7 @@ def calibrate(
     """
     options = options or SampleOptions()
     report = progress or (lambda _what, _share: None)
-    _check_output(output)
+    check_replaceable(output, "calibration", lambda folder: (folder / MANIFEST).is_file())
     find_files(paths)  # before a folder is made
     work = output.absolute().parent / f".{output.name}-work"
     with _disk(output):
@@ -157,7 +158,7 @@ def calibrate(
         (work / MANIFEST).write_text(manifest.text(), encoding="utf-8")
         shutil.rmtree(work / "survey")
         (work / _STATE).unlink()
-        _put_in_place(work, output.absolute())
+        put_in_place(work, output.absolute())
     return Calibration.open(output)
 
 
@@ -286,27 +287,6 @@ def _png(picture: NDArray[np.uint8]) -> bytes:
     if not encoded:
         raise OutputError("the contact sheet could not be encoded as PNG")
     return bytes(data)
-
-
-def _check_output(output: Path) -> None:
-    if not output.absolute().parent.is_dir():
-        raise OutputError(f"{output.absolute().parent}: no such folder. Create it first")
-    if output.exists() and not (output / MANIFEST).is_file() and (not output.is_dir() or any(output.iterdir())):
-        raise OutputError(f"{output}: exists and is not a calibration; lsx will not replace it. Give another -o")
-
-
-def _put_in_place(work: Path, output: Path) -> None:
-    old = output.with_name(f".{output.name}-old")
-    shutil.rmtree(old, ignore_errors=True)
-    if output.exists():
-        output.rename(old)
-    try:
-        work.rename(output)
-    except OSError:
-        if old.exists():
-            old.rename(output)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager

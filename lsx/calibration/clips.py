@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scenedetect import ContentDetector, FrameTimecode
 
 from lsx.errors import MediaError, UsageError
-from lsx.runtime.alignment import Face, Frame
+from lsx.runtime.calls import Detector
 from lsx.runtime.sound import SoundReader
 from lsx.runtime.video import FPS, VideoReader
 
@@ -121,7 +121,7 @@ def survey(
     name: str,
     file: Path,
     sha256: str,
-    detector: Callable[[Frame], Face | None],
+    detector: Detector,
     options: ClipOptions,
     progress: Callable[[float], None] | None = None,
 ) -> Clip:
@@ -152,7 +152,7 @@ def _check_sound(file: Path) -> None:
 
 def _segments(
     reader: VideoReader,
-    detector: Callable[[Frame], Face | None],
+    detector: Detector,
     options: ClipOptions,
     progress: Callable[[float], None],
 ) -> Iterator[Segment]:
@@ -191,9 +191,7 @@ def split(start: int, stop: int, options: ClipOptions) -> Iterator[tuple[int, in
     yield from pairwise(edges)
 
 
-def _looked_at(
-    reader: VideoReader, start: int, stop: int, detector: Callable[[Frame], Face | None], options: ClipOptions
-) -> Segment:
+def _looked_at(reader: VideoReader, start: int, stop: int, detector: Detector, options: ClipOptions) -> Segment:
     """The segment with its faces, or with the reason of the first frame that spoils it."""
     points: list[tuple[float, ...]] = []
     heights: list[float] = []

@@ -11,16 +11,19 @@ import fnmatch
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-from lsx.bundle import write_whole
 from lsx.calibration.part import Feed, Part, hooked
 from lsx.errors import AccuracyError
 from lsx.export.quantised import quantised_layer
 from lsx.export.recipe import PARTS, Layer, replace_layer
+from lsx.figures import compare
+from lsx.files import write_whole
 from lsx.specs import LowPrecision
 
 __all__ = ["LayerError", "Outcome", "Search", "SearchOptions"]
@@ -183,7 +186,7 @@ class Search:
             found = []
             for number, index in enumerate(feeds, 1):
                 self._report(f"{self._part.name}: {what}, feed {number} of {len(feeds)}")
-                found.append(_cosine(self._part.run(self._feeds[index]), self._reference[index]))
+                found.append(compare(_array(self._part.run(self._feeds[index])), _array(self._reference[index])).cosine)
         return found
 
     def _greedy(
@@ -248,11 +251,5 @@ def _block_of(name: str) -> str:
     return name
 
 
-def _cosine(a: Tensor, b: Tensor) -> float:
-    x, y = a.double().flatten(), b.double().flatten()
-    return float((x @ y) / (x.norm() * y.norm()))
-
-
-def as_rows(outcome: Outcome) -> list[dict[str, object]]:
-    """The errors, for JSON."""
-    return [asdict(error) for error in outcome.errors]
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    return np.asarray(tensor.cpu().numpy())

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from lsx.bundle import sha256_of
 from lsx.engines.engine import Array
 from lsx.errors import CalibrationError
+from lsx.files import sha256_of
+from lsx.manifest import Entry
 
 __all__ = ["MANIFEST", "Calibration", "CalibrationManifest", "ClipEntry", "FeedEntry", "SegmentEntry"]
 
@@ -22,11 +23,7 @@ MANIFEST = "calibration.json"
 _SCHEMA = 1
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SegmentEntry(_Entry):
+class SegmentEntry(Entry):
     """Seconds start..stop of a clip, the median height of its face in pixels, and why it was dropped, if it was."""
 
     start: float
@@ -35,7 +32,7 @@ class SegmentEntry(_Entry):
     reason: str | None
 
 
-class ClipEntry(_Entry):
+class ClipEntry(Entry):
     """One file that was looked at."""
 
     name: str
@@ -46,7 +43,7 @@ class ClipEntry(_Entry):
     segments: tuple[SegmentEntry, ...]
 
 
-class FeedEntry(_Entry):
+class FeedEntry(Entry):
     """The inputs of one call of one graph, guidance batch 1."""
 
     file: str
@@ -61,7 +58,7 @@ class FeedEntry(_Entry):
     """Guidance half."""
 
 
-class CalibrationManifest(_Entry):
+class CalibrationManifest(Entry):
     """calibration.json."""
 
     schema_version: int

@@ -11,40 +11,41 @@ import typer
 from rich.table import Table
 
 import lsx
-from lsx.bundle import MANIFEST, Bundle, sha256_of
+from lsx.bundle import Bundle
 from lsx.cli.console import err, out
-from lsx.cli.run import parse_interval
+from lsx.cli.options import BundlePath, CacheInterval, Guidance, Provider, Reference, Steps, Threads, sample_options
 from lsx.errors import OutputError
+from lsx.files import sha256_of
+from lsx.manifest import MANIFEST
 
 __all__ = ["bench"]
 
 
 def bench(
-    bundle: Annotated[Path, typer.Argument(help="Bundle made by lsx export.")],
+    bundle: BundlePath,
     candidate: Annotated[str, typer.Option(help="Backend to measure.")] = "onnxruntime",
     baseline: Annotated[str, typer.Option(help="Backend to measure it against.")] = "torch",
-    reference: Annotated[Path | None, typer.Option(help="Checkpoint folder, for the torch backend.")] = None,
+    reference: Reference = None,
     graphs: Annotated[str | None, typer.Option(help="Graphs, by commas; default all.")] = None,
     call: Annotated[bool, typer.Option(help="Also the whole 16-frame call.")] = True,
-    steps: Annotated[int, typer.Option(help="Denoising steps of the call.")] = 4,
-    guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 1.5,
+    steps: Steps = 4,
+    guidance: Guidance = 1.5,
     repeat: Annotated[int, typer.Option(help="Pairs measured of each graph; half as many calls.")] = 5,
-    cache_interval: Annotated[str, typer.Option(help="DeepCache of the call: every so many steps, or off.")] = "3",
-    provider: Annotated[str, typer.Option(help="onnxruntime's provider: cpu or cuda.")] = "cpu",
+    cache_interval: CacheInterval = "3",
+    provider: Provider = "cpu",
     video: Annotated[Path | None, typer.Option(help="Also time detection, on the first frame of this video.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the CPU provider.")] = None,
+    threads: Threads = None,
     report: Annotated[Path | None, typer.Option("--report", "-o", help="Also write JSON there.")] = None,
 ) -> None:
     """Measure a backend against another, in turn in one run: medians, spread, and the ratio pair by pair."""
     from lsx.bench import compare
     from lsx.bench.host import align_and_paste_seconds, detect_seconds
     from lsx.runtime.video import VideoReader
-    from lsx.specs import SampleOptions
 
     opened = Bundle.open(bundle)
     if report is not None and not report.parent.is_dir():
         raise OutputError(f"{report.parent}: no such folder. Create it first")
-    options = SampleOptions(steps=steps, guidance=guidance, cache_interval=parse_interval(cache_interval))
+    options = sample_options(steps=steps, guidance=guidance, cache_interval=cache_interval)
     first = None if video is None else next(VideoReader(video).frames(0, 1))
     table = Table("", f"{candidate} ms", "+-", f"{baseline} ms", "+-", "ratio", box=None, pad_edge=False)
     rows = []

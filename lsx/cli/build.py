@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from lsx.bundle import Bundle
 from lsx.cli.console import err, out
+from lsx.cli.options import BundlePath
 from lsx.engines.tensorrt.building import PLANNED, BuildOptions, BuildReport, build_plans
 from lsx.engines.tensorrt.libraries import libraries_that_build
 from lsx.errors import BackendUnavailable, UsageError
@@ -21,7 +22,7 @@ _UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "K": 2**10, "
 
 
 def build(
-    bundle: Annotated[Path, typer.Argument(help="Bundle made by lsx export.")],
+    bundle: BundlePath,
     backend: Annotated[
         str | None, typer.Option(help="tensorrt or tensorrt-rtx; default each that is installed and can build here.")
     ] = None,

@@ -12,9 +12,8 @@ from rich.table import Table
 
 from lsx.bundle import Bundle
 from lsx.cli.console import err, out, quantize_extra
-from lsx.cli.run import parse_interval
+from lsx.cli.options import CacheInterval, Guidance, Reference, Seed, Steps, sample_options
 from lsx.errors import CalibrationError, UsageError
-from lsx.specs import SampleOptions
 
 if TYPE_CHECKING:
     from lsx.calibration.calibrate import Plan
@@ -27,14 +26,12 @@ def calibrate(
     clips: Annotated[list[Path], typer.Option("--clips", help="Videos with sound, or folders; may be repeated.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Calibration folder to write.")] = None,
     calls: Annotated[int, typer.Option(help="U-Net calls whose inputs are recorded.")] = 32,
-    steps: Annotated[int, typer.Option(help="Denoising steps of the loop.")] = 20,
-    guidance: Annotated[float, typer.Option(help="Guidance scale of the loop.")] = 1.5,
-    cache_interval: Annotated[str, typer.Option(help="DeepCache of the loop: every so many steps, or off.")] = "3",
-    seed: Annotated[int, typer.Option(help="Seed of places and noise.")] = 0,
+    steps: Steps = 20,
+    guidance: Guidance = 1.5,
+    cache_interval: CacheInterval = "3",
+    seed: Seed = 0,
     min_face: Annotated[int, typer.Option(help="Lowest height of the face in pixels.")] = 96,
-    reference: Annotated[
-        Path | None, typer.Option(help="Checkpoint folder, default where the export found it.")
-    ] = None,
+    reference: Reference = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be taken, and write nothing.")] = False,
 ) -> None:
     """Record what the graphs get in the reference's own loop, on faces from your clips, for INT8 and FP8."""
@@ -45,7 +42,7 @@ def calibrate(
 
     if output is None and not dry_run:
         raise UsageError("-o is missing: say where to write the calibration, or give --dry-run")
-    options = SampleOptions(steps=steps, guidance=guidance, seed=seed, cache_interval=parse_interval(cache_interval))
+    options = sample_options(steps=steps, guidance=guidance, seed=seed, cache_interval=cache_interval)
     clip_options = ClipOptions(min_face=min_face)
     opened = Bundle.open(bundle)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lsx.bundle import Bundle, PlanEntry, StampEntry
+from lsx.bundle import Bundle
 from lsx.cli.console import out
+from lsx.cli.options import BundlePath
 from lsx.errors import EngineError, StaleEngine, UsageError
+from lsx.manifest import PlanEntry, StampEntry
 
 __all__ = ["inspect"]
 
 
 def inspect(
-    bundle: Annotated[Path, typer.Argument(help="Bundle made by lsx export.")],
+    bundle: BundlePath,
     plan: Annotated[str | None, typer.Option(help="Print the plans of this graph instead, layer by layer.")] = None,
     layers: Annotated[
         bool, typer.Option("--layers", help="Print which layers of an int8 or fp8 bundle are quantised, and why not.")

@@ -9,34 +9,36 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lsx.cli.console import err, out
+from lsx.cli.options import (
+    BackendName,
+    BundlePath,
+    CacheInterval,
+    Guidance,
+    Provider,
+    Reference,
+    SamplerName,
+    Seed,
+    Steps,
+    sample_options,
+)
 from lsx.engines.registry import AUTO, backend_named
-from lsx.errors import UsageError
 
-__all__ = ["parse_interval", "run"]
-
-
-def parse_interval(text: str) -> int | None:
-    """`off` or a whole number. Raises UsageError."""
-    if text == "off":
-        return None
-    if not text.isdigit() or int(text) < 1:
-        raise UsageError(f"--cache-interval is {text}; give a whole number from 1 on (3 is usual), or off")
-    return int(text)
+__all__ = ["run"]
 
 
 def run(
-    bundle: Annotated[Path, typer.Argument(help="Bundle made by lsx export.")],
+    bundle: BundlePath,
     video: Annotated[Path, typer.Argument(help="Video with the face.")],
     audio: Annotated[Path, typer.Argument(help="Speech: any file with an audio stream.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Video to write: .mp4, .mov or .mkv.")],
-    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
-    guidance: Annotated[float, typer.Option(help="Guidance scale; 1 is off and halves the work.")] = 1.5,
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
-    cache_interval: Annotated[str, typer.Option(help="DeepCache: a full U-Net every so many steps, or off.")] = "3",
-    sampler: Annotated[str, typer.Option(help="ddim, or dpm++2m (DPM-Solver++ 2M) for fewer steps.")] = "ddim",
-    backend: Annotated[str, typer.Option(help="auto, tensorrt, tensorrt-rtx, onnxruntime or torch.")] = "auto",
-    provider: Annotated[str, typer.Option(help="onnxruntime's provider: cpu or cuda.")] = "cpu",
-    reference: Annotated[Path | None, typer.Option(help="Checkpoint folder, for the torch backend.")] = None,
+    steps: Steps = 20,
+    guidance: Guidance = 1.5,
+    seed: Seed = 0,
+    cache_interval: CacheInterval = "3",
+    sampler: SamplerName = "ddim",
+    backend: BackendName = "auto",
+    provider: Provider = "cpu",
+    reference: Reference = None,
     cuda_graph: Annotated[
         bool, typer.Option("--cuda-graph/--no-cuda-graph", help="On a GPU: one graph launch a call, or plain enqueues.")
     ] = True,
@@ -55,15 +57,9 @@ def run(
     from lsx.runtime.lipsync import LipSync
     from lsx.runtime.report import Progress as Made
     from lsx.runtime.report import RunReport
-    from lsx.specs import SampleOptions
 
-    interval = parse_interval(cache_interval)
-    options = SampleOptions(  # checked before engines load
-        steps=steps,
-        guidance=guidance,
-        cache_interval=interval,
-        seed=seed,
-        sampler=sampler,  # type: ignore[arg-type]  # checked there
+    options = sample_options(  # checked before engines load
+        steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
     )
     if backend != AUTO:
         backend_named(backend)
@@ -100,7 +96,7 @@ def run(
                 guidance=guidance,
                 seed=seed,
                 progress=show,
-                cache_interval=interval,
+                cache_interval=options.cache_interval,
                 sampler=options.sampler,
                 crf=crf,
                 compare=compare,

@@ -10,11 +10,23 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lsx.bundle import Bundle, write_whole
+from lsx.bundle import Bundle
 from lsx.cli.console import err, export_extra, out
-from lsx.cli.run import parse_interval
+from lsx.cli.options import (
+    BackendName,
+    BundlePath,
+    CacheInterval,
+    Guidance,
+    Provider,
+    Reference,
+    SamplerName,
+    Seed,
+    Steps,
+    Threads,
+    sample_options,
+)
 from lsx.errors import AccuracyError, OutputError, UsageError
-from lsx.specs import SampleOptions
+from lsx.files import write_whole
 
 if TYPE_CHECKING:
     from lsx.verify.report import Report
@@ -23,24 +35,22 @@ __all__ = ["verify"]
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="Bundle made by lsx export.")],
-    reference: Annotated[
-        Path | None, typer.Option(help="Checkpoint folder, default where the export found it.")
-    ] = None,
+    bundle: BundlePath,
+    reference: Reference = None,
     clip: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Video and sound; without it, one call of seeded inputs.")
     ] = None,
     calls: Annotated[
         int | None, typer.Option(help="At most so many calls of 16 frames; default the whole clip.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="auto, tensorrt, tensorrt-rtx, onnxruntime or torch.")] = "auto",
-    provider: Annotated[str, typer.Option(help="onnxruntime's provider: cpu or cuda.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="Threads of the CPU provider.")] = None,
-    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
-    guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 1.5,
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
-    cache_interval: Annotated[str, typer.Option(help="DeepCache: a full U-Net every so many steps, or off.")] = "3",
-    sampler: Annotated[str, typer.Option(help="ddim or dpm++2m.")] = "ddim",
+    backend: BackendName = "auto",
+    provider: Provider = "cpu",
+    threads: Threads = None,
+    steps: Steps = 20,
+    guidance: Guidance = 1.5,
+    seed: Seed = 0,
+    cache_interval: CacheInterval = "3",
+    sampler: SamplerName = "ddim",
     threshold: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE instead of the precision's own; may be repeated.")
     ] = None,
@@ -54,13 +64,7 @@ def verify(
     from lsx.verify.html import report_html
     from lsx.verify.verify import verify as run_verification
 
-    options = SampleOptions(
-        steps=steps,
-        guidance=guidance,
-        seed=seed,
-        cache_interval=parse_interval(cache_interval),
-        sampler=sampler,  # type: ignore[arg-type]  # checked there
-    )
+    options = sample_options(steps=steps, guidance=guidance, seed=seed, cache_interval=cache_interval, sampler=sampler)
     opened = Bundle.open(bundle)
     limits = _thresholds(threshold or [])
     if output is not None:

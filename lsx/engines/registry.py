@@ -13,7 +13,8 @@ from lsx.engines.engine import Engine
 from lsx.errors import BackendUnavailable, NotVerified, UsageError
 
 if TYPE_CHECKING:
-    from lsx.bundle import Bundle, FileEntry, StampEntry
+    from lsx.bundle import Bundle
+    from lsx.manifest import FileEntry, StampEntry
 
 __all__ = [
     "AUTO",

@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from lsx.errors import ParityError
 from lsx.export.graphs import Tolerance
+from lsx.figures import Figures, compare
 
-__all__ = ["Difference", "check", "difference"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """How two arrays differ: maximum and mean of the absolute difference, and cosine similarity."""
-
-    max: float
-    mean: float
-    cosine: float
-
-
-def difference(result: NDArray[Any], expected: NDArray[Any]) -> Difference:
-    """Measure `result` against `expected`, arrays of one shape. NaN in either makes every figure NaN."""
-    a, b = result.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
-    apart = np.abs(a - b)
-    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
-    cosine = float(a @ b) / norm if norm else float(np.array_equal(a, b))
-    return Difference(max=float(apart.max()), mean=float(apart.mean()), cosine=cosine)
+__all__ = ["check"]
 
 
 def check(
@@ -38,23 +19,25 @@ def check(
     results: Mapping[str, NDArray[Any]],
     expected: Mapping[str, NDArray[Any]],
     tolerance: Tolerance,
-) -> dict[str, Difference]:
+) -> dict[str, Figures]:
     """Compare every output; a float one's tolerance is in units of its standard deviation where that exceeds 1.
 
     Raises ParityError naming graph, output, errors and tolerance of the first that fails."""
-    differences = {}
+    figures = {}
     for name, wanted in expected.items():
         if results[name].shape != wanted.shape:
             raise ParityError(f"{graph}: output {name} is {results[name].shape}, its module gives {wanted.shape}")
-        d = difference(results[name], wanted)
+        found = compare(results[name], wanted)
         unit = 1.0 if tolerance.levels else max(1.0, float(wanted.std()))
         # Written so that NaN fails.
-        if not (d.max <= tolerance.max * unit and d.mean <= tolerance.mean * unit and d.cosine >= tolerance.cosine):
+        holds = found.max_error <= tolerance.max * unit and found.mean_error <= tolerance.mean * unit
+        if not (holds and found.cosine >= tolerance.cosine):
             raise ParityError(
                 f"{graph}: output {name} differs from the PyTorch module: "
-                f"max error {d.max:.3g} (tolerance {tolerance.max * unit:.3g}), "
-                f"mean error {d.mean:.3g} ({tolerance.mean * unit:.3g}), cosine {d.cosine:.7f} ({tolerance.cosine:g}). "
+                f"max error {found.max_error:.3g} (tolerance {tolerance.max * unit:.3g}), "
+                f"mean error {found.mean_error:.3g} ({tolerance.mean * unit:.3g}), "
+                f"cosine {found.cosine:.7f} ({tolerance.cosine:g}). "
                 "The bundle was not written; please report this with your torch version"
             )
-        differences[name] = d
-    return differences
+        figures[name] = found
+    return figures

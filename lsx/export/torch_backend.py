@@ -29,7 +29,7 @@ class TorchEngine(Engine):
     """A reference module in float32 on the CPU."""
 
     def __init__(self, spec: GraphSpec, checkpoint: Checkpoint, inputs: list[TensorSpec], outputs: list[TensorSpec]):
-        super().__init__(spec.name, [_wide(s) for s in inputs], [_wide(s) for s in outputs])
+        super().__init__(spec.name, [s.as_float32() for s in inputs], [s.as_float32() for s in outputs])
         self.module: torch.nn.Module | None = spec.build(checkpoint).eval()
 
     @property
@@ -155,7 +155,3 @@ def reference_checkpoint(bundle: Bundle, folder: Path | None) -> Checkpoint:
                 "Give the right folder (--reference DIR), or export again"
             )
     return checkpoint
-
-
-def _wide(spec: TensorSpec) -> TensorSpec:
-    return spec if spec.dtype == "uint8" else TensorSpec(name=spec.name, dtype="float32", shape=spec.shape)

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lsx.bundle import MANIFEST
-from lsx.errors import BundleError, OutputError
+from lsx.errors import OutputError
+from lsx.files import check_replaceable, put_in_place
+from lsx.manifest import MANIFEST
 
 __all__ = ["check_writable", "written_beside"]
 
@@ -24,41 +25,24 @@ def written_beside(output: Path) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     except OSError as error:
         raise OutputError(f"{output.parent}: cannot be written: {error.strerror}") from error
-    old = folder.with_name(folder.name + "-old")
     try:
         folder.chmod(0o755)
         yield folder
-        if output.exists():
-            output.rename(old)
-        try:
-            folder.rename(output)
-        except OSError:
-            if old.exists():
-                old.rename(output)
-            raise
+        put_in_place(folder, output)
     except OSError as error:
         raise OutputError(f"{output}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def check_writable(output: Path) -> None:
-    """Raise OutputError or BundleError where no bundle can be written: no folder for it, or something else there."""
-    output = output.absolute()
-    if not output.parent.is_dir():
-        raise OutputError(f"{output.parent}: no such folder. Create it first")
-    if output.exists() and not _is_replaceable(output):
-        raise BundleError(f"{output}: exists and is not a bundle; lsx will not replace it. Give another -o")
+    """Raise OutputError where no bundle can be written: no folder for it, or something else there."""
+    check_replaceable(output, "bundle", _is_bundle)
 
 
-def _is_replaceable(output: Path) -> bool:
-    """An empty folder, or a bundle of any schema."""
-    if not output.is_dir():
-        return False
-    if not any(output.iterdir()):
-        return True
+def _is_bundle(folder: Path) -> bool:
+    """Whether a bundle of any schema is there."""
     try:
-        return "schema_version" in json.loads((output / MANIFEST).read_text(encoding="utf-8"))
+        return "schema_version" in json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return False

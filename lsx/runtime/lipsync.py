@@ -17,12 +17,13 @@ from lsx.engines.registry import AUTO, backend_named, best_backend, check_stamp
 from lsx.errors import StaleEngine, UsageError
 from lsx.runtime.alignment import Frame
 from lsx.runtime.audio import AudioTokens
+from lsx.runtime.calls import CallMaker, Detector, SourceFrames
 from lsx.runtime.denoising import Denoiser, NoiseSource, seeded_noise
 from lsx.runtime.executor import Executor
 from lsx.runtime.executors import Executors, executors_for
 from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
 from lsx.runtime.files import open_inputs, writer_like
-from lsx.runtime.pipeline import Detector, FramePipeline, SourceFrames, indexed
+from lsx.runtime.pipeline import FramePipeline, indexed
 from lsx.runtime.program import LOOP_GRAPHS
 from lsx.runtime.report import Progress, ProgressCallback, RunReport
 from lsx.runtime.sound import SoundReader
@@ -181,11 +182,11 @@ class LipSync:
         output, compare = Path(output), None if compare is None else Path(compare)
         reader, sound = open_inputs(video, audio, output, compare=compare, crf=crf, no_face=no_face)
         pipeline = self._pipeline(sound.samples(), None, options, None, None)
-        pipeline.require_face = no_face == "error"
+        pipeline.maker.require_face = no_face == "error"
         pipeline.frames_owned = compare is None
         started = time.perf_counter()
         times = StageTimes()
-        frames = run_stages(pipeline.stages(reader.ping_pong(pipeline.source_length)), times)
+        frames = run_stages(pipeline.stages(reader.ping_pong(pipeline.maker.source_length)), times)
         with ExitStack() as stack:
             stack.enter_context(closing(frames))
             writer = stack.enter_context(writer_like(output, reader, crf, sound, 1))
@@ -199,14 +200,14 @@ class LipSync:
                 now = time.perf_counter()
                 busy += now - before
                 if progress is not None:
-                    progress(Progress(frames=number, total=pipeline.length, fps=number / (now - started)))
+                    progress(Progress(frames=number, total=pipeline.maker.length, fps=number / (now - started)))
         times.busy["mux"] = busy
         times.split("infer", pipeline.denoiser.seconds)
         return RunReport(
             output=output,
-            frames=pipeline.length,
+            frames=pipeline.maker.length,
             seconds=time.perf_counter() - started,
-            faceless=tuple(pipeline.faceless),
+            faceless=tuple(pipeline.maker.faceless),
             stages=dict(times.busy),
             bottleneck=times.bottleneck or "",
             repeated_calls=pipeline.denoiser.repeated,
@@ -247,7 +248,7 @@ class LipSync:
         if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
             raise UsageError(f"length is {length}; give a whole number of frames from 1 on")
         pipeline = self._pipeline(samples, length, options, detector, noise)
-        return _results(pipeline, indexed(frames, pipeline.source_length))
+        return _results(pipeline, indexed(frames, pipeline.maker.source_length))
 
     def _wider_executor(self, options: SampleOptions) -> Callable[[], Executor | None]:
         """What gives a clip its executor of the bundle's fallback: loaded when first needed, the same from then on."""
@@ -276,7 +277,12 @@ class LipSync:
         model = self.bundle.model
         tokens = AudioTokens(self._engines["audio_encoder"], samples, model)
         return FramePipeline(
-            model=model,
+            maker=CallMaker(
+                model=model,
+                detector=detector or self.detector(),
+                detector_threads=1 if detector else _detector_threads(),
+                length=length or tokens.frames,
+            ),
             denoiser=Denoiser(
                 self._executors.get(options),
                 model,
@@ -285,11 +291,6 @@ class LipSync:
                 self._wider_executor(options),
             ),
             tokens=tokens,
-            detector=detector or self.detector(),
-            detector_threads=1 if detector else _detector_threads(),
-            length=length or tokens.frames,
-            frames_owned=False,
-            require_face=False,
         )
 
 

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsx.engines.engine import Array, Engine, FeedDict
+from lsx.figures import Figures, compare, worst
 from lsx.runtime.audio import AudioTokens
 from lsx.runtime.denoising import Denoiser, NoiseSource
 from lsx.runtime.executor import HostExecutor, io_of
 from lsx.runtime.program import LOOP_GRAPHS, Enqueue, Operation, call_program
 from lsx.runtime.schedule import IDENTITY, schedule
-from lsx.specs import ModelSpec, SampleOptions, TensorSpec
+from lsx.specs import ModelSpec, SampleOptions
 from lsx.verify.inputs import CallInput
-from lsx.verify.metrics import Figures, compare, worst
 from lsx.verify.reference import Expected, GraphCase
 from lsx.verify.report import GraphFigures
 
@@ -39,7 +39,7 @@ class AsFloat32(Engine):
     """An engine of any precision with float32 tensors, so that it fits among the reference's."""
 
     def __init__(self, engine: Engine) -> None:
-        inputs, outputs = ([_wide(s) for s in specs.values()] for specs in (engine.inputs, engine.outputs))
+        inputs, outputs = ([s.as_float32() for s in specs.values()] for specs in (engine.inputs, engine.outputs))
         super().__init__(engine.graph, inputs, outputs)
         self._engine = engine
 
@@ -52,10 +52,6 @@ class AsFloat32(Engine):
 
     def close(self) -> None:
         self._engine.close()
-
-
-def _wide(spec: TensorSpec) -> TensorSpec:
-    return spec if spec.dtype == "uint8" else TensorSpec(name=spec.name, dtype="float32", shape=spec.shape)
 
 
 class Loop:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lsx.verify.metrics import Figures
+from lsx.figures import Figures
 from lsx.verify.report import Report, WorstFrame
 
 __all__ = ["report_html"]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lsx.errors import FaceNotFound
-from lsx.runtime.alignment import Aligner, Face, Frame, crop_face
+from lsx.runtime.calls import CallMaker, Detector
 from lsx.runtime.sound import SoundReader
 from lsx.runtime.video import VideoReader
 from lsx.seeded import normal
@@ -52,39 +50,16 @@ def seeded_input(model: ModelSpec) -> CallInput:
 
 
 def clip_inputs(
-    video: Path, audio: Path, detector: Callable[[Frame], Face | None], model: ModelSpec, calls: int | None = None
+    video: Path, audio: Path, detector: Detector, model: ModelSpec, calls: int | None = None
 ) -> Iterator[CallInput]:
     """The calls that a run over a clip makes, or the first few. A frame without a face borrows the nearest one's.
 
     Raises MediaError, FaceNotFound.
     """
-    reader = VideoReader(video)
     length = -(-len(SoundReader(audio).samples()) // model.samples_per_frame)
     if calls is not None:
         length = min(length, calls * model.frames)
-    length = max(length, model.frames)
-    aligner = Aligner(model.resolution)
-    affines: dict[int, NDArray[np.float64] | None] = {}
-    window: deque[NDArray[np.uint8] | None] = deque(maxlen=model.frames)
-    done = number = 0
-    for index, (source, frame) in enumerate(reader.ping_pong(length)):
-        if source not in affines:
-            face = detector(frame)
-            affines[source] = None if face is None else aligner.affine(face.points)
-        affine = affines[source]
-        window.append(None if affine is None else crop_face(frame, affine, model.resolution))
-        count = index + 1
-        if count - done == model.frames or count == length:
-            faces = _completed(list(window))
-            if faces is not None:
-                yield CallInput(number=number, first=count - model.frames, new=count - done, faces=faces)
-            number, done = number + 1, count
-    if not any(affine is not None for affine in affines.values()):
-        raise FaceNotFound(f"{video}: no face was found in any frame. Give a clip with a face")
-
-
-def _completed(window: list[NDArray[np.uint8] | None]) -> NDArray[np.uint8] | None:
-    present = [(i, crop) for i, crop in enumerate(window) if crop is not None]
-    if not present:
-        return None
-    return np.stack([min(present, key=lambda p: (abs(p[0] - i), p[0]))[1] for i in range(len(window))])
+    maker = CallMaker(model=model, detector=detector, length=max(length, model.frames))
+    for call in maker.all(VideoReader(video).ping_pong(maker.source_length)):
+        if call.faces is not None:
+            yield CallInput(number=call.number, first=call.items[0].index, new=call.new, faces=call.faces)

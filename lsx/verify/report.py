@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.figures import Figures
 from lsx.thresholds import Thresholds
-from lsx.verify.metrics import Figures
 
 __all__ = [
     "ClipFigures",

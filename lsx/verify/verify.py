@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lsx
-from lsx.bundle import Bundle, StampEntry, sha256_of
+from lsx.bundle import Bundle
 from lsx.engines.engine import Engine
 from lsx.engines.registry import AUTO, backend_named, best_backend
 from lsx.errors import UsageError
 from lsx.export.torch_backend import reference_checkpoint
+from lsx.figures import Figures, compare, worst
+from lsx.files import sha256_of
+from lsx.manifest import StampEntry
 from lsx.models.checkpoint import Checkpoint
 from lsx.runtime.denoising import seeded_noise
 from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
@@ -29,7 +32,7 @@ from lsx.thresholds import THRESHOLDS
 from lsx.verify.candidate import AsFloat32, Loop, Outcome, check_graphs, step_cases
 from lsx.verify.inputs import CallInput, clip_inputs, seeded_input, seeded_samples
 from lsx.verify.layers import worst_layers
-from lsx.verify.metrics import Figures, compare, psnr, ssim_map, temporal_difference, worst
+from lsx.verify.metrics import psnr, ssim_map, temporal_difference
 from lsx.verify.reference import Expected, GraphCase, Reference
 from lsx.verify.report import ClipFigures, Estimate, Guilt, Report, WorstFrame, threshold_of
 

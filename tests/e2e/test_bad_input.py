@@ -18,8 +18,9 @@ import pytest
 import torch
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
-from lsx.bundle import MANIFEST, Bundle
+from lsx.bundle import Bundle
 from lsx.cli.main import main
+from lsx.manifest import MANIFEST
 from lsx.specs import Precision
 
 Bundles = Callable[[Precision, int], Bundle]

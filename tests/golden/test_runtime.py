@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lsx.bundle import MANIFEST, Bundle
+from lsx.bundle import Bundle
 from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.errors import IntegrityError, NonFiniteOutput
+from lsx.manifest import MANIFEST
 from lsx.runtime.alignment import Aligner, Face, crop_face, crop_size, region_of
 from lsx.runtime.audio import AudioTokens, LogMel
 from lsx.runtime.compositing import Compositor

@@ -14,7 +14,7 @@ from typing import Any
 import onnx
 import pytest
 
-from lsx.bundle import MANIFEST, Bundle, sha256_of
+from lsx.bundle import Bundle
 from lsx.cli.main import main
 from lsx.engines.tensorrt.building import PLANNED, BuildOptions, build_plans
 from lsx.engines.tensorrt.inspection import parsed_network
@@ -22,6 +22,8 @@ from lsx.engines.tensorrt.libraries import LIBRARIES, PORTABLE, Rtx
 from lsx.engines.tensorrt.network import network_from_graph
 from lsx.engines.tensorrt.plans import fitting_plan, profile_for, why_not
 from lsx.errors import BackendUnavailable, BuildError, IntegrityError, OutputError, StaleEngine, UsageError
+from lsx.files import sha256_of
+from lsx.manifest import MANIFEST
 from lsx.runtime.faces import FACE_GRAPHS
 from lsx.specs import Precision
 

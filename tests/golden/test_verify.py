@@ -12,9 +12,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lsx.bundle import MANIFEST, Bundle, sha256_of
+from lsx.bundle import Bundle
 from lsx.engines.registry import stamp_of
 from lsx.errors import NotVerified
+from lsx.files import sha256_of
+from lsx.manifest import MANIFEST
 from lsx.models import reference
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles
 from lsx.runtime import schedule

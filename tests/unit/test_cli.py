@@ -13,7 +13,7 @@ from lsx.calibration.calibrate import calibrate as calibrate_library
 from lsx.calibration.quantise import QuantiseOptions
 from lsx.cli import build, calibrate, checkpoint, export, run, verify
 from lsx.cli.main import main
-from lsx.cli.run import parse_interval
+from lsx.cli.options import parse_interval
 from lsx.engines.tensorrt.building import BuildOptions, build_plans
 from lsx.errors import UsageError
 from lsx.export.exporter import export_bundle

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lsx.errors import MediaError
 from lsx.runtime import pipeline
 from lsx.runtime.alignment import Face
+from lsx.runtime.calls import CallMaker
 from lsx.runtime.executor import CallResult
 from lsx.runtime.pipeline import FramePipeline, indexed
 from lsx.runtime.stages import StageTimes, run_stages
@@ -56,15 +57,15 @@ def _frames(count: int) -> list[NDArray[np.uint8]]:
 def _run(frames: Any, length: int, faceless: frozenset[int] = frozenset()) -> tuple[_Calls, list[Any], FramePipeline]:
     calls = _Calls()
     line = FramePipeline(
-        model=ModelSpec(version="test", resolution=64),
+        maker=CallMaker(
+            model=ModelSpec(version="test", resolution=64),
+            detector=lambda frame: None if int(frame[0, 0, 0]) in faceless else Face(points=POINTS),
+            length=length,
+        ),
         denoiser=calls,  # type: ignore[arg-type]
         tokens=calls,  # type: ignore[arg-type]
-        detector=lambda frame: None if int(frame[0, 0, 0]) in faceless else Face(points=POINTS),
-        length=length,
-        frames_owned=False,
-        require_face=False,
     )
-    results = list(run_stages(line.stages(indexed(frames, line.source_length)), StageTimes()))
+    results = list(run_stages(line.stages(indexed(frames, line.maker.source_length)), StageTimes()))
     return calls, results, line
 
 
@@ -113,22 +114,18 @@ def test_each_source_frame_is_looked_at_once() -> None:
 
     calls = _Calls()
     line = FramePipeline(
-        model=ModelSpec(version="test", resolution=64),
+        maker=CallMaker(model=ModelSpec(version="test", resolution=64), detector=detector, length=30),
         denoiser=calls,  # type: ignore[arg-type]
         tokens=calls,  # type: ignore[arg-type]
-        detector=detector,
-        length=30,
-        frames_owned=False,
-        require_face=False,
     )
-    list(run_stages(line.stages(indexed(line_frames, line.source_length)), StageTimes()))
+    list(run_stages(line.stages(indexed(line_frames, line.maker.source_length)), StageTimes()))
     assert seen == list(range(6))
 
 
 def test_a_faceless_frame_borrows_its_neighbour() -> None:
     calls, results, line = _run(_frames(16), 16, frozenset({0, 5, 6, 15}))
     assert calls.levels == [[1, 1, 2, 3, 4, 4, 7, 7, 8, 9, 10, 11, 12, 13, 14, 14]]
-    assert line.faceless == [0, 5, 6, 15]
+    assert line.maker.faceless == [0, 5, 6, 15]
     for index in (0, 5, 6, 15):
         result, original = results[index]
         assert result is original
@@ -138,7 +135,7 @@ def test_a_call_without_faces_is_skipped() -> None:
     calls, results, line = _run(_frames(48), 48, frozenset(range(16, 32)))
     assert calls.frames == [list(range(16)), list(range(32, 48))]
     assert calls.numbers == [0, 2]
-    assert line.faceless == list(range(16, 32))
+    assert line.maker.faceless == list(range(16, 32))
     assert len(results) == 48
 
 

@@ -11,10 +11,11 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from lsx.errors import UsageError
+from lsx.figures import compare, worst
 from lsx.seeded import normal
 from lsx.thresholds import THRESHOLDS
 from lsx.verify.html import report_html
-from lsx.verify.metrics import compare, psnr, ssim_map, temporal_difference, worst
+from lsx.verify.metrics import psnr, ssim_map, temporal_difference
 from lsx.verify.report import ClipFigures, GraphFigures, Report, WorstFrame
 
 

@@ -14,8 +14,9 @@ from lsx.engines.tensorrt.plans import fitting_plan
 from lsx.errors import BackendUnavailable, EngineError
 
 if TYPE_CHECKING:
-    from lsx.bundle import Bundle, FileEntry
+    from lsx.bundle import Bundle
     from lsx.engines.engine import Engine
+    from lsx.manifest import FileEntry
 
 __all__ = ["DataCentreBackend", "RtxBackend"]
 

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lsx.bundle import Bundle, FileEntry, GraphEntry, PlanEntry, ProfileEntry, sha256_of, write_whole
+from lsx.bundle import Bundle
 from lsx.engines.gpu import compute_capability
 from lsx.engines.tensorrt.libraries import Library, has_fp8, library_named
 from lsx.engines.tensorrt.network import collecting_logger, network_from_graph, progress_monitor, set_shapes
 from lsx.errors import BuildError, OutputError, UsageError
+from lsx.files import sha256_of, write_whole
+from lsx.manifest import FileEntry, GraphEntry, PlanEntry, ProfileEntry
 from lsx.specs import ModelSpec
 
 if TYPE_CHECKING:

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsx.bundle import Bundle, PlanEntry, write_whole
+from lsx.bundle import Bundle
 from lsx.engines.device import Device, DeviceEngine, Memory, Stream
 from lsx.engines.gpu import driver_version, gpu_name
 from lsx.engines.tensorrt.libraries import Library
 from lsx.engines.tensorrt.network import collecting_logger
 from lsx.engines.tensorrt.plans import engine_from_plan, profile_for
 from lsx.errors import EngineError, OutOfDeviceMemory, StaleEngine
+from lsx.files import write_whole
+from lsx.manifest import PlanEntry
 from lsx.specs import TensorSpec
 
 if TYPE_CHECKING:

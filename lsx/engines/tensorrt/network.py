@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lsx.bundle import Bundle, GraphEntry, ProfileEntry
+from lsx.bundle import Bundle
 from lsx.engines.tensorrt.libraries import Library
 from lsx.errors import BuildError
+from lsx.manifest import GraphEntry, ProfileEntry
 
 if TYPE_CHECKING:
     import tensorrt_rtx_bindings as trt

@@ -6,9 +6,10 @@ import mmap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lsx.bundle import Bundle, PlanEntry
+from lsx.bundle import Bundle
 from lsx.engines.tensorrt.libraries import Library, sm_of
 from lsx.errors import StaleEngine
+from lsx.manifest import PlanEntry
 
 if TYPE_CHECKING:
     import tensorrt_rtx_bindings as trt

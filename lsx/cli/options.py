@@ -1,0 +1,59 @@
+"""Arguments and options that several commands take, with the same words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lsx.errors import UsageError
+from lsx.specs import SampleOptions
+
+__all__ = [
+    "BackendName",
+    "BundlePath",
+    "CacheInterval",
+    "Guidance",
+    "Provider",
+    "Reference",
+    "SamplerName",
+    "Seed",
+    "Steps",
+    "Threads",
+    "parse_interval",
+    "sample_options",
+]
+
+BundlePath = Annotated[Path, typer.Argument(help="Bundle made by lsx export.")]
+Reference = Annotated[Path | None, typer.Option(help="Checkpoint folder, default where the export found it.")]
+BackendName = Annotated[str, typer.Option(help="auto, tensorrt, tensorrt-rtx, onnxruntime or torch.")]
+Provider = Annotated[str, typer.Option(help="onnxruntime's provider: cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option(help="Threads of the CPU provider.")]
+Steps = Annotated[int, typer.Option(help="Denoising steps.")]
+Guidance = Annotated[float, typer.Option(help="Guidance scale; 1 is off and halves the work.")]
+Seed = Annotated[int, typer.Option(help="Seed of the noise.")]
+CacheInterval = Annotated[str, typer.Option(help="DeepCache: a full U-Net every so many steps, or off.")]
+SamplerName = Annotated[str, typer.Option(help="ddim, or dpm++2m (DPM-Solver++ 2M) for fewer steps.")]
+
+
+def parse_interval(text: str) -> int | None:
+    """`off` or a whole number. Raises UsageError."""
+    if text == "off":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--cache-interval is {text}; give a whole number from 1 on (3 is usual), or off")
+    return int(text)
+
+
+def sample_options(
+    *, steps: int, guidance: float, cache_interval: str, seed: int = 0, sampler: str = "ddim"
+) -> SampleOptions:
+    """The options of a command as checked SampleOptions. Raises UsageError."""
+    return SampleOptions(
+        steps=steps,
+        guidance=guidance,
+        seed=seed,
+        cache_interval=parse_interval(cache_interval),
+        sampler=sampler,  # type: ignore[arg-type]  # checked there
+    )

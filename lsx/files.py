@@ -1,0 +1,55 @@
+"""Hashes, and files and folders that are written whole: the old one is there or the new one, never a part."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from lsx.errors import OutputError
+
+__all__ = ["check_replaceable", "put_in_place", "sha256_of", "write_whole"]
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write beside the target and rename: the old file or the new one is there, never a part. Raises OSError."""
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_replaceable(output: Path, kind: str, ours: Callable[[Path], bool]) -> None:
+    """Raise OutputError where no folder can be written: its parent is missing, or something else is there.
+
+    kind : what is written, for the message; ours : whether a folder that is not empty is an older one of that kind.
+    """
+    output = output.absolute()
+    if not output.parent.is_dir():
+        raise OutputError(f"{output.parent}: no such folder. Create it first")
+    if output.exists() and not (output.is_dir() and (ours(output) or not any(output.iterdir()))):
+        raise OutputError(f"{output}: exists and is not a {kind}; lsx will not replace it. Give another -o")
+
+
+def put_in_place(folder: Path, output: Path) -> None:
+    """Rename `folder` to `output`, in place of an older one, which comes back when that fails. Raises OSError."""
+    old = output.with_name(f".{output.name}-old-{os.getpid()}")
+    if output.exists():
+        output.rename(old)
+    try:
+        folder.rename(output)
+    except OSError:
+        if old.exists():
+            old.rename(output)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
