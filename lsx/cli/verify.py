@@ -54,6 +54,13 @@ def verify(
     threshold: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE instead of the precision's own; may be repeated.")
     ] = None,
+    auxiliary: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with vgg16-397923af.pth and vgg.pth (LPIPS), vit_g_hybrid_pt_1200e_ssv2_ft.pth (TREPA), "
+            "syncnet_v2.model: what is there judges too."
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for report.json and report.html.")
     ] = None,
@@ -83,6 +90,7 @@ def verify(
             options=options,
             calls=calls,
             thresholds=limits,
+            auxiliary=auxiliary,
             stamp=stamp,
             progress=lambda what: status.update(escape(what)),
         )
@@ -143,6 +151,8 @@ def _show(report: Report) -> None:
             f"{c.frames} frames: mouth PSNR {c.mouth_psnr:.1f} dB, SSIM {c.mouth_ssim:.4f}; face PSNR "
             f"{c.face_psnr:.1f} dB, SSIM {c.face_ssim:.4f}; change from frame to frame {c.temporal:.2f} levels off"
         )
+        for line in c.lines():
+            out.print(line)
     for line in report.failures:
         out.print(f"failed: {line}")
     if report.guilt:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from lsx.models.whisper import AudioEncoder
 
-__all__ = ["RELEASED", "Checkpoint", "CheckpointFiles", "load_strict"]
+__all__ = ["RELEASED", "Checkpoint", "CheckpointFiles", "load_strict", "read_tensors"]
 
 RELEASED: dict[str, int] = {"latentsync-1.5": 256, "latentsync-1.6": 512}
 """Released models and their resolution in pixels; architecture and key names are the same."""
@@ -140,7 +140,7 @@ class Checkpoint:
     @cached_property
     def whisper_dims(self) -> dict[str, int]:
         """The Whisper checkpoint's `dims`."""
-        dims = _read_pickle(self.files.whisper).get("dims")
+        dims = read_tensors(self.files.whisper).get("dims")
         if not isinstance(dims, dict) or "n_audio_state" not in dims:
             raise CheckpointError(f"{self.files.whisper}: no `dims` in it; this is not OpenAI's Whisper checkpoint")
         return {str(k): int(v) for k, v in dims.items()}
@@ -161,7 +161,7 @@ class Checkpoint:
     def unet(self) -> UNet3D:
         """The U-Net in float32, its weights memory-mapped from the file."""
         path = self.files.unet
-        state = _read_pickle(path).get("state_dict")
+        state = read_tensors(path).get("state_dict")
         if not isinstance(state, dict):
             raise CheckpointError(f"{path}: no `state_dict` in it; this is not latentsync_unet.pt")
         with torch.device("meta"):
@@ -193,7 +193,7 @@ class Checkpoint:
         from lsx.models.whisper import AudioEncoder, openai_to_transformers
 
         path = self.files.whisper
-        state = _read_pickle(path).get("model_state_dict")
+        state = read_tensors(path).get("model_state_dict")
         if not isinstance(state, dict):
             raise CheckpointError(f"{path}: no `model_state_dict` in it; this is not OpenAI's Whisper checkpoint")
         encoder = AudioEncoder(self.whisper_dims)
@@ -248,7 +248,7 @@ def _refuse(where: Path, missing: Any, unexpected: Any, mismatched: Any) -> None
         )
 
 
-def _read_pickle(path: Path) -> dict[str, Any]:
+def read_tensors(path: Path) -> dict[str, Any]:
     """A `torch.save` file, memory-mapped, tensors and plain values only."""
     try:
         with warnings.catch_warnings():

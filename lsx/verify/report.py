@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lsx.figures import Figures
 from lsx.thresholds import Thresholds
+from lsx.verify.syncnet import SyncFigures
 
 __all__ = [
     "ClipFigures",
@@ -55,6 +56,30 @@ class ClipFigures:
     face_ssim: float
     temporal: float
     """Mean difference, in levels, of the change from frame to frame inside the mask."""
+    mouth_lpips: float | None = None
+    """LPIPS (VGG16) inside the mask, mean over the frames; None where its weights were not given."""
+    face_lpips: float | None = None
+    trepa: float | None = None
+    """TREPA's distance, mean over windows of 16 frames; None without weights, or under 16 frames."""
+    sync: SyncFigures | None = None
+    """SyncNet's verdict of the engines' faces; None without weights."""
+    expected_sync: SyncFigures | None = None
+    """The same of the reference's."""
+
+    def lines(self) -> list[str]:
+        """What the judging networks found, in words; none where none was asked."""
+        said = []
+        if self.mouth_lpips is not None and self.face_lpips is not None:
+            said.append(f"LPIPS: mouth {self.mouth_lpips:.5f}, face {self.face_lpips:.5f}")
+        if self.trepa is not None:
+            said.append(f"TREPA distance: {self.trepa:.3g}")
+        for name, sync in (("engine", self.sync), ("reference", self.expected_sync)):
+            if sync is not None:
+                said.append(
+                    f"SyncNet, {name}: confidence {sync.confidence:.2f}, offset {sync.offset:+d} frames, "
+                    f"distance {sync.distance:.2f}"
+                )
+        return said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,17 +30,18 @@ from lsx.runtime.sound import SoundReader
 from lsx.specs import SampleOptions
 from lsx.thresholds import THRESHOLDS
 from lsx.verify.candidate import AsFloat32, Loop, Outcome, check_graphs, step_cases
+from lsx.verify.clip import ClipComparison
 from lsx.verify.inputs import CallInput, clip_inputs, seeded_input, seeded_samples
+from lsx.verify.judges import Judges
 from lsx.verify.layers import worst_layers
-from lsx.verify.metrics import psnr, ssim_map, temporal_difference
+from lsx.verify.metrics import psnr, ssim_map
 from lsx.verify.reference import Expected, GraphCase, Reference
-from lsx.verify.report import ClipFigures, Estimate, Guilt, Report, WorstFrame, threshold_of
+from lsx.verify.report import Estimate, Guilt, Report, threshold_of
 
 __all__ = ["GRAPHS", "verify"]
 
 GRAPHS = ("audio_encoder", *LOOP_GRAPHS)
 _ESTIMATES = 4
-_FRAMES_SHOWN = 3
 
 
 def verify(
@@ -54,14 +55,16 @@ def verify(
     options: SampleOptions | None = None,
     calls: int | None = None,
     thresholds: Mapping[str, float] | None = None,
+    auxiliary: Path | None = None,
     stamp: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Compare a bundle's engines with its checkpoint's reference, on the same noise; stamp the bundle if all holds.
 
     reference : the checkpoint's folder, default where the export found it; clip : video and sound, default seeded
-    inputs; calls : at most so many calls of 16 frames; thresholds : replacements by name. The reference runs
-    first and its U-Net is let go, so that it and the engines are never in memory together.
+    inputs; calls : at most so many calls of 16 frames; thresholds : replacements by name; auxiliary : folder with the
+    weights of LPIPS, TREPA's VideoMAE or SyncNet, see `Judges`. The reference runs first and its U-Net is let go, so
+    that it and the engines are never in memory together.
 
     Raises UsageError, CheckpointError, EngineError, MediaError, FaceNotFound; missed thresholds are in the report.
     """
@@ -69,6 +72,7 @@ def verify(
         raise UsageError(f"calls is {calls}; give a whole number from 1 on")
     options, say = options or SampleOptions(), progress or (lambda _: None)
     limits = THRESHOLDS[bundle.manifest.precision].override(thresholds or {})
+    judges = Judges(auxiliary)
     chosen = best_backend(bundle, backend)
     checkpoint = reference_checkpoint(bundle, reference)
     with tempfile.TemporaryDirectory(prefix="lsx-verify-") as temporary:
@@ -100,7 +104,7 @@ def verify(
                 for graph in GRAPHS
             }
             report.engine = engines["unet"].description
-            run.compare(engines, report)
+            run.compare(engines, report, judges)
         report.judge()
         if report.failures:
             run.find_guilty(report, chosen, provider, threads, reference)
@@ -173,7 +177,7 @@ class _Run:
         self._estimator = made  # its VAE decodes the engine's estimates too
         return {int(k): made.clean_estimate(expected.latents[k], expected.noise[k], int(k), given.faces) for k in steps}
 
-    def compare(self, engines: Mapping[str, Engine], report: Report) -> None:
+    def compare(self, engines: Mapping[str, Engine], report: Report, judges: Judges) -> None:
         """Every figure of the report."""
         self._say("graph by graph")
         report.graphs = check_graphs(engines, self._cases)
@@ -182,7 +186,7 @@ class _Run:
         loop = Loop(engines, self._bundle.model, self._options, self._noise, self.samples)
         drifts: list[list[Figures]] = []
         tokens: list[Figures] = []
-        clip = _ClipComparison(self._inside)
+        clip = ClipComparison(self._inside)
         for index, given in enumerate(self.inputs):
             self._say(f"engines, call {index + 1} of {len(self.inputs)}")
             outcome = loop.run(given)
@@ -192,7 +196,8 @@ class _Run:
                 clip.add(given, outcome.pixels, expected["pixels"])
         report.tokens = worst(tokens)
         report.drift = [worst(list(step)) for step in zip(*drifts, strict=True)]
-        report.clip = clip.figures()
+        self._say("whole clip")
+        report.clip = clip.figures(judges, self.samples)
         report.frames = clip.worst()
 
     def _compare_estimates(self, engines: Mapping[str, Engine], report: Report) -> None:
@@ -262,53 +267,6 @@ class _Run:
                 tokens = report.tokens is not None and not report.tokens.cosine >= report.thresholds.audio_cosine
                 return "runtime: audio tokens" if tokens else "runtime: schedule and loop"
         return "all graphs together"  # each is good enough alone
-
-
-class _ClipComparison:
-    """Pictures of all calls, each frame once."""
-
-    def __init__(self, inside: NDArray[np.bool_]) -> None:
-        self._inside = inside
-        self.results: list[NDArray[np.uint8]] = []
-        self.expected: list[NDArray[np.uint8]] = []
-        self._first: list[int] = []
-        self._mouth: list[float] = []
-        self._face: list[float] = []
-
-    def add(self, given: CallInput, result: NDArray[Any], expected: NDArray[Any]) -> None:
-        """The new frames of a call."""
-        for made, wanted in zip(result[-given.new :], expected[-given.new :], strict=True):
-            similar = ssim_map(made, wanted)
-            self._mouth.append(float(similar[self._inside].mean()))
-            self._face.append(float(similar.mean()))
-            self.results.append(_levels(made))
-            self.expected.append(_levels(wanted))
-            self._first.append(given.first + len(given.faces) - given.new)
-
-    def figures(self) -> ClipFigures:
-        """Over all frames."""
-        result, expected = np.stack(self.results), np.stack(self.expected)
-        everywhere = np.ones_like(self._inside)
-        return ClipFigures(
-            frames=len(result),
-            mouth_psnr=psnr(result, expected, self._inside),
-            mouth_ssim=float(np.mean(self._mouth)),
-            face_psnr=psnr(result, expected, everywhere),
-            face_ssim=float(np.mean(self._face)),
-            temporal=temporal_difference(result, expected, self._inside),
-        )
-
-    def worst(self) -> list[WorstFrame]:
-        """The frames with the lowest similarity inside the mask."""
-        order = np.argsort(self._mouth)[:_FRAMES_SHOWN]
-        return [
-            WorstFrame(frame=int(i), ssim=self._mouth[i], expected=self.expected[i], result=self.results[i])
-            for i in order
-        ]
-
-
-def _levels(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.asarray(np.clip(np.nan_to_num(pixels).round(), 0, 255), dtype=np.uint8)
 
 
 def _stamp(bundle: Bundle, report: Report, checkpoint: Checkpoint, clip: tuple[Path, Path] | None) -> StampEntry:

@@ -1,0 +1,87 @@
+"""Whole clips: the engines' pictures against the reference's, frame by frame and as a film."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsx.verify.inputs import CallInput
+from lsx.verify.judges import Judges
+from lsx.verify.metrics import psnr, ssim_map, temporal_difference
+from lsx.verify.report import ClipFigures, WorstFrame
+
+__all__ = ["ClipComparison"]
+
+_FRAMES_SHOWN = 3
+_WINDOW = 16  # frames that TREPA looks at
+_FRAME_SAMPLES = 640
+
+
+class ClipComparison:
+    """Pictures of all calls, each frame once."""
+
+    def __init__(self, inside: NDArray[np.bool_]) -> None:
+        self._inside = inside
+        self.results: list[NDArray[np.uint8]] = []
+        self.expected: list[NDArray[np.uint8]] = []
+        self._places: list[int] = []
+        self._mouth: list[float] = []
+        self._face: list[float] = []
+
+    def add(self, given: CallInput, result: NDArray[Any], expected: NDArray[Any]) -> None:
+        """The new frames of a call."""
+        first = given.first + len(given.faces) - given.new
+        self._places += range(first, first + given.new)
+        for made, wanted in zip(result[-given.new :], expected[-given.new :], strict=True):
+            similar = ssim_map(made, wanted)
+            self._mouth.append(float(similar[self._inside].mean()))
+            self._face.append(float(similar.mean()))
+            self.results.append(_levels(made))
+            self.expected.append(_levels(wanted))
+
+    def figures(self, judges: Judges, samples: NDArray[np.int16]) -> ClipFigures:
+        """Over all frames. samples : the sound, 16 kHz from output frame 0 on."""
+        result, expected = np.stack(self.results), np.stack(self.expected)
+        everywhere = np.ones_like(self._inside)
+        return ClipFigures(
+            frames=len(result),
+            mouth_psnr=psnr(result, expected, self._inside),
+            mouth_ssim=float(np.mean(self._mouth)),
+            face_psnr=psnr(result, expected, everywhere),
+            face_ssim=float(np.mean(self._face)),
+            temporal=temporal_difference(result, expected, self._inside),
+            **self._judged(judges, samples),
+        )
+
+    def _judged(self, judges: Judges, samples: NDArray[np.int16]) -> dict[str, Any]:
+        """What the networks say that are there."""
+        said: dict[str, Any] = {}
+        pairs = list(zip(self.results, self.expected, strict=True))
+        if judges.lpips is not None:
+            maps = [judges.lpips.map(*pair) for pair in pairs]
+            said["mouth_lpips"] = float(np.mean([one[self._inside].mean() for one in maps]))
+            said["face_lpips"] = float(np.mean([one.mean() for one in maps]))
+        if judges.trepa is not None and len(pairs) >= _WINDOW:
+            starts = range(0, len(pairs) - _WINDOW + 1, _WINDOW)
+            windows = [[np.stack(part[s : s + _WINDOW]) for part in (self.results, self.expected)] for s in starts]
+            said["trepa"] = float(np.mean([judges.trepa.distance(*pair) for pair in windows]))
+        if judges.syncnet is not None:
+            padded = np.pad(samples, (0, max((self._places[-1] + 1) * _FRAME_SAMPLES - len(samples), 0)))
+            heard = np.concatenate([padded[p * _FRAME_SAMPLES : (p + 1) * _FRAME_SAMPLES] for p in self._places])
+            said["sync"] = judges.syncnet.judge(np.stack(self.results), heard)
+            said["expected_sync"] = judges.syncnet.judge(np.stack(self.expected), heard)
+        return said
+
+    def worst(self) -> list[WorstFrame]:
+        """The frames with the lowest similarity inside the mask."""
+        order = np.argsort(self._mouth)[:_FRAMES_SHOWN]
+        return [
+            WorstFrame(frame=self._places[i], ssim=self._mouth[i], expected=self.expected[i], result=self.results[i])
+            for i in order
+        ]
+
+
+def _levels(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.asarray(np.clip(np.nan_to_num(pixels).round(), 0, 255), dtype=np.uint8)
