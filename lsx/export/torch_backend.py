@@ -126,6 +126,11 @@ class TorchBackend(Backend):
         entry = bundle.graph(graph)
         if not self.supports(graph):
             raise EngineError(f"{graph} has no PyTorch module; it runs on onnxruntime")
+        if tuple(tensor.name for tensor in entry.outputs) != GRAPHS[graph].outputs:
+            raise EngineError(
+                f"{bundle.path}: its {graph} is another than this lsx exports (lsx {bundle.manifest.lsx_version} did). "
+                f"Export again: lsx export CHECKPOINT -o {bundle.path}"
+            )
         checkpoint = reference_checkpoint(bundle, options.reference)
         inputs, outputs = [t.spec() for t in entry.inputs], [t.spec() for t in entry.outputs]
         if torch.cuda.is_available():

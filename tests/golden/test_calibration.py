@@ -29,6 +29,7 @@ from lsx.models.checkpoint import Checkpoint, CheckpointFiles
 from lsx.runtime.lipsync import LipSync
 from lsx.specs import LOW_PRECISIONS, LowPrecision, Precision, SampleOptions
 from lsx.verify.verify import verify
+from tests.planting import edited, plant
 
 Bundles = Callable[[Precision, int], Bundle]
 QUICK = SampleOptions(steps=4, seed=3)
@@ -187,6 +188,30 @@ def test_a_quantised_bundle_holds(
     assert report.passed, report.failures
     LipSync.open(opened.path, "onnxruntime", require_verified=True).close()
     assert Bundle.open(opened.path).manifest.stamps[-1].figures == report.figures()
+
+
+def test_a_scale_times_four_is_caught(
+    quantised: Callable[[LowPrecision], Bundle], checkpoint: Callable[[int], Path], videos: Path, tmp_path: Path
+) -> None:
+    own = Bundle.open(shutil.copytree(quantised("int8").path, tmp_path / "bundle"))
+    tables = json.loads((own.path / "quantisation" / "layers.json").read_text())
+    layer = "up_blocks.2.resnets.1.conv2"
+    assert next(row for row in tables["unet"]["layers"] if row["name"] == layer)["quantised"]
+    planted = plant(own, "unet", edited(f"unet.{layer}.weight_scale", lambda scale: scale * 4))
+    clip = (videos / "face.mp4", videos / "face.mp4")
+    options = SampleOptions(steps=2, cache_interval=2)
+    report = verify(
+        planted,
+        reference=checkpoint(64),
+        clip=clip,
+        calls=1,
+        backend="onnxruntime",
+        options=options,
+        thresholds=LOWERED,
+    )
+    assert not report.passed
+    assert report.failing_graph == "unet"
+    assert report.layers[0].name == f"unet.{layer}"
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from lsx.bundle import Bundle
 from lsx.engines.registry import stamp_of
 from lsx.errors import NotVerified
-from lsx.files import sha256_of
-from lsx.manifest import MANIFEST
 from lsx.models import reference
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles
 from lsx.runtime import schedule
@@ -25,6 +23,7 @@ from lsx.runtime.lipsync import LipSync
 from lsx.specs import Precision, SampleOptions
 from lsx.verify.report import Report
 from lsx.verify.verify import verify
+from tests.planting import edited, plant
 from tests.seeded_inputs import waveform
 
 Bundles = Callable[[Precision, int], Bundle]
@@ -34,31 +33,6 @@ QUICK = SampleOptions(steps=2, cache_interval=2)
 @pytest.fixture
 def own(bundle: Bundles, tmp_path: Path) -> Bundle:
     return Bundle.open(shutil.copytree(bundle("fp32", 64).path, tmp_path / "bundle"))
-
-
-def plant(bundle: Bundle, graph: str, change: Callable[[ir.Model], None]) -> Bundle:
-    """The bundle with one ONNX file changed, and its hash in the manifest with it."""
-    entry = bundle.graph(graph)
-    path = bundle.path / entry.file.path
-    model = ir.load(path)
-    change(model)
-    ir.save(model, path)
-    file = entry.file.model_copy(update={"sha256": sha256_of(path), "size": path.stat().st_size})
-    graphs = bundle.manifest.graphs | {graph: entry.model_copy(update={"file": file})}
-    manifest = bundle.manifest.model_copy(update={"graphs": graphs})
-    (bundle.path / MANIFEST).write_text(manifest.text())
-    return Bundle.open(bundle.path)
-
-
-def edited(name: str, change: Callable[[NDArray[np.generic]], NDArray[np.generic]]) -> Callable[[ir.Model], None]:
-    """A change of one initializer."""
-
-    def apply(model: ir.Model) -> None:
-        value = model.graph.initializers[name]
-        assert value.const_value is not None
-        value.const_value = ir.tensor(change(value.const_value.numpy().copy()), name=name)
-
-    return apply
 
 
 def checked(bundle: Bundle, checkpoint: Callable[[int], Path]) -> Report:

@@ -1,0 +1,38 @@
+"""Faults planted in a bundle's graphs, hashes and all, for the gate to find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from lsx.bundle import Bundle
+from lsx.files import sha256_of
+from lsx.manifest import MANIFEST
+
+
+def plant(bundle: Bundle, graph: str, change: Callable[[ir.Model], None]) -> Bundle:
+    """The bundle with one ONNX file changed, and its hash in the manifest with it."""
+    entry = bundle.graph(graph)
+    path = bundle.path / entry.file.path
+    model = ir.load(path)
+    change(model)
+    ir.save(model, path)
+    file = entry.file.model_copy(update={"sha256": sha256_of(path), "size": path.stat().st_size})
+    graphs = bundle.manifest.graphs | {graph: entry.model_copy(update={"file": file})}
+    manifest = bundle.manifest.model_copy(update={"graphs": graphs})
+    (bundle.path / MANIFEST).write_text(manifest.text())
+    return Bundle.open(bundle.path)
+
+
+def edited(name: str, change: Callable[[NDArray[np.generic]], NDArray[np.generic]]) -> Callable[[ir.Model], None]:
+    """A change of one initializer."""
+
+    def apply(model: ir.Model) -> None:
+        value = model.graph.initializers[name]
+        assert value.const_value is not None
+        value.const_value = ir.tensor(change(value.const_value.numpy().copy()), name=name)
+
+    return apply
