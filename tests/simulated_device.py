@@ -74,7 +74,8 @@ class SimulatedDevice(Device):
         self.queues[made] = deque()
         return made
 
-    def event(self) -> Event:
+    def event(self, *, timed: bool = False) -> Event:
+        del timed
         made = Event(len(self.recorded) + 1)
         self.recorded[made] = self.reached[made] = 0
         return made
@@ -123,6 +124,9 @@ class SimulatedDevice(Device):
             item = self.random.choice(ready).popleft()
             if not isinstance(item, _Wait):
                 item()
+
+    def elapsed(self, start: Event, end: Event) -> float:
+        return float(end > start)
 
     def _may_run(self, item: Work | _Wait) -> bool:
         return not isinstance(item, _Wait) or self.reached[item.event] >= item.count

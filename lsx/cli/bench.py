@@ -1,97 +1,141 @@
-"""`lsx bench`: backends side by side."""
+"""`lsx bench`: a bundle against what its user has today."""
 
 from __future__ import annotations
 
-import json
-import platform
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.markup import escape
 
-import lsx
 from lsx.bundle import Bundle
+from lsx.cli.bench_tables import show_changes, show_report
 from lsx.cli.console import err, out
-from lsx.cli.options import BundlePath, CacheInterval, Guidance, Provider, Reference, Steps, Threads, sample_options
-from lsx.errors import OutputError
-from lsx.files import sha256_of
-from lsx.manifest import MANIFEST
+from lsx.cli.options import (
+    BundlePath,
+    CacheInterval,
+    Guidance,
+    Provider,
+    Reference,
+    SamplerName,
+    Threads,
+    names_of,
+    sample_options,
+)
+from lsx.errors import LsxError, OutputError, UsageError
+from lsx.files import write_whole
 
-__all__ = ["bench"]
+__all__ = ["bench", "parse_duration"]
+
+_DEVICE_STEPS, _HOST_STEPS = 20, 4
 
 
 def bench(
     bundle: BundlePath,
-    candidate: Annotated[str, typer.Option(help="Backend to measure.")] = "onnxruntime",
-    baseline: Annotated[str, typer.Option(help="Backend to measure it against.")] = "torch",
     reference: Reference = None,
+    backends: Annotated[str | None, typer.Option(help="lsx's backends, by commas; default all that run here.")] = None,
+    sections: Annotated[
+        str, typer.Option(help="graphs, call, cold, by commas; clip, long run and sweep have options of their own.")
+    ] = "graphs,call,cold",
     graphs: Annotated[str | None, typer.Option(help="Graphs, by commas; default all.")] = None,
-    call: Annotated[bool, typer.Option(help="Also the whole 16-frame call.")] = True,
-    steps: Steps = 4,
+    clip: Annotated[tuple[Path, Path] | None, typer.Option(help="Also run this video with this sound.")] = None,
+    duration: Annotated[
+        str | None, typer.Option(help="Also stream synthetic frames so long, such as 90s, 10m, 1h, and watch memory.")
+    ] = None,
+    sweep: Annotated[
+        bool,
+        typer.Option("--sweep", help="Also speed against quality over many settings."),
+    ] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="Precisions of the bundle and its fallback, by commas; default the bundle's own.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Denoising steps; default 20, and 4 on a CPU, where a call takes long.")
+    ] = None,
     guidance: Guidance = 1.5,
-    repeat: Annotated[int, typer.Option(help="Pairs measured of each graph; half as many calls.")] = 5,
     cache_interval: CacheInterval = "3",
+    sampler: SamplerName = "ddim",
+    repeat: Annotated[
+        int | None, typer.Option(help="Rounds; default as many as fit into 12 s a graph and a minute of calls.")
+    ] = None,
+    compiled: Annotated[
+        bool | None,
+        typer.Option("--compile/--no-compile", help="torch.compile as a baseline; default on a GPU."),
+    ] = None,
+    price_per_hour: Annotated[float | None, typer.Option(help="Gives the cost per minute of video.")] = None,
     provider: Provider = "cpu",
-    video: Annotated[Path | None, typer.Option(help="Also time detection, on the first frame of this video.")] = None,
     threads: Threads = None,
-    report: Annotated[Path | None, typer.Option("--report", "-o", help="Also write JSON there.")] = None,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Load version-compatible plans, which carry code.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for report.json and report.html.")
+    ] = None,
+    compare: Annotated[Path | None, typer.Option(help="Earlier report.json: fail when slower.")] = None,
+    threshold: Annotated[float, typer.Option(help="Percent slower that --compare lets pass.")] = 10.0,
 ) -> None:
-    """Measure a backend against another, in turn in one run: medians, spread, and the ratio pair by pair."""
-    from lsx.bench import compare
-    from lsx.bench.host import align_and_paste_seconds, detect_seconds
-    from lsx.runtime.video import VideoReader
+    """Measure a bundle on this machine, in turn with PyTorch as its users run it: ratios, stages, roofline, memory."""
+    from lsx.bench.bench import BenchOptions
+    from lsx.bench.bench import bench as run_bench
+    from lsx.bench.html import bench_html
+    from lsx.bench.report import read_report
+    from lsx.bench.systems import GRAPHS, runnable_backends
 
+    if not threshold >= 0:
+        raise UsageError(f"--threshold is {threshold:g}; give percent, from 0 on")
+    earlier = None if compare is None else read_report(compare)
     opened = Bundle.open(bundle)
-    if report is not None and not report.parent.is_dir():
-        raise OutputError(f"{report.parent}: no such folder. Create it first")
-    options = sample_options(steps=steps, guidance=guidance, cache_interval=cache_interval)
-    first = None if video is None else next(VideoReader(video).frames(0, 1))
-    table = Table("", f"{candidate} ms", "+-", f"{baseline} ms", "+-", "ratio", box=None, pad_edge=False)
-    rows = []
-    with err.status("loading") as status:
-        for row in compare.bench(
-            opened,
-            candidate=candidate,
-            baseline=baseline,
-            reference=reference,
-            graphs=tuple(graphs.split(",")) if graphs else compare.GRAPHS,
-            call=call,
-            options=options,
-            repeat=repeat,
-            threads=threads,
-            provider=provider,
-            progress=status.update,
-        ):
-            rows.append(row)
-            cells = [f"{1e3 * row.seconds[n]:.1f}" for n in (candidate, baseline)]
-            spread = [f"{1e3 * row.spread[n]:.1f}" for n in (candidate, baseline)]
-            table.add_row(row.name, cells[0], spread[0], cells[1], spread[1], f"{row.ratio:.2f}x")
-        status.update("align and paste")
-        pasting = 1 / align_and_paste_seconds(opened.model.resolution, 200)
-        detecting = None if first is None else detect_seconds(opened, first)
-    out.print(table)
-    out.print(f"ratio: {baseline} seconds over {candidate} seconds, median of {repeat} interleaved pairs")
-    out.print(f"align and paste, 1080p, brows 200 px apart, one core: {pasting:.0f} frames/s")
-    if detecting is not None:
-        out.print(f"detection and landmarks, first frame of {video}, one core: {1e3 * detecting:.1f} ms")
-    if report is not None:
-        content = {
-            "lsx": lsx.__version__,
-            "python": platform.python_version(),
-            "machine": f"{platform.system()} {platform.machine()}",
-            "bundle": {
-                "model": opened.manifest.model.version,
-                "manifest_sha256": sha256_of(bundle / MANIFEST),
-            },
-            "candidate": candidate,
-            "baseline": baseline,
-            "rows": [row.as_json() for row in rows],
-            "align_and_paste_frames_per_second": pasting,
-            "detection_seconds": detecting,
-        }
+    what = BenchOptions(
+        sections=names_of(sections),
+        backends=names_of(backends),
+        graphs=names_of(graphs) or GRAPHS,
+        precisions=names_of(precision),
+        clip=clip,
+        duration=None if duration is None else parse_duration(duration),
+        sweep=sweep,
+        compiled=compiled,
+        repeat=repeat,
+        price_per_hour=price_per_hour,
+        provider=provider,
+        threads=threads,
+        trust_code=trust_code,
+    )
+    if steps is None:
+        chosen = what.backends or runnable_backends(opened)
+        on_device = provider == "cuda" or any(name.startswith("tensorrt") for name in chosen)
+        steps = _DEVICE_STEPS if on_device else _HOST_STEPS
+    options = sample_options(steps=steps, guidance=guidance, cache_interval=cache_interval, sampler=sampler)
+    if output is not None:
         try:
-            report.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{report}: cannot be written: {error.strerror}") from error
-        out.print(f"report: {report}")
+            raise OutputError(f"{output}: cannot be created: {error.strerror}") from error
+    with err.status("bench") as status:
+        report = run_bench(
+            opened,
+            reference=reference,
+            options=options,
+            what=what,
+            progress=lambda said: status.update(escape(said)),
+        )
+    show_report(report)
+    if output is not None:
+        try:
+            write_whole(output / "report.json", report.text().encode())
+            write_whole(output / "report.html", bench_html(report).encode())
+        except OSError as error:
+            raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
+        out.print(f"report: {output / 'report.html'}, {output / 'report.json'}")
+    if report.long_run is not None and report.long_run.failed:
+        raise LsxError(f"memory grew by {100 * report.long_run.growth:.1f} % after the warm-up; 1 % is allowed")
+    if earlier is not None:
+        show_changes(earlier, report, threshold / 100)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `90s`, `10m`, `1h`, `45`. Raises UsageError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text)
+    if match is None:
+        raise UsageError(f"--duration is {text}; give a time such as 90s, 10m, 1h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]

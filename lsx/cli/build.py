@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from lsx.bundle import Bundle
 from lsx.cli.console import err, out
-from lsx.cli.options import BundlePath
+from lsx.cli.options import BundlePath, names_of
 from lsx.engines.tensorrt.building import PLANNED, BuildOptions, BuildReport, build_plans
 from lsx.engines.tensorrt.libraries import libraries_that_build
 from lsx.errors import BackendUnavailable, UsageError
@@ -68,8 +68,8 @@ def build(
         report = run_build(
             part,
             name,
-            targets=_names(target),
-            graphs=_names(graphs) or PLANNED,
+            targets=names_of(target),
+            graphs=names_of(graphs) or PLANNED,
             options=options,
             force=force,
         )
@@ -117,7 +117,3 @@ def parse_size(text: str) -> int:
     if match is None or match[2] not in _UNITS:
         raise UsageError(f"--workspace is {text}; give a size such as 4GiB, 512MiB")
     return int(float(match[1]) * _UNITS[match[2]])
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (text or "").split(",") if name.strip())

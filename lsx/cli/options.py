@@ -21,6 +21,7 @@ __all__ = [
     "Seed",
     "Steps",
     "Threads",
+    "names_of",
     "parse_interval",
     "sample_options",
 ]
@@ -57,3 +58,8 @@ def sample_options(
         cache_interval=parse_interval(cache_interval),
         sampler=sampler,  # type: ignore[arg-type]  # checked there
     )
+
+
+def names_of(text: str | None) -> tuple[str, ...]:
+    """The names in a list with commas."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())

@@ -75,8 +75,8 @@ class CudaDevice(Device):
         self._streams[handle] = made
         return handle
 
-    def event(self) -> Event:
-        made = self._device.create_event()
+    def event(self, *, timed: bool = False) -> Event:
+        made = self._device.create_event(options=self._core.EventOptions(timing_enabled=timed))
         handle = Event(int(made.handle))
         self._events[handle] = made
         return handle
@@ -107,6 +107,9 @@ class CudaDevice(Device):
 
     def synchronise(self, event: Event) -> None:
         self._checked(self._runtime.cudaEventSynchronize(event))
+
+    def elapsed(self, start: Event, end: Event) -> float:
+        return float(self._checked(self._runtime.cudaEventElapsedTime(start, end))) / 1e3
 
     def capture(self, stream: Stream, body: Callable[[Stream], None]) -> Graph:
         # Not cuda.core's GraphBuilder: after a capture that failed it hides the reason, and may crash when closed.

@@ -87,8 +87,8 @@ class Device(ABC):
         """A new stream that does not wait for the default one."""
 
     @abstractmethod
-    def event(self) -> Event:
-        """A new event."""
+    def event(self, *, timed: bool = False) -> Event:
+        """A new event; `timed` for `elapsed`, which costs a little."""
 
     @abstractmethod
     def discard(self, *handles: Stream | Event) -> None:
@@ -115,6 +115,10 @@ class Device(ABC):
     @abstractmethod
     def synchronise(self, event: Event) -> None:
         """Block until what was marked is done. Raises EngineError when the device failed."""
+
+    @abstractmethod
+    def elapsed(self, start: Event, end: Event) -> float:
+        """Seconds on the device between two timed events, both of which were waited for."""
 
     @abstractmethod
     def capture(self, stream: Stream, body: Callable[[Stream], None]) -> Graph:
@@ -163,11 +167,18 @@ class DeviceEngine(Engine):
 
     def run(self, feed_dict: FeedDict) -> dict[str, Array]:
         """Over buffers of its own, kept for the next run of the same shapes. Not for the loop: it copies and waits."""
+        return self._buffers(feed_dict).run(feed_dict)
+
+    def device_seconds(self, feed_dict: FeedDict) -> float:
+        """Seconds of one run on the device, by events round it; the inputs are uploaded before."""
+        return self._buffers(feed_dict).device_seconds(feed_dict)
+
+    def _buffers(self, feed_dict: FeedDict) -> _OwnBuffers:
         axes = self.axes_of(feed_dict)
         if self._own is None or self._own.axes != axes:
             self.release_buffers()
             self._own = _OwnBuffers(self, axes)
-        return self._own.run(feed_dict)
+        return self._own
 
     def release_buffers(self) -> None:
         """Give back what `run` allocated."""
@@ -196,20 +207,33 @@ class _OwnBuffers:
         if activation:
             self._memory.append(self._device.allocate(activation))
             engine.use_activation(self._memory[-1])
-        self._stream, self._done = self._device.stream(), self._device.event()
+        self._stream = self._device.stream()
+        self._start, self._done = self._device.event(timed=True), self._device.event(timed=True)
+        self._addresses = {name: self._memory[0].address + span[0] for name, span in self._spans.items()}
 
-    def run(self, feed_dict: FeedDict) -> dict[str, Array]:
-        device, pinned = self._memory[:2]
+    def _upload(self, feed_dict: FeedDict) -> None:
+        pinned = self._memory[1]
         self._device.enter()
         for name in self._engine.inputs:
             offset, size, _, _ = self._spans[name]
             self._host(name)[...] = feed_dict[name]
-            self._device.copy(device.address + offset, pinned.address + offset, size, self._stream)
-        addresses = {name: device.address + span[0] for name, span in self._spans.items()}
-        self._engine.enqueue(addresses, self._stream)
+            self._device.copy(self._addresses[name], pinned.address + offset, size, self._stream)
+
+    def device_seconds(self, feed_dict: FeedDict) -> float:
+        self._upload(feed_dict)
+        self._device.record(self._start, self._stream)
+        self._engine.enqueue(self._addresses, self._stream)
+        self._device.record(self._done, self._stream)
+        self._device.synchronise(self._done)
+        return self._device.elapsed(self._start, self._done)
+
+    def run(self, feed_dict: FeedDict) -> dict[str, Array]:
+        pinned = self._memory[1]
+        self._upload(feed_dict)
+        self._engine.enqueue(self._addresses, self._stream)
         for name in self._engine.outputs:
             offset, size, _, _ = self._spans[name]
-            self._device.copy(pinned.address + offset, device.address + offset, size, self._stream)
+            self._device.copy(pinned.address + offset, self._addresses[name], size, self._stream)
         self._device.record(self._done, self._stream)
         self._device.synchronise(self._done)
         return {name: self._host(name).copy() for name in self._engine.outputs}
@@ -226,4 +250,4 @@ class _OwnBuffers:
         self._engine.use_activation(None)
         for memory in self._memory:
             self._device.free(memory)
-        self._device.discard(self._stream, self._done)
+        self._device.discard(self._stream, self._start, self._done)

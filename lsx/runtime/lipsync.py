@@ -145,6 +145,13 @@ class LipSync:
         """The bundle's own face detector: frame to Face or None."""
         return FaceDetector(self._engines, self.bundle.manifest.faces.family)
 
+    def warm_up(self, options: SampleOptions) -> None:
+        """Make ready for clips with these options: take memory, run once, capture. The first clip does it otherwise.
+
+        Raises EngineError, OutOfDeviceMemory.
+        """
+        self._executors.get(options)
+
     def run(
         self,
         video: Path | str | VideoReader,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -13,23 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsx.figures import Figures
+from lsx.page import Point, Series, page, plot, table
 from lsx.verify.report import Report, WorstFrame
 
 __all__ = ["report_html"]
 
 _AMPLIFIED = 8
-
-_STYLE = """
-:root { color-scheme: light dark; --line: #8886; --good: #1a7f37; --bad: #cf222e; --curve: #0969da; }
-@media (prefers-color-scheme: dark) { :root { --good: #3fb950; --bad: #f85149; --curve: #58a6ff; } }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
-th, td { text-align: left; padding: .15rem .9rem .15rem 0; border-bottom: 1px solid var(--line); }
-td.n { text-align: right; font-variant-numeric: tabular-nums; }
-.good { color: var(--good); } .bad { color: var(--bad); }
-img { width: 13rem; image-rendering: pixelated; } figure { display: inline-block; margin: 0 .7rem .7rem 0; }
-svg text { fill: currentColor; font-size: 11px; } details table { font-size: 13px; }
-"""
+_HIGHEST = 140.0  # dB shown
 
 
 def report_html(report: Report, quantisation: Mapping[str, Any] | None = None) -> str:
@@ -41,14 +31,14 @@ def report_html(report: Report, quantisation: Mapping[str, Any] | None = None) -
         f"compared on {escape(report.source)}: {escape(_options(report.options))}</p>",
         _verdict(report),
         "<h2>Graphs, on the reference's own inputs</h2>",
-        _table(
+        table(
             ("graph", "output", "calls", "cosine", "max error", "mean error", "SNR dB"),
             ((r.graph, r.output, r.calls, *_cells(r.figures)) for r in report.graphs),
         ),
         "<h2>Drift of the latents over the steps</h2>",
         _curve([figures.snr for figures in report.drift]),
         "<h2>One-step clean estimates, inside the mask</h2>",
-        _table(
+        table(
             ("step", "t", "PSNR dB", "SSIM"),
             ((e.step + 1, e.timestep, f"{e.psnr:.2f}", f"{e.ssim:.4f}") for e in report.estimates),
         ),
@@ -59,16 +49,14 @@ def report_html(report: Report, quantisation: Mapping[str, Any] | None = None) -
             ("mouth", f"{c.mouth_psnr:.2f}", f"{c.mouth_ssim:.4f}"),
             ("face", f"{c.face_psnr:.2f}", f"{c.face_ssim:.4f}"),
         )
-        parts += [f"<h2>{c.frames} frames</h2>", _table(("", "PSNR dB", "SSIM"), rows)]
+        parts += [f"<h2>{c.frames} frames</h2>", table(("", "PSNR dB", "SSIM"), rows)]
         parts.append(f"<p>The change from frame to frame inside the mask is {c.temporal:.2f} levels off.</p>")
         parts += [f"<p>{escape(line)}</p>" for line in c.lines()]
     parts.append(f"<h2>Worst frames: reference, engine, difference x{_AMPLIFIED}</h2>")
     parts += [_frame(worst) for worst in report.frames]
     if quantisation is not None:
         parts += [_layers(name, part) for name, part in quantisation.items()]
-    body = "\n".join(parts)
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>lsx verify</title>'
-    return f"<!doctype html>\n<html lang='en'><head>{head}<style>{_STYLE}</style></head>\n<body>{body}</body></html>\n"
+    return page("lsx verify", parts)
 
 
 def _options(options: Mapping[str, Any]) -> str:
@@ -82,17 +70,17 @@ def _verdict(report: Report) -> str:
         holds = value >= limits[name]
         said = '<span class="good">holds</span>' if holds else '<span class="bad">fails</span>'
         rows.append((name, f"{value:.6f}", f"{limits[name]:g}", said))
-    made = _table(("threshold", "found", "at least", ""), rows, raw=True)
+    made = table(("threshold", "found", "at least", ""), rows, raw=True)
     if report.guilt:
         hybrids = (
             (g.part, f"{g.latents_cosine:.5f}", f"{g.mouth_ssim:.4f}", "fails" if g.guilty else "holds")
             for g in report.guilt
         )
         made += f"<h2>To blame: {escape(report.failing_graph or '')}</h2>"
-        made += _table(("this the engine's, the rest the reference's", "latents", "mouth SSIM", ""), hybrids)
+        made += table(("this the engine's, the rest the reference's", "latents", "mouth SSIM", ""), hybrids)
     if report.layers:
         layers = ((row.name, f"{row.error:.3g}", f"{row.jump:.1f}") for row in report.layers)
-        made += _table(("layer", "relative error", "times what came before"), layers)
+        made += table(("layer", "relative error", "times what came before"), layers)
     return made
 
 
@@ -100,46 +88,17 @@ def _cells(f: Figures) -> tuple[str, str, str, str]:
     return f"{f.cosine:.7f}", f"{f.max_error:.3g}", f"{f.mean_error:.3g}", f"{f.snr:.1f}"
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[object]], *, raw: bool = False) -> str:
-    def cell(value: object) -> str:
-        text = str(value)
-        number = text[:1].isdigit() or text[:1] == "-"
-        return f"<td{' class=n' if number else ''}>{text if raw else escape(text)}</td>"
-
-    body = "".join(f"<tr>{''.join(cell(value) for value in row)}</tr>" for row in rows)
-    return f"<table><tr>{''.join(f'<th>{escape(h)}</th>' for h in head)}</tr>{body}</table>"
-
-
 def _curve(values: list[float]) -> str:
-    """Signal-to-noise ratio in dB over the steps, as SVG."""
-    shown = [min(value, 140.0) if math.isfinite(value) or value > 0 else 0.0 for value in values]
-    if not shown:
-        return ""
-    width, height, left, bottom = 640, 220, 44, 26
-    low, high = min(0.0, *shown), max(*shown, 1.0)
-
-    def place(index: int, value: float) -> tuple[float, float]:
-        x = left + (width - left - 10) * index / max(len(shown) - 1, 1)
-        return x, 10 + (height - bottom - 10) * (high - value) / (high - low)
-
-    points = " ".join("{:.1f},{:.1f}".format(*place(i, v)) for i, v in enumerate(shown))
-    grid = ""
-    for level in range(5):
-        value = low + (high - low) * level / 4
-        _, y = place(0, value)
-        grid += f'<line x1="{left}" x2="{width - 10}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--line)"/>'
-        grid += f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.0f}</text>'
-    marks = "".join(
-        f'<text x="{place(i, 0)[0]:.1f}" y="{height - 8}" text-anchor="middle">{i}</text>'
-        for i in range(0, len(shown), max(len(shown) // 10, 1))
+    """Signal-to-noise ratio in dB over the steps."""
+    shown = [min(value, _HIGHEST) if math.isfinite(value) or value > 0 else 0.0 for value in values]
+    points = [Point(x=index, y=value) for index, value in enumerate(shown)]
+    drawn = plot(
+        "drift of the latents",
+        [Series(name="", points=points)],
+        x_title="steps done",
+        y_title="signal-to-noise ratio of the latents, dB",
     )
-    return (
-        f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" aria-label="drift of the latents">'
-        f"{grid}{marks}"
-        f'<polyline points="{points}" fill="none" stroke="var(--curve)" stroke-width="2"/></svg>'
-        "<p>Signal-to-noise ratio of the latents in dB against the reference's, before the first step (0) and after "
-        "each.</p>"
-    )
+    return f"{drawn}<p>Against the reference's latents, before the first step (0) and after each.</p>"
 
 
 def _frame(worst: WorstFrame) -> str:
@@ -165,6 +124,6 @@ def _layers(name: str, part: Mapping[str, Any]) -> str:
         )
         for layer in part["layers"]
     )
-    table = _table(("layer", "FLOPs", "precision", "why fp16", "error alone"), rows)
+    shown = table(("layer", "FLOPs", "precision", "why fp16", "error alone"), rows)
     said = f"{name}: {100 * part['coverage']:.1f} % of FLOPs in {part['precision']}, cosine {part['cosine']:.5f}"
-    return f"<details><summary>{escape(said)}</summary>{table}</details>"
+    return f"<details><summary>{escape(said)}</summary>{shown}</details>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -195,19 +194,6 @@ def test_commands_that_read_a_bundle(bundle: Bundles, command: str, capsys: pyte
     }
     for text in wanted[command]:
         assert text in shown
-
-
-def test_bench_reports_a_ratio(bundle: Bundles, tmp_path: Path) -> None:
-    report = tmp_path / "report.json"
-    arguments = ["bench", str(bundle("fp32", 128).path), "--graphs", "unet_shallow,step", "--no-call", "--repeat", "2"]
-    with pytest.raises(SystemExit) as ended:
-        main([*arguments, "-o", str(report)])
-    assert ended.value.code == 0
-    rows = json.loads(report.read_text())["rows"]
-    assert [row["name"] for row in rows] == ["unet_shallow", "step"]
-    for row in rows:
-        assert row["ratio"] > 0
-        assert set(row["seconds"]) == {"onnxruntime", "torch"}
 
 
 def test_the_mask_and_the_time_are_in_the_graphs(bundle: Bundles) -> None:

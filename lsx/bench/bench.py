@@ -1,0 +1,436 @@
+"""A whole bench: sections in turn, one report."""
+
+from __future__ import annotations
+
+import datetime
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import lsx
+from lsx.bench.child import run_child
+from lsx.bench.host import align_and_paste_seconds, detect_seconds
+from lsx.bench.peaks import Peaks, device_peaks, host_peaks
+from lsx.bench.report import (
+    SCHEMA_VERSION,
+    BenchReport,
+    ClipFigures,
+    ColdStart,
+    LongRun,
+    Roofline,
+    RoofRow,
+    Row,
+    Share,
+    Stages,
+)
+from lsx.bench.stages import call_stages
+from lsx.bench.sweep import sweep
+from lsx.bench.systems import (
+    COMPILED,
+    DEEPCACHE,
+    EAGER,
+    GRAPHS,
+    call_work,
+    graph_axes,
+    graph_work,
+    load_engines,
+    reference_of,
+    runnable_backends,
+    torch_calls,
+)
+from lsx.bench.timing import Budget, Work, busy_note, measure, noise_note, rows_of
+from lsx.bundle import Bundle
+from lsx.engines.device import DeviceEngine
+from lsx.engines.engine import Engine
+from lsx.engines.registry import backend_named
+from lsx.errors import BackendUnavailable, UsageError
+from lsx.files import sha256_of
+from lsx.machine import facts
+from lsx.manifest import MANIFEST
+from lsx.runtime.files import open_inputs
+from lsx.runtime.video import FPS, VideoReader
+from lsx.specs import SampleOptions
+
+__all__ = ["SECTIONS", "BenchOptions", "bench", "memory_growth"]
+
+SECTIONS = ("graphs", "call", "cold")
+"""Those that need nothing else; a clip, a duration and a sweep are asked for by their own options."""
+
+GROWTH = 0.01
+"""Of memory after the warm-up, above which a long run has failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions:
+    """What to measure, and how."""
+
+    sections: tuple[str, ...] = SECTIONS
+    backends: tuple[str, ...] = ()
+    """Default every one that runs here."""
+    graphs: tuple[str, ...] = GRAPHS
+    precisions: tuple[str, ...] = ()
+    """Of the bundle and its fallback; default the bundle's own."""
+    clip: tuple[Path, Path] | None = None
+    duration: float | None = None
+    """Seconds of a long run."""
+    sweep: bool = False
+    compiled: bool | None = None
+    """Whether torch.compile is a baseline; default on a GPU, where users run it."""
+    repeat: int | None = None
+    """Rounds; default as many as fit into a little time."""
+    price_per_hour: float | None = None
+    provider: str = "cpu"
+    threads: int | None = None
+    trust_code: bool = False
+
+    def __post_init__(self) -> None:
+        for name, given, known in (("sections", self.sections, SECTIONS), ("graphs", self.graphs, GRAPHS)):
+            unknown = [one for one in given if one not in known]
+            if unknown:
+                raise UsageError(f"--{name}: no {unknown[0]}; choose from {', '.join(known)}")
+        if self.repeat is not None and self.repeat < 1:
+            raise UsageError(f"repeat is {self.repeat}; give a whole number from 1 on")
+        if self.price_per_hour is not None and not self.price_per_hour >= 0:
+            raise UsageError(f"price-per-hour is {self.price_per_hour:g}; give a number from 0 on")
+        if self.duration is not None and not self.duration > 0:
+            raise UsageError(f"duration is {self.duration:g} s; give more than 0")
+
+
+def bench(
+    bundle: Bundle,
+    *,
+    reference: Path | None = None,
+    options: SampleOptions | None = None,
+    what: BenchOptions | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> BenchReport:
+    """Measure `bundle` on this machine against what its user has today.
+
+    reference : checkpoint folder for the PyTorch baselines, default where the export found it; without one there are
+    no baselines, and a note says so.
+
+    Raises UsageError, BundleError, IntegrityError, CheckpointError, BackendUnavailable, EngineError, MediaError.
+    """
+    made = _Bench(bundle, reference, options or SampleOptions(), what or BenchOptions(), progress)
+    return made.run()
+
+
+class _Bench:
+    """One bench under way."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        reference: Path | None,
+        options: SampleOptions,
+        what: BenchOptions,
+        progress: Callable[[str], None],
+    ) -> None:
+        self._options, self._what, self._say = options, what, progress
+        self._bundles = _chosen(bundle, what.precisions)
+        self._bundle = self._bundles[0]
+        self._notes: list[str] = []
+        busy = busy_note()
+        if busy is not None:
+            self._notes.append(busy)
+        self._backends = self._chosen_backends()
+        if what.clip is not None:  # refused before anything is measured
+            open_inputs(*what.clip, Path("result.mp4"))
+        self._bundle.verify()
+        self._checkpoint = reference_of(bundle, reference, self._notes.append) if self._needs_torch() else None
+        self._reference = reference
+        self._rows: list[Row] = []
+        self._stages: list[Stages] = []
+        self._roofline: Roofline | None = None
+
+    def _needs_torch(self) -> bool:
+        return "graphs" in self._what.sections or "call" in self._what.sections
+
+    def _chosen_backends(self) -> tuple[str, ...]:
+        for name in self._what.backends:
+            works, reason = backend_named(name).availability()
+            refused = backend_named(name).refuses(self._bundle) if works else reason
+            if refused is not None:
+                raise BackendUnavailable(f"backend {name} does not run {self._bundle.path} here: {refused}")
+        found = self._what.backends or runnable_backends(self._bundle)
+        if not found:
+            raise BackendUnavailable("no backend runs this bundle here. See: lsx doctor")
+        return found
+
+    def run(self) -> BenchReport:
+        """All sections that were asked for."""
+        sections = self._what.sections
+        if "graphs" in sections:
+            self._graphs()
+        if "call" in sections:
+            self._call()
+        host = self._host() if "call" in sections else ()
+        cold = tuple(self._cold(name) for name in self._backends) if "cold" in sections else ()
+        clip = None if self._what.clip is None else self._clip(*self._what.clip)
+        long_run = None if self._what.duration is None else self._long(self._what.duration)
+        swept = None
+        if self._what.sweep:
+            swept = sweep(
+                self._bundles, self._backends[0], self._options.guidance, self._engine_options(), progress=self._say
+            )
+        noise = noise_note(self._rows)
+        if noise is not None:
+            self._notes.append(noise)
+        manifest = self._bundle.manifest
+        return BenchReport(
+            schema_version=SCHEMA_VERSION,
+            lsx_version=lsx.__version__,
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            machine=dict(facts(self._bundle.path)),
+            bundle={
+                "model": manifest.model.version,
+                "resolution": str(manifest.model.resolution),
+                "precision": ", ".join(b.manifest.precision for b in self._bundles),
+                "manifest_sha256": sha256_of(self._bundle.path / MANIFEST),
+            },
+            options={k: str(v) for k, v in (asdict(self._options) | asdict(self._what)).items()},
+            rows=tuple(self._rows),
+            roofline=self._roofline,
+            stages=tuple(self._stages),
+            host=host,
+            clip=clip,
+            cold=cold,
+            long_run=long_run,
+            sweep=swept,
+            notes=tuple(self._notes),
+        )
+
+    def _engine_options(self) -> dict[str, Any]:
+        return {
+            "provider": self._what.provider,
+            "threads": self._what.threads,
+            "trust_code": self._what.trust_code,
+            "guidance_batch": self._options.guidance_batch,
+        }
+
+    def _systems(self) -> Iterator[tuple[str, Bundle, str]]:
+        """(name, bundle, backend) of everything of lsx's; the precision is named where there are several."""
+        for bundle in self._bundles:
+            for backend in self._backends:
+                name = backend if len(self._bundles) == 1 else f"{backend}, {bundle.manifest.precision}"
+                yield name, bundle, backend
+
+    def _graphs(self) -> None:
+        """Each graph, and the roofline."""
+        with ExitStack() as stack:
+            self._say("loading engines")
+            loaded: dict[str, dict[str, Engine]] = {}
+            for name, bundle, backend in self._systems():
+                loaded[name] = stack.enter_context(
+                    load_engines(bundle, backend, self._what.graphs, **self._engine_options())
+                )
+            systems = list(loaded)
+            if self._checkpoint is not None:
+                loaded[EAGER] = stack.enter_context(
+                    load_engines(self._bundle, "torch", self._what.graphs, reference=self._reference)
+                )
+            baseline = EAGER if self._checkpoint is not None else None
+            budget = Budget(repeat=self._what.repeat, seconds=12)
+            costs: dict[str, dict[str, int]] = {}
+            for graph in self._what.graphs:
+                self._say(f"graph {graph}")
+                works: dict[str, Work] = {}
+                for name, engines in loaded.items():
+                    axes = graph_axes(engines[graph], self._bundle.model, self._options)
+                    costs.setdefault(graph, axes)
+                    works[name] = graph_work(engines[graph], axes)
+                self._rows += rows_of("graphs", graph, measure(works, budget), baseline)
+            device = next((e for e in loaded[systems[0]].values() if isinstance(e, DeviceEngine)), None)
+            self._say("peaks of the machine")
+            peaks = host_peaks() if device is None else device_peaks(device.device)
+        self._roofline = self._against(peaks, costs, systems)
+
+    def _against(self, peaks: Peaks, axes: dict[str, dict[str, int]], systems: list[str]) -> Roofline | None:
+        try:
+            from lsx.bench.flops import graph_cost
+        except ImportError as error:
+            self._notes.append(f"no roofline: counting FLOPs needs {error.name}, of the export extra")
+            return None
+        rows = []
+        for row in self._rows:
+            if row.section != "graphs" or row.system not in systems:
+                continue
+            cost = graph_cost(self._bundle, row.what, axes[row.what])
+            seconds = row.seconds.median
+            ridge = None if peaks.flops is None else peaks.flops / peaks.bytes
+            rows.append(
+                RoofRow(
+                    graph=row.what,
+                    system=row.system,
+                    flops=cost.flops,
+                    bytes=cost.bytes,
+                    seconds=seconds,
+                    flops_share=None if peaks.flops is None else cost.flops / seconds / peaks.flops,
+                    bytes_share=cost.bytes / seconds / peaks.bytes,
+                    bound="compute" if ridge is not None and cost.flops / cost.bytes > ridge else "memory",
+                )
+            )
+        return Roofline(peak_flops=peaks.flops, peak_bytes=peaks.bytes, how=peaks.how, rows=tuple(rows))
+
+    def _call(self) -> None:
+        """The whole 16-frame call on everything."""
+        options = self._options
+        name = f"{options.steps} steps, guidance {options.guidance:g}, {options.sampler}"
+        works: dict[str, Work] = {}
+        with ExitStack() as stack:
+            self._say("loading engines for the call")
+            loaded = {}
+            for system, bundle, backend in self._systems():
+                engines = stack.enter_context(load_engines(bundle, backend, GRAPHS, **self._engine_options()))
+                loaded[system] = engines
+                on_device = all(isinstance(engine, DeviceEngine) for engine in engines.values())
+                variants = {system: (options, True)}
+                if on_device:
+                    variants[f"{system}, no CUDA graph"] = (options, False)
+                    if options.cache_interval is not None:
+                        whole = SampleOptions(**asdict(options) | {"cache_interval": None})
+                        variants[f"{system}, no DeepCache"] = (whole, True)
+                for variant, (how, graph) in variants.items():
+                    work, executors = call_work(engines, bundle.model, how, cuda_graph=graph)
+                    stack.callback(executors.close)
+                    works[variant] = work
+            baseline = None
+            if self._checkpoint is not None:
+                self._say("loading PyTorch")
+                compiled = self._what.compiled
+                if compiled is None:
+                    compiled = _on_gpu()
+                torch = torch_calls(self._checkpoint, options, compiled=compiled, note=self._notes.append)
+                works |= torch
+                baseline = next(n for n in (DEEPCACHE, COMPILED, EAGER) if n in torch)
+            self._say(f"16-frame call on {len(works)} systems")
+            # The first run of each is the warm-up. On a CPU a call takes a minute: two rounds have to do.
+            found = measure(works, Budget(repeat=self._what.repeat, seconds=60, least=1, most=20))
+            self._rows += rows_of("call", name, found, baseline)
+            for system, engines in loaded.items():
+                self._say(f"stages of the call on {system}")
+                median = statistics.median(found[system][1:])
+                self._stages.append(call_stages(engines, self._bundle.model, options, system, median))
+
+    def _host(self) -> tuple[Share, ...]:
+        """The host's stages, one core."""
+        self._say("align and paste")
+        seconds = align_and_paste_seconds(self._bundle.model.resolution, 200)
+        shares = [Share(name="align and paste, brows 200 px apart", seconds=seconds, count=1)]
+        if self._what.clip is not None:
+            first = next(VideoReader(self._what.clip[0]).frames(0, 1))
+            found = detect_seconds(self._bundle, first)
+            shares.append(Share(name="detect, first frame of the clip", seconds=found, count=1))
+        return tuple(shares)
+
+    def _task(self, kind: str, backend: str, **more: Any) -> dict[str, Any]:
+        what = self._what
+        return {
+            "kind": kind,
+            "bundle": str(self._bundle.path),
+            "backend": backend,
+            "provider": what.provider,
+            "threads": what.threads,
+            "trust_code": what.trust_code,
+            "reference": None if self._reference is None else str(self._reference),
+            "options": asdict(self._options),
+            **more,
+        }
+
+    def _cold(self, backend: str) -> ColdStart:
+        self._say(f"cold start on {backend}")
+        found = run_child(self._task("cold", backend), seen=self._say)
+        steps = tuple(Share(name=name, seconds=seconds, count=1) for name, seconds in found["steps"])
+        return ColdStart(system=backend, steps=steps, seconds=sum(s.seconds for s in steps))
+
+    def _clip(self, video: Path, audio: Path) -> ClipFigures:
+        self._say("clip")
+        backend = self._backends[0]
+        found = run_child(self._task("clip", backend, video=str(video), audio=str(audio)), seen=self._say)
+        at, frames, seconds = found["at"], found["frames"], found["seconds"]
+        ends = [at[i] for i in range(15, len(at), 16)]
+        calls = np.diff(ends) if len(ends) > 1 else np.array(ends or [seconds])
+        per_second = seconds / (frames / FPS)
+        free = found["free_device_bytes"]
+        shares = tuple(Share(name=n, seconds=s, count=1) for n, s in found["stages"].items())
+        ran = sum(s for n, s in found["stages"].items() if n in ("VAE encode", "denoise", "VAE decode"))
+        self._stages.append(
+            Stages(
+                what="clip, stages on threads of their own",
+                system=backend,
+                seconds=seconds,
+                overlapping=True,
+                stages=shares,
+                device_busy=min(ran / seconds, 1.0),
+            )
+        )
+        price = self._what.price_per_hour
+        p50, p95, p99 = (float(p) for p in np.percentile(calls, [50, 95, 99]))
+        return ClipFigures(
+            video=video.name,
+            audio=audio.name,
+            frames=frames,
+            seconds=seconds,
+            seconds_per_second=per_second,
+            first_frame=at[0],
+            call_p50=p50,
+            call_p95=p95,
+            call_p99=p99,
+            peak_host_bytes=found["peak_host_bytes"],
+            peak_device_bytes=None if not free or not found["device_total"] else found["device_total"] - min(free),
+            streams=1 / per_second,
+            cost_per_minute=None if price is None else price / 3600 * per_second * 60,
+        )
+
+    def _long(self, duration: float) -> LongRun:
+        self._say("long run")
+        found = run_child(self._task("long", self._backends[0], duration=duration), seen=self._say)
+        growth = max(memory_growth(found["host"]), memory_growth(found["device"]))
+        if len(found["host"]) < _JUDGED:
+            made = len(found["host"])
+            self._notes.append(f"long run: {made} calls are too few to judge memory by; give a longer --duration")
+        return LongRun(
+            seconds=found["at"][-1],
+            frames=found["frames"],
+            at=tuple(found["at"]),
+            host_bytes=tuple(found["host"]),
+            device_bytes=tuple(found["device"]),
+            growth=growth,
+            failed=len(found["host"]) >= _JUDGED and growth > GROWTH,
+        )
+
+
+_JUDGED = 8  # calls
+
+
+def memory_growth(taken: list[int]) -> float:
+    """From the first quarter after the warm-up (a tenth, at least 2 calls) to the last, by their medians; a share."""
+    after = taken[max(len(taken) // 10, 2) :]
+    if len(after) < 2:
+        return 0.0
+    quarter = max(len(after) // 4, 1)
+    first, last = statistics.median(after[:quarter]), statistics.median(after[-quarter:])
+    return last / first - 1 if first else 0.0
+
+
+def _chosen(bundle: Bundle, precisions: tuple[str, ...]) -> tuple[Bundle, ...]:
+    """The bundle and its fallback, by the precisions asked for."""
+    wider = bundle.fallback()
+    known = {bundle.manifest.precision: bundle} | ({} if wider is None else {wider.manifest.precision: wider})
+    unknown = [name for name in precisions if name not in known]
+    if unknown:
+        raise UsageError(
+            f"{bundle.path} has no {unknown[0]}; it has {', '.join(known)}. Export it with --fallback to have two"
+        )
+    return tuple(known[name] for name in precisions) or (bundle,)  # type: ignore[index]  # tested above
+
+
+def _on_gpu() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())

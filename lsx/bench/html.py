@@ -1,0 +1,205 @@
+"""report.html of a bench: one file, tables and SVG plots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+
+from lsx.bench.report import BenchReport, LongRun, Roofline, Row, Stages, Sweep
+from lsx.page import Point, Series, bars, page, plot, table
+
+__all__ = ["bench_html"]
+
+
+def bench_html(report: BenchReport) -> str:
+    """The page."""
+    return page("lsx bench", _parts(report))
+
+
+def _parts(report: BenchReport) -> Iterator[str]:
+    b = report.bundle
+    yield "<h1>lsx bench</h1>"
+    yield f"<p>{escape(b['model'])}, {b['resolution']} px, {escape(b['precision'])}; lsx {report.lsx_version}, "
+    yield f"{escape(report.created)}</p>"
+    for note in report.notes:
+        yield f'<p class="bad">{escape(note)}</p>'
+    for section, title in (("call", "The 16-frame call"), ("graphs", "Graphs")):
+        rows = [row for row in report.rows if row.section == section]
+        if rows:
+            yield f"<h2>{title}</h2>"
+            for what in dict.fromkeys(row.what for row in rows):
+                yield from _rows(what, [row for row in rows if row.what == what])
+    for stages in report.stages:
+        yield from _stages(stages)
+    if report.host:
+        yield "<h2>The host's stages, one core</h2>"
+        yield table(("stage", "ms a frame"), ((s.name, f"{1e3 * s.seconds:.1f}") for s in report.host))
+    if report.roofline is not None:
+        yield from _roofline(report.roofline)
+    if report.clip is not None:
+        yield from _clip(report)
+    if report.cold:
+        yield "<h2>Cold start</h2>"
+        for cold in report.cold:
+            yield f"<p>{escape(cold.system)}: {cold.seconds:.2f} s until the first frame</p>"
+            yield bars("cold start", [(s.name, s.seconds, f"{s.seconds:.2f} s") for s in cold.steps])
+    if report.long_run is not None:
+        yield from _long(report.long_run)
+    if report.sweep is not None:
+        yield from _sweep(report.sweep)
+    yield "<h2>Machine and options</h2>"
+    yield table(("", ""), (*report.machine.items(), *b.items(), *report.options.items()))
+
+
+def _rows(what: str, rows: list[Row]) -> Iterator[str]:
+    yield f"<h3>{escape(what)}</h3>"
+    drawn = []
+    for row in rows:
+        ratio = "" if row.ratio is None else f", {row.ratio.median:.2f}x"
+        drawn.append((row.system, row.seconds.median, f"{1e3 * row.seconds.median:.4g} ms{ratio}"))
+    yield bars(what, drawn, colours=[5 if row.system.startswith("PyTorch") else 0 for row in rows])
+    versus = next((row.versus for row in rows if row.versus is not None), None)
+    if versus is not None:
+        yield f"<p>The ratio is {escape(versus)}'s time over the system's, pair by pair.</p>"
+    yield table(
+        ("system", "median ms", "quartiles", "first ms", "rounds", "ratio", "quartiles"),
+        (
+            (
+                row.system,
+                f"{1e3 * row.seconds.median:.4g}",
+                f"{1e3 * row.seconds.low:.4g} to {1e3 * row.seconds.high:.4g}",
+                "" if row.seconds.first is None else f"{1e3 * row.seconds.first:.4g}",
+                row.seconds.repeats,
+                "" if row.ratio is None else f"{row.ratio.median:.3f}",
+                "" if row.ratio is None else f"{row.ratio.low:.3f} to {row.ratio.high:.3f}",
+            )
+            for row in rows
+        ),
+    )
+
+
+def _stages(stages: Stages) -> Iterator[str]:
+    yield f"<h3>{escape(stages.what)}: {escape(stages.system)}</h3>"
+    said = "they overlap" if stages.overlapping else "one after the other"
+    yield f"<p>{stages.seconds:.3g} s in all, {said}; engines ran {100 * stages.device_busy:.1f} % of the time.</p>"
+    drawn = []
+    for share in stages.stages:
+        times = f" ({share.count} times)" if share.count > 1 else ""
+        part = 100 * share.seconds / stages.seconds
+        drawn.append((f"{share.name}{times}", share.seconds, f"{1e3 * share.seconds:.4g} ms, {part:.1f} %"))
+    yield bars("stages", drawn, colours=[5 if s.name == "wait" else 0 for s in stages.stages])
+
+
+def _roofline(roof: Roofline) -> Iterator[str]:
+    peak = "not measured" if roof.peak_flops is None else f"{roof.peak_flops / 1e12:.4g} TFLOP/s"
+    yield "<h2>Roofline</h2>"
+    yield f"<p>Measured peaks: {peak}, {roof.peak_bytes / 1e9:.4g} GB/s ({escape(roof.how)}). FLOPs and bytes are "
+    yield "counted from the ONNX graphs; bytes are weights, inputs and outputs, each once.</p>"
+    shown = [row for row in roof.rows if row.flops]
+    if shown and roof.peak_flops is not None:
+        intensities = [row.flops / row.bytes for row in shown]
+        ends = (min(*intensities, 1.0) / 2, max(intensities) * 2)
+        ridge = roof.peak_flops / roof.peak_bytes
+        edge = sorted({*ends, min(max(ridge, ends[0]), ends[1])})
+        top = [Point(x=x, y=min(roof.peak_bytes * x, roof.peak_flops) / 1e12) for x in edge]
+        dots = [Point(x=r.flops / r.bytes, y=r.flops / r.seconds / 1e12, said=r.graph) for r in shown]
+        yield plot(
+            "roofline",
+            [Series(name="measured peaks", points=top, colour=5), Series(name="graphs", points=dots, line=False)],
+            x_title="FLOPs a byte",
+            y_title="TFLOP/s",
+            x_log=True,
+            y_log=True,
+        )
+    yield table(
+        ("graph", "system", "GFLOP", "MB", "ms", "TFLOP/s", "of peak", "GB/s", "of peak", "bound"),
+        (
+            (
+                r.graph,
+                r.system,
+                f"{r.flops / 1e9:.4g}",
+                f"{r.bytes / 1e6:.4g}",
+                f"{1e3 * r.seconds:.4g}",
+                f"{r.flops / r.seconds / 1e12:.4g}",
+                "" if r.flops_share is None else f"{100 * r.flops_share:.1f} %",
+                f"{r.bytes / r.seconds / 1e9:.4g}",
+                f"{100 * r.bytes_share:.1f} %",
+                r.bound,
+            )
+            for r in roof.rows
+        ),
+    )
+
+
+def _clip(report: BenchReport) -> Iterator[str]:
+    clip = report.clip
+    if clip is None:
+        return
+    rows = [
+        ("frames", str(clip.frames)),
+        ("seconds of compute per second of video", f"{clip.seconds_per_second:.3f}"),
+        ("first frame", f"{clip.first_frame:.3f} s"),
+        ("a call, p50, p95, p99", f"{clip.call_p50:.3f}, {clip.call_p95:.3f}, {clip.call_p99:.3f} s"),
+        ("peak host memory", f"{clip.peak_host_bytes / 2**20:.0f} MiB"),
+        ("streams per device at 25 frames/s", f"{clip.streams:.3f}"),
+    ]
+    if clip.peak_device_bytes is not None:
+        rows.append(("peak device memory", f"{clip.peak_device_bytes / 2**20:.0f} MiB"))
+    if clip.cost_per_minute is not None:
+        rows.append(("cost per minute of video", f"{clip.cost_per_minute:.4g}"))
+    yield f"<h2>{escape(clip.video)} with {escape(clip.audio)}</h2>"
+    yield table(("", ""), rows)
+
+
+def _long(run: LongRun) -> Iterator[str]:
+    verdict = '<b class="bad">failed</b>' if run.failed else '<b class="good">flat</b>'
+    yield "<h2>Long run</h2>"
+    yield f"<p>{run.frames} frames in {run.seconds:.0f} s; memory: {verdict}, growth {100 * run.growth:.2f} %.</p>"
+    series = [
+        Series(
+            name="host", points=[Point(x=t, y=m / 2**20) for t, m in zip(run.at, run.host_bytes, strict=True)], colour=0
+        )
+    ]
+    if run.device_bytes:
+        points = [Point(x=t, y=m / 2**20) for t, m in zip(run.at, run.device_bytes, strict=True)]
+        series.append(Series(name="device", points=points, colour=1))
+    yield plot("memory", series, x_title="seconds", y_title="MiB")
+
+
+def _sweep(found: Sweep) -> Iterator[str]:
+    yield "<h2>Speed against quality</h2>"
+    yield f"<p>Error against {escape(found.reference)}: root mean square inside the mask, in levels of 255.</p>"
+    best = sorted((p for p in found.points if p.pareto), key=lambda p: p.seconds)
+
+    def said(sampler: str, steps: int, interval: int | None) -> str:
+        return f"{sampler} {steps}{'' if interval is None else f'/{interval}'}"
+
+    rest = [p for p in found.points if not p.pareto]
+    marked = [Point(x=p.seconds, y=p.error, said=said(p.sampler, p.steps, p.cache_interval)) for p in best]
+    others = [Point(x=p.seconds, y=p.error, said=said(p.sampler, p.steps, p.cache_interval)) for p in rest]
+    yield plot(
+        "speed against quality",
+        [
+            Series(name="Pareto set", points=marked, colour=2),
+            Series(name="", points=marked, line=False, colour=2),
+            Series(name="the rest", points=others, line=False, colour=5),
+        ],
+        x_title="seconds a call",
+        y_title="error, levels",
+    )
+    yield table(
+        ("precision", "sampler", "steps", "cache interval", "s a call", "error", "Pareto"),
+        (
+            (
+                p.precision,
+                p.sampler,
+                p.steps,
+                p.cache_interval or "off",
+                f"{p.seconds:.3f}",
+                f"{p.error:.3f}",
+                "yes" if p.pareto else "",
+            )
+            for p in sorted(found.points, key=lambda p: p.seconds)
+        ),
+    )
+    yield f"<p><b>{escape(found.recommendation)}</b></p>"

@@ -1,0 +1,101 @@
+"""What the machine can do: matrix product and copy, measured beside what is benched."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from lsx.engines.device import Device
+
+__all__ = ["Peaks", "device_peaks", "host_peaks"]
+
+_EDGE_HOST, _EDGE_DEVICE = 2048, 8192
+_COPIED_HOST, _COPIED_DEVICE = 2**28, 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peaks:
+    """Per second. bytes count what is read and what is written."""
+
+    flops: float | None
+    bytes: float
+    how: str
+
+
+def _best(work: Callable[[], object], repeat: int) -> float:
+    """Least seconds of several: a peak is a peak."""
+    work()
+    found = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def host_peaks() -> Peaks:
+    """The CPU's, float32: PyTorch's product where it is installed (oneDNN), else NumPy's."""
+    n = _EDGE_HOST
+    a, b = np.ones((n, n), np.float32), np.ones((n, n), np.float32)
+    out = np.empty((n, n), np.float32)
+    product, library = (lambda: np.matmul(a, b, out)), "NumPy"
+    try:
+        import torch
+    except ImportError:
+        pass
+    else:
+        x, y, z = torch.from_numpy(a), torch.from_numpy(b), torch.from_numpy(out)
+        product, library = (lambda: torch.matmul(x, y, out=z)), f"PyTorch, {torch.get_num_threads()} threads"  # type: ignore[assignment, return-value]
+    source, target = np.zeros(_COPIED_HOST, np.uint8), np.zeros(_COPIED_HOST, np.uint8)
+    return Peaks(
+        flops=2 * n**3 / _best(product, 5),
+        bytes=2 * _COPIED_HOST / _best(lambda: np.copyto(target, source), 5),
+        how=f"float32 product of {n} x {n} by {library}, copy of {_COPIED_HOST / 2**20:.0f} MiB by one core",
+    )
+
+
+def device_peaks(device: Device) -> Peaks:
+    """The GPU's: a float16 product where PyTorch with CUDA is there to make it, and a copy by the driver."""
+    device.enter()
+    source, target = device.allocate(_COPIED_DEVICE), device.allocate(_COPIED_DEVICE)
+    stream, start, end = device.stream(), device.event(timed=True), device.event(timed=True)
+    try:
+        found = []
+        for _ in range(6):
+            device.record(start, stream)
+            device.copy(target.address, source.address, _COPIED_DEVICE, stream)
+            device.record(end, stream)
+            device.synchronise(end)
+            found.append(device.elapsed(start, end))
+    finally:
+        device.discard(stream, start, end)
+        device.free(source)
+        device.free(target)
+    flops, how = _torch_product()
+    return Peaks(
+        flops=flops, bytes=2 * _COPIED_DEVICE / min(found[1:]), how=f"{how}, copy of {_COPIED_DEVICE / 2**20:.0f} MiB"
+    )
+
+
+def _torch_product() -> tuple[float | None, str]:
+    try:
+        import torch
+    except ImportError:
+        return None, "no product: it needs PyTorch with CUDA"
+    if not torch.cuda.is_available():
+        return None, "no product: it needs PyTorch with CUDA"
+    n = _EDGE_DEVICE
+    a, b = (torch.randn(n, n, device="cuda", dtype=torch.float16) for _ in range(2))
+    out = torch.empty(n, n, device="cuda", dtype=torch.float16)
+    found = []
+    for _ in range(10):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        torch.matmul(a, b, out=out)
+        end.record()
+        end.synchronize()
+        found.append(start.elapsed_time(end) / 1e3)
+    return 2 * n**3 / min(found), f"float16 product of {n} x {n} by PyTorch"

@@ -1,0 +1,244 @@
+"""What a bench found: values, report.json, and the comparison of two of them. The schema is told in docs/bench.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from lsx.errors import UsageError
+from lsx.manifest import Entry
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "BenchReport",
+    "Change",
+    "ClipFigures",
+    "ColdStart",
+    "LongRun",
+    "RoofRow",
+    "Roofline",
+    "Row",
+    "Share",
+    "Spread",
+    "Stages",
+    "Sweep",
+    "SweepPoint",
+    "changes",
+    "read_report",
+]
+
+SCHEMA_VERSION = 1
+
+
+class Spread(Entry):
+    """Median and quartiles of what was measured `repeats` times; `first` is the very first run, apart."""
+
+    median: float
+    low: float
+    high: float
+    first: float | None = None
+    repeats: int
+
+
+class Row(Entry):
+    """One thing measured on one system, in turn with the others of the same section and name."""
+
+    section: str
+    """`graphs` or `call`."""
+    what: str
+    """The graph, or the call with its steps."""
+    system: str
+    """A backend of lsx, or a PyTorch baseline."""
+    seconds: Spread
+    ratio: Spread | None = None
+    """The baseline's seconds over this system's, pair by pair."""
+    versus: str | None = None
+    """The baseline."""
+
+
+class RoofRow(Entry):
+    """One graph on one system against what the machine could do."""
+
+    graph: str
+    system: str
+    flops: float
+    bytes: float
+    seconds: float
+    flops_share: float | None
+    """Of the measured matrix product peak."""
+    bytes_share: float
+    """Of the measured copy peak; both are of what is counted, so fused or repeated traffic is not in it."""
+    bound: str
+    """`compute` or `memory`: which peak the graph would meet first."""
+
+
+class Roofline(Entry):
+    """Peaks measured in the same run, and the graphs against them."""
+
+    peak_flops: float | None
+    """Matrix product, per second; None where nothing here can measure it."""
+    peak_bytes: float
+    """Copy, read and written, per second."""
+    how: str
+    rows: tuple[RoofRow, ...]
+
+
+class Share(Entry):
+    """One stage."""
+
+    name: str
+    seconds: float
+    count: int
+    """How often it ran."""
+
+
+class Stages(Entry):
+    """Where the time of something went. Stages on threads of their own overlap: then the sum exceeds the whole."""
+
+    what: str
+    system: str
+    seconds: float
+    """Wall-clock time of the whole."""
+    overlapping: bool
+    stages: tuple[Share, ...]
+    device_busy: float
+    """Share of the whole in which engines ran."""
+
+
+class ClipFigures(Entry):
+    """A clip from file to file, in a process of its own."""
+
+    video: str
+    audio: str
+    frames: int
+    seconds: float
+    seconds_per_second: float
+    """Of compute per second of video: under 1 is faster than real time."""
+    first_frame: float
+    """Seconds from the start of the run, engines loaded, to the first finished frame."""
+    call_p50: float
+    call_p95: float
+    call_p99: float
+    """Seconds from one call's last frame to the next one's."""
+    peak_host_bytes: int
+    peak_device_bytes: int | None
+    streams: float
+    """Streams at 25 frames a second that one device keeps up with."""
+    cost_per_minute: float | None
+    """Of video, at --price-per-hour."""
+
+
+class ColdStart(Entry):
+    """A new process until the first frames, step by step, seconds."""
+
+    system: str
+    steps: tuple[Share, ...]
+    seconds: float
+
+
+class LongRun(Entry):
+    """Synthetic frames streamed for a while, and memory over time."""
+
+    seconds: float
+    frames: int
+    at: tuple[float, ...]
+    """Seconds at which memory was read, after each call."""
+    host_bytes: tuple[int, ...]
+    device_bytes: tuple[int, ...]
+    """Taken on the device; empty without one."""
+    growth: float
+    """From the first quarter after the warm-up to the last, as a share, host or device, whichever grew more."""
+    failed: bool
+
+
+class SweepPoint(Entry):
+    """One setting: how long a call takes, and how far it is from the 50-step result."""
+
+    precision: str
+    sampler: str
+    steps: int
+    cache_interval: int | None
+    seconds: float
+    error: float
+    """Root mean square difference inside the mask, in levels of 255."""
+    pareto: bool
+
+
+class Sweep(Entry):
+    """All settings, and what to take."""
+
+    reference: str
+    points: tuple[SweepPoint, ...]
+    recommendation: str
+
+
+class BenchReport(Entry):
+    """report.json."""
+
+    schema_version: int
+    lsx_version: str
+    created: str
+    machine: dict[str, str]
+    """Versions, GPU, driver, cores, memory, as `lsx doctor` tells them."""
+    bundle: dict[str, str]
+    """Model, resolution, precision, SHA-256 of the manifest."""
+    options: dict[str, str]
+    rows: tuple[Row, ...] = ()
+    roofline: Roofline | None = None
+    stages: tuple[Stages, ...] = ()
+    host: tuple[Share, ...] = ()
+    """Stages of the host on one core, seconds a frame at 1080p."""
+    clip: ClipFigures | None = None
+    cold: tuple[ColdStart, ...] = ()
+    long_run: LongRun | None = None
+    sweep: Sweep | None = None
+    notes: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """As the file's content."""
+        return self.model_dump_json(indent=1) + "\n"
+
+    def figures(self) -> Iterator[tuple[str, float]]:
+        """Seconds by name, lower being better: what two reports are compared by. PyTorch's own are not among them."""
+        for row in self.rows:
+            if not row.system.startswith("PyTorch"):
+                yield f"{row.section}: {row.what} on {row.system}", row.seconds.median
+        if self.clip is not None:
+            yield "clip: seconds per second", self.clip.seconds_per_second
+            yield "clip: call p95", self.clip.call_p95
+        for cold in self.cold:
+            yield f"cold start on {cold.system}", cold.seconds
+
+
+class Change(Entry):
+    """One figure in two reports."""
+
+    name: str
+    before: float
+    after: float
+
+    @property
+    def change(self) -> float:
+        """As a share: 0.2 is 20 % slower."""
+        return self.after / self.before - 1
+
+
+def read_report(path: Path) -> BenchReport:
+    """A report.json, or the folder that holds one. Raises UsageError for anything else."""
+    file = path / "report.json" if path.is_dir() else path
+    try:
+        return BenchReport.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read: {error.strerror}. Give a report.json of lsx bench") from error
+    except (ValueError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(f"{file}: not a report of this lsx bench ({first}). Measure again with -o") from error
+
+
+def changes(before: BenchReport, after: BenchReport) -> list[Change]:
+    """The figures that both have."""
+    old = dict(before.figures())
+    return [Change(name=name, before=old[name], after=value) for name, value in after.figures() if old.get(name)]

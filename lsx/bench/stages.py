@@ -1,0 +1,108 @@
+"""Where a call's time goes: each kind of graph, what goes up and comes down, and what is waited for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from lsx.bench.report import Share, Stages
+from lsx.bench.systems import graph_axes, graph_feed, seeded_call
+from lsx.engines.device import Device, DeviceEngine
+from lsx.engines.engine import Array, Engine
+from lsx.runtime.denoising import Denoiser, seeded_noise
+from lsx.runtime.executor import HostExecutor, io_of
+from lsx.runtime.program import LOOP_GRAPHS, Enqueue, Operation, Program, call_program
+from lsx.specs import ModelSpec, SampleOptions
+
+__all__ = ["call_stages"]
+
+
+def call_stages(
+    engines: Mapping[str, Engine], model: ModelSpec, options: SampleOptions, system: str, seconds: float
+) -> Stages:
+    """The stages of one 16-frame call. seconds : what the whole took where it was measured.
+
+    On a CPU every operation of a call of its own is timed by the clock, and that call is the whole; on a device every
+    kind is timed alone by events, and what the whole took beyond their sum is `wait`.
+    """
+    loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
+    program = call_program(model, io_of(loop), options)
+    on_device = {graph: engine for graph, engine in loop.items() if isinstance(engine, DeviceEngine)}
+    if len(on_device) == len(loop):
+        shares = _on_device(program, on_device, model, options)
+        whole = seconds
+    else:
+        shares, whole = _on_host(program, loop, model, options)
+    ran = sum(share.seconds for share in shares if share.name in LOOP_GRAPHS)
+    wait = whole - sum(share.seconds for share in shares)
+    shares.append(Share(name="wait", seconds=max(wait, 0.0), count=1))
+    return Stages(
+        what=f"16-frame call, {options.steps} steps",
+        system=system,
+        seconds=whole,
+        overlapping=False,
+        stages=tuple(shares),
+        device_busy=min(ran / whole, 1.0),
+    )
+
+
+def _on_host(
+    program: Program, engines: Mapping[str, Engine], model: ModelSpec, options: SampleOptions
+) -> tuple[list[Share], float]:
+    found: dict[str, list[float]] = {}
+    last = 0.0
+
+    def seen(operation: Operation, _written: Mapping[str, Array]) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        name = operation.graph if isinstance(operation, Enqueue) else "copy"
+        found.setdefault(name, []).append(now - last)
+        last = now
+
+    executor = HostExecutor(program, engines, observe=seen)
+    denoiser = Denoiser(executor, model, seeded_noise(0), options.guidance)
+    faces, tokens = seeded_call(model)
+    start = last = time.perf_counter()
+    denoiser.submit(faces, tokens, 0)
+    denoiser.result().release()
+    whole = time.perf_counter() - start
+    executor.close()
+    return [Share(name=name, seconds=sum(times), count=len(times)) for name, times in found.items()], whole
+
+
+def _on_device(
+    program: Program, engines: Mapping[str, DeviceEngine], model: ModelSpec, options: SampleOptions
+) -> list[Share]:
+    counts: dict[str, int] = {}
+    for operation in program.operations:
+        if isinstance(operation, Enqueue):
+            counts[operation.graph] = counts.get(operation.graph, 0) + 1
+    device = next(iter(engines.values())).device
+    up, down = (sum(buffer.size for buffer in program.owned(owner)) for owner in ("input", "output"))
+    shares = [Share(name="upload", seconds=_copy_seconds(device, up, up=True), count=1)]
+    for graph, count in counts.items():
+        engine = engines[graph]
+        feed = graph_feed(engine, graph_axes(engine, model, options))
+        times = sorted(engine.device_seconds(feed) for _ in range(5))
+        engine.release_buffers()
+        shares.append(Share(name=graph, seconds=times[2] * count, count=count))
+    return [*shares, Share(name="download", seconds=_copy_seconds(device, down, up=False), count=1)]
+
+
+def _copy_seconds(device: Device, size: int, *, up: bool) -> float:
+    """Of one copy over the bus, by events."""
+    device.enter()
+    pinned, memory = device.allocate_pinned(size), device.allocate(size)
+    stream, start, end = device.stream(), device.event(timed=True), device.event(timed=True)
+    target, source = (memory, pinned) if up else (pinned, memory)
+    try:
+        for _ in range(2):  # the first one warms up
+            device.record(start, stream)
+            device.copy(target.address, source.address, size, stream)
+            device.record(end, stream)
+            device.synchronise(end)
+        return device.elapsed(start, end)
+    finally:
+        device.discard(stream, start, end)
+        device.free(pinned)
+        device.free(memory)

@@ -1,0 +1,141 @@
+"""Speed against quality: samplers, steps, cache intervals and precisions, each against the 50-step result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsx.bench.report import Sweep, SweepPoint
+from lsx.bench.systems import load_engines, seeded_call
+from lsx.bundle import Bundle
+from lsx.runtime.denoising import Denoiser, seeded_noise
+from lsx.runtime.executors import Executors, executors_for
+from lsx.runtime.program import LOOP_GRAPHS
+from lsx.specs import SampleOptions, Sampler
+
+__all__ = ["SETTINGS", "pareto", "recommend", "sweep"]
+
+SETTINGS: tuple[tuple[Sampler, int, int | None], ...] = (
+    ("ddim", 50, 3),
+    ("ddim", 20, None),
+    ("ddim", 20, 3),
+    ("ddim", 20, 5),
+    ("ddim", 10, None),
+    ("ddim", 10, 3),
+    ("dpm++2m", 20, 3),
+    ("dpm++2m", 10, None),
+    ("dpm++2m", 10, 3),
+    ("dpm++2m", 6, None),
+    ("dpm++2m", 6, 2),
+)
+"""(sampler, steps, cache interval); the released script's is DDIM, 20 steps, 3."""
+
+RELEASED = ("ddim", 20, 3)
+_REFERENCE_STEPS = 50
+
+
+def sweep(
+    bundles: Sequence[Bundle],
+    backend: str,
+    guidance: float,
+    options: dict[str, Any],
+    settings: Sequence[tuple[Sampler, int, int | None]] = SETTINGS,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Sweep:
+    """Measure every setting on every bundle (precisions of one model), on one call of the same faces and noise.
+
+    The reference is DDIM with 50 steps and no DeepCache, on the bundle of the widest precision. options :
+    `Bundle.engine`'s.
+    """
+    widest = max(bundles, key=lambda b: _WIDTH[b.manifest.precision])
+    reference_options = SampleOptions(steps=_REFERENCE_STEPS, guidance=guidance, cache_interval=None)
+    points: list[SweepPoint] = []
+    expected: NDArray[Any] | None = None
+    for bundle in sorted(bundles, key=lambda b: -_WIDTH[b.manifest.precision]):
+        precision = bundle.manifest.precision
+        with ExitStack() as stack:
+            engines = stack.enter_context(load_engines(bundle, backend, LOOP_GRAPHS, **options))
+            executors = executors_for(engines, bundle.model)
+            stack.callback(executors.close)
+            if bundle is widest:
+                progress(f"sweep: reference, {_REFERENCE_STEPS} steps in {precision}")
+                expected, _ = _one_call(executors, bundle, reference_options)
+            if expected is None:
+                raise RuntimeError("the widest bundle comes first")
+            faces, _ = seeded_call(bundle.model)
+            inside = np.abs(expected - faces) > 1e-3
+            for sampler, steps, interval in settings:
+                progress(f"sweep: {precision}, {sampler}, {steps} steps, cache interval {interval or 'off'}")
+                chosen = SampleOptions(steps=steps, guidance=guidance, cache_interval=interval, sampler=sampler)
+                made, seconds = _one_call(executors, bundle, chosen)
+                points.append(
+                    SweepPoint(
+                        precision=precision,
+                        sampler=sampler,
+                        steps=steps,
+                        cache_interval=interval,
+                        seconds=seconds,
+                        error=float(np.sqrt(np.mean((made - expected)[inside] ** 2))),
+                        pareto=False,
+                    )
+                )
+    best = pareto(points)
+    marked = tuple(point.model_copy(update={"pareto": point in best}) for point in points)
+    said = f"DDIM, {_REFERENCE_STEPS} steps, no DeepCache, {widest.manifest.precision}"
+    return Sweep(reference=said, points=marked, recommendation=recommend(marked))
+
+
+_WIDTH = {"fp8": 0, "int8": 1, "bf16": 2, "fp16": 3, "fp32": 4}
+"""Of precisions, by how close they come to the reference."""
+
+
+def _one_call(executors: Executors, bundle: Bundle, options: SampleOptions) -> tuple[NDArray[Any], float]:
+    """Decoded faces in levels, and the seconds; the executor is made before the clock starts."""
+    denoiser = Denoiser(executors.get(options), bundle.model, seeded_noise(0), options.guidance)
+    faces, tokens = seeded_call(bundle.model)
+    start = time.perf_counter()
+    denoiser.submit(faces, tokens, 0)
+    result = denoiser.result()
+    seconds = time.perf_counter() - start
+    pixels = result.arrays["pixels"].astype(np.float32)
+    result.release()
+    return pixels, seconds
+
+
+def pareto(points: Sequence[SweepPoint]) -> list[SweepPoint]:
+    """The points that no other beats in both seconds and error, fastest first."""
+    best: list[SweepPoint] = []
+    for point in sorted(points, key=lambda p: (p.seconds, p.error)):
+        if not best or point.error < best[-1].error:
+            best.append(point)
+    return best
+
+
+def recommend(points: Sequence[SweepPoint]) -> str:
+    """The fastest that is no further from the 50-step result than the released script's setting, in one line."""
+    released = [p for p in points if (p.sampler, p.steps, p.cache_interval) == RELEASED]
+    limit = min((p.error for p in released), default=None)
+    if limit is None:
+        fastest = pareto(points)[-1]
+        return f"take {_said(fastest)}: the least error, {fastest.error:.2f} levels, in {fastest.seconds:.3g} s a call"
+    standard = min(released, key=lambda p: p.error)
+    chosen = min((p for p in points if p.error <= limit), key=lambda p: p.seconds)
+    if chosen is standard:
+        return (
+            f"stay with {_said(chosen)}: nothing faster is as close to the 50-step result "
+            f"({chosen.error:.2f} levels, {chosen.seconds:.3g} s a call)"
+        )
+    return (
+        f"take {_said(chosen)}: {chosen.error:.2f} levels from the 50-step result where the released setting is "
+        f"{limit:.2f}, and {standard.seconds / chosen.seconds:.2f}x as fast ({chosen.seconds:.3g} s a call)"
+    )
+
+
+def _said(point: SweepPoint) -> str:
+    cache = "no DeepCache" if point.cache_interval is None else f"cache interval {point.cache_interval}"
+    return f"{point.precision}, {point.sampler}, {point.steps} steps, {cache}"

@@ -1,0 +1,223 @@
+"""What is measured against what: lsx's backends on a bundle, and the PyTorch that a user runs today."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsx.bench.timing import Work
+from lsx.bundle import Bundle
+from lsx.engines.device import DeviceEngine
+from lsx.engines.engine import Engine
+from lsx.engines.registry import backend_named, backend_names
+from lsx.errors import BackendUnavailable, UsageError
+from lsx.runtime.denoising import Denoiser, seeded_noise
+from lsx.runtime.executors import Executors, executors_for
+from lsx.runtime.program import LOOP_GRAPHS
+from lsx.seeded import normal
+from lsx.specs import ModelSpec, SampleOptions, TensorSpec
+
+if TYPE_CHECKING:
+    from lsx.models.checkpoint import Checkpoint
+
+__all__ = [
+    "COMPILED",
+    "DEEPCACHE",
+    "EAGER",
+    "GRAPHS",
+    "call_work",
+    "graph_axes",
+    "graph_feed",
+    "graph_work",
+    "load_engines",
+    "reference_of",
+    "runnable_backends",
+    "seeded_call",
+    "torch_calls",
+]
+
+GRAPHS = ("audio_encoder", *LOOP_GRAPHS)
+EAGER, DEEPCACHE, COMPILED = "PyTorch eager", "PyTorch + DeepCache", "PyTorch compiled + DeepCache"
+
+_HOST_FRAMES = 4  # of the VAE on a CPU, where 16 take long; the cost is the same a frame
+
+
+def runnable_backends(bundle: Bundle) -> tuple[str, ...]:
+    """lsx's backends that can run `bundle` here, best first; PyTorch is a baseline and not among them."""
+    found = []
+    for name in backend_names():
+        try:
+            backend = backend_named(name)
+        except BackendUnavailable:
+            continue
+        planned = not name.startswith("tensorrt") or any(plan.backend == name for plan in bundle.manifest.plans)
+        if name != "torch" and planned and backend.availability()[0] and backend.refuses(bundle) is None:
+            found.append(name)
+    return tuple(found)
+
+
+@contextmanager
+def load_engines(bundle: Bundle, backend: str, graphs: tuple[str, ...], **options: Any) -> Iterator[dict[str, Engine]]:
+    """The engines of one backend; what it does not run is ONNX Runtime's. options : `Bundle.engine`'s."""
+    supported = backend_named(backend)
+    with ExitStack() as stack:
+        yield {
+            graph: stack.enter_context(
+                bundle.engine(graph, backend if supported.supports(graph) else "onnxruntime", **options)
+            )
+            for graph in graphs
+        }
+
+
+def graph_axes(engine: Engine, model: ModelSpec, options: SampleOptions) -> dict[str, int]:
+    """Lengths of the axes that vary: what a run uses, but fewer frames of the VAE on a CPU."""
+    frames = model.vae_frames if isinstance(engine, DeviceEngine) else min(model.vae_frames, _HOST_FRAMES)
+    return {"b": options.guidance_batch, "F": frames, "n": 1}
+
+
+def graph_feed(engine: Engine, axes: Mapping[str, int]) -> dict[str, Any]:
+    """Seeded inputs in the engine's own dtypes."""
+
+    def array(spec: TensorSpec) -> Any:
+        shape = spec.shape_at(axes)
+        values = normal(f"bench.{spec.name}", shape, 0)
+        if spec.dtype == "uint8":
+            return np.clip(values * 50 + 127, 0, 255).astype(np.uint8)
+        return np.full(shape, 481.0, np.float32) if spec.name == "timestep" else values
+
+    return engine.cast({name: array(spec) for name, spec in engine.inputs.items()})
+
+
+def graph_work(engine: Engine, axes: Mapping[str, int]) -> Work:
+    """One run of a graph: by events on the device, by the clock on a CPU."""
+    feed = graph_feed(engine, axes)
+    if isinstance(engine, DeviceEngine):
+        return lambda: engine.device_seconds(feed)
+
+    def work() -> None:
+        engine.run(feed)
+
+    return work
+
+
+def seeded_call(model: ModelSpec) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Faces uint8 [F, H, W, 3] and tokens float32 [F, S, D] of one call."""
+    shape = (model.frames, model.resolution, model.resolution, 3)
+    faces = np.clip(normal("bench.faces", shape, 0) * 50 + 127, 0, 255).astype(np.uint8)
+    return faces, normal("bench.tokens", (model.frames, model.tokens, model.audio_dim), 0)
+
+
+def call_work(
+    engines: Mapping[str, Engine], model: ModelSpec, options: SampleOptions, *, cuda_graph: bool = True
+) -> tuple[Work, Executors]:
+    """Encode, denoise and decode one call from host memory to host memory; and the executors, to close."""
+    executors = executors_for({g: engines[g] for g in LOOP_GRAPHS}, model, cuda_graph=cuda_graph)
+    denoiser = Denoiser(executors.get(options), model, seeded_noise(0), options.guidance)
+    faces, tokens = seeded_call(model)
+
+    def work() -> None:
+        denoiser.submit(faces, tokens, 0)
+        denoiser.result().release()
+
+    return work, executors
+
+
+def torch_calls(
+    checkpoint: Checkpoint, options: SampleOptions, *, compiled: bool, note: Callable[[str], None]
+) -> dict[str, Work]:
+    """The original's call in PyTorch, as its users run it: eager, with DeepCache, and compiled with DeepCache.
+
+    fp16 on a GPU, float32 on a CPU; each call is waited for. Without a cache interval there is no DeepCache to have.
+    """
+    import torch
+
+    from lsx.models import reference
+
+    on_gpu = torch.cuda.is_available()
+    device, dtype = ("cuda", torch.float16) if on_gpu else ("cpu", torch.float32)
+    model = checkpoint.spec
+    unet = checkpoint.unet().eval().requires_grad_(False).to(device, dtype)
+    vae = checkpoint.vae().eval().requires_grad_(False)
+    torch.nn.Module.to(vae, device, dtype)  # diffusers' own warns of nothing
+    mask = torch.from_numpy(checkpoint.mask()).to(device, dtype)
+    faces, tokens = seeded_call(model)
+    noise = seeded_noise(0)
+
+    def draw(name: str, shape: tuple[int, ...]) -> Any:
+        return torch.from_numpy(noise(name, shape)).to(device, dtype)
+
+    def call(network: Any, interval: int | None) -> Work:
+        def work() -> None:
+            with torch.inference_mode():
+                pixels = torch.from_numpy(faces).to(device).permute(0, 3, 1, 2).to(dtype) / 255 * 2 - 1
+                size = (model.frames, 4, model.latent, model.latent)
+                pair = [
+                    reference.encode(vae, picture, draw(f"{name}.0", size))
+                    for name, picture in (("masked", pixels * mask), ("reference", pixels))
+                ]
+                edge = mask[None, None, ::8, ::8].expand(model.frames, -1, -1, -1)
+                conditioning = torch.cat([edge, *pair], dim=1).transpose(0, 1)[None]
+                start = draw("latents", (1, 4, 1, model.latent, model.latent)).repeat(1, 1, model.frames, 1, 1)
+                *_, latents = reference.denoise(
+                    network,
+                    start,
+                    conditioning,
+                    torch.from_numpy(tokens).to(device, dtype),
+                    steps=options.steps,
+                    guidance=options.guidance,
+                    cache_interval=interval,
+                    sampler=options.sampler,
+                )
+                decoded = reference.decode(vae, latents[0].transpose(0, 1))
+                pasted = reference.paste(decoded, pixels, mask)
+                ((pasted / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).cpu()
+
+        return work
+
+    works = {EAGER: call(unet, None)}
+    if options.cache_interval is not None:
+        works[DEEPCACHE] = call(unet, options.cache_interval)
+    if compiled:
+        fast = _Compiled(unet)
+        work = call(fast, options.cache_interval)
+        try:
+            work()  # compiles
+        except Exception as error:
+            note(f"torch.compile does not work here: {str(error).strip().splitlines()[0]}")
+        else:
+            works[COMPILED] = work
+    return works
+
+
+class _Compiled:
+    """Both of the U-Net's ways, compiled."""
+
+    def __init__(self, unet: Any) -> None:
+        import torch
+
+        compile_: Any = torch.compile
+        self._full, self.forward_shallow = compile_(unet), compile_(unet.forward_shallow)
+
+    def __call__(self, *tensors: Any) -> Any:
+        return self._full(*tensors)
+
+
+def reference_of(bundle: Bundle, folder: Path | None, note: Callable[[str], None]) -> Checkpoint | None:
+    """The bundle's checkpoint, or None with a note where it is not at hand. One that was asked for must be there."""
+    where = folder or Path(bundle.manifest.model.source)
+    if folder is None and not where.is_dir():
+        note("no PyTorch baselines: the checkpoint is not where it was exported from; give --reference DIR")
+        return None
+    try:
+        from lsx.export.torch_backend import reference_checkpoint
+    except ImportError as error:
+        if folder is not None:
+            raise UsageError(f"--reference needs {error.name}. Install it: pip install 'lsx[export]'") from error
+        note(f"no PyTorch baselines: {error.name} is not installed")
+        return None
+    return reference_checkpoint(bundle, folder)

@@ -1,0 +1,104 @@
+"""Timing side by side: systems take turns, the first run of each is told apart, and ratios are formed pair by pair."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lsx.bench.report import Row, Spread
+
+__all__ = ["NOISY", "Budget", "Work", "busy_note", "measure", "noise_note", "rows_of", "spread_of"]
+
+Work = Callable[[], float | None]
+"""Does the whole thing once, and waits for it. Returns its seconds where it has measured them itself, on the device."""
+
+NOISY = 0.1
+"""Distance of the quartiles over the median from which on a figure is called noisy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How often to measure: `repeat` rounds, or as many as fit into `seconds`, within least and most."""
+
+    repeat: int | None = None
+    seconds: float = 20.0
+    least: int = 3
+    most: int = 20
+
+    def more(self, done: int, round_seconds: float, spent: float) -> bool:
+        """Whether to measure another round."""
+        if self.repeat is not None:
+            return done < self.repeat
+        return done < self.least or (done < self.most and spent + round_seconds <= self.seconds)
+
+
+def measure(works: Mapping[str, Work], budget: Budget, *, warm: int = 1) -> dict[str, list[float]]:
+    """Seconds of every run by system, the first run first; those of the last warm-up runs are left out.
+
+    After `warm` runs of each, the systems take turns: A B C A B C. Each list is the first run and then one a round.
+    """
+    found: dict[str, list[float]] = {}
+    for name, work in works.items():
+        found[name] = [_once(work)]
+        for _ in range(warm - 1):
+            _once(work)
+    start = time.perf_counter()
+    done = 0
+    last = sum(times[0] for times in found.values())
+    while budget.more(done, last, time.perf_counter() - start):
+        before = time.perf_counter()
+        for name, work in works.items():
+            found[name].append(_once(work))
+        last = time.perf_counter() - before
+        done += 1
+    return found
+
+
+def _once(work: Work) -> float:
+    start = time.perf_counter()
+    own = work()
+    return time.perf_counter() - start if own is None else own
+
+
+def spread_of(seconds: Sequence[float], first: float | None = None) -> Spread:
+    """Median and quartiles."""
+    low, high = np.percentile(seconds, [25, 75])
+    return Spread(
+        median=statistics.median(seconds), low=float(low), high=float(high), first=first, repeats=len(seconds)
+    )
+
+
+def rows_of(section: str, what: str, found: Mapping[str, Sequence[float]], baseline: str | None) -> list[Row]:
+    """A row a system, with the baseline's time over its own, pair by pair."""
+    rows = []
+    for name, (first, *seconds) in found.items():
+        ratio = None
+        if baseline is not None and name != baseline:
+            pairs = [b / a for a, b in zip(seconds, found[baseline][1:], strict=True)]
+            ratio = spread_of(pairs)
+        taken = spread_of(seconds, first)
+        rows.append(Row(section=section, what=what, system=name, seconds=taken, ratio=ratio, versus=baseline))
+    return rows
+
+
+def noise_note(rows: Iterable[Row]) -> str | None:
+    """What to say of rows whose quartiles are far apart."""
+    noisy = [r for r in rows if r.seconds.repeats > 1 and r.seconds.high - r.seconds.low > NOISY * r.seconds.median]
+    if not noisy:
+        return None
+    names = ", ".join(sorted({f"{r.what} on {r.system}" for r in noisy}))
+    return f"noisy: the quartiles are over {100 * NOISY:.0f} % of the median apart for {names}; trust the ratios more"
+
+
+def busy_note() -> str | None:
+    """What to say where other work runs on this machine."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    cores = os.cpu_count() or 1
+    if load <= 0.5 * cores:
+        return None
+    return f"busy: the machine's load was {load:.1f} on {cores} cores before the first measurement"

@@ -1,0 +1,176 @@
+"""Self-contained HTML pages for reports: tables and SVG plots, readable in light and dark, no script, no other file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+__all__ = ["Point", "Series", "bars", "page", "plot", "table"]
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8886; --good: #1a7f37; --bad: #cf222e;
+  --c0: #0969da; --c1: #bc4c00; --c2: #1a7f37; --c3: #8250df; --c4: #9a6700; --c5: #6e7781; }
+@media (prefers-color-scheme: dark) { :root { --good: #3fb950; --bad: #f85149;
+  --c0: #58a6ff; --c1: #f0883e; --c2: #3fb950; --c3: #bc8cff; --c4: #d29922; --c5: #8b949e; } }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
+th, td { text-align: left; padding: .15rem .9rem .15rem 0; border-bottom: 1px solid var(--line); }
+td.n { text-align: right; font-variant-numeric: tabular-nums; }
+.good { color: var(--good); } .bad { color: var(--bad); }
+img { width: 13rem; image-rendering: pixelated; } figure { display: inline-block; margin: 0 .7rem .7rem 0; }
+svg { max-width: 100%; height: auto; } svg text { fill: currentColor; font-size: 11px; }
+details table { font-size: 13px; }
+"""
+
+_COLOURS = 6
+
+
+def page(title: str, parts: Iterable[str]) -> str:
+    """A whole page. `parts` are HTML."""
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
+    body = "\n".join(parts)
+    return f"<!doctype html>\n<html lang='en'><head>{head}<style>{_STYLE}</style></head>\n<body>{body}</body></html>\n"
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[object]], *, raw: bool = False) -> str:
+    """A table; numbers stand to the right. raw : cells are HTML already."""
+
+    def cell(value: object) -> str:
+        text = str(value)
+        number = text[:1].isdigit() or text[:1] in ("-", "+")
+        return f"<td{' class=n' if number else ''}>{text if raw else escape(text)}</td>"
+
+    body = "".join(f"<tr>{''.join(cell(value) for value in row)}</tr>" for row in rows)
+    return f"<table><tr>{''.join(f'<th>{escape(h)}</th>' for h in head)}</tr>{body}</table>"
+
+
+def bars(label: str, rows: Sequence[tuple[str, float, str]], *, colours: Sequence[int] | None = None) -> str:
+    """Horizontal bars: (name, length, what is said at its end). colours : one a row, 0 to 5."""
+    if not rows:
+        return ""
+    longest = max(value for _, value, _ in rows) or 1.0
+    left, width, step = 290, 720, 22
+    height = step * len(rows) + 6
+    drawn = []
+    for index, (name, value, said) in enumerate(rows):
+        y = step * index + 3
+        length = (width - left - 130) * value / longest
+        colour = 0 if colours is None else colours[index] % _COLOURS
+        drawn.append(
+            f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{escape(name)}</text>'
+            f'<rect x="{left}" y="{y}" width="{max(length, 1):.1f}" height="{step - 6}" fill="var(--c{colour})"/>'
+            f'<text x="{left + length + 6:.1f}" y="{y + 13}">{escape(said)}</text>'
+        )
+    return _svg(label, width, height, "".join(drawn))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A point of a plot; `said` is written beside it."""
+
+    x: float
+    y: float
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """Points of one colour, as a line or as dots."""
+
+    name: str
+    points: Sequence[Point]
+    line: bool = True
+    colour: int = 0
+
+
+def plot(
+    label: str,
+    series: Sequence[Series],
+    *,
+    x_title: str,
+    y_title: str,
+    x_log: bool = False,
+    y_log: bool = False,
+    zero: bool = True,
+) -> str:
+    """A plot with a grid and a legend. zero : a linear y axis begins at 0 unless values are below it."""
+    every = [p for s in series for p in s.points if math.isfinite(p.x) and math.isfinite(p.y)]
+    if not every:
+        return ""
+    width, height, left, bottom, top = 720, 320, 70, 44, 12
+    x_place, x_ticks = _axis([p.x for p in every], left, width - 20, log=x_log, zero=False)
+    y_place, y_ticks = _axis([p.y for p in every], height - bottom, top, log=y_log, zero=zero)
+    drawn = []
+    for value in y_ticks:
+        y = y_place(value)
+        drawn.append(f'<line x1="{left}" x2="{width - 20}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--line)"/>')
+        drawn.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(value)}</text>')
+    for value in x_ticks:
+        drawn.append(
+            f'<text x="{x_place(value):.1f}" y="{height - bottom + 16}" text-anchor="middle">{_number(value)}</text>'
+        )
+    drawn.append(f'<text x="{(left + width) / 2:.0f}" y="{height - 6}" text-anchor="middle">{escape(x_title)}</text>')
+    middle = (height - bottom) / 2
+    drawn.append(
+        f'<text x="14" y="{middle:.0f}" text-anchor="middle" transform="rotate(-90 14 {middle:.0f})">'
+        f"{escape(y_title)}</text>"
+    )
+    for one in series:
+        colour = f"var(--c{one.colour % _COLOURS})"
+        places = [(x_place(p.x), y_place(p.y), p.said) for p in one.points if p in every]
+        if one.line:
+            joined = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)
+            drawn.append(f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        else:
+            drawn += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y, _ in places]
+        for x, y, said in places:
+            if said:
+                anchor, dx = ("end", -7) if x > width - 160 else ("start", 7)
+                drawn.append(f'<text x="{x + dx:.1f}" y="{y - 5:.1f}" text-anchor="{anchor}">{escape(said)}</text>')
+    named = [one for one in series if one.name]
+    keys = ((s.colour % _COLOURS, escape(s.name)) for s in named)
+    legend = " ".join(f'<span style="color:var(--c{colour})">&#9632; {name}</span>' for colour, name in keys)
+    return _svg(label, width, height, "".join(drawn)) + (f"<p>{legend}</p>" if len(named) > 1 else "")
+
+
+def _axis(
+    values: Sequence[float], start: float, end: float, *, log: bool, zero: bool
+) -> tuple[Callable[[float], float], list[float]]:
+    """Where a value goes between `start` and `end`, and the ticks."""
+    low, high = min(values), max(values)
+    if log:
+        tiny = min((v for v in values if v > 0), default=1.0)
+        first, last = math.floor(math.log10(tiny)), math.ceil(math.log10(max(high, tiny)))
+        last = max(last, first + 1)
+        return (
+            lambda v: start + (end - start) * (math.log10(max(v, tiny)) - first) / (last - first),
+            [10.0**n for n in range(first, last + 1)],
+        )
+    if zero:
+        low = min(low, 0.0)
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    step = 10 ** math.floor(math.log10((high - low) / 4))
+    step *= next(m for m in (1, 2, 5, 10) if (high - low) / (step * m) <= 5)
+    first_tick = math.floor(low / step) if zero else math.ceil(low / step)
+    ticks = [n * step for n in range(first_tick, math.ceil(high / step) + 1)]
+    ticks = [t for t in ticks if zero or low <= t <= high]
+    bottom, top = (min(ticks[0], low), max(ticks[-1], high)) if zero and ticks else (low, high)
+    return lambda v: start + (end - start) * (v - bottom) / (top - bottom), ticks
+
+
+def _number(value: float) -> str:
+    if value == 0:
+        return "0"
+    if abs(value) >= 1e5 or abs(value) < 1e-3:
+        return f"{value:.0e}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
+    return f"{value:.4g}"
+
+
+def _svg(label: str, width: float, height: float, inside: str) -> str:
+    return (
+        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" role="img" aria-label="{escape(label)}">'
+        f"{inside}</svg>"
+    )
