@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -34,12 +34,12 @@ def page(title: str, parts: Iterable[str]) -> str:
     return f"<!doctype html>\n<html lang='en'><head>{head}<style>{_STYLE}</style></head>\n<body>{body}</body></html>\n"
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[object]], *, raw: bool = False) -> str:
-    """A table; numbers stand to the right. raw : cells are HTML already."""
+def table(head: Iterable[str], rows: Iterable[Iterable[object]], *, raw: bool = False, numbers: bool = True) -> str:
+    """A table. raw : cells are HTML already; numbers : what begins with a digit or a sign stands to the right."""
 
     def cell(value: object) -> str:
         text = str(value)
-        number = text[:1].isdigit() or text[:1] in ("-", "+")
+        number = numbers and (text[:1].isdigit() or text[:1] in ("-", "+"))
         return f"<td{' class=n' if number else ''}>{text if raw else escape(text)}</td>"
 
     body = "".join(f"<tr>{''.join(cell(value) for value in row)}</tr>" for row in rows)
@@ -117,6 +117,7 @@ def plot(
         f'<text x="14" y="{middle:.0f}" text-anchor="middle" transform="rotate(-90 14 {middle:.0f})">'
         f"{escape(y_title)}</text>"
     )
+    said: list[tuple[float, float, str]] = []
     for one in series:
         colour = f"var(--c{one.colour % _COLOURS})"
         places = [(x_place(p.x), y_place(p.y), p.said) for p in one.points if p in every]
@@ -125,14 +126,27 @@ def plot(
             drawn.append(f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="2"/>')
         else:
             drawn += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y, _ in places]
-        for x, y, said in places:
-            if said:
-                anchor, dx = ("end", -7) if x > width - 160 else ("start", 7)
-                drawn.append(f'<text x="{x + dx:.1f}" y="{y - 5:.1f}" text-anchor="{anchor}">{escape(said)}</text>')
+        said += places
+    drawn += _labels(said, width)
     named = [one for one in series if one.name]
     keys = ((s.colour % _COLOURS, escape(s.name)) for s in named)
     legend = " ".join(f'<span style="color:var(--c{colour})">&#9632; {name}</span>' for colour, name in keys)
     return _svg(label, width, height, "".join(drawn)) + (f"<p>{legend}</p>" if len(named) > 1 else "")
+
+
+def _labels(places: Sequence[tuple[float, float, str]], width: float) -> Iterator[str]:
+    """What is said beside points, each moved down until it covers none before it."""
+    taken: list[tuple[float, float, float]] = []
+    for x, y, said in sorted(places, key=lambda p: p[1]):
+        if not said:
+            continue
+        length = 6.5 * len(said)
+        left = x - 7 - length if x + 7 + length > width - 20 else x + 7
+        row = y + 4
+        while any(left < other + size and other < left + length and abs(row - at) < 11 for other, size, at in taken):
+            row += 11
+        taken.append((left, length, row))
+        yield f'<text x="{left:.1f}" y="{row:.1f}">{escape(said)}</text>'
 
 
 def _axis(
@@ -145,7 +159,7 @@ def _axis(
         first, last = math.floor(math.log10(tiny)), math.ceil(math.log10(max(high, tiny)))
         last = max(last, first + 1)
         return (
-            lambda v: start + (end - start) * (math.log10(max(v, tiny)) - first) / (last - first),
+            lambda v: start + (end - start) * (math.log10(max(v, 10.0**first)) - first) / (last - first),
             [10.0**n for n in range(first, last + 1)],
         )
     if zero:

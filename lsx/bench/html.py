@@ -23,12 +23,7 @@ def _parts(report: BenchReport) -> Iterator[str]:
     yield f"{escape(report.created)}</p>"
     for note in report.notes:
         yield f'<p class="bad">{escape(note)}</p>'
-    for section, title in (("call", "The 16-frame call"), ("graphs", "Graphs")):
-        rows = [row for row in report.rows if row.section == section]
-        if rows:
-            yield f"<h2>{title}</h2>"
-            for what in dict.fromkeys(row.what for row in rows):
-                yield from _rows(what, [row for row in rows if row.what == what])
+    yield from _sections(report)
     for stages in report.stages:
         yield from _stages(stages)
     if report.host:
@@ -48,7 +43,20 @@ def _parts(report: BenchReport) -> Iterator[str]:
     if report.sweep is not None:
         yield from _sweep(report.sweep)
     yield "<h2>Machine and options</h2>"
-    yield table(("", ""), (*report.machine.items(), *b.items(), *report.options.items()))
+    told = {name: value for name, value in report.options.items() if value not in ("None", "()", "False")}
+    yield table(("", ""), (*report.machine.items(), *b.items(), *told.items()), numbers=False)
+
+
+def _sections(report: BenchReport) -> Iterator[str]:
+    for section, title in (("call", "The 16-frame call"), ("graphs", "Graphs")):
+        rows = [row for row in report.rows if row.section == section]
+        if rows:
+            yield f"<h2>{title}</h2>"
+            versus = next((row.versus for row in rows if row.versus is not None), None)
+            if versus is not None:
+                yield f"<p>Ratios are {escape(versus)}'s time over the system's, pair by pair.</p>"
+            for what in dict.fromkeys(row.what for row in rows):
+                yield from _rows(what, [row for row in rows if row.what == what])
 
 
 def _rows(what: str, rows: list[Row]) -> Iterator[str]:
@@ -58,9 +66,6 @@ def _rows(what: str, rows: list[Row]) -> Iterator[str]:
         ratio = "" if row.ratio is None else f", {row.ratio.median:.2f}x"
         drawn.append((row.system, row.seconds.median, f"{1e3 * row.seconds.median:.4g} ms{ratio}"))
     yield bars(what, drawn, colours=[5 if row.system.startswith("PyTorch") else 0 for row in rows])
-    versus = next((row.versus for row in rows if row.versus is not None), None)
-    if versus is not None:
-        yield f"<p>The ratio is {escape(versus)}'s time over the system's, pair by pair.</p>"
     yield table(
         ("system", "median ms", "quartiles", "first ms", "rounds", "ratio", "quartiles"),
         (
@@ -175,12 +180,13 @@ def _sweep(found: Sweep) -> Iterator[str]:
         return f"{sampler} {steps}{'' if interval is None else f'/{interval}'}"
 
     rest = [p for p in found.points if not p.pareto]
+    edge = [Point(x=p.seconds, y=p.error) for p in best]
     marked = [Point(x=p.seconds, y=p.error, said=said(p.sampler, p.steps, p.cache_interval)) for p in best]
     others = [Point(x=p.seconds, y=p.error, said=said(p.sampler, p.steps, p.cache_interval)) for p in rest]
     yield plot(
         "speed against quality",
         [
-            Series(name="Pareto set", points=marked, colour=2),
+            Series(name="Pareto set", points=edge, colour=2),
             Series(name="", points=marked, line=False, colour=2),
             Series(name="the rest", points=others, line=False, colour=5),
         ],

@@ -91,8 +91,12 @@ def noise_note(rows: Iterable[Row]) -> str | None:
     noisy = [r for r in rows if r.seconds.repeats > 1 and r.seconds.high - r.seconds.low > NOISY * r.seconds.median]
     if not noisy:
         return None
-    names = ", ".join(sorted({f"{r.what} on {r.system}" for r in noisy}))
-    return f"noisy: the quartiles are over {100 * NOISY:.0f} % of the median apart for {names}; trust the ratios more"
+    names = [f"{r.what} on {r.system}" for r in sorted(noisy, key=lambda r: -r.seconds.median)]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return (
+        f"noisy: the quartiles are over {100 * NOISY:.0f} % of the median apart for {', '.join(names[:3])}{more}; "
+        "trust the ratios, which are formed pair by pair, more than the times"
+    )
 
 
 def busy_note() -> str | None:
