@@ -93,7 +93,7 @@ def quantise(
             recorded = next(calibration.feeds(graph))
             feeds[graph] = {tensor: recorded[tensor] for tensor in INPUTS[graph]}
         smoothing = find_smoothing(part, options.alpha, say) if precision == "int8" and options.alpha > 0 else {}
-        ranges = find_ranges(part, precision, method, options.percentile, say)
+        ranges, outputs = find_ranges(part, precision, method, options.percentile, say)
         bounds = SearchOptions(
             target=targets[name],
             min_coverage=0.0 if options.allow_partial else MIN_COVERAGE,
@@ -101,7 +101,7 @@ def quantise(
             keep=options.keep_fp16,
         )
         state = work / f"{name}.json"
-        search = Search(part, precision, ranges, bounds, state, say)
+        search = Search(part, precision, ranges, outputs, bounds, state, say)
         outcomes[name] = search.run()
         flops[name] = search.flops
         recipes[name] = Recipe(

@@ -58,8 +58,9 @@ def find_smoothing(part: Part, alpha: float, report: Callable[[str], None]) -> d
 
 def find_ranges(
     part: Part, precision: LowPrecision, method: Method, percentile: float, report: Callable[[str], None]
-) -> dict[str, float]:
-    """The largest absolute input that every layer of `part` shall represent. Raises CalibrationError."""
+) -> tuple[dict[str, float], list[Tensor]]:
+    """The largest absolute input that every layer of `part` shall represent; and the part's output of every feed, which
+    the same pass gives. Raises CalibrationError."""
     calib = _calibrators()
     layers = {layer.name: layer for layer in part.layers() if layer.reason is None}
     made = {n: calib.MaxCalibrator() if method == "max" else calib.HistogramCalibrator() for n in layers}
@@ -72,13 +73,13 @@ def find_ranges(
         made[layer.name].collect(x.detach())
 
     with hooked(part, collect, lambda layer: layer.name in layers):
-        _run_all(part, report, "ranges")
+        outputs = _run_all(part, report, "ranges")
     unseen = sorted(layers.keys() - seen)
     if unseen:
         raise CalibrationError(
             f"{part.name}: no feed reaches {unseen[0]} with anything but zeros. Calibrate with more calls"
         )
-    return {name: _largest(calibrator, precision, method, percentile) for name, calibrator in made.items()}
+    return {name: _largest(calibrator, precision, method, percentile) for name, calibrator in made.items()}, outputs
 
 
 def _largest(calibrator: Any, precision: LowPrecision, method: Method, percentile: float) -> float:
@@ -102,11 +103,11 @@ def _least_square_error(counts: Tensor, edges: Tensor, precision: LowPrecision) 
     return candidates[int(np.argmin(errors))]
 
 
-def _run_all(part: Part, report: Callable[[str], None], what: str) -> None:
-    count = 0
+def _run_all(part: Part, report: Callable[[str], None], what: str) -> list[Tensor]:
+    outputs = []
     for number, feed in enumerate(part.feeds(), 1):
         report(f"{part.name}: {what}, feed {number}")
-        part.run(feed)
-        count = number
-    if not count:
+        outputs.append(part.run(feed))
+    if not outputs:
         raise CalibrationError(f"the calibration has no feeds of {part.name}. Calibrate again")
+    return outputs

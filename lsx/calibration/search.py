@@ -1,8 +1,9 @@
 """Which layers stay fp16: the error of each alone, then the worst by error per FLOP until the target holds.
 
 A layer's error is the square error at the graph's output with only that layer quantised, over the output's squares.
-Within the budget every layer is measured alone; when it is too small for that, whole blocks are measured, a block's
-error is shared out by what each layer adds at its own output, and the rest of the budget goes to the worst blocks.
+Within the budget every layer is measured alone. When it is too small for that, whole blocks are measured (levels of the
+network, where there are more blocks than it allows), their error is shared out by what each layer adds at its own
+output, and the rest of the budget goes to the worst of them.
 """
 
 from __future__ import annotations
@@ -72,13 +73,15 @@ class Outcome:
 
 
 class Search:
-    """The search over one part. `state` is a file in which measurements are kept for a run that goes on."""
+    """The search over one part. reference : its output of every feed, not quantised; state : a file in which
+    measurements are kept for a run that goes on."""
 
     def __init__(
         self,
         part: Part,
         precision: LowPrecision,
         ranges: dict[str, float],
+        reference: Sequence[Tensor],
         options: SearchOptions,
         state: Path,
         report: Callable[[str], None],
@@ -92,12 +95,10 @@ class Search:
         if state.is_file():
             self._known = json.loads(state.read_text(encoding="utf-8"))
         self._feeds = list(part.feeds())
-        self._reference: list[Tensor] = []
+        self._reference = reference
 
     def run(self) -> Outcome:
         """Raises AccuracyError when the target cannot be held at the lowest coverage."""
-        self._report(f"{self._part.name}: reference outputs")
-        self._reference = [self._part.run(feed) for feed in self._feeds]
         kept = self._user_kept()
         every = self._cosines(range(len(self._feeds)), kept, "everything quantised")
         errors = self._errors(kept)
@@ -124,10 +125,8 @@ class Search:
         if len(names) <= self._options.budget:
             return [LayerError(name=n, error=self._alone((n,), feed), measured=True) for n in names]
         local = self._local_errors(self._feeds[feed], names)
-        blocks: dict[str, list[str]] = {}
-        for name in names:
-            blocks.setdefault(_block_of(name), []).append(name)
-        by_block = {b: self._alone(tuple(inside), feed) for b, inside in blocks.items()}
+        blocks = _grouped(names, self._options.budget)
+        by_block = {b: self._alone(tuple(inside), feed, f"{b} as one") for b, inside in blocks.items()}
         left = self._options.budget - len(by_block)
         errors = []
         worst = sorted(blocks, key=lambda b: -by_block[b] / sum(self.flops[n] for n in blocks[b]))
@@ -141,9 +140,9 @@ class Search:
                 errors.append(LayerError(name=name, error=error, measured=measured))
         return errors
 
-    def _alone(self, names: tuple[str, ...], feed: int) -> float:
-        """The output's relative square error with only these layers quantised."""
-        key = f"{_block_of(names[0])} as one" if len(names) > 1 else names[0]
+    def _alone(self, names: tuple[str, ...], feed: int, what: str | None = None) -> float:
+        """The output's relative square error with only these layers quantised. what : the group's name."""
+        key = names[0] if what is None else what
         if key not in self._known:
             self._report(f"{self._part.name}: {key}")
             with self._quantised(names):
@@ -240,6 +239,28 @@ class Search:
                 return count
             left -= error.error
         return most
+
+
+def _grouped(names: Sequence[str], budget: int) -> dict[str, list[str]]:
+    """The layers by block, or by level of the network where there are more blocks than may be measured."""
+    for group_of in (_block_of, _level_of):
+        groups: dict[str, list[str]] = {}
+        for name in names:
+            groups.setdefault(group_of(name), []).append(name)
+        if len(groups) <= budget:
+            break
+    return groups
+
+
+def _level_of(name: str) -> str:
+    """The level that a layer belongs to: `down_blocks.1`, `decoder.up_blocks.0`, `mid_block` and the like."""
+    parts = name.split(".")
+    for index, part in enumerate(parts):
+        if part in ("down_blocks", "up_blocks"):
+            return ".".join(parts[: index + 2])
+        if part == "mid_block":
+            return ".".join(parts[: index + 1])
+    return name
 
 
 def _block_of(name: str) -> str:

@@ -43,7 +43,7 @@ def export(
         typer.Option(help="Layers that stay fp16: a pattern of the checkpoint's names; may be repeated."),
     ] = None,
     search_budget: Annotated[
-        int, typer.Option(help="Forward passes that may measure single layers; fewer than layers measures blocks.")
+        int, typer.Option(help="Forward passes that may measure layers; fewer than layers measures blocks or levels.")
     ] = 400,
     unet_cosine: Annotated[
         float | None, typer.Option(help="The U-Net's target, which decides what stays fp16; default 0.995.")
