@@ -229,7 +229,7 @@ class _Bench:
                 loaded[name] = stack.enter_context(
                     load_engines(bundle, backend, self._what.graphs, **self._engine_options())
                 )
-            systems = list(loaded)
+            bundles = {name: bundle for name, bundle, _ in self._systems()}
             if self._checkpoint is not None:
                 loaded[EAGER] = stack.enter_context(
                     load_engines(self._bundle, "torch", self._what.graphs, reference=self._reference)
@@ -245,12 +245,12 @@ class _Bench:
                     costs.setdefault(graph, axes)
                     works[name] = graph_work(engines[graph], axes)
                 self._rows += rows_of("graphs", graph, measure(works, budget), baseline)
-            device = next((e for e in loaded[systems[0]].values() if isinstance(e, DeviceEngine)), None)
+            device = next((e for e in next(iter(loaded.values())).values() if isinstance(e, DeviceEngine)), None)
             self._say("peaks of the machine")
             peaks = host_peaks() if device is None else device_peaks(device.device)
-        self._roofline = self._against(peaks, costs, systems)
+        self._roofline = self._against(peaks, costs, bundles)
 
-    def _against(self, peaks: Peaks, axes: dict[str, dict[str, int]], systems: list[str]) -> Roofline | None:
+    def _against(self, peaks: Peaks, axes: dict[str, dict[str, int]], bundles: dict[str, Bundle]) -> Roofline | None:
         try:
             from lsx.bench.flops import graph_cost
         except ImportError as error:
@@ -258,9 +258,9 @@ class _Bench:
             return None
         rows = []
         for row in self._rows:
-            if row.section != "graphs" or row.system not in systems:
+            if row.section != "graphs" or row.system not in bundles:
                 continue
-            cost = graph_cost(self._bundle, row.what, axes[row.what])
+            cost = graph_cost(bundles[row.system], row.what, axes[row.what])
             seconds = row.seconds.median
             ridge = None if peaks.flops is None else peaks.flops / peaks.bytes
             rows.append(
@@ -307,7 +307,7 @@ class _Bench:
                     compiled = _on_gpu()
                 torch = torch_calls(self._checkpoint, options, compiled=compiled, note=self._notes.append)
                 works |= torch
-                baseline = next(n for n in (DEEPCACHE, COMPILED, EAGER) if n in torch)
+                baseline = next((n for n in (DEEPCACHE, COMPILED, EAGER) if n in torch), None)
             self._say(f"16-frame call on {len(works)} systems")
             # The first run of each is the warm-up. On a CPU a call takes a minute: two rounds have to do.
             found = measure(works, Budget(repeat=self._what.repeat, seconds=60, least=1, most=20))

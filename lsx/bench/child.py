@@ -41,16 +41,15 @@ _POINTS = np.array([[-0.5, -0.45], [0.5, -0.43], [0.02, 0.45]]) * 150 + [640, 33
 def run_child(task: dict[str, Any], *, seen: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """Do `task` in a new process. Raises LsxError with the line that the process ended with."""
     task = task | {"spawned": time.time()}
-    with subprocess.Popen(  # noqa: S603  (this interpreter, on this module)
-        [sys.executable, "-m", "lsx.bench.child", json.dumps(task)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONWARNINGS": "ignore"},
-    ) as process:
+    command = [sys.executable, "-m", "lsx.bench.child", json.dumps(task)]
+    lines = []
+    with (
+        tempfile.TemporaryFile("w+") as errors,  # a pipe that nobody reads fills up
+        subprocess.Popen(  # noqa: S603  (this interpreter, on this module)
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ | {"PYTHONWARNINGS": "ignore"}
+        ) as process,
+    ):
         assert process.stdout is not None  # noqa: S101
-        assert process.stderr is not None  # noqa: S101
-        lines = []
         try:
             for line in process.stdout:
                 if line.startswith("#"):
@@ -60,9 +59,11 @@ def run_child(task: dict[str, Any], *, seen: Callable[[str], None] = lambda _: N
         except BaseException:
             process.kill()
             raise
-        errors = process.stderr.read().strip().splitlines()
+        process.wait()
+        errors.seek(0)
+        said = errors.read().strip().splitlines()
     if process.returncode or not lines:
-        raise LsxError(errors[-1] if errors else f"the measuring process ended with {process.returncode}")
+        raise LsxError(said[-1] if said else f"the measuring process ended with {process.returncode}")
     found: dict[str, Any] = json.loads(lines[-1])
     return found
 

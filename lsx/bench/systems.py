@@ -15,7 +15,7 @@ from lsx.bundle import Bundle
 from lsx.engines.device import DeviceEngine
 from lsx.engines.engine import Engine
 from lsx.engines.registry import backend_named, backend_names
-from lsx.errors import BackendUnavailable, UsageError
+from lsx.errors import BackendUnavailable, CheckpointError, UsageError
 from lsx.runtime.denoising import Denoiser, seeded_noise
 from lsx.runtime.executors import Executors, executors_for
 from lsx.runtime.program import LOOP_GRAPHS
@@ -179,9 +179,20 @@ def torch_calls(
 
         return work
 
+    def fits(work: Work, name: str) -> bool:
+        """Whether it runs; tried where memory may not do for it and lsx's engines together."""
+        try:
+            work()
+        except torch.cuda.OutOfMemoryError:
+            note(f"{name} does not fit into this GPU beside lsx's engines; it was left out")
+            return False
+        return True
+
     works = {EAGER: call(unet, None)}
     if options.cache_interval is not None:
         works[DEEPCACHE] = call(unet, options.cache_interval)
+    if on_gpu:
+        works = {name: work for name, work in works.items() if fits(work, name)}
     if compiled:
         fast = _Compiled(unet)
         work = call(fast, options.cache_interval)
@@ -220,4 +231,10 @@ def reference_of(bundle: Bundle, folder: Path | None, note: Callable[[str], None
             raise UsageError(f"--reference needs {error.name}. Install it: pip install 'lsx[export]'") from error
         note(f"no PyTorch baselines: {error.name} is not installed")
         return None
-    return reference_checkpoint(bundle, folder)
+    try:
+        return reference_checkpoint(bundle, folder)
+    except CheckpointError as error:
+        if folder is not None:
+            raise
+        note(f"no PyTorch baselines: {error}")
+        return None

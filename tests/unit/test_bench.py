@@ -35,7 +35,9 @@ from lsx.bench.report import (
     changes,
     read_report,
 )
+from lsx.bench.stages import call_stages
 from lsx.bench.sweep import pareto, recommend
+from lsx.bench.systems import graph_axes, graph_feed
 from lsx.bench.timing import Budget, measure, noise_note, rows_of
 from lsx.cli.bench import parse_duration
 from lsx.cli.bench_tables import show_changes
@@ -43,6 +45,9 @@ from lsx.errors import LsxError, UsageError
 from lsx.export.onnx_file import free_leading_axis, save_model, trace
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
+from lsx.specs import SampleOptions
+from tests.simulated_device import SimulatedDevice, SimulatedEngine
+from tests.unit.test_program import MODEL, toy_engines
 
 
 class _Small(nn.Module):
@@ -278,6 +283,30 @@ def test_the_page_is_whole_and_its_plots_are_well_formed() -> None:
             assert not {"src", "href"} & {name for name, _ in attrs}
 
     Links().feed(page)
+
+
+def test_stages_and_peaks_on_a_device() -> None:
+    """On a device that says one second for everything: kinds times their count, and the rest is waited for."""
+    device = SimulatedDevice()
+    engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines().items()}
+    options = SampleOptions(steps=4, cache_interval=3)
+    found = call_stages(engines, MODEL, options, "simulated", 20.0)
+    assert {s.name: s.seconds for s in found.stages} == {
+        "upload": 1,
+        "vae_encoder": 1,
+        "step": 5,
+        "unet": 2,
+        "unet_shallow": 2,
+        "vae_decoder": 1,
+        "download": 1,
+        "wait": 7,
+    }
+    assert found.device_busy == 11 / 20
+    feed = graph_feed(engines["unet"], graph_axes(engines["unet"], MODEL, options))
+    assert engines["unet"].device_seconds(feed) == 1
+    assert all(np.array_equal(a, toy_engines()["unet"].run(feed)[n]) for n, a in engines["unet"].run(feed).items())
+    engines["unet"].close()
+    assert not device.blocks
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1h", 3600), ("1.5 m", 90), ("45", 45)])

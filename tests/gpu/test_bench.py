@@ -1,0 +1,33 @@
+"""The bench on a real GPU: times by events, stages that add up, memory of the device."""
+
+from __future__ import annotations
+
+import pytest
+
+from lsx.bench.bench import BenchOptions, bench
+from lsx.bench.peaks import device_peaks
+from lsx.bundle import Bundle
+from lsx.engines.cuda_device import CudaDevice
+from lsx.engines.device import DeviceEngine
+from lsx.specs import SampleOptions
+
+pytestmark = pytest.mark.filterwarnings("ignore:no CUDA graph", "ignore:.*is not verified")
+
+
+def test_events_and_stages(engines: tuple[Bundle, dict[str, DeviceEngine]], device: CudaDevice) -> None:
+    opened = engines[0]
+    backend = next(iter(engines[1].values())).description.split()[0]
+    what = BenchOptions(
+        sections=("graphs", "call", "cold"), backends=(backend,), provider="cuda", compiled=False, repeat=5
+    )
+    made = bench(opened, options=SampleOptions(steps=6), what=what)
+    graphs = {row.what: row.seconds.median for row in made.rows if row.section == "graphs" and row.system == backend}
+    assert graphs["unet"] > graphs["unet_shallow"] > graphs["step"] > 0
+    call = next(row for row in made.rows if row.section == "call" and row.system == backend)
+    (stages,) = made.stages
+    assert 0 < stages.device_busy <= 1
+    assert sum(s.seconds for s in stages.stages if s.name != "wait") <= 1.1 * call.seconds.median
+    assert made.roofline is not None
+    assert made.roofline.peak_bytes > 10**11
+    assert made.cold[0].seconds > 0
+    assert device_peaks(device).bytes == pytest.approx(made.roofline.peak_bytes, rel=0.3)
