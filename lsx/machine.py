@@ -12,7 +12,7 @@ import lsx
 from lsx.engines.registry import backend_named, backend_names
 from lsx.errors import LsxError
 
-__all__ = ["backends", "facts", "gpu"]
+__all__ = ["backends", "driver", "facts", "gpu"]
 
 _LIBRARIES = (
     "numpy",
@@ -43,6 +43,7 @@ def facts(folder: Path) -> list[tuple[str, str]]:
         folder = folder.absolute().parent
     rows += [
         ("GPU", gpu()),
+        ("driver", driver()),
         ("free memory", _free_memory()),
         ("free disk", f"{shutil.disk_usage(folder).free / 2**30:.1f} GiB"),
     ]
@@ -71,6 +72,13 @@ def gpu() -> str:
         lines = dict(line.split(":", 1) for line in information.read_text().splitlines() if ":" in line)
         names.append(lines.get("Model", "NVIDIA GPU").strip())
     return ", ".join(names) or "none (driver without devices)"
+
+
+def driver() -> str:
+    """The NVIDIA driver's version, or that there is none."""
+    file = Path("/proc/driver/nvidia/version")
+    words = file.read_text().split() if file.is_file() else []
+    return next((word for word in words if word[0].isdigit() and "." in word), "none")
 
 
 def _version(name: str) -> str:

@@ -96,7 +96,7 @@ def plot(
     zero: bool = True,
 ) -> str:
     """A plot with a grid and a legend. zero : a linear y axis begins at 0 unless values are below it."""
-    every = [p for s in series for p in s.points if math.isfinite(p.x) and math.isfinite(p.y)]
+    every = [p for s in series for p in s.points if _finite(p)]
     if not every:
         return ""
     width, height, left, bottom, top = 720, 320, 70, 44, 12
@@ -120,7 +120,7 @@ def plot(
     said: list[tuple[float, float, str]] = []
     for one in series:
         colour = f"var(--c{one.colour % _COLOURS})"
-        places = [(x_place(p.x), y_place(p.y), p.said) for p in one.points if p in every]
+        places = [(x_place(p.x), y_place(p.y), p.said) for p in one.points if _finite(p)]
         if one.line:
             joined = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)
             drawn.append(f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="2"/>')
@@ -132,6 +132,10 @@ def plot(
     keys = ((s.colour % _COLOURS, escape(s.name)) for s in named)
     legend = " ".join(f'<span style="color:var(--c{colour})">&#9632; {name}</span>' for colour, name in keys)
     return _svg(label, width, height, "".join(drawn)) + (f"<p>{legend}</p>" if len(named) > 1 else "")
+
+
+def _finite(point: Point) -> bool:
+    return math.isfinite(point.x) and math.isfinite(point.y)
 
 
 def _labels(places: Sequence[tuple[float, float, str]], width: float) -> Iterator[str]:

@@ -27,6 +27,7 @@ from lsx.bench.report import (
     Row,
     Share,
     Stages,
+    Sweep,
 )
 from lsx.bench.stages import call_stages
 from lsx.bench.sweep import sweep
@@ -36,14 +37,18 @@ from lsx.bench.systems import (
     EAGER,
     GRAPHS,
     call_work,
+    clip_call,
+    forget_torch_memory,
     graph_axes,
     graph_work,
     load_engines,
     reference_of,
     runnable_backends,
+    seeded_call,
+    set_torch_threads,
     torch_calls,
 )
-from lsx.bench.timing import Budget, Work, busy_note, measure, noise_note, rows_of
+from lsx.bench.timing import Budget, Work, busy_note, few_note, measure, noise_note, rows_of
 from lsx.bundle import Bundle
 from lsx.engines.device import DeviceEngine
 from lsx.engines.engine import Engine
@@ -108,15 +113,17 @@ def bench(
     options: SampleOptions | None = None,
     what: BenchOptions | None = None,
     progress: Callable[[str], None] = lambda _: None,
+    save: Callable[[BenchReport], None] = lambda _: None,
 ) -> BenchReport:
     """Measure `bundle` on this machine against what its user has today.
 
     reference : checkpoint folder for the PyTorch baselines, default where the export found it; without one there are
-    no baselines, and a note says so.
+    no baselines, and a note says so. save : called with what there is after each section, so that a later failure
+    loses nothing.
 
     Raises UsageError, BundleError, IntegrityError, CheckpointError, BackendUnavailable, EngineError, MediaError.
     """
-    made = _Bench(bundle, reference, options or SampleOptions(), what or BenchOptions(), progress)
+    made = _Bench(bundle, reference, options or SampleOptions(), what or BenchOptions(), progress, save)
     return made.run()
 
 
@@ -130,8 +137,9 @@ class _Bench:
         options: SampleOptions,
         what: BenchOptions,
         progress: Callable[[str], None],
+        save: Callable[[BenchReport], None],
     ) -> None:
-        self._options, self._what, self._say = options, what, progress
+        self._options, self._what, self._say, self._save = options, what, progress, save
         self._bundles = _chosen(bundle, what.precisions)
         self._bundle = self._bundles[0]
         self._notes: list[str] = []
@@ -142,11 +150,13 @@ class _Bench:
         if what.clip is not None:  # refused before anything is measured
             open_inputs(*what.clip, Path("result.mp4"))
         self._bundle.verify()
+        set_torch_threads(what.threads)
         self._checkpoint = reference_of(bundle, reference, self._notes.append) if self._needs_torch() else None
         self._reference = reference
         self._rows: list[Row] = []
         self._stages: list[Stages] = []
         self._roofline: Roofline | None = None
+        self._found: dict[str, Any] = {}
 
     def _needs_torch(self) -> bool:
         return "graphs" in self._what.sections or "call" in self._what.sections
@@ -163,24 +173,44 @@ class _Bench:
         return found
 
     def run(self) -> BenchReport:
-        """All sections that were asked for."""
-        sections = self._what.sections
+        """All sections that were asked for; what is measured is handed to `save` after each."""
+        sections, what = self._what.sections, self._what
         if "graphs" in sections:
             self._graphs()
+            self._save(self._report())
         if "call" in sections:
             self._call()
-        host = self._host() if "call" in sections else ()
-        cold = tuple(self._cold(name) for name in self._backends) if "cold" in sections else ()
-        clip = None if self._what.clip is None else self._clip(*self._what.clip)
-        long_run = None if self._what.duration is None else self._long(self._what.duration)
-        swept = None
-        if self._what.sweep:
-            swept = sweep(
-                self._bundles, self._backends[0], self._options.guidance, self._engine_options(), progress=self._say
-            )
-        noise = noise_note(self._rows)
-        if noise is not None:
-            self._notes.append(noise)
+            self._found["host"] = self._host()
+            self._save(self._report())
+        if "cold" in sections:
+            self._found["cold"] = tuple(self._cold(name) for name in self._backends)
+        if what.clip is not None:
+            self._found["clip"] = self._clip(*what.clip)
+            self._save(self._report())
+        if what.sweep:
+            self._found["sweep"] = self._sweep()
+            self._save(self._report())
+        if what.duration is not None:
+            self._found["long_run"] = self._long(what.duration)
+        self._notes += [note for note in (few_note(self._rows), noise_note(self._rows)) if note is not None]
+        return self._report()
+
+    def _sweep(self) -> Sweep:
+        given, told = seeded_call(self._bundle.model), "seeded noise for faces and sound"
+        if self._what.clip is not None:
+            video, audio = self._what.clip
+            given, told = clip_call(self._bundle, video, audio), f"the first call of {video.name}"
+        return sweep(
+            self._bundles,
+            self._backends[0],
+            self._options.guidance,
+            self._engine_options(),
+            given=given,
+            told=told,
+            progress=self._say,
+        )
+
+    def _report(self) -> BenchReport:
         manifest = self._bundle.manifest
         return BenchReport(
             schema_version=SCHEMA_VERSION,
@@ -197,12 +227,8 @@ class _Bench:
             rows=tuple(self._rows),
             roofline=self._roofline,
             stages=tuple(self._stages),
-            host=host,
-            clip=clip,
-            cold=cold,
-            long_run=long_run,
-            sweep=swept,
             notes=tuple(self._notes),
+            **self._found,
         )
 
     def _engine_options(self) -> dict[str, Any]:
@@ -239,15 +265,17 @@ class _Bench:
             costs: dict[str, dict[str, int]] = {}
             for graph in self._what.graphs:
                 self._say(f"graph {graph}")
-                works: dict[str, Work] = {}
-                for name, engines in loaded.items():
-                    axes = graph_axes(engines[graph], self._bundle.model, self._options)
-                    costs.setdefault(graph, axes)
-                    works[name] = graph_work(engines[graph], axes)
+                axes = graph_axes([e[graph] for e in loaded.values()], self._bundle.model, self._options)
+                costs[graph] = axes
+                works = {name: graph_work(engines[graph], axes) for name, engines in loaded.items()}
                 self._rows += rows_of("graphs", graph, measure(works, budget), baseline)
-            device = next((e for e in next(iter(loaded.values())).values() if isinstance(e, DeviceEngine)), None)
+            every = {name: next(iter(engines.values())) for name, engines in loaded.items()}
+            device = next((e for e in every.values() if isinstance(e, DeviceEngine)), None)
+            if device is not None:  # the peaks are the device's
+                bundles = {n: b for n, b in bundles.items() if isinstance(every[n], DeviceEngine)}
             self._say("peaks of the machine")
             peaks = host_peaks() if device is None else device_peaks(device.device)
+        forget_torch_memory()
         self._roofline = self._against(peaks, costs, bundles)
 
     def _against(self, peaks: Peaks, axes: dict[str, dict[str, int]], bundles: dict[str, Bundle]) -> Roofline | None:
@@ -272,7 +300,7 @@ class _Bench:
                     seconds=seconds,
                     flops_share=None if peaks.flops is None else cost.flops / seconds / peaks.flops,
                     bytes_share=cost.bytes / seconds / peaks.bytes,
-                    bound="compute" if ridge is not None and cost.flops / cost.bytes > ridge else "memory",
+                    bound=None if ridge is None else "compute" if cost.flops / cost.bytes > ridge else "memory",
                 )
             )
         return Roofline(peak_flops=peaks.flops, peak_bytes=peaks.bytes, how=peaks.how, rows=tuple(rows))
@@ -280,7 +308,8 @@ class _Bench:
     def _call(self) -> None:
         """The whole 16-frame call on everything."""
         options = self._options
-        name = f"{options.steps} steps, guidance {options.guidance:g}, {options.sampler}"
+        cache = "no DeepCache" if options.cache_interval is None else f"cache interval {options.cache_interval}"
+        name = f"{options.steps} steps, {options.sampler}, guidance {options.guidance:g}, {cache}"
         works: dict[str, Work] = {}
         with ExitStack() as stack:
             self._say("loading engines for the call")
@@ -309,13 +338,14 @@ class _Bench:
                 works |= torch
                 baseline = next((n for n in (DEEPCACHE, COMPILED, EAGER) if n in torch), None)
             self._say(f"16-frame call on {len(works)} systems")
-            # The first run of each is the warm-up. On a CPU a call takes a minute: two rounds have to do.
-            found = measure(works, Budget(repeat=self._what.repeat, seconds=60, least=1, most=20))
+            # The first run of each is the warm-up. On a CPU a round takes a minute: two have to do.
+            found = measure(works, Budget(repeat=self._what.repeat, seconds=60, least=2, most=20))
             self._rows += rows_of("call", name, found, baseline)
             for system, engines in loaded.items():
                 self._say(f"stages of the call on {system}")
                 median = statistics.median(found[system][1:])
                 self._stages.append(call_stages(engines, self._bundle.model, options, system, median))
+        forget_torch_memory()
 
     def _host(self) -> tuple[Share, ...]:
         """The host's stages, one core."""
@@ -356,9 +386,9 @@ class _Bench:
         ends = [at[i] for i in range(15, len(at), 16)]
         calls = np.diff(ends) if len(ends) > 1 else np.array(ends or [seconds])
         per_second = seconds / (frames / FPS)
-        free = found["free_device_bytes"]
-        shares = tuple(Share(name=n, seconds=s, count=1) for n, s in found["stages"].items())
-        ran = sum(s for n, s in found["stages"].items() if n in ("VAE encode", "denoise", "VAE decode"))
+        waits = found["waits"]
+        shares = tuple(Share(name=n, seconds=s, count=1, waited=waits.get(n, 0.0)) for n, s in found["stages"].items())
+        ran = sum(s for n, s in found["stages"].items() if n in _ENGINES_RUN)
         self._stages.append(
             Stages(
                 what="clip, stages on threads of their own",
@@ -382,7 +412,7 @@ class _Bench:
             call_p95=p95,
             call_p99=p99,
             peak_host_bytes=found["peak_host_bytes"],
-            peak_device_bytes=None if not free or not found["device_total"] else found["device_total"] - min(free),
+            peak_device_bytes=max(found["device_bytes"], default=None),
             streams=1 / per_second,
             cost_per_minute=None if price is None else price / 3600 * per_second * 60,
         )
@@ -394,6 +424,7 @@ class _Bench:
         if len(found["host"]) < _JUDGED:
             made = len(found["host"])
             self._notes.append(f"long run: {made} calls are too few to judge memory by; give a longer --duration")
+        judged = len(found["host"]) >= _JUDGED
         return LongRun(
             seconds=found["at"][-1],
             frames=found["frames"],
@@ -401,11 +432,13 @@ class _Bench:
             host_bytes=tuple(found["host"]),
             device_bytes=tuple(found["device"]),
             growth=growth,
-            failed=len(found["host"]) >= _JUDGED and growth > GROWTH,
+            judged=judged,
+            failed=judged and growth > GROWTH,
         )
 
 
 _JUDGED = 8  # calls
+_ENGINES_RUN = ("VAE encode", "denoise", "VAE decode", "device")  # stages of a run in which engines do
 
 
 def memory_growth(taken: list[int]) -> float:

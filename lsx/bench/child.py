@@ -7,28 +7,24 @@ memory is that of a serving process and not of a bench with PyTorch in it.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
-_STARTED = time.time()
+import numpy as np
+from numpy.typing import NDArray
 
-import os  # noqa: E402  (what a serving process imports is timed)
-import resource  # noqa: E402
-import subprocess  # noqa: E402
-import tempfile  # noqa: E402
-from collections.abc import Callable, Sequence  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
-
-import numpy as np  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
-
-from lsx.engines.device import DeviceEngine  # noqa: E402
-from lsx.errors import LsxError  # noqa: E402
-from lsx.runtime.alignment import Face  # noqa: E402
-from lsx.runtime.lipsync import LipSync  # noqa: E402
-from lsx.runtime.report import Progress  # noqa: E402
-from lsx.specs import SampleOptions  # noqa: E402
+from lsx.bundle import Bundle
+from lsx.errors import BackendUnavailable, LsxError
+from lsx.runtime.alignment import Face
+from lsx.runtime.lipsync import LipSync
+from lsx.runtime.report import Progress
+from lsx.specs import SampleOptions
 
 __all__ = ["run_child"]
 
@@ -92,20 +88,36 @@ def _face(_frame: NDArray[np.uint8]) -> Face:
     return Face(points=_POINTS)
 
 
+def _peak_bytes() -> int:
+    """The most memory that this process had. Not getrusage's, which begins with the parent's peak."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+
+
 class _DeviceMemory:
-    """What is taken on the device since it was made; None without one."""
+    """Bytes taken on the device since it was made, by whatever runs there: let nothing else run."""
 
-    def __init__(self, lipsync: LipSync) -> None:
-        engine = lipsync.engines["unet"]
-        self._device = engine.device if isinstance(engine, DeviceEngine) else None
+    def __init__(self) -> None:
+        self._before = self._free()
 
-    def free(self) -> int | None:
-        return None if self._device is None else self._device.free_bytes()
+    @staticmethod
+    def _free() -> int | None:
+        try:
+            from lsx.engines.cuda_device import shared_device
+
+            return shared_device().free_bytes()
+        except BackendUnavailable:
+            return None
+
+    def taken(self) -> list[int]:
+        """One number, or none without a device."""
+        now = self._free()
+        return [] if now is None or self._before is None else [max(self._before - now, 0)]
 
 
-def _opened(task: dict[str, Any]) -> LipSync:
+def _opened(task: dict[str, Any], bundle: Bundle | None = None) -> LipSync:
     return LipSync.open(
-        task["bundle"],
+        bundle or task["bundle"],
         task["backend"],
         provider=task["provider"],
         threads=task["threads"],
@@ -118,14 +130,25 @@ def _cold(task: dict[str, Any], options: SampleOptions) -> dict[str, Any]:
     steps = [("start Python, import lsx", _IMPORTED - task["spawned"])]
     clock = time.perf_counter
     start = clock()
-    lipsync = _opened(task)
-    steps.append(("open the bundle, hash and load engines", clock() - start))
+    bundle = Bundle.open(task["bundle"])
+    bundle.verify()
+    steps.append(("open the bundle, hash its files", clock() - start))
+    start = clock()
+    lipsync = _opened(task, bundle)
+    steps.append(("load engines", clock() - start))
     start = clock()
     lipsync.warm_up(options)
     steps.append(("take memory, warm up, capture", clock() - start))
     start = clock()
     results = lipsync.stream(
-        _Frames(16), _sound(16 / 25), 16, options.steps, options.guidance, options.cache_interval, detector=_face
+        _Frames(16),
+        _sound(16 / 25),
+        16,
+        options.steps,
+        options.guidance,
+        options.cache_interval,
+        detector=_face,
+        sampler=options.sampler,
     )
     next(results)
     steps.append(("first frame", clock() - start))
@@ -135,17 +158,16 @@ def _cold(task: dict[str, Any], options: SampleOptions) -> dict[str, Any]:
 
 
 def _clip(task: dict[str, Any], options: SampleOptions) -> dict[str, Any]:
+    memory = _DeviceMemory()
     with _opened(task) as lipsync:
         lipsync.warm_up(options)
-        memory = _DeviceMemory(lipsync)
         times: list[float] = []
-        free: list[int] = []
+        taken: list[int] = []
 
         def seen(progress: Progress) -> None:
             times.append(time.perf_counter())
             if progress.frames % 16 == 0:
-                left = memory.free()
-                free.extend([] if left is None else [left])
+                taken.extend(memory.taken())
                 print(f"# {progress.frames} of {progress.total} frames", flush=True)
 
         with tempfile.TemporaryDirectory(prefix="lsx-bench-") as folder:
@@ -165,30 +187,22 @@ def _clip(task: dict[str, Any], options: SampleOptions) -> dict[str, Any]:
             "seconds": report.seconds,
             "stages": report.stages,
             "at": [t - start for t in times],
-            "peak_host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "free_device_bytes": free,
-            "device_total": None if not free else _device_total(),
+            "peak_host_bytes": _peak_bytes(),
+            "waits": report.waits,
+            "device_bytes": taken,
         }
 
 
-def _device_total() -> int | None:
-    try:
-        from cuda.bindings import runtime
-    except ImportError:
-        return None
-    status, _free, total = runtime.cudaMemGetInfo()
-    return int(total) if int(status) == 0 else None
-
-
 def _long(task: dict[str, Any], options: SampleOptions) -> dict[str, Any]:
-    at, host, device = [], [], []
+    at: list[float] = []
+    host: list[int] = []
+    device: list[int] = []
     page = os.sysconf("SC_PAGE_SIZE")
+    memory = _DeviceMemory()
     with _opened(task) as lipsync:
-        memory = _DeviceMemory(lipsync)
-        total = _device_total() if memory.free() is not None else None
         start = time.perf_counter()
         results = lipsync.stream(
-            _Frames(_FOREVER),
+            _Frames(1000),  # played back and forth: what is kept of a source frame does not grow
             _sound(20),
             _FOREVER,
             options.steps,
@@ -202,9 +216,7 @@ def _long(task: dict[str, Any], options: SampleOptions) -> dict[str, Any]:
                 continue
             at.append(time.perf_counter() - start)
             host.append(int(Path("/proc/self/statm").read_text().split()[1]) * page)
-            free = memory.free()
-            if free is not None and total is not None:
-                device.append(total - free)
+            device += memory.taken()
             print(f"# {count} frames, {at[-1]:.0f} of {task['duration']:.0f} s", flush=True)
             if at[-1] >= task["duration"]:
                 break

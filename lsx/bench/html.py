@@ -10,6 +10,8 @@ from lsx.page import Point, Series, bars, page, plot, table
 
 __all__ = ["bench_html"]
 
+_POINTS = 1000  # of a plot over time
+
 
 def bench_html(report: BenchReport) -> str:
     """The page."""
@@ -90,8 +92,10 @@ def _stages(stages: Stages) -> Iterator[str]:
     drawn = []
     for share in stages.stages:
         times = f" ({share.count} times)" if share.count > 1 else ""
-        part = 100 * share.seconds / stages.seconds
-        drawn.append((f"{share.name}{times}", share.seconds, f"{1e3 * share.seconds:.4g} ms, {part:.1f} %"))
+        said = f"{1e3 * share.seconds:.4g} ms, {100 * share.seconds / stages.seconds:.1f} %"
+        if share.waited:
+            said += f", waited {100 * share.waited / stages.seconds:.0f} %"
+        drawn.append((f"{share.name}{times}", share.seconds, said))
     yield bars("stages", drawn, colours=[5 if s.name == "wait" else 0 for s in stages.stages])
 
 
@@ -129,7 +133,7 @@ def _roofline(roof: Roofline) -> Iterator[str]:
                 "" if r.flops_share is None else f"{100 * r.flops_share:.1f} %",
                 f"{r.bytes / r.seconds / 1e9:.4g}",
                 f"{100 * r.bytes_share:.1f} %",
-                r.bound,
+                r.bound or "",
             )
             for r in roof.rows
         ),
@@ -157,18 +161,16 @@ def _clip(report: BenchReport) -> Iterator[str]:
 
 
 def _long(run: LongRun) -> Iterator[str]:
-    verdict = '<b class="bad">failed</b>' if run.failed else '<b class="good">flat</b>'
+    verdict = '<b class="good">flat</b>' if run.judged else "too short a run to judge"
+    verdict = '<b class="bad">failed</b>' if run.failed else verdict
     yield "<h2>Long run</h2>"
     yield f"<p>{run.frames} frames in {run.seconds:.0f} s; memory: {verdict}, growth {100 * run.growth:.2f} %.</p>"
-    series = [
-        Series(
-            name="host", points=[Point(x=t, y=m / 2**20) for t, m in zip(run.at, run.host_bytes, strict=True)], colour=0
-        )
-    ]
-    if run.device_bytes:
-        points = [Point(x=t, y=m / 2**20) for t, m in zip(run.at, run.device_bytes, strict=True)]
-        series.append(Series(name="device", points=points, colour=1))
-    yield plot("memory", series, x_title="seconds", y_title="MiB")
+    some = max(len(run.at) // _POINTS, 1)
+    for name, taken in (("host", run.host_bytes), ("device", run.device_bytes)):
+        if taken:
+            points = [Point(x=t, y=m / 2**20) for t, m in zip(run.at, taken, strict=True)][::some]
+            title = f"{name} memory, MiB"
+            yield plot(title, [Series(name="", points=points)], x_title="seconds", y_title=title, zero=False)
 
 
 def _sweep(found: Sweep) -> Iterator[str]:

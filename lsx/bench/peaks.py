@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -41,19 +42,23 @@ def host_peaks() -> Peaks:
     n = _EDGE_HOST
     a, b = np.ones((n, n), np.float32), np.ones((n, n), np.float32)
     out = np.empty((n, n), np.float32)
-    product, library = (lambda: np.matmul(a, b, out)), "NumPy"
+    source, target = np.zeros(_COPIED_HOST, np.uint8), np.zeros(_COPIED_HOST, np.uint8)
+    product: Callable[[], object] = partial(np.matmul, a, b, out)
+    copy: Callable[[], object] = partial(np.copyto, target, source)
+    library = "NumPy, copied by one core"
     try:
         import torch
     except ImportError:
         pass
     else:
-        x, y, z = torch.from_numpy(a), torch.from_numpy(b), torch.from_numpy(out)
-        product, library = (lambda: torch.matmul(x, y, out=z)), f"PyTorch, {torch.get_num_threads()} threads"  # type: ignore[assignment, return-value]
-    source, target = np.zeros(_COPIED_HOST, np.uint8), np.zeros(_COPIED_HOST, np.uint8)
+        x, y, z = (torch.from_numpy(array) for array in (a, b, out))
+        product = partial(torch.matmul, x, y, out=z)
+        copy = partial(torch.from_numpy(target).copy_, torch.from_numpy(source))
+        library = f"PyTorch, {torch.get_num_threads()} threads"
     return Peaks(
         flops=2 * n**3 / _best(product, 5),
-        bytes=2 * _COPIED_HOST / _best(lambda: np.copyto(target, source), 5),
-        how=f"float32 product of {n} x {n} by {library}, copy of {_COPIED_HOST / 2**20:.0f} MiB by one core",
+        bytes=2 * _COPIED_HOST / _best(copy, 5),
+        how=f"float32 product of {n} x {n} and copy of {_COPIED_HOST / 2**20:.0f} MiB by {library}",
     )
 
 

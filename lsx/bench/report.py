@@ -27,6 +27,7 @@ __all__ = [
     "Sweep",
     "SweepPoint",
     "changes",
+    "different_options",
     "read_report",
 ]
 
@@ -71,8 +72,8 @@ class RoofRow(Entry):
     """Of the measured matrix product peak."""
     bytes_share: float
     """Of the measured copy peak; both are of what is counted, so fused or repeated traffic is not in it."""
-    bound: str
-    """`compute` or `memory`: which peak the graph would meet first."""
+    bound: str | None
+    """`compute` or `memory`: which peak the graph would meet first; None where one is not known."""
 
 
 class Roofline(Entry):
@@ -93,6 +94,8 @@ class Share(Entry):
     seconds: float
     count: int
     """How often it ran."""
+    waited: float = 0.0
+    """Seconds that a stage on a thread of its own waited for its neighbours."""
 
 
 class Stages(Entry):
@@ -151,6 +154,8 @@ class LongRun(Entry):
     """Taken on the device; empty without one."""
     growth: float
     """From the first quarter after the warm-up to the last, as a share, host or device, whichever grew more."""
+    judged: bool
+    """Whether it made calls enough to judge by."""
     failed: bool
 
 
@@ -211,6 +216,18 @@ class BenchReport(Entry):
             yield "clip: call p95", self.clip.call_p95
         for cold in self.cold:
             yield f"cold start on {cold.system}", cold.seconds
+
+
+_SAME = ("steps", "guidance", "cache_interval", "sampler", "provider", "threads", "clip")
+
+
+def different_options(before: BenchReport, after: BenchReport) -> list[str]:
+    """Options that decide what a figure is of, where the two have others: `steps 20, now 4` and the like."""
+    return [
+        f"{name} {before.options.get(name)}, now {after.options.get(name)}"
+        for name in _SAME
+        if before.options.get(name) != after.options.get(name)
+    ]
 
 
 class Change(Entry):

@@ -74,6 +74,7 @@ def _on_device(
     program: Program, engines: Mapping[str, DeviceEngine], model: ModelSpec, options: SampleOptions
 ) -> list[Share]:
     counts: dict[str, int] = {}
+    axes = graph_axes(engines.values(), model, options)
     for operation in program.operations:
         if isinstance(operation, Enqueue):
             counts[operation.graph] = counts.get(operation.graph, 0) + 1
@@ -82,7 +83,7 @@ def _on_device(
     shares = [Share(name="upload", seconds=_copy_seconds(device, up, up=True), count=1)]
     for graph, count in counts.items():
         engine = engines[graph]
-        feed = graph_feed(engine, graph_axes(engine, model, options))
+        feed = graph_feed(engine, axes)
         times = sorted(engine.device_seconds(feed) for _ in range(5))
         engine.release_buffers()
         shares.append(Share(name=graph, seconds=times[2] * count, count=count))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import gc
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +16,17 @@ from lsx.bench.timing import Work
 from lsx.bundle import Bundle
 from lsx.engines.device import DeviceEngine
 from lsx.engines.engine import Engine
+from lsx.engines.onnxruntime import default_threads
 from lsx.engines.registry import backend_named, backend_names
-from lsx.errors import BackendUnavailable, CheckpointError, UsageError
+from lsx.errors import BackendUnavailable, CheckpointError, FaceNotFound, UsageError
+from lsx.runtime.audio import AudioTokens
+from lsx.runtime.calls import CallMaker
 from lsx.runtime.denoising import Denoiser, seeded_noise
 from lsx.runtime.executors import Executors, executors_for
+from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
 from lsx.runtime.program import LOOP_GRAPHS
+from lsx.runtime.sound import SoundReader
+from lsx.runtime.video import VideoReader
 from lsx.seeded import normal
 from lsx.specs import ModelSpec, SampleOptions, TensorSpec
 
@@ -31,6 +39,8 @@ __all__ = [
     "EAGER",
     "GRAPHS",
     "call_work",
+    "clip_call",
+    "forget_torch_memory",
     "graph_axes",
     "graph_feed",
     "graph_work",
@@ -38,6 +48,7 @@ __all__ = [
     "reference_of",
     "runnable_backends",
     "seeded_call",
+    "set_torch_threads",
     "torch_calls",
 ]
 
@@ -58,7 +69,8 @@ def runnable_backends(bundle: Bundle) -> tuple[str, ...]:
         planned = not name.startswith("tensorrt") or any(plan.backend == name for plan in bundle.manifest.plans)
         if name != "torch" and planned and backend.availability()[0] and backend.refuses(bundle) is None:
             found.append(name)
-    return tuple(found)
+    on_device = tuple(name for name in found if name.startswith("tensorrt"))
+    return on_device or tuple(found)  # a CPU beside a GPU would take all the time and tell nothing
 
 
 @contextmanager
@@ -74,9 +86,10 @@ def load_engines(bundle: Bundle, backend: str, graphs: tuple[str, ...], **option
         }
 
 
-def graph_axes(engine: Engine, model: ModelSpec, options: SampleOptions) -> dict[str, int]:
-    """Lengths of the axes that vary: what a run uses, but fewer frames of the VAE on a CPU."""
-    frames = model.vae_frames if isinstance(engine, DeviceEngine) else min(model.vae_frames, _HOST_FRAMES)
+def graph_axes(engines: Iterable[Engine], model: ModelSpec, options: SampleOptions) -> dict[str, int]:
+    """Lengths of the axes that vary, one for all that are compared: a run's, but fewer frames of the VAE on CPUs."""
+    on_device = any(isinstance(engine, DeviceEngine) for engine in engines)
+    frames = model.vae_frames if on_device else min(model.vae_frames, _HOST_FRAMES)
     return {"b": options.guidance_batch, "F": frames, "n": 1}
 
 
@@ -103,6 +116,40 @@ def graph_work(engine: Engine, axes: Mapping[str, int]) -> Work:
         engine.run(feed)
 
     return work
+
+
+def clip_call(
+    bundle: Bundle, video: Path, audio: Path, **options: Any
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Faces and tokens of a clip's first call that has a face. Raises MediaError, FaceNotFound."""
+    model = bundle.model
+    with load_engines(bundle, "onnxruntime", ("audio_encoder", *FACE_GRAPHS), **options) as engines:
+        detector = FaceDetector(engines, bundle.manifest.faces.family)
+        maker = CallMaker(model=model, detector=detector, length=model.frames)
+        for call in maker.all(VideoReader(video).ping_pong(maker.source_length)):
+            if call.faces is not None:
+                tokens = AudioTokens(engines["audio_encoder"], SoundReader(audio).samples(), model)
+                return call.faces, tokens.tokens([item.index for item in call.items])
+    raise FaceNotFound(f"{video}: no face in its first {model.frames} frames")
+
+
+def set_torch_threads(threads: int | None) -> None:
+    """Let PyTorch take as many threads as a CPU engine does. Nothing where it is not installed."""
+    try:
+        import torch
+    except ImportError:
+        return
+    wanted = threads or default_threads()
+    if wanted:
+        torch.set_num_threads(wanted)
+
+
+def forget_torch_memory() -> None:
+    """Give the device memory back that PyTorch keeps for itself, so that others have it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def seeded_call(model: ModelSpec) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -141,10 +188,14 @@ def torch_calls(
     on_gpu = torch.cuda.is_available()
     device, dtype = ("cuda", torch.float16) if on_gpu else ("cpu", torch.float32)
     model = checkpoint.spec
-    unet = checkpoint.unet().eval().requires_grad_(False).to(device, dtype)
-    vae = checkpoint.vae().eval().requires_grad_(False)
-    torch.nn.Module.to(vae, device, dtype)  # diffusers' own warns of nothing
-    mask = torch.from_numpy(checkpoint.mask()).to(device, dtype)
+    try:
+        unet = checkpoint.unet().eval().requires_grad_(False).to(device, dtype)
+        vae = checkpoint.vae().eval().requires_grad_(False)
+        torch.nn.Module.to(vae, device, dtype)  # diffusers' own warns of nothing
+        mask = torch.from_numpy(checkpoint.mask()).to(device, dtype)
+    except torch.cuda.OutOfMemoryError:
+        note("PyTorch does not fit into this GPU beside lsx's engines: no baselines of the call")
+        return {}
     faces, tokens = seeded_call(model)
     noise = seeded_noise(0)
 
@@ -193,7 +244,7 @@ def torch_calls(
         works[DEEPCACHE] = call(unet, options.cache_interval)
     if on_gpu:
         works = {name: work for name, work in works.items() if fits(work, name)}
-    if compiled:
+    if compiled and options.cache_interval is not None:
         fast = _Compiled(unet)
         work = call(fast, options.cache_interval)
         try:

@@ -12,11 +12,12 @@ import numpy as np
 
 from lsx.bench.report import Row, Spread
 
-__all__ = ["NOISY", "Budget", "Work", "busy_note", "measure", "noise_note", "rows_of", "spread_of"]
+__all__ = ["NOISY", "Budget", "Work", "busy_note", "few_note", "measure", "noise_note", "rows_of", "spread_of"]
 
 Work = Callable[[], float | None]
 """Does the whole thing once, and waits for it. Returns its seconds where it has measured them itself, on the device."""
 
+_FEW = 3
 NOISY = 0.1
 """Distance of the quartiles over the median from which on a figure is called noisy."""
 
@@ -86,9 +87,19 @@ def rows_of(section: str, what: str, found: Mapping[str, Sequence[float]], basel
     return rows
 
 
+def few_note(rows: Iterable[Row]) -> str | None:
+    """What to say of figures of fewer than three rounds."""
+    few = [r for r in rows if r.seconds.repeats < _FEW]
+    if not few:
+        return None
+    least = min(r.seconds.repeats for r in few)
+    what = ", ".join(dict.fromkeys(r.what for r in few))
+    return f"few: only {least} round(s) of {what}; --repeat measures more"
+
+
 def noise_note(rows: Iterable[Row]) -> str | None:
     """What to say of rows whose quartiles are far apart."""
-    noisy = [r for r in rows if r.seconds.repeats > 1 and r.seconds.high - r.seconds.low > NOISY * r.seconds.median]
+    noisy = [r for r in rows if r.seconds.high - r.seconds.low > NOISY * r.seconds.median]
     if not noisy:
         return None
     names = [f"{r.what} on {r.system}" for r in sorted(noisy, key=lambda r: -r.seconds.median)]

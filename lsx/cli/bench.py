@@ -79,7 +79,7 @@ def bench(
     from lsx.bench.bench import BenchOptions
     from lsx.bench.bench import bench as run_bench
     from lsx.bench.html import bench_html
-    from lsx.bench.report import read_report
+    from lsx.bench.report import BenchReport, read_report
     from lsx.bench.systems import GRAPHS, runnable_backends
 
     if not threshold >= 0:
@@ -111,6 +111,16 @@ def bench(
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{output}: cannot be created: {error.strerror}") from error
+
+    def write(made: BenchReport) -> None:
+        if output is None:
+            return
+        try:
+            write_whole(output / "report.json", made.text().encode())
+            write_whole(output / "report.html", bench_html(made).encode())
+        except OSError as error:
+            raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
+
     with err.status("bench") as status:
         report = run_bench(
             opened,
@@ -118,19 +128,16 @@ def bench(
             options=options,
             what=what,
             progress=lambda said: status.update(escape(said)),
+            save=write,
         )
+    write(report)
     show_report(report)
     if output is not None:
-        try:
-            write_whole(output / "report.json", report.text().encode())
-            write_whole(output / "report.html", bench_html(report).encode())
-        except OSError as error:
-            raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
         out.print(f"report: {output / 'report.html'}, {output / 'report.json'}")
-    if report.long_run is not None and report.long_run.failed:
-        raise LsxError(f"memory grew by {100 * report.long_run.growth:.1f} % after the warm-up; 1 % is allowed")
     if earlier is not None:
         show_changes(earlier, report, threshold / 100)
+    if report.long_run is not None and report.long_run.failed:
+        raise LsxError(f"memory grew by {100 * report.long_run.growth:.1f} % after the warm-up; 1 % is allowed")
 
 
 def parse_duration(text: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.table import Table
 
-from lsx.bench.report import BenchReport, changes
+from lsx.bench.report import BenchReport, changes, different_options
 from lsx.cli.console import out
 from lsx.errors import LsxError, UsageError
 
@@ -70,7 +70,7 @@ def show_report(report: BenchReport) -> None:
         out.print(f"cold start on {cold.system}: {cold.seconds:.2f} s ({parts})")
     _show_runs(report)
     for note in report.notes:
-        out.print(f"note: {note}")
+        out.print(f"note: {escape(note)}")
 
 
 def _show_runs(report: BenchReport) -> None:
@@ -107,6 +107,9 @@ def _show_runs(report: BenchReport) -> None:
 
 def show_changes(earlier: BenchReport, report: BenchReport, threshold: float) -> None:
     """Print the change of every figure; raise LsxError where one is slower by more than the threshold."""
+    others = different_options(earlier, report)
+    if others:
+        raise UsageError(f"the two reports are of other things ({'; '.join(others)}): measure with the same options")
     found = changes(earlier, report)
     if not found:
         raise UsageError("the two reports have no figure in common: measure the same sections, backends and steps")
@@ -120,6 +123,9 @@ def show_changes(earlier: BenchReport, report: BenchReport, threshold: float) ->
         said = f"{100 * change.change:+.1f} %"
         table.add_row(escape(change.name), f"{change.before:.4g}", f"{change.after:.4g}", said)
     out.print(table, width=_WIDTH)
+    missing = dict(earlier.figures()).keys() - {change.name for change in found}
+    if missing:
+        out.print(f"not measured this time: {', '.join(escape(name) for name in sorted(missing))}")
     slower = [c for c in found if c.change > threshold]
     if slower:
         worst = max(slower, key=lambda c: c.change)

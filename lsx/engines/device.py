@@ -18,7 +18,7 @@ from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.errors import EngineError
 from lsx.specs import TensorSpec
 
-__all__ = ["ALIGNMENT", "Device", "DeviceEngine", "Event", "Graph", "Memory", "Stream", "aligned"]
+__all__ = ["ALIGNMENT", "Device", "DeviceEngine", "Event", "Graph", "Memory", "Stream", "aligned", "bfloat16_dtype"]
 
 ALIGNMENT = 256
 """Bytes. TensorRT wants every I/O tensor at a multiple of it."""
@@ -27,6 +27,15 @@ ALIGNMENT = 256
 def aligned(size: int) -> int:
     """`size` rounded up to the next multiple of ALIGNMENT."""
     return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def bfloat16_dtype() -> Any:
+    """NumPy's dtype for bfloat16, of ml_dtypes. Raises EngineError where that is not installed."""
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError as error:
+        raise EngineError("a bf16 bundle needs ml_dtypes on the host. Install it: pip install ml_dtypes") from error
+    return bfloat16
 
 
 Stream = NewType("Stream", int)
@@ -155,6 +164,9 @@ class DeviceEngine(Engine):
     @abstractmethod
     def capturable(self, stream: Stream) -> bool:
         """Whether `enqueue` may be captured into a graph."""
+
+    def numpy_dtype(self, spec: TensorSpec) -> Any:
+        return bfloat16_dtype() if spec.dtype == "bfloat16" else super().numpy_dtype(spec)
 
     def axes_of(self, feed_dict: FeedDict) -> dict[str, int]:
         """Lengths of the axes that vary, in these inputs."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lsx.engines.device import Device, DeviceEngine, Event, Graph, Memory, Stream, aligned
+from lsx.engines.device import Device, DeviceEngine, Event, Graph, Memory, Stream, aligned, bfloat16_dtype
 from lsx.engines.engine import NUMPY_DTYPES, Array
 from lsx.errors import EngineError, OutOfDeviceMemory
 from lsx.runtime.executor import CallResult, Executor, check_inputs
@@ -23,6 +23,8 @@ from lsx.runtime.program import Buffer, Copy, Enqueue, Program, View
 from lsx.runtime.stages import Stopped
 
 __all__ = ["CudaExecutor", "executor_bytes", "share_activation"]
+
+_PHASES = ("upload", "device", "download")
 
 SLOTS = 3
 """Calls between submit and release: one going up, one computing, one being read."""
@@ -101,7 +103,7 @@ class CudaExecutor(Executor):
         return made
 
     def _event(self) -> Event:
-        made = self._device.event()
+        made = self._device.event(timed=True)
         self._handles.append(made)
         return made
 
@@ -188,9 +190,11 @@ class CudaExecutor(Executor):
         device.enter()
         for name, array in slot.arrays_in.items():
             array[...] = inputs[name]
+        device.record(slot.begun[0], self._upload)
         device.copy(slot.staged_in.address, slot.pinned_in.address, slot.pinned_in.size, self._upload)
         device.record(slot.uploaded, self._upload)
         device.wait(slot.uploaded, self._compute)
+        device.record(slot.begun[1], self._compute)
         for name, offset in slot.offsets_in.items():
             size = self.program.buffers[name].size
             device.copy(self._address(View(buffer=name)), slot.staged_in.address + offset, size, self._compute)
@@ -203,6 +207,7 @@ class CudaExecutor(Executor):
             device.copy(slot.staged_out.address + offset, self._address(View(buffer=name)), size, self._compute)
         device.record(slot.computed, self._compute)
         device.wait(slot.computed, self._download)
+        device.record(slot.begun[2], self._download)
         device.copy(slot.pinned_out.address, slot.staged_out.address, slot.pinned_out.size, self._download)
         device.record(slot.downloaded, self._download)
         with self._changed:
@@ -218,7 +223,8 @@ class CudaExecutor(Executor):
             slot = self._under_way.popleft()
         self._device.enter()
         self._device.synchronise(slot.downloaded)
-
+        for phase, taken in slot.seconds(self._device).items():
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + taken
         clip = self._clip
 
         def release() -> None:
@@ -243,6 +249,7 @@ class CudaExecutor(Executor):
             self._free = deque(self._slots)
             self._stopped = False
             self._clip += 1
+            self.seconds.clear()
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -272,6 +279,12 @@ class _Slot:
         self.arrays_in = {n: _array(self.pinned_in, o, program.buffers[n]) for n, o in self.offsets_in.items()}
         self.arrays_out = {n: _array(self.pinned_out, o, program.buffers[n]) for n, o in self.offsets_out.items()}
         self.uploaded, self.computed, self.downloaded = (executor._event() for _ in range(3))
+        self.begun = tuple(executor._event() for _ in _PHASES)
+
+    def seconds(self, device: Device) -> dict[str, float]:
+        """By phase, of the call that was waited for."""
+        ends = (self.uploaded, self.computed, self.downloaded)
+        return {p: device.elapsed(a, b) for p, a, b in zip(_PHASES, self.begun, ends, strict=True)}
 
 
 def _offsets(program: Program, owner: Any) -> tuple[dict[str, int], int]:
@@ -287,13 +300,5 @@ def _array(memory: Memory, offset: int, buffer: Buffer) -> Array:
     if memory.host is None:
         raise EngineError("the device gave pinned memory that the CPU cannot read")
     raw = memory.host[offset : offset + buffer.size]
-    dtype = _bfloat16() if buffer.dtype == "bfloat16" else NUMPY_DTYPES[buffer.dtype]
+    dtype = bfloat16_dtype() if buffer.dtype == "bfloat16" else NUMPY_DTYPES[buffer.dtype]
     return np.asarray(raw.view(dtype).reshape(buffer.shape))
-
-
-def _bfloat16() -> Any:
-    try:
-        from ml_dtypes import bfloat16
-    except ImportError as error:
-        raise EngineError("a bf16 bundle needs ml_dtypes on the host. Install it: pip install ml_dtypes") from error
-    return bfloat16

@@ -216,6 +216,7 @@ class LipSync:
             seconds=time.perf_counter() - started,
             faceless=tuple(pipeline.maker.faceless),
             stages=dict(times.busy),
+            waits=dict(times.waits),
             bottleneck=times.bottleneck or "",
             repeated_calls=pipeline.denoiser.repeated,
         )

@@ -39,6 +39,8 @@ class RunReport:
     """Indices of frames that passed through, because no face was found in them."""
     stages: dict[str, float]
     """Seconds that each stage worked."""
+    waits: dict[str, float]
+    """Seconds that each stage waited for the one before or the one after."""
     bottleneck: str
     """The stage that worked longest."""
     repeated_calls: int = 0

@@ -21,6 +21,8 @@ class StageTimes:
 
     def __init__(self) -> None:
         self.busy: dict[str, float] = {}
+        self.waits: dict[str, float] = {}
+        """Seconds each stage waited: for items from the stage before, and for room in the next one."""
 
     @property
     def bottleneck(self) -> str | None:
@@ -167,6 +169,7 @@ def run_stages(stages: list[Stage], times: StageTimes) -> Generator[Any, None, N
         except BaseException as error:
             abort(error)
         finally:
+            times.waits[stage.name] = waited + source.seconds
             times.busy[stage.name] = time.perf_counter() - start - waited - source.seconds
 
     threads = [

@@ -17,6 +17,7 @@ from lsx.bench.bench import BenchOptions, bench
 from lsx.bench.flops import graph_cost
 from lsx.bench.report import read_report
 from lsx.bench.sweep import sweep
+from lsx.bench.systems import seeded_call
 from lsx.bundle import Bundle
 from lsx.cli.main import main
 from lsx.export.graphs import GRAPHS
@@ -109,7 +110,9 @@ def test_flops_of_the_graphs_are_pytorchs(bundle: Bundles, checkpoint: Callable[
 
 def test_a_sweep(bundle: Bundles) -> None:
     settings = (("ddim", 20, 3), ("dpm++2m", 4, None), ("ddim", 4, 3))
-    found = sweep([bundle("fp32", 64)], "onnxruntime", 1.5, {}, settings)  # type: ignore[arg-type]
+    opened = bundle("fp32", 64)
+    given = seeded_call(opened.model)
+    found = sweep([opened], "onnxruntime", 1.5, {}, settings, given=given, told="noise")  # type: ignore[arg-type]
     errors = {(p.sampler, p.steps): p.error for p in found.points}
     assert 0 < errors["ddim", 20] < errors["ddim", 4]
     assert any(p.pareto for p in found.points)

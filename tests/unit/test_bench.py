@@ -239,6 +239,7 @@ def report(scale: float = 1.0) -> BenchReport:
             host_bytes=(100, 100, 100),
             device_bytes=(5, 5, 6),
             growth=0.0,
+            judged=False,
             failed=False,
         ),
         sweep=Sweep(
@@ -255,6 +256,8 @@ def test_a_slowdown_is_caught(tmp_path: Path) -> None:
     assert found["graphs: unet <b> on onnxruntime"] == pytest.approx(0.2)
     assert not any("PyTorch" in name for name in found)
     show_changes(earlier, report(1.05), 0.1)
+    with pytest.raises(UsageError, match=r"steps 4, now 20"):
+        show_changes(earlier, report().model_copy(update={"options": {"steps": "20"}}), 0.1)
     with pytest.raises(LsxError, match=r"1 of 4 figures are over 10 % slower; worst: graphs: unet .* \+20.0 %"):
         show_changes(earlier, report(1.2), 0.1)
     (tmp_path / "report.json").write_text(json.dumps({"rows": []}))
@@ -269,7 +272,7 @@ def test_the_page_is_whole_and_its_plots_are_well_formed() -> None:
     assert "<b>" not in page.split("<h2>Graphs</h2>")[1].split("<table>")[0]
     assert "unet &lt;b&gt;" in page
     drawings = page.split("<svg")[1:]
-    assert len(drawings) == 7  # two rows of bars, stages, roofline, cold start, memory, sweep
+    assert len(drawings) == 8  # two rows of bars, stages, roofline, cold start, memory twice, sweep
     for drawing in drawings:
         root = ElementTree.fromstring("<svg" + drawing.split("</svg>")[0] + "</svg>")  # noqa: S314  (our own)
         width, height = (float(n) for n in root.attrib["viewBox"].split()[2:])
@@ -302,7 +305,7 @@ def test_stages_and_peaks_on_a_device() -> None:
         "wait": 7,
     }
     assert found.device_busy == 11 / 20
-    feed = graph_feed(engines["unet"], graph_axes(engines["unet"], MODEL, options))
+    feed = graph_feed(engines["unet"], graph_axes(engines.values(), MODEL, options))
     assert engines["unet"].device_seconds(feed) == 1
     assert all(np.array_equal(a, toy_engines()["unet"].run(feed)[n]) for n, a in engines["unet"].run(feed).items())
     engines["unet"].close()
