@@ -56,7 +56,7 @@ def host_peaks() -> Peaks:
         copy = partial(torch.from_numpy(target).copy_, torch.from_numpy(source))
         library = f"PyTorch, {torch.get_num_threads()} threads"
     return Peaks(
-        flops=2 * n**3 / _best(product, 5),
+        flops=2 * n**3 / _best(product, 12),
         bytes=2 * _COPIED_HOST / _best(copy, 5),
         how=f"float32 product of {n} x {n} and copy of {_COPIED_HOST / 2**20:.0f} MiB by {library}",
     )

@@ -28,7 +28,7 @@ from lsx.files import write_whole
 
 __all__ = ["bench", "parse_duration"]
 
-_DEVICE_STEPS, _HOST_STEPS = 20, 4
+_DEVICE_STEPS, _HOST_STEPS = 20, 3  # with DeepCache 3 are 1 full and 2 shallow, nearly the mix of 20: 7 and 13
 
 
 def bench(
@@ -51,13 +51,13 @@ def bench(
         str | None, typer.Option(help="Precisions of the bundle and its fallback, by commas; default the bundle's own.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Denoising steps; default 20, and 4 on a CPU, where a call takes long.")
+        int | None, typer.Option(help="Denoising steps; default 20, and 3 on a CPU, where a call takes long.")
     ] = None,
     guidance: Guidance = 1.5,
     cache_interval: CacheInterval = "3",
     sampler: SamplerName = "ddim",
     repeat: Annotated[
-        int | None, typer.Option(help="Rounds; default as many as fit into 12 s a graph and a minute of calls.")
+        int | None, typer.Option(help="Rounds; default as many as fit into 6 s a graph and a minute of calls.")
     ] = None,
     compiled: Annotated[
         bool | None,

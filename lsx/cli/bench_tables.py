@@ -6,12 +6,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from lsx.bench.report import BenchReport, changes, different_options
-from lsx.cli.console import out
+from lsx.cli.console import out, show_table
 from lsx.errors import LsxError, UsageError
 
 __all__ = ["show_changes", "show_report"]
-
-_WIDTH = 160  # a terminal may cut a row; a file must not
 
 
 def _table(*head: str) -> Table:
@@ -39,7 +37,7 @@ def show_report(report: BenchReport) -> None:
                 "" if r is None else f"{r.median:.2f}x",
                 "" if r is None else f"{r.low:.2f} to {r.high:.2f}",
             )
-        out.print(table, width=_WIDTH)
+        show_table(table)
         for section in dict.fromkeys(row.section for row in report.rows):
             versus = next((r.versus for r in report.rows if r.section == section and r.versus), None)
             if versus is not None:
@@ -64,7 +62,7 @@ def show_report(report: BenchReport) -> None:
                 f"{one.bytes / one.seconds / 1e9:.3g}",
                 f"{100 * one.bytes_share:.1f} %",
             )
-        out.print(table, width=_WIDTH)
+        show_table(table)
     for cold in report.cold:
         parts = ", ".join(f"{s.name} {s.seconds:.2f} s" for s in cold.steps)
         out.print(f"cold start on {cold.system}: {cold.seconds:.2f} s ({parts})")
@@ -100,7 +98,7 @@ def _show_runs(report: BenchReport) -> None:
                 f"{p.error:.3f}",
                 "Pareto" if p.pareto else "",
             )
-        out.print(table, width=_WIDTH)
+        show_table(table)
         out.print(f"error: levels inside the mask, against {report.sweep.reference}")
         out.print(report.sweep.recommendation)
 
@@ -122,7 +120,7 @@ def show_changes(earlier: BenchReport, report: BenchReport, threshold: float) ->
     for change in found:
         said = f"{100 * change.change:+.1f} %"
         table.add_row(escape(change.name), f"{change.before:.4g}", f"{change.after:.4g}", said)
-    out.print(table, width=_WIDTH)
+    show_table(table)
     missing = dict(earlier.figures()).keys() - {change.name for change in found}
     if missing:
         out.print(f"not measured this time: {', '.join(escape(name) for name in sorted(missing))}")

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from lsx.bundle import Bundle
-from lsx.cli.console import err, out, quantize_extra
+from lsx.cli.console import err, out, quantize_extra, show_table
 from lsx.cli.options import CacheInterval, Guidance, Reference, Seed, Steps, sample_options
 from lsx.errors import CalibrationError, UsageError
 
@@ -97,7 +97,7 @@ def _summary(plan: Plan) -> None:
             sizes,
             escape(dropped),
         )
-    out.print(table)
+    show_table(table)
     kept = sum(len(clip.kept) for clip in plan.clips)
     used = len({(take.clip, take.segment) for take in plan.takes})
     out.print(

@@ -11,10 +11,13 @@ from types import FrameType
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from lsx.errors import LsxError, MissingDependency
 
-__all__ = ["err", "export_extra", "out", "quantize_extra", "run_command"]
+__all__ = ["err", "export_extra", "out", "quantize_extra", "run_command", "show_table"]
+
+_FILE_WIDTH = 200
 
 out = Console(highlight=False, soft_wrap=True)
 """Results."""
@@ -35,6 +38,11 @@ _EXPORT_LIBRARIES = {
 
 
 _QUANTIZE_LIBRARIES = {"modelopt", "scenedetect", "matplotlib"}
+
+
+def show_table(table: Table) -> None:
+    """Print a table; where no terminal bounds it, as wide as it wants."""
+    (out if out.is_terminal else Console(highlight=False, width=_FILE_WIDTH)).print(table)
 
 
 def export_extra() -> None:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lsx.bundle import Bundle
-from lsx.cli.console import out
+from lsx.cli.console import out, show_table
 from lsx.errors import LsxError
 
 __all__ = ["doctor"]
@@ -27,7 +27,7 @@ def doctor(
         table.add_row(name, value)
     for name, works, detail in backends():
         table.add_row(f"backend {name}", escape(f"{'works' if works else 'does not work'}: {detail}"))
-    out.print(table)
+    show_table(table)
     if bundle is None:
         return
     opened = Bundle.open(bundle)

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lsx.bundle import Bundle
-from lsx.cli.console import out
+from lsx.cli.console import out, show_table
 from lsx.cli.options import BundlePath
 from lsx.errors import EngineError, StaleEngine, UsageError
 from lsx.manifest import PlanEntry, StampEntry
@@ -113,7 +113,7 @@ def _print_layers(bundle: Bundle) -> None:
                 "" if layer["error"] is None else f"{layer['error']:.1e}",
                 escape(layer["reason"] or ""),
             )
-        out.print(table)
+        show_table(table)
 
 
 def _line(plan: PlanEntry) -> str:
@@ -146,7 +146,7 @@ def _print_plans(bundle: Bundle, graph: str) -> None:
         table = Table("layer", "type", "output", "tactic", box=None, pad_edge=False)
         for layer in layers:
             table.add_row(*(escape(text) for text in (layer.name, layer.kind, layer.precision, layer.tactic)))
-        out.print(table)
+        show_table(table)
     network = parsed_network(bundle, graph, LIBRARIES[plans[0].backend])
     out.print("\nthe parsed network, before anything is fused:")
     for title, counts in (

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lsx.bundle import Bundle
-from lsx.cli.console import err, export_extra, out
+from lsx.cli.console import err, export_extra, out, show_table
 from lsx.cli.options import (
     BackendName,
     BundlePath,
@@ -137,7 +137,7 @@ def _show(report: Report) -> None:
         table.add_row(
             "audio tokens", "", "", f"{f.cosine:.7f}", f"{f.max_error:.3g}", f"{f.mean_error:.3g}", f"{f.snr:.1f}"
         )
-    out.print(table)
+    show_table(table)
     drift = ", ".join(f"{f.cosine:.5f}" for f in report.drift)
     out.print(f"drift of the latents, cosine after each step: {drift}")
     for estimate in report.estimates:
@@ -160,7 +160,7 @@ def _show(report: Report) -> None:
         for guilt in report.guilt:
             said = "fails" if guilt.guilty else "holds"
             table.add_row(guilt.part, f"{guilt.latents_cosine:.5f}", f"{guilt.mouth_ssim:.4f}", said)
-        out.print(table)
+        show_table(table)
         out.print(f"to blame: {report.failing_graph}")
     for layer in report.layers:
         out.print(f"  {layer.name}: relative error {layer.error:.3g}, {layer.jump:.1f} times that of what came before")
