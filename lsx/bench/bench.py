@@ -261,7 +261,7 @@ class _Bench:
                     load_engines(self._bundle, "torch", self._what.graphs, reference=self._reference)
                 )
             baseline = EAGER if self._checkpoint is not None else None
-            budget = Budget(repeat=self._what.repeat, seconds=6)
+            budget = Budget(repeat=self._what.repeat, seconds=6, least=5)
             costs: dict[str, dict[str, int]] = {}
             for graph in self._what.graphs:
                 self._say(f"graph {graph}")
