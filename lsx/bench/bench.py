@@ -6,42 +6,27 @@ import datetime
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import lsx
-from lsx.bench.child import run_child
 from lsx.bench.host import align_and_paste_seconds, detect_seconds
-from lsx.bench.peaks import Peaks, device_peaks, host_peaks
-from lsx.bench.report import (
-    SCHEMA_VERSION,
-    BenchReport,
-    ClipFigures,
-    ColdStart,
-    LongRun,
-    Roofline,
-    RoofRow,
-    Row,
-    Share,
-    Stages,
-    Sweep,
-)
+from lsx.bench.options import BenchOptions
+from lsx.bench.peaks import device_peaks, host_peaks
+from lsx.bench.report import SCHEMA_VERSION, BenchReport, Row, Share, Stages, Sweep
+from lsx.bench.runs import ChildRuns
 from lsx.bench.stages import call_stages
 from lsx.bench.sweep import sweep
 from lsx.bench.systems import (
     COMPILED,
     DEEPCACHE,
     EAGER,
-    GRAPHS,
     call_work,
     clip_call,
     forget_torch_memory,
     graph_axes,
     graph_work,
-    load_engines,
     reference_of,
     runnable_backends,
     seeded_call,
@@ -52,58 +37,17 @@ from lsx.bench.timing import Budget, Work, busy_note, few_note, measure, noise_n
 from lsx.bundle import Bundle
 from lsx.engines.device import DeviceEngine
 from lsx.engines.engine import Engine
-from lsx.engines.registry import backend_named
+from lsx.engines.registry import backend_named, opened_engines
 from lsx.errors import BackendUnavailable, UsageError
 from lsx.files import sha256_of
 from lsx.machine import facts
 from lsx.manifest import MANIFEST
 from lsx.runtime.files import open_inputs
-from lsx.runtime.video import FPS, VideoReader
+from lsx.runtime.program import MODEL_GRAPHS
+from lsx.runtime.video import VideoReader
 from lsx.specs import SampleOptions
 
-__all__ = ["SECTIONS", "BenchOptions", "bench", "memory_growth"]
-
-SECTIONS = ("graphs", "call", "cold")
-"""Those that need nothing else; a clip, a duration and a sweep are asked for by their own options."""
-
-GROWTH = 0.01
-"""Of memory after the warm-up, above which a long run has failed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchOptions:
-    """What to measure, and how."""
-
-    sections: tuple[str, ...] = SECTIONS
-    backends: tuple[str, ...] = ()
-    """Default every one that runs here."""
-    graphs: tuple[str, ...] = GRAPHS
-    precisions: tuple[str, ...] = ()
-    """Of the bundle and its fallback; default the bundle's own."""
-    clip: tuple[Path, Path] | None = None
-    duration: float | None = None
-    """Seconds of a long run."""
-    sweep: bool = False
-    compiled: bool | None = None
-    """Whether torch.compile is a baseline; default on a GPU, where users run it."""
-    repeat: int | None = None
-    """Rounds; default as many as fit into a little time."""
-    price_per_hour: float | None = None
-    provider: str = "cpu"
-    threads: int | None = None
-    trust_code: bool = False
-
-    def __post_init__(self) -> None:
-        for name, given, known in (("sections", self.sections, SECTIONS), ("graphs", self.graphs, GRAPHS)):
-            unknown = [one for one in given if one not in known]
-            if unknown:
-                raise UsageError(f"--{name}: no {unknown[0]}; choose from {', '.join(known)}")
-        if self.repeat is not None and self.repeat < 1:
-            raise UsageError(f"repeat is {self.repeat}; give a whole number from 1 on")
-        if self.price_per_hour is not None and not self.price_per_hour >= 0:
-            raise UsageError(f"price-per-hour is {self.price_per_hour:g}; give a number from 0 on")
-        if self.duration is not None and not self.duration > 0:
-            raise UsageError(f"duration is {self.duration:g} s; give more than 0")
+__all__ = ["bench"]
 
 
 def bench(
@@ -155,7 +99,6 @@ class _Bench:
         self._reference = reference
         self._rows: list[Row] = []
         self._stages: list[Stages] = []
-        self._roofline: Roofline | None = None
         self._found: dict[str, Any] = {}
 
     def _needs_torch(self) -> bool:
@@ -175,6 +118,7 @@ class _Bench:
     def run(self) -> BenchReport:
         """All sections that were asked for; what is measured is handed to `save` after each."""
         sections, what = self._what.sections, self._what
+        runs = ChildRuns(self._bundle, self._reference, self._options, what, self._backends[0], self._say)
         if "graphs" in sections:
             self._graphs()
             self._save(self._report())
@@ -183,15 +127,17 @@ class _Bench:
             self._found["host"] = self._host()
             self._save(self._report())
         if "cold" in sections:
-            self._found["cold"] = tuple(self._cold(name) for name in self._backends)
+            self._found["cold"] = tuple(runs.cold(name) for name in self._backends)
         if what.clip is not None:
-            self._found["clip"] = self._clip(*what.clip)
+            self._found["clip"], stages = runs.clip(*what.clip)
+            self._stages.append(stages)
             self._save(self._report())
         if what.sweep:
             self._found["sweep"] = self._sweep()
             self._save(self._report())
         if what.duration is not None:
-            self._found["long_run"] = self._long(what.duration)
+            self._found["long_run"], note = runs.long(what.duration)
+            self._notes += [] if note is None else [note]
         self._notes += [note for note in (few_note(self._rows), noise_note(self._rows)) if note is not None]
         return self._report()
 
@@ -225,7 +171,6 @@ class _Bench:
             },
             options={k: str(v) for k, v in (asdict(self._options) | asdict(self._what)).items()},
             rows=tuple(self._rows),
-            roofline=self._roofline,
             stages=tuple(self._stages),
             notes=tuple(self._notes),
             **self._found,
@@ -253,21 +198,20 @@ class _Bench:
             loaded: dict[str, dict[str, Engine]] = {}
             for name, bundle, backend in self._systems():
                 loaded[name] = stack.enter_context(
-                    load_engines(bundle, backend, self._what.graphs, **self._engine_options())
+                    opened_engines(bundle, backend, self._what.graphs, **self._engine_options())
                 )
             bundles = {name: bundle for name, bundle, _ in self._systems()}
             if self._checkpoint is not None:
                 loaded[EAGER] = stack.enter_context(
-                    load_engines(self._bundle, "torch", self._what.graphs, reference=self._reference)
+                    opened_engines(self._bundle, "torch", self._what.graphs, reference=self._reference)
                 )
             baseline = EAGER if self._checkpoint is not None else None
             budget = Budget(repeat=self._what.repeat, seconds=6, least=5)
-            costs: dict[str, dict[str, int]] = {}
+            axes: dict[str, dict[str, int]] = {}
             for graph in self._what.graphs:
                 self._say(f"graph {graph}")
-                axes = graph_axes([e[graph] for e in loaded.values()], self._bundle.model, self._options)
-                costs[graph] = axes
-                works = {name: graph_work(engines[graph], axes) for name, engines in loaded.items()}
+                axes[graph] = graph_axes([e[graph] for e in loaded.values()], self._bundle.model, self._options)
+                works = {name: graph_work(engines[graph], axes[graph]) for name, engines in loaded.items()}
                 self._rows += rows_of("graphs", graph, measure(works, budget), baseline)
             every = {name: next(iter(engines.values())) for name, engines in loaded.items()}
             device = next((e for e in every.values() if isinstance(e, DeviceEngine)), None)
@@ -276,34 +220,12 @@ class _Bench:
             self._say("peaks of the machine")
             peaks = host_peaks() if device is None else device_peaks(device.device)
         forget_torch_memory()
-        self._roofline = self._against(peaks, costs, bundles)
-
-    def _against(self, peaks: Peaks, axes: dict[str, dict[str, int]], bundles: dict[str, Bundle]) -> Roofline | None:
         try:
-            from lsx.bench.flops import graph_cost
+            from lsx.bench.roofline import roofline
         except ImportError as error:
             self._notes.append(f"no roofline: counting FLOPs needs {error.name}, of the export extra")
-            return None
-        rows = []
-        for row in self._rows:
-            if row.section != "graphs" or row.system not in bundles:
-                continue
-            cost = graph_cost(bundles[row.system], row.what, axes[row.what])
-            seconds = row.seconds.median
-            ridge = None if peaks.flops is None else peaks.flops / peaks.bytes
-            rows.append(
-                RoofRow(
-                    graph=row.what,
-                    system=row.system,
-                    flops=cost.flops,
-                    bytes=cost.bytes,
-                    seconds=seconds,
-                    flops_share=None if peaks.flops is None else cost.flops / seconds / peaks.flops,
-                    bytes_share=cost.bytes / seconds / peaks.bytes,
-                    bound=None if ridge is None else "compute" if cost.flops / cost.bytes > ridge else "memory",
-                )
-            )
-        return Roofline(peak_flops=peaks.flops, peak_bytes=peaks.bytes, how=peaks.how, rows=tuple(rows))
+            return
+        self._found["roofline"] = roofline(self._rows, peaks, axes, bundles)
 
     def _call(self) -> None:
         """The whole 16-frame call on everything."""
@@ -315,7 +237,7 @@ class _Bench:
             self._say("loading engines for the call")
             loaded = {}
             for system, bundle, backend in self._systems():
-                engines = stack.enter_context(load_engines(bundle, backend, GRAPHS, **self._engine_options()))
+                engines = stack.enter_context(opened_engines(bundle, backend, MODEL_GRAPHS, **self._engine_options()))
                 loaded[system] = engines
                 on_device = all(isinstance(engine, DeviceEngine) for engine in engines.values())
                 variants = {system: (options, True)}
@@ -357,98 +279,6 @@ class _Bench:
             found = detect_seconds(self._bundle, first)
             shares.append(Share(name="detect, first frame of the clip", seconds=found, count=1))
         return tuple(shares)
-
-    def _task(self, kind: str, backend: str, **more: Any) -> dict[str, Any]:
-        what = self._what
-        return {
-            "kind": kind,
-            "bundle": str(self._bundle.path),
-            "backend": backend,
-            "provider": what.provider,
-            "threads": what.threads,
-            "trust_code": what.trust_code,
-            "reference": None if self._reference is None else str(self._reference),
-            "options": asdict(self._options),
-            **more,
-        }
-
-    def _cold(self, backend: str) -> ColdStart:
-        self._say(f"cold start on {backend}")
-        found = run_child(self._task("cold", backend), seen=self._say)
-        steps = tuple(Share(name=name, seconds=seconds, count=1) for name, seconds in found["steps"])
-        return ColdStart(system=backend, steps=steps, seconds=sum(s.seconds for s in steps))
-
-    def _clip(self, video: Path, audio: Path) -> ClipFigures:
-        self._say("clip")
-        backend = self._backends[0]
-        found = run_child(self._task("clip", backend, video=str(video), audio=str(audio)), seen=self._say)
-        at, frames, seconds = found["at"], found["frames"], found["seconds"]
-        ends = [at[i] for i in range(15, len(at), 16)]
-        calls = np.diff(ends) if len(ends) > 1 else np.array(ends or [seconds])
-        per_second = seconds / (frames / FPS)
-        waits = found["waits"]
-        shares = tuple(Share(name=n, seconds=s, count=1, waited=waits.get(n, 0.0)) for n, s in found["stages"].items())
-        ran = sum(s for n, s in found["stages"].items() if n in _ENGINES_RUN)
-        self._stages.append(
-            Stages(
-                what="clip, stages on threads of their own",
-                system=backend,
-                seconds=seconds,
-                overlapping=True,
-                stages=shares,
-                device_busy=min(ran / seconds, 1.0),
-            )
-        )
-        price = self._what.price_per_hour
-        p50, p95, p99 = (float(p) for p in np.percentile(calls, [50, 95, 99]))
-        return ClipFigures(
-            video=video.name,
-            audio=audio.name,
-            frames=frames,
-            seconds=seconds,
-            seconds_per_second=per_second,
-            first_frame=at[0],
-            call_p50=p50,
-            call_p95=p95,
-            call_p99=p99,
-            peak_host_bytes=found["peak_host_bytes"],
-            peak_device_bytes=max(found["device_bytes"], default=None),
-            streams=1 / per_second,
-            cost_per_minute=None if price is None else price / 3600 * per_second * 60,
-        )
-
-    def _long(self, duration: float) -> LongRun:
-        self._say("long run")
-        found = run_child(self._task("long", self._backends[0], duration=duration), seen=self._say)
-        growth = max(memory_growth(found["host"]), memory_growth(found["device"]))
-        if len(found["host"]) < _JUDGED:
-            made = len(found["host"])
-            self._notes.append(f"long run: {made} calls are too few to judge memory by; give a longer --duration")
-        judged = len(found["host"]) >= _JUDGED
-        return LongRun(
-            seconds=found["at"][-1],
-            frames=found["frames"],
-            at=tuple(found["at"]),
-            host_bytes=tuple(found["host"]),
-            device_bytes=tuple(found["device"]),
-            growth=growth,
-            judged=judged,
-            failed=judged and growth > GROWTH,
-        )
-
-
-_JUDGED = 8  # calls
-_ENGINES_RUN = ("VAE encode", "denoise", "VAE decode", "device")  # stages of a run in which engines do
-
-
-def memory_growth(taken: list[int]) -> float:
-    """From the first quarter after the warm-up (a tenth, at least 2 calls) to the last, by their medians; a share."""
-    after = taken[max(len(taken) // 10, 2) :]
-    if len(after) < 2:
-        return 0.0
-    quarter = max(len(after) // 4, 1)
-    first, last = statistics.median(after[:quarter]), statistics.median(after[-quarter:])
-    return last / first - 1 if first else 0.0
 
 
 def _chosen(bundle: Bundle, precisions: tuple[str, ...]) -> tuple[Bundle, ...]:

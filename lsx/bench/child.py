@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from lsx.errors import BackendUnavailable, LsxError
 from lsx.runtime.alignment import Face
 from lsx.runtime.lipsync import LipSync
 from lsx.runtime.report import Progress
+from lsx.runtime.video import FPS
 from lsx.specs import SampleOptions
 
 __all__ = ["run_child"]
@@ -126,6 +127,21 @@ def _opened(task: dict[str, Any], bundle: Bundle | None = None) -> LipSync:
     )
 
 
+def _streamed(
+    lipsync: LipSync, options: SampleOptions, frames: _Frames, sound: NDArray[np.int16], length: int
+) -> Generator[NDArray[np.uint8]]:
+    return lipsync.stream(  # type: ignore[return-value]  # a generator
+        frames,
+        sound,
+        length,
+        options.steps,
+        options.guidance,
+        options.cache_interval,
+        detector=_face,
+        sampler=options.sampler,
+    )
+
+
 def _cold(task: dict[str, Any], options: SampleOptions) -> dict[str, Any]:
     steps = [("start Python, import lsx", _IMPORTED - task["spawned"])]
     clock = time.perf_counter
@@ -140,19 +156,10 @@ def _cold(task: dict[str, Any], options: SampleOptions) -> dict[str, Any]:
     lipsync.warm_up(options)
     steps.append(("take memory, warm up, capture", clock() - start))
     start = clock()
-    results = lipsync.stream(
-        _Frames(16),
-        _sound(16 / 25),
-        16,
-        options.steps,
-        options.guidance,
-        options.cache_interval,
-        detector=_face,
-        sampler=options.sampler,
-    )
+    results = _streamed(lipsync, options, _Frames(16), _sound(16 / FPS), 16)
     next(results)
     steps.append(("first frame", clock() - start))
-    results.close()  # type: ignore[attr-defined]  # a generator
+    results.close()
     lipsync.close()
     return {"steps": steps}
 
@@ -201,16 +208,8 @@ def _long(task: dict[str, Any], options: SampleOptions) -> dict[str, Any]:
     memory = _DeviceMemory()
     with _opened(task) as lipsync:
         start = time.perf_counter()
-        results = lipsync.stream(
-            _Frames(1000),  # played back and forth: what is kept of a source frame does not grow
-            _sound(20),
-            _FOREVER,
-            options.steps,
-            options.guidance,
-            options.cache_interval,
-            detector=_face,
-            sampler=options.sampler,
-        )
+        # Played back and forth: what is kept of a source frame does not grow.
+        results = _streamed(lipsync, options, _Frames(1000), _sound(20), _FOREVER)
         for count, _ in enumerate(results, 1):
             if count % 16:
                 continue
@@ -220,7 +219,7 @@ def _long(task: dict[str, Any], options: SampleOptions) -> dict[str, Any]:
             print(f"# {count} frames, {at[-1]:.0f} of {task['duration']:.0f} s", flush=True)
             if at[-1] >= task["duration"]:
                 break
-        results.close()  # type: ignore[attr-defined]  # a generator
+        results.close()
     return {"at": at, "host": host, "device": device, "frames": 16 * len(at)}
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.bench.timing import repeated
 from lsx.bundle import Bundle
 from lsx.runtime.alignment import Aligner, crop_face
 from lsx.runtime.compositing import Compositor
-from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
+from lsx.runtime.faces import opened_detector
 
 __all__ = ["align_and_paste_seconds", "detect_seconds"]
 
@@ -25,22 +25,15 @@ def _median(work: Callable[[], object], repeat: int) -> float:
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        work()
-        seconds = []
-        for _ in range(repeat):
-            start = time.perf_counter()
-            work()
-            seconds.append(time.perf_counter() - start)
-        return statistics.median(seconds)
+        return statistics.median(repeated(work, repeat))
     finally:
         cv2.setNumThreads(threads)
 
 
 def detect_seconds(bundle: Bundle, frame: NDArray[np.uint8], repeat: int = 20) -> float:
     """Median seconds to find the face and its landmarks in `frame` uint8 [H, W, 3], on one core."""
-    engines = {graph: bundle.engine(graph, "onnxruntime", threads=1) for graph in FACE_GRAPHS}
-    detector = FaceDetector(engines, bundle.manifest.faces.family)
-    return _median(lambda: detector(frame), repeat)
+    with opened_detector(bundle) as detector:
+        return _median(lambda: detector(frame), repeat)
 
 
 def align_and_paste_seconds(resolution: int, brows: float, repeat: int = 20) -> float:

@@ -1,14 +1,14 @@
-"""What the machine can do: matrix product and copy, measured beside what is benched."""
+"""What the machine can do, at best: matrix product and copy, measured beside what is benched."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
+from lsx.bench.timing import copy_seconds, repeated
 from lsx.engines.device import Device
 
 __all__ = ["Peaks", "device_peaks", "host_peaks"]
@@ -24,17 +24,6 @@ class Peaks:
     flops: float | None
     bytes: float
     how: str
-
-
-def _best(work: Callable[[], object], repeat: int) -> float:
-    """Least seconds of several: a peak is a peak."""
-    work()
-    found = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - start)
-    return min(found)
 
 
 def host_peaks() -> Peaks:
@@ -56,8 +45,8 @@ def host_peaks() -> Peaks:
         copy = partial(torch.from_numpy(target).copy_, torch.from_numpy(source))
         library = f"PyTorch, {torch.get_num_threads()} threads"
     return Peaks(
-        flops=2 * n**3 / _best(product, 12),
-        bytes=2 * _COPIED_HOST / _best(copy, 5),
+        flops=2 * n**3 / min(repeated(product, 12)),
+        bytes=2 * _COPIED_HOST / min(repeated(copy, 5)),
         how=f"float32 product of {n} x {n} and copy of {_COPIED_HOST / 2**20:.0f} MiB by {library}",
     )
 
@@ -66,22 +55,14 @@ def device_peaks(device: Device) -> Peaks:
     """The GPU's: a float16 product where PyTorch with CUDA is there to make it, and a copy by the driver."""
     device.enter()
     source, target = device.allocate(_COPIED_DEVICE), device.allocate(_COPIED_DEVICE)
-    stream, start, end = device.stream(), device.event(timed=True), device.event(timed=True)
     try:
-        found = []
-        for _ in range(6):
-            device.record(start, stream)
-            device.copy(target.address, source.address, _COPIED_DEVICE, stream)
-            device.record(end, stream)
-            device.synchronise(end)
-            found.append(device.elapsed(start, end))
+        seconds = copy_seconds(device, target.address, source.address, _COPIED_DEVICE, 5)
     finally:
-        device.discard(stream, start, end)
         device.free(source)
         device.free(target)
     flops, how = _torch_product()
     return Peaks(
-        flops=flops, bytes=2 * _COPIED_DEVICE / min(found[1:]), how=f"{how}, copy of {_COPIED_DEVICE / 2**20:.0f} MiB"
+        flops=flops, bytes=2 * _COPIED_DEVICE / min(seconds), how=f"{how}, copy of {_COPIED_DEVICE / 2**20:.0f} MiB"
     )
 
 

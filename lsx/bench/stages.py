@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from lsx.bench.report import Share, Stages
 from lsx.bench.systems import graph_axes, graph_feed, seeded_call
+from lsx.bench.timing import copy_seconds
 from lsx.engines.device import Device, DeviceEngine
 from lsx.engines.engine import Array, Engine
 from lsx.runtime.denoising import Denoiser, seeded_noise
@@ -80,30 +81,23 @@ def _on_device(
             counts[operation.graph] = counts.get(operation.graph, 0) + 1
     device = next(iter(engines.values())).device
     up, down = (sum(buffer.size for buffer in program.owned(owner)) for owner in ("input", "output"))
-    shares = [Share(name="upload", seconds=_copy_seconds(device, up, up=True), count=1)]
+    shares = [Share(name="upload", seconds=_bus_seconds(device, up, up=True), count=1)]
     for graph, count in counts.items():
         engine = engines[graph]
         feed = graph_feed(engine, axes)
         times = sorted(engine.device_seconds(feed) for _ in range(5))
         engine.release_buffers()
         shares.append(Share(name=graph, seconds=times[2] * count, count=count))
-    return [*shares, Share(name="download", seconds=_copy_seconds(device, down, up=False), count=1)]
+    return [*shares, Share(name="download", seconds=_bus_seconds(device, down, up=False), count=1)]
 
 
-def _copy_seconds(device: Device, size: int, *, up: bool) -> float:
+def _bus_seconds(device: Device, size: int, *, up: bool) -> float:
     """Of one copy over the bus, by events."""
     device.enter()
     pinned, memory = device.allocate_pinned(size), device.allocate(size)
-    stream, start, end = device.stream(), device.event(timed=True), device.event(timed=True)
     target, source = (memory, pinned) if up else (pinned, memory)
     try:
-        for _ in range(2):  # the first one warms up
-            device.record(start, stream)
-            device.copy(target.address, source.address, size, stream)
-            device.record(end, stream)
-            device.synchronise(end)
-        return device.elapsed(start, end)
+        return copy_seconds(device, target.address, source.address, size, 1)[0]
     finally:
-        device.discard(stream, start, end)
         device.free(pinned)
         device.free(memory)

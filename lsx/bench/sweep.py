@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsx.bench.report import Sweep, SweepPoint
-from lsx.bench.systems import load_engines
 from lsx.bundle import Bundle
+from lsx.engines.registry import opened_engines
 from lsx.runtime.denoising import Denoiser, seeded_noise
 from lsx.runtime.executors import Executors, executors_for
 from lsx.runtime.program import LOOP_GRAPHS
@@ -64,7 +64,7 @@ def sweep(
     for bundle in sorted(bundles, key=lambda b: -_WIDTH[b.manifest.precision]):
         precision = bundle.manifest.precision
         with ExitStack() as stack:
-            engines = stack.enter_context(load_engines(bundle, backend, LOOP_GRAPHS, **options))
+            engines = stack.enter_context(opened_engines(bundle, backend, LOOP_GRAPHS, **options))
             executors = executors_for(engines, bundle.model)
             stack.callback(executors.close)
             if bundle is widest:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ from lsx.runtime.audio import AudioTokens
 from lsx.runtime.calls import CallMaker
 from lsx.runtime.denoising import Denoiser, seeded_noise
 from lsx.runtime.executors import Executors, executors_for
-from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
+from lsx.runtime.faces import opened_detector
 from lsx.runtime.program import LOOP_GRAPHS
 from lsx.runtime.sound import SoundReader
 from lsx.runtime.video import VideoReader
@@ -37,14 +36,12 @@ __all__ = [
     "COMPILED",
     "DEEPCACHE",
     "EAGER",
-    "GRAPHS",
     "call_work",
     "clip_call",
     "forget_torch_memory",
     "graph_axes",
     "graph_feed",
     "graph_work",
-    "load_engines",
     "reference_of",
     "runnable_backends",
     "seeded_call",
@@ -52,7 +49,6 @@ __all__ = [
     "torch_calls",
 ]
 
-GRAPHS = ("audio_encoder", *LOOP_GRAPHS)
 EAGER, DEEPCACHE, COMPILED = "PyTorch eager", "PyTorch + DeepCache", "PyTorch compiled + DeepCache"
 
 _HOST_FRAMES = 4  # of the VAE on a CPU, where 16 take long; the cost is the same a frame
@@ -71,19 +67,6 @@ def runnable_backends(bundle: Bundle) -> tuple[str, ...]:
             found.append(name)
     on_device = tuple(name for name in found if name.startswith("tensorrt"))
     return on_device or tuple(found)  # a CPU beside a GPU would take all the time and tell nothing
-
-
-@contextmanager
-def load_engines(bundle: Bundle, backend: str, graphs: tuple[str, ...], **options: Any) -> Iterator[dict[str, Engine]]:
-    """The engines of one backend; what it does not run is ONNX Runtime's. options : `Bundle.engine`'s."""
-    supported = backend_named(backend)
-    with ExitStack() as stack:
-        yield {
-            graph: stack.enter_context(
-                bundle.engine(graph, backend if supported.supports(graph) else "onnxruntime", **options)
-            )
-            for graph in graphs
-        }
 
 
 def graph_axes(engines: Iterable[Engine], model: ModelSpec, options: SampleOptions) -> dict[str, int]:
@@ -118,17 +101,14 @@ def graph_work(engine: Engine, axes: Mapping[str, int]) -> Work:
     return work
 
 
-def clip_call(
-    bundle: Bundle, video: Path, audio: Path, **options: Any
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def clip_call(bundle: Bundle, video: Path, audio: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Faces and tokens of a clip's first call that has a face. Raises MediaError, FaceNotFound."""
     model = bundle.model
-    with load_engines(bundle, "onnxruntime", ("audio_encoder", *FACE_GRAPHS), **options) as engines:
-        detector = FaceDetector(engines, bundle.manifest.faces.family)
+    with opened_detector(bundle) as detector, bundle.engine("audio_encoder") as encoder:
         maker = CallMaker(model=model, detector=detector, length=model.frames)
         for call in maker.all(VideoReader(video).ping_pong(maker.source_length)):
             if call.faces is not None:
-                tokens = AudioTokens(engines["audio_encoder"], SoundReader(audio).samples(), model)
+                tokens = AudioTokens(encoder, SoundReader(audio).samples(), model)
                 return call.faces, tokens.tokens([item.index for item in call.items])
     raise FaceNotFound(f"{video}: no face in its first {model.frames} frames")
 

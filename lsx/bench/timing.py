@@ -11,8 +11,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from lsx.bench.report import Row, Spread
+from lsx.engines.device import Device
 
-__all__ = ["NOISY", "Budget", "Work", "busy_note", "few_note", "measure", "noise_note", "rows_of", "spread_of"]
+__all__ = [
+    "NOISY",
+    "Budget",
+    "Work",
+    "busy_note",
+    "copy_seconds",
+    "few_note",
+    "measure",
+    "noise_note",
+    "repeated",
+    "rows_of",
+    "spread_of",
+]
 
 Work = Callable[[], float | None]
 """Does the whole thing once, and waits for it. Returns its seconds where it has measured them itself, on the device."""
@@ -38,16 +51,9 @@ class Budget:
         return done < self.least or (done < self.most and spent + round_seconds <= self.seconds)
 
 
-def measure(works: Mapping[str, Work], budget: Budget, *, warm: int = 1) -> dict[str, list[float]]:
-    """Seconds of every run by system, the first run first; those of the last warm-up runs are left out.
-
-    After `warm` runs of each, the systems take turns: A B C A B C. Each list is the first run and then one a round.
-    """
-    found: dict[str, list[float]] = {}
-    for name, work in works.items():
-        found[name] = [_once(work)]
-        for _ in range(warm - 1):
-            _once(work)
+def measure(works: Mapping[str, Work], budget: Budget) -> dict[str, list[float]]:
+    """Seconds of every run by system: the first, which warms up, and then one a round, A B C A B C."""
+    found = {name: [_once(work)] for name, work in works.items()}
     start = time.perf_counter()
     done = 0
     last = sum(times[0] for times in found.values())
@@ -58,6 +64,34 @@ def measure(works: Mapping[str, Work], budget: Budget, *, warm: int = 1) -> dict
         last = time.perf_counter() - before
         done += 1
     return found
+
+
+def repeated(work: Callable[[], object], repeat: int) -> list[float]:
+    """Seconds of `repeat` runs by the clock, after one that warms up."""
+    work()
+    found = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - start)
+    return found
+
+
+def copy_seconds(device: Device, target: int, source: int, size: int, repeat: int) -> list[float]:
+    """Seconds of `repeat` copies of `size` bytes between two addresses by events, after one that warms up."""
+    device.enter()
+    stream, start, end = device.stream(), device.event(timed=True), device.event(timed=True)
+    found = []
+    try:
+        for _ in range(1 + repeat):
+            device.record(start, stream)
+            device.copy(target, source, size, stream)
+            device.record(end, stream)
+            device.synchronise(end)
+            found.append(device.elapsed(start, end))
+    finally:
+        device.discard(stream, start, end)
+    return found[1:]
 
 
 def _once(work: Work) -> float:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,12 @@ from lsx.bundle import Bundle
 from lsx.calibration.clips import Clip, ClipOptions, find_files, survey
 from lsx.calibration.feeds import Recorded, Recorder, Take, kept_length, plan_takes
 from lsx.calibration.store import MANIFEST, Calibration, CalibrationManifest, ClipEntry, FeedEntry, SegmentEntry
-from lsx.engines.engine import Engine
+from lsx.engines.registry import opened_engines
 from lsx.errors import CalibrationError, OutputError, UsageError
 from lsx.files import check_replaceable, put_in_place, sha256_of, write_whole
 from lsx.runtime.alignment import Aligner, crop_face
-from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
-from lsx.runtime.program import LOOP_GRAPHS
+from lsx.runtime.faces import FaceDetector, opened_detector
+from lsx.runtime.program import MODEL_GRAPHS
 from lsx.runtime.video import FPS, VideoReader
 from lsx.specs import SampleOptions
 
@@ -72,9 +71,7 @@ def plan_calibration(
     options, clip_options = options or SampleOptions(), clip_options or ClipOptions()
     report = progress or (lambda _what, _share: None)
     clips, files = [], []
-    with ExitStack() as stack:
-        engines = {g: stack.enter_context(bundle.engine(g, "onnxruntime", threads=1)) for g in FACE_GRAPHS}
-        detector = FaceDetector(engines, bundle.manifest.faces.family)
+    with opened_detector(bundle) as detector:
         found = find_files(paths)
         for number, (name, file) in enumerate(found, 1):
             what = f"looking at {name} ({number} of {len(found)})"
@@ -191,12 +188,8 @@ def _recorded(
     (work / "feeds").mkdir(exist_ok=True)
     missing = [take for take in plan.takes if str(take.number) not in state["takes"]]
     if missing:
-        with ExitStack() as stack:
-            report("loading the reference", 0.0)
-            engines: dict[str, Engine] = {
-                graph: stack.enter_context(bundle.engine(graph, "torch", reference=reference))
-                for graph in ("audio_encoder", *LOOP_GRAPHS)
-            }
+        report("loading the reference", 0.0)
+        with opened_engines(bundle, "torch", MODEL_GRAPHS, reference=reference) as engines:
             recorder = Recorder(engines, bundle.model, options)
             for take in missing:
                 report(f"denoising call {take.number + 1} of {len(plan.takes)}", take.number / len(plan.takes))

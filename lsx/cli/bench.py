@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from lsx.bundle import Bundle
 from lsx.cli.bench_tables import show_changes, show_report
-from lsx.cli.console import err, out
+from lsx.cli.console import err
 from lsx.cli.options import (
     BundlePath,
     CacheInterval,
@@ -23,8 +23,8 @@ from lsx.cli.options import (
     names_of,
     sample_options,
 )
-from lsx.errors import LsxError, OutputError, UsageError
-from lsx.files import write_whole
+from lsx.cli.report_files import ReportFiles
+from lsx.errors import LsxError, UsageError
 
 __all__ = ["bench", "parse_duration"]
 
@@ -76,11 +76,12 @@ def bench(
     threshold: Annotated[float, typer.Option(help="Percent slower that --compare lets pass.")] = 10.0,
 ) -> None:
     """Measure a bundle on this machine, in turn with PyTorch as its users run it: ratios, stages, roofline, memory."""
-    from lsx.bench.bench import BenchOptions
     from lsx.bench.bench import bench as run_bench
     from lsx.bench.html import bench_html
+    from lsx.bench.options import BenchOptions
     from lsx.bench.report import BenchReport, read_report
-    from lsx.bench.systems import GRAPHS, runnable_backends
+    from lsx.bench.systems import runnable_backends
+    from lsx.runtime.program import MODEL_GRAPHS
 
     if not threshold >= 0:
         raise UsageError(f"--threshold is {threshold:g}; give percent, from 0 on")
@@ -89,7 +90,7 @@ def bench(
     what = BenchOptions(
         sections=names_of(sections),
         backends=names_of(backends),
-        graphs=names_of(graphs) or GRAPHS,
+        graphs=names_of(graphs) or MODEL_GRAPHS,
         precisions=names_of(precision),
         clip=clip,
         duration=None if duration is None else parse_duration(duration),
@@ -106,20 +107,10 @@ def bench(
         on_device = provider == "cuda" or any(name.startswith("tensorrt") for name in chosen)
         steps = _DEVICE_STEPS if on_device else _HOST_STEPS
     options = sample_options(steps=steps, guidance=guidance, cache_interval=cache_interval, sampler=sampler)
-    if output is not None:
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{output}: cannot be created: {error.strerror}") from error
+    files = ReportFiles(output)
 
     def write(made: BenchReport) -> None:
-        if output is None:
-            return
-        try:
-            write_whole(output / "report.json", made.text().encode())
-            write_whole(output / "report.html", bench_html(made).encode())
-        except OSError as error:
-            raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
+        files.write(made.text(), lambda: bench_html(made))
 
     with err.status("bench") as status:
         report = run_bench(
@@ -132,8 +123,7 @@ def bench(
         )
     write(report)
     show_report(report)
-    if output is not None:
-        out.print(f"report: {output / 'report.html'}, {output / 'report.json'}")
+    files.say()
     if earlier is not None:
         show_changes(earlier, report, threshold / 100)
     if report.long_run is not None and report.long_run.failed:

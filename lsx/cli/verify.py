@@ -25,8 +25,8 @@ from lsx.cli.options import (
     Threads,
     sample_options,
 )
-from lsx.errors import AccuracyError, OutputError, UsageError
-from lsx.files import write_whole
+from lsx.cli.report_files import ReportFiles
+from lsx.errors import AccuracyError, UsageError
 
 if TYPE_CHECKING:
     from lsx.verify.report import Report
@@ -74,11 +74,7 @@ def verify(
     options = sample_options(steps=steps, guidance=guidance, seed=seed, cache_interval=cache_interval, sampler=sampler)
     opened = Bundle.open(bundle)
     limits = _thresholds(threshold or [])
-    if output is not None:
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{output}: cannot be created: {error.strerror}") from error
+    files = ReportFiles(output)
     with err.status("verify") as status:
         report = run_verification(
             opened,
@@ -95,15 +91,10 @@ def verify(
             progress=lambda what: status.update(escape(what)),
         )
     _show(report)
-    if output is not None:
-        layers = bundle / "quantisation" / "layers.json"
-        table = json.loads(layers.read_text(encoding="utf-8")) if layers.is_file() else None
-        try:
-            write_whole(output / "report.json", (json.dumps(report.as_json(), indent=1) + "\n").encode())
-            write_whole(output / "report.html", report_html(report, table).encode())
-        except OSError as error:
-            raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
-        out.print(f"report: {output / 'report.html'}, {output / 'report.json'}")
+    layers = bundle / "quantisation" / "layers.json"
+    table = json.loads(layers.read_text(encoding="utf-8")) if layers.is_file() else None
+    files.write(json.dumps(report.as_json(), indent=1) + "\n", lambda: report_html(report, table))
+    files.say()
     if not report.passed:
         worst = ", ".join(row.name for row in report.layers[:3])
         blame = f"to blame: {report.failing_graph}" + (f", layers {worst}" if worst else "")

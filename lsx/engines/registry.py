@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lsx.engines.engine import Engine
 from lsx.errors import BackendUnavailable, NotVerified, UsageError
@@ -24,6 +26,8 @@ __all__ = [
     "backend_names",
     "best_backend",
     "check_stamp",
+    "load_engines",
+    "opened_engines",
     "stamp_of",
 ]
 
@@ -142,3 +146,30 @@ def best_backend(bundle: Bundle, name: str = AUTO) -> str:
             return candidate
         warnings.warn(f"{candidate} is not used: {reason}", RuntimeWarning, stacklevel=3)
     raise BackendUnavailable("no backend works on this machine. See: lsx doctor")
+
+
+def load_engines(bundle: Bundle, backend: str, graphs: Iterable[str], **options: Any) -> dict[str, Engine]:
+    """The engines of `graphs`, all or none; what `backend` does not support is ONNX Runtime's. The caller closes them.
+
+    options : `Bundle.engine`'s. Raises IntegrityError, BackendUnavailable, EngineError.
+    """
+    supported = backend_named(backend)
+    with ExitStack() as opened:
+        engines = {
+            graph: opened.enter_context(
+                bundle.engine(graph, backend if supported.supports(graph) else "onnxruntime", **options)
+            )
+            for graph in graphs
+        }
+        opened.pop_all()
+    return engines
+
+
+@contextmanager
+def opened_engines(bundle: Bundle, backend: str, graphs: Iterable[str], **options: Any) -> Iterator[dict[str, Engine]]:
+    """`load_engines`, closed in the end."""
+    engines = load_engines(bundle, backend, graphs, **options)
+    with ExitStack() as stack:
+        for engine in engines.values():
+            stack.enter_context(engine)
+        yield engines

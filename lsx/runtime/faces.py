@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.bundle import Bundle
 from lsx.engines.engine import Engine
+from lsx.engines.registry import opened_engines
 from lsx.runtime.alignment import Face, Frame
 
-__all__ = ["FACE_GRAPHS", "FAMILIES", "FaceDetector", "FaceFamily"]
+__all__ = ["FACE_GRAPHS", "FAMILIES", "FaceDetector", "FaceFamily", "opened_detector"]
 
 FACE_GRAPHS = ("face_detector", "face_landmarks")
 
@@ -214,3 +217,10 @@ def _non_overlapping(boxes: Floats, overlap: float) -> list[int]:
         union = sizes[best] + sizes[rest] - shared
         remaining = [i for i, s, u in zip(rest, shared, union, strict=True) if s <= overlap * u]
     return chosen
+
+
+@contextmanager
+def opened_detector(bundle: Bundle) -> Iterator[FaceDetector]:
+    """The bundle's detector on its own, on one thread: some milliseconds a frame. Raises BundleError, EngineError."""
+    with opened_engines(bundle, "onnxruntime", FACE_GRAPHS, threads=1) as engines:
+        yield FaceDetector(engines, bundle.manifest.faces.family)

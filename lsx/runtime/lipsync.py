@@ -13,7 +13,7 @@ import numpy as np
 
 from lsx.bundle import Bundle
 from lsx.engines.engine import Engine
-from lsx.engines.registry import AUTO, backend_named, best_backend, check_stamp
+from lsx.engines.registry import AUTO, backend_named, best_backend, check_stamp, load_engines
 from lsx.errors import StaleEngine, UsageError
 from lsx.runtime.alignment import Frame
 from lsx.runtime.audio import AudioTokens
@@ -24,7 +24,7 @@ from lsx.runtime.executors import Executors, executors_for
 from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
 from lsx.runtime.files import open_inputs, writer_like
 from lsx.runtime.pipeline import FramePipeline, indexed
-from lsx.runtime.program import LOOP_GRAPHS
+from lsx.runtime.program import LOOP_GRAPHS, MODEL_GRAPHS
 from lsx.runtime.report import Progress, ProgressCallback, RunReport
 from lsx.runtime.sound import SoundReader
 from lsx.runtime.stages import StageTimes, run_stages
@@ -83,41 +83,29 @@ class LipSync:
         chosen = best_backend(bundle, backend)
         check_stamp(bundle, chosen, required=require_verified)
 
-        def load(part: Bundle, graphs: Iterable[str]) -> dict[str, Engine]:
-            with ExitStack() as opened:
-                loaded = {
-                    graph: opened.enter_context(
-                        part.engine(
-                            graph,
-                            chosen,
-                            provider=provider,
-                            threads=threads,
-                            reference=reference,
-                            trust_code=trust_code,
-                        )
-                    )
-                    for graph in graphs
-                }
-                opened.pop_all()
-            return loaded
-
+        options: dict[str, Any] = {
+            "provider": provider,
+            "threads": threads,
+            "reference": reference,
+            "trust_code": trust_code,
+        }
+        wider = bundle.fallback()
+        reason = None if wider is None else backend_named(chosen).refuses(wider)
+        if reason is not None:
+            raise StaleEngine(f"the bundle's fallback does not run here: {reason}")
         with ExitStack() as opened:
-            engines = load(bundle, ("audio_encoder", *LOOP_GRAPHS))
+            engines = load_engines(bundle, chosen, MODEL_GRAPHS, **options)
             for engine in engines.values():
                 opened.enter_context(engine)
-            for graph in FACE_GRAPHS:  # some milliseconds each, on threads of their own beside the loop
-                engines[graph] = opened.enter_context(bundle.engine(graph, "onnxruntime", threads=1))
-            wider = bundle.fallback()
-            reason = None if wider is None else backend_named(chosen).refuses(wider)
-            if reason is not None:
-                raise StaleEngine(f"the bundle's fallback does not run here: {reason}")
+            # some milliseconds each, on threads of their own beside the loop
+            engines |= load_engines(bundle, "onnxruntime", FACE_GRAPHS, threads=1)
             opened.pop_all()
         return cls(
             bundle,
             engines,
             backend_named(chosen).name,
             cuda_graph=cuda_graph,
-            load_fallback=None if wider is None else lambda: load(wider, LOOP_GRAPHS),
+            load_fallback=None if wider is None else lambda: load_engines(wider, chosen, LOOP_GRAPHS, **options),
         )
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from lsx.specs import Dtype, ModelSpec, SampleOptions, TensorSpec
 
 __all__ = [
     "LOOP_GRAPHS",
+    "MODEL_GRAPHS",
     "Buffer",
     "Copy",
     "Enqueue",
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 LOOP_GRAPHS = ("vae_encoder", "unet", "unet_shallow", "step", "vae_decoder")
+MODEL_GRAPHS = ("audio_encoder", *LOOP_GRAPHS)
+"""All but the face detector's."""
 """The graphs that a call runs."""
 
 _SIZES: dict[Dtype, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "uint8": 1, "int64": 8}

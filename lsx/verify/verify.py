@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 import lsx
 from lsx.bundle import Bundle
 from lsx.engines.engine import Engine
-from lsx.engines.registry import AUTO, backend_named, best_backend
+from lsx.engines.registry import AUTO, backend_named, best_backend, opened_engines
 from lsx.errors import UsageError
 from lsx.export.torch_backend import reference_checkpoint
 from lsx.figures import Figures, compare, worst
@@ -24,8 +23,8 @@ from lsx.files import sha256_of
 from lsx.manifest import StampEntry
 from lsx.models.checkpoint import Checkpoint
 from lsx.runtime.denoising import seeded_noise
-from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
-from lsx.runtime.program import LOOP_GRAPHS
+from lsx.runtime.faces import opened_detector
+from lsx.runtime.program import MODEL_GRAPHS
 from lsx.runtime.sound import SoundReader
 from lsx.specs import SampleOptions
 from lsx.thresholds import THRESHOLDS
@@ -38,9 +37,8 @@ from lsx.verify.metrics import psnr, ssim_map
 from lsx.verify.reference import Expected, GraphCase, Reference
 from lsx.verify.report import Estimate, Guilt, Report, threshold_of
 
-__all__ = ["GRAPHS", "verify"]
+__all__ = ["verify"]
 
-GRAPHS = ("audio_encoder", *LOOP_GRAPHS)
 _ESTIMATES = 4
 
 
@@ -89,25 +87,14 @@ def verify(
             options=asdict(options) | {"calls": len(run.inputs)},
             thresholds=limits,
         )
-        with ExitStack() as stack:
-            say("loading the engines")
-            engines = {
-                graph: stack.enter_context(
-                    bundle.engine(
-                        graph,
-                        chosen if backend_named(chosen).supports(graph) else "onnxruntime",
-                        provider=provider,
-                        threads=threads,
-                        reference=reference,
-                    )
-                )
-                for graph in GRAPHS
-            }
+        say("loading the engines")
+        engine_options = {"provider": provider, "threads": threads, "reference": reference}
+        with opened_engines(bundle, chosen, MODEL_GRAPHS, **engine_options) as engines:
             report.engine = engines["unet"].description
             run.compare(engines, report, judges)
         report.judge()
         if report.failures:
-            run.find_guilty(report, chosen, provider, threads, reference)
+            run.find_guilty(report, chosen, engine_options)
     if report.passed and stamp:
         bundle.add_stamp(_stamp(bundle, report, checkpoint, clip))
     return report
@@ -145,9 +132,7 @@ class _Run:
             return
         self._say("finding faces")
         self.samples = SoundReader(clip[1]).samples()
-        with ExitStack() as stack:
-            engines = {g: stack.enter_context(self._bundle.engine(g, "onnxruntime", threads=1)) for g in FACE_GRAPHS}
-            detector = FaceDetector(engines, self._bundle.manifest.faces.family)
+        with opened_detector(self._bundle) as detector:
             self.inputs = list(clip_inputs(*clip, detector, self._bundle.model, calls))
 
     def make_reference(self) -> None:
@@ -218,22 +203,18 @@ class _Run:
                 )
             )
 
-    def find_guilty(
-        self, report: Report, backend: str, provider: str, threads: int | None, reference: Path | None
-    ) -> None:
-        """Swap graphs one by one between reference and engine; name the first that fails, and its worst layers."""
-        with ExitStack() as stack:
-            torch = {
-                graph: stack.enter_context(self._bundle.engine(graph, "torch", reference=reference)) for graph in GRAPHS
-            }
+    def find_guilty(self, report: Report, backend: str, options: dict[str, Any]) -> None:
+        """Swap graphs one by one between reference and engine; name the first that fails, and its worst layers.
+
+        options : `Bundle.engine`'s.
+        """
+        with opened_engines(self._bundle, "torch", MODEL_GRAPHS, **options) as torch:
             report.guilt.append(self._hybrid("runtime", torch, report))
-            for graph in () if report.guilt[0].guilty else GRAPHS:  # a loop that fails with any graphs blames none
+            # A loop that fails with the reference's own graphs blames none of them.
+            for graph in () if report.guilt[0].guilty else MODEL_GRAPHS:
                 self._say(f"bisecting: {graph}")
-                name = backend if backend_named(backend).supports(graph) else "onnxruntime"
-                with self._bundle.engine(
-                    graph, name, provider=provider, threads=threads, reference=reference
-                ) as engine:
-                    report.guilt.append(self._hybrid(graph, torch | {graph: AsFloat32(engine)}, report))
+                with opened_engines(self._bundle, backend, (graph,), **options) as own:
+                    report.guilt.append(self._hybrid(graph, torch | {graph: AsFloat32(own[graph])}, report))
         report.failing_graph = self._blamed(report)
         for case in self._cases:
             if case.graph == report.failing_graph and case.graph != "step":
@@ -252,7 +233,7 @@ class _Run:
             similar = float(np.mean([ssim_map(a, b)[self._inside].mean() for a, b in pairs]))
         limits = report.thresholds
         held = latents >= limits.latents_cosine and similar >= limits.mouth_ssim and tokens >= limits.audio_cosine
-        if part in GRAPHS:
+        if part in MODEL_GRAPHS:
             wanted = limits.as_dict()[threshold_of(part)]
             rows = [r for r in report.graphs if r.graph == part and r.output != "deep_features"]
             held = held and all(row.figures.cosine >= wanted for row in rows)

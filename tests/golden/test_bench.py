@@ -13,8 +13,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip
-from lsx.bench.bench import BenchOptions, bench
+from lsx.bench.bench import bench
 from lsx.bench.flops import graph_cost
+from lsx.bench.options import BenchOptions
 from lsx.bench.report import read_report
 from lsx.bench.sweep import sweep
 from lsx.bench.systems import seeded_call

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lsx.bench.bench import BenchOptions, bench
+from lsx.bench.bench import bench
+from lsx.bench.options import BenchOptions
 from lsx.bench.peaks import device_peaks
 from lsx.bundle import Bundle
 from lsx.engines.cuda_device import CudaDevice

@@ -16,9 +16,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lsx.bench.bench import BenchOptions, memory_growth
 from lsx.bench.flops import graph_cost_of_file
 from lsx.bench.html import bench_html
+from lsx.bench.options import BenchOptions
 from lsx.bench.report import (
     BenchReport,
     ClipFigures,
@@ -35,6 +35,7 @@ from lsx.bench.report import (
     changes,
     read_report,
 )
+from lsx.bench.runs import memory_growth
 from lsx.bench.stages import call_stages
 from lsx.bench.sweep import pareto, recommend
 from lsx.bench.systems import graph_axes, graph_feed

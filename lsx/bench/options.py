@@ -1,0 +1,50 @@
+"""What a bench is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lsx.errors import UsageError
+from lsx.runtime.program import MODEL_GRAPHS
+
+__all__ = ["SECTIONS", "BenchOptions"]
+
+SECTIONS = ("graphs", "call", "cold")
+"""Those that need nothing else; a clip, a duration and a sweep are asked for by their own options."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions:
+    """What to measure, and how."""
+
+    sections: tuple[str, ...] = SECTIONS
+    backends: tuple[str, ...] = ()
+    """Default every one that runs here."""
+    graphs: tuple[str, ...] = MODEL_GRAPHS
+    precisions: tuple[str, ...] = ()
+    """Of the bundle and its fallback; default the bundle's own."""
+    clip: tuple[Path, Path] | None = None
+    duration: float | None = None
+    """Seconds of a long run."""
+    sweep: bool = False
+    compiled: bool | None = None
+    """Whether torch.compile is a baseline; default on a GPU, where users run it."""
+    repeat: int | None = None
+    """Rounds; default as many as fit into a little time."""
+    price_per_hour: float | None = None
+    provider: str = "cpu"
+    threads: int | None = None
+    trust_code: bool = False
+
+    def __post_init__(self) -> None:
+        for name, given, known in (("sections", self.sections, SECTIONS), ("graphs", self.graphs, MODEL_GRAPHS)):
+            unknown = [one for one in given if one not in known]
+            if unknown:
+                raise UsageError(f"--{name}: no {unknown[0]}; choose from {', '.join(known)}")
+        if self.repeat is not None and self.repeat < 1:
+            raise UsageError(f"repeat is {self.repeat}; give a whole number from 1 on")
+        if self.price_per_hour is not None and not self.price_per_hour >= 0:
+            raise UsageError(f"price-per-hour is {self.price_per_hour:g}; give a number from 0 on")
+        if self.duration is not None and not self.duration > 0:
+            raise UsageError(f"duration is {self.duration:g} s; give more than 0")

@@ -1,0 +1,128 @@
+"""What runs in processes of their own: cold start, clip, long run."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsx.bench.child import run_child
+from lsx.bench.options import BenchOptions
+from lsx.bench.report import ClipFigures, ColdStart, LongRun, Share, Stages
+from lsx.bundle import Bundle
+from lsx.runtime.video import FPS
+from lsx.specs import SampleOptions
+
+__all__ = ["ChildRuns", "memory_growth"]
+
+GROWTH = 0.01
+"""Of memory after the warm-up, above which a long run has failed."""
+
+_JUDGED = 8  # calls
+_ENGINES_RUN = ("VAE encode", "denoise", "VAE decode", "device")  # stages of a run in which engines do
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRuns:
+    """Runs of one bundle with the same options."""
+
+    bundle: Bundle
+    reference: Path | None
+    options: SampleOptions
+    what: BenchOptions
+    backend: str
+    """Of the clip and the long run."""
+    say: Callable[[str], None]
+
+    def cold(self, backend: str) -> ColdStart:
+        """A new process until the first frames."""
+        self.say(f"cold start on {backend}")
+        found = self._run("cold", backend)
+        steps = tuple(Share(name=name, seconds=seconds, count=1) for name, seconds in found["steps"])
+        return ColdStart(system=backend, steps=steps, seconds=sum(s.seconds for s in steps))
+
+    def clip(self, video: Path, audio: Path) -> tuple[ClipFigures, Stages]:
+        """A clip from file to file."""
+        self.say("clip")
+        found = self._run("clip", self.backend, video=str(video), audio=str(audio))
+        at, frames, seconds = found["at"], found["frames"], found["seconds"]
+        ends = [at[i] for i in range(15, len(at), 16)]
+        calls = np.diff(ends) if len(ends) > 1 else np.array(ends or [seconds])
+        per_second = seconds / (frames / FPS)
+        waits = found["waits"]
+        shares = tuple(Share(name=n, seconds=s, count=1, waited=waits.get(n, 0.0)) for n, s in found["stages"].items())
+        ran = sum(s for n, s in found["stages"].items() if n in _ENGINES_RUN)
+        stages = Stages(
+            what="clip, stages on threads of their own",
+            system=self.backend,
+            seconds=seconds,
+            overlapping=True,
+            stages=shares,
+            device_busy=min(ran / seconds, 1.0),
+        )
+        price = self.what.price_per_hour
+        p50, p95, p99 = (float(p) for p in np.percentile(calls, [50, 95, 99]))
+        figures = ClipFigures(
+            video=video.name,
+            audio=audio.name,
+            frames=frames,
+            seconds=seconds,
+            seconds_per_second=per_second,
+            first_frame=at[0],
+            call_p50=p50,
+            call_p95=p95,
+            call_p99=p99,
+            peak_host_bytes=found["peak_host_bytes"],
+            peak_device_bytes=max(found["device_bytes"], default=None),
+            streams=1 / per_second,
+            cost_per_minute=None if price is None else price / 3600 * per_second * 60,
+        )
+        return figures, stages
+
+    def long(self, duration: float) -> tuple[LongRun, str | None]:
+        """Synthetic frames for `duration` seconds; and a note where they made too few calls."""
+        self.say("long run")
+        found = self._run("long", self.backend, duration=duration)
+        made = len(found["host"])
+        judged = made >= _JUDGED
+        growth = max(memory_growth(found["host"]), memory_growth(found["device"]))
+        run = LongRun(
+            seconds=found["at"][-1],
+            frames=found["frames"],
+            at=tuple(found["at"]),
+            host_bytes=tuple(found["host"]),
+            device_bytes=tuple(found["device"]),
+            growth=growth,
+            judged=judged,
+            failed=judged and growth > GROWTH,
+        )
+        few = f"long run: {made} calls are too few to judge memory by; give a longer --duration"
+        return run, None if judged else few
+
+    def _run(self, kind: str, backend: str, **more: Any) -> dict[str, Any]:
+        task = {
+            "kind": kind,
+            "bundle": str(self.bundle.path),
+            "backend": backend,
+            "provider": self.what.provider,
+            "threads": self.what.threads,
+            "trust_code": self.what.trust_code,
+            "reference": None if self.reference is None else str(self.reference),
+            "options": asdict(self.options),
+            **more,
+        }
+        return run_child(task, seen=self.say)
+
+
+def memory_growth(taken: list[int]) -> float:
+    """From the first quarter after the warm-up (a tenth, at least 2 calls) to the last, by their medians; a share."""
+    after = taken[max(len(taken) // 10, 2) :]
+    if len(after) < 2:
+        return 0.0
+    quarter = max(len(after) // 4, 1)
+    first, last = statistics.median(after[:quarter]), statistics.median(after[-quarter:])
+    return last / first - 1 if first else 0.0
