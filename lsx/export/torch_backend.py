@@ -50,7 +50,11 @@ class TorchEngine(Engine):
 
 
 class TorchCudaEngine(DeviceEngine):
-    """A reference module on the GPU, in the bundle's precision, over buffers of ours. Eager: it cannot be captured."""
+    """A reference module on the GPU, in the bundle's precision, over buffers of ours.
+
+    What it allocates as it runs comes from a pool of its own: a captured graph goes on using those addresses, and
+    nothing else is given them. Runs follow one another, as with activation memory that is shared.
+    """
 
     def __init__(
         self,
@@ -64,6 +68,7 @@ class TorchCudaEngine(DeviceEngine):
         module = spec.build(checkpoint).eval().requires_grad_(False)
         self.module: torch.nn.Module | None = to_precision(module, spec.name, base_precision(precision)).to("cuda")
         self._axes: dict[str, int] = {}
+        self._pool = torch.cuda.MemPool()
 
     @property
     def description(self) -> str:
@@ -78,12 +83,13 @@ class TorchCudaEngine(DeviceEngine):
 
     def capturable(self, stream: Stream) -> bool:
         del stream
-        return False
+        return True
 
     def enqueue(self, addresses: Mapping[str, int], stream: Stream) -> None:
         if self.module is None:
             raise EngineError(f"{self.graph}: the engine is closed")
-        with torch.cuda.stream(torch.cuda.ExternalStream(stream)), torch.inference_mode():
+        ours = torch.cuda.ExternalStream(stream)
+        with torch.cuda.use_mem_pool(self._pool), torch.cuda.stream(ours), torch.inference_mode():
             result = self.module(*(self._at(addresses[name], spec) for name, spec in self.inputs.items()))
             results = result if isinstance(result, tuple) else (result,)
             for (name, spec), value in zip(self.outputs.items(), results, strict=True):

@@ -7,6 +7,7 @@ program's own buffers stand staging buffers on the device, one set a slot, so th
 from __future__ import annotations
 
 import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -62,7 +63,7 @@ class CudaExecutor(Executor):
         slots: int = SLOTS,
     ) -> None:
         self.program = program
-        self.seconds = {}
+        self.seconds, self.preparation = {}, {}
         self._engines, self._device = engines, device
         self._plan = plan_memory(program)
         needed, _ = executor_bytes(program, self._plan, slots)
@@ -73,6 +74,7 @@ class CudaExecutor(Executor):
                 f"the loop needs {needed / 2**20:.0f} MiB more of GPU memory, and {free / 2**20:.0f} MiB are free. "
                 "Close other programs on this GPU, or use a smaller resolution"
             )
+        self.device_bytes = needed
         self._memory: list[Memory] = []
         self._handles: list[Stream | Event] = []
         self._under_way: deque[_Slot] = deque()
@@ -119,11 +121,13 @@ class CudaExecutor(Executor):
 
     def _prepare(self, cuda_graph: bool) -> None:
         """Run once outside of any capture, as TensorRT asks after new shapes, then capture."""
+        start = time.perf_counter()
         for buffer in self.program.owned("input"):
             self._clear(buffer)
         self._enqueue(self._compute)
         self._device.record(self._ready, self._compute)
         self._device.synchronise(self._ready)
+        self.preparation["warm up"] = time.perf_counter() - start
         if not cuda_graph:
             return
         graphs = self.program.graphs()
@@ -132,7 +136,10 @@ class CudaExecutor(Executor):
             warnings.warn(f"no CUDA graph: {', '.join(unable)} cannot be captured here", RuntimeWarning, stacklevel=3)
             return
         try:
+            start, free = time.perf_counter(), self._device.free_bytes()
             self.graph = self._device.capture(self._compute, self._enqueue)
+            self.preparation["capture"] = time.perf_counter() - start
+            self.device_bytes += max(free - self._device.free_bytes(), 0)
         except EngineError as error:
             self.graph = None
             warnings.warn(f"{error}. Calls are enqueued one operation at a time", RuntimeWarning, stacklevel=3)

@@ -52,6 +52,10 @@ class Executor(ABC):
     program: Program
     seconds: dict[str, float]
     """Time by phase, of all calls so far."""
+    device_bytes: int = 0
+    """Of device memory that it holds, its captured graph's own included; activation memory and weights are apart."""
+    preparation: dict[str, float]
+    """Seconds of the steps that made it ready and are worth telling apart: `warm up`, `capture`."""
 
     @abstractmethod
     def submit(self, inputs: Mapping[str, Array]) -> None:
@@ -86,7 +90,7 @@ class HostExecutor(Executor):
 
     def __init__(self, program: Program, engines: Mapping[str, Engine], observe: Observer | None = None) -> None:
         self.program = program
-        self.seconds = {}
+        self.seconds, self.preparation = {}, {}
         self._engines = engines
         self._observe = observe
         self._done: deque[dict[str, Array]] = deque()

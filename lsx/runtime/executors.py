@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from lsx.engines.device import Device, DeviceEngine, Memory
 from lsx.engines.engine import Engine
+from lsx.errors import OutOfDeviceMemory
 from lsx.runtime.cuda import CudaExecutor, share_activation
 from lsx.runtime.executor import Executor, HostExecutor, io_of
 from lsx.runtime.program import call_program
@@ -19,7 +20,10 @@ _Key = tuple[int, int, int | None, str]
 
 
 class Executors(ABC):
-    """Makes an executor for a schedule, and keeps it for the next clip with the same one."""
+    """Makes an executor for a schedule, and keeps it for the next clip with the same one.
+
+    Where memory does not do for another, kept ones go first.
+    """
 
     most: int = 1
     """Schedules kept; the longest unused goes first."""
@@ -33,16 +37,32 @@ class Executors(ABC):
         key = (options.steps, options.guidance_batch, options.cache_interval, options.sampler)
         if key not in self._kept:
             self._make_room(key)
-            self._kept[key] = self._make(options)
+            self._kept[key] = self._fitting(options)
         self._kept.move_to_end(key)
         self._kept[key].reset()
         return self._kept[key]
 
+    def costs(self) -> dict[_Key, int]:
+        """Device bytes of every schedule that is kept, by (steps, guidance batch, cache interval, sampler)."""
+        return {key: executor.device_bytes for key, executor in self._kept.items()}
+
+    def _fitting(self, options: SampleOptions) -> Executor:
+        while True:
+            try:
+                return self._make(options)
+            except OutOfDeviceMemory:
+                if not self._kept:
+                    raise
+                self._drop_oldest()
+
     def _make_room(self, key: _Key) -> None:
         del key
         while len(self._kept) >= self.most:
-            _, oldest = self._kept.popitem(last=False)
-            oldest.close()
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        _, oldest = self._kept.popitem(last=False)
+        oldest.close()
 
     @abstractmethod
     def _make(self, options: SampleOptions) -> Executor: ...

@@ -133,12 +133,13 @@ class LipSync:
         """The bundle's own face detector: frame to Face or None."""
         return FaceDetector(self._engines, self.bundle.manifest.faces.family)
 
-    def warm_up(self, options: SampleOptions) -> None:
+    def warm_up(self, options: SampleOptions) -> dict[str, float]:
         """Make ready for clips with these options: take memory, run once, capture. The first clip does it otherwise.
 
-        Raises EngineError, OutOfDeviceMemory.
+        Returns the seconds of `warm up` and `capture` on a GPU; on a CPU there are none. Raises EngineError,
+        OutOfDeviceMemory.
         """
-        self._executors.get(options)
+        return dict(self._executors.get(options).preparation)
 
     def run(
         self,

@@ -25,7 +25,7 @@ from lsx.seeded import normal
 from lsx.specs import ModelSpec, SampleOptions
 from tests.seeded_inputs import landmarks, picture, waveform
 
-pytestmark = pytest.mark.filterwarnings("ignore:no CUDA graph")  # torch and onnxruntime are not captured
+pytestmark = pytest.mark.filterwarnings("ignore:no CUDA graph")  # onnxruntime is not captured
 
 OPTIONS = SampleOptions(steps=4, cache_interval=3)
 Loaded = tuple[Bundle, dict[str, DeviceEngine]]
@@ -85,6 +85,8 @@ def test_graph_and_plain_enqueues_are_the_same_bit_for_bit(
     results = []
     for cuda_graph in (True, False):
         executor = executor_of(cuda_graph=cuda_graph)
+        able = all(engine.capturable(executor._compute) for engine in engines[1].values())
+        assert (executor.graph is not None) is (cuda_graph and able)
         for call in range(3):
             executor.submit(_inputs(engines[0].model, call))
             result = executor.result()

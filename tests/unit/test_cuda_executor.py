@@ -51,6 +51,7 @@ def _close(made: Array, wanted: Array) -> bool:
 def test_calls_in_any_order_of_events_give_the_loops_numbers(seed: int, cuda_graph: bool) -> None:
     executor, device, _ = _executor(seed, cuda_graph=cuda_graph)
     assert (executor.graph is not None) is cuda_graph
+    assert set(executor.preparation) == ({"warm up", "capture"} if cuda_graph else {"warm up"})
     taken = 0
     for call in range(7):
         executor.submit(toy_inputs(MODEL, OPTIONS, call))
@@ -213,5 +214,30 @@ def test_executors_are_kept_by_schedule_and_dropped_with_the_batch() -> None:
     executor.submit(toy_inputs(MODEL, alone))
     assert _close(executor.result().arrays["pixels"], _wanted(0, options=alone)["pixels"])
     assert executors.get(OPTIONS) is not first
+    executors.close()
+    assert not device.blocks
+
+
+def test_a_schedule_that_does_not_fit_takes_the_place_of_kept_ones() -> None:
+    """What each costs is what the device had less; and the last one is refused only where it does not fit alone."""
+    device = SimulatedDevice()
+    engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines().items()}
+    executors = executors_for(engines, MODEL)
+    executors.get(OPTIONS)
+    before = device.free_bytes()
+    other = SampleOptions(steps=5, cache_interval=3)
+    executors.get(other)
+    (first, second), (_, cost) = executors.costs(), executors.costs().values()
+    assert cost <= before - device.free_bytes() < 2 * cost  # pinned memory counts here, too
+    assert (first[0], second[0]) == (4, 5)
+    device.capacity -= device.free_bytes()
+    third = SampleOptions(steps=6, cache_interval=3)
+    executors.get(third)
+    assert third.steps in [key[0] for key in executors.costs()]
+    assert first not in executors.costs()
+    device.capacity = 0
+    with pytest.raises(OutOfDeviceMemory):
+        executors.get(SampleOptions(steps=7, cache_interval=3))
+    assert not executors.costs()
     executors.close()
     assert not device.blocks
