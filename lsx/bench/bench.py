@@ -84,7 +84,7 @@ class _Bench:
         save: Callable[[BenchReport], None],
     ) -> None:
         self._options, self._what, self._say, self._save = options, what, progress, save
-        self._bundles = _chosen(bundle, what.precisions)
+        self._bundles = _chosen(bundle, what)
         self._bundle = self._bundles[0]
         self._notes: list[str] = []
         busy = busy_note()
@@ -93,7 +93,8 @@ class _Bench:
         self._backends = self._chosen_backends()
         if what.clip is not None:  # refused before anything is measured
             open_inputs(*what.clip, Path("result.mp4"))
-        self._bundle.verify()
+        for one in self._bundles:
+            one.verify()
         set_torch_threads(what.threads)
         self._checkpoint = reference_of(bundle, reference, self._notes.append) if self._needs_torch() else None
         self._reference = reference
@@ -105,14 +106,18 @@ class _Bench:
         return "graphs" in self._what.sections or "call" in self._what.sections
 
     def _chosen_backends(self) -> tuple[str, ...]:
+        """Those that run every bundle."""
         for name in self._what.backends:
             works, reason = backend_named(name).availability()
-            refused = backend_named(name).refuses(self._bundle) if works else reason
-            if refused is not None:
-                raise BackendUnavailable(f"backend {name} does not run {self._bundle.path} here: {refused}")
-        found = self._what.backends or runnable_backends(self._bundle)
+            for bundle in self._bundles:
+                refused = backend_named(name).refuses(bundle) if works else reason
+                if refused is not None:
+                    raise BackendUnavailable(f"backend {name} does not run {bundle.path} here: {refused}")
+        runnable = [runnable_backends(bundle) for bundle in self._bundles]
+        found = self._what.backends or tuple(n for n in runnable[0] if all(n in names for names in runnable))
         if not found:
-            raise BackendUnavailable("no backend runs this bundle here. See: lsx doctor")
+            which = "this bundle" if len(runnable) == 1 else "all of these bundles"
+            raise BackendUnavailable(f"no backend runs {which} here. See: lsx doctor")
         return found
 
     def run(self) -> BenchReport:
@@ -281,16 +286,28 @@ class _Bench:
         return tuple(shares)
 
 
-def _chosen(bundle: Bundle, precisions: tuple[str, ...]) -> tuple[Bundle, ...]:
-    """The bundle and its fallback, by the precisions asked for."""
-    wider = bundle.fallback()
-    known = {bundle.manifest.precision: bundle} | ({} if wider is None else {wider.manifest.precision: wider})
-    unknown = [name for name in precisions if name not in known]
+def _chosen(bundle: Bundle, what: BenchOptions) -> tuple[Bundle, ...]:
+    """The bundle, its fallback and those beside it, by the precisions asked for."""
+    own, wider = bundle.manifest.precision, bundle.fallback()
+    known: dict[str, Bundle] = {own: bundle}
+    if wider is not None:
+        known[wider.manifest.precision] = wider
+    default: list[str] = [own]
+    for path in what.beside:
+        other = Bundle.open(path)
+        precision = other.manifest.precision
+        if other.manifest.model.checkpoint != bundle.manifest.model.checkpoint or other.model != bundle.model:
+            raise UsageError(f"--beside {path} is of another checkpoint or size than {bundle.path}: nothing to compare")
+        if precision in known:
+            raise UsageError(f"--beside {path} is {precision}, and so is {known[precision].path}; give one of each")
+        known[precision] = other
+        default.append(precision)
+    unknown = [name for name in what.precisions if name not in known]
     if unknown:
         raise UsageError(
-            f"{bundle.path} has no {unknown[0]}; it has {', '.join(known)}. Export it with --fallback to have two"
+            f"{bundle.path} has no {unknown[0]}; there are {', '.join(known)}. Give a bundle of it: --beside DIR"
         )
-    return tuple(known[name] for name in precisions) or (bundle,)  # type: ignore[index]  # tested above
+    return tuple(known[name] for name in what.precisions or default)
 
 
 def _on_gpu() -> bool:

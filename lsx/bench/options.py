@@ -22,8 +22,10 @@ class BenchOptions:
     backends: tuple[str, ...] = ()
     """Default every one that runs here."""
     graphs: tuple[str, ...] = MODEL_GRAPHS
+    beside: tuple[Path, ...] = ()
+    """Bundles of the same checkpoint in other precisions, measured in turn with it."""
     precisions: tuple[str, ...] = ()
-    """Of the bundle and its fallback; default the bundle's own."""
+    """Of the bundle, its fallback and those beside it; default all but the fallback's."""
     clip: tuple[Path, Path] | None = None
     duration: float | None = None
     """Seconds of a long run."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,7 +184,7 @@ def torch_calls(
     def draw(name: str, shape: tuple[int, ...]) -> Any:
         return torch.from_numpy(noise(name, shape)).to(device, dtype)
 
-    def call(network: Any, interval: int | None) -> Work:
+    def call(network: Any, interval: int | None, vae: Any = vae) -> Work:
         def work() -> None:
             with torch.inference_mode():
                 pixels = torch.from_numpy(faces).to(device).permute(0, 3, 1, 2).to(dtype) / 255 * 2 - 1
@@ -225,18 +227,19 @@ def torch_calls(
     if on_gpu:
         works = {name: work for name, work in works.items() if fits(work, name)}
     if compiled and options.cache_interval is not None:
-        fast = _Compiled(unet)
-        work = call(fast, options.cache_interval)
+        work = call(_CompiledUNet(unet), options.cache_interval, _compiled_vae(vae))
+        start = time.perf_counter()
         try:
             work()  # compiles
         except Exception as error:
             note(f"torch.compile does not work here: {str(error).strip().splitlines()[0]}")
         else:
+            note(f"torch.compile took {time.perf_counter() - start:.0f} s until its first call was done")
             works[COMPILED] = work
     return works
 
 
-class _Compiled:
+class _CompiledUNet:
     """Both of the U-Net's ways, compiled."""
 
     def __init__(self, unet: Any) -> None:
@@ -247,6 +250,16 @@ class _Compiled:
 
     def __call__(self, *tensors: Any) -> Any:
         return self._full(*tensors)
+
+
+def _compiled_vae(vae: Any) -> Any:
+    """Another VAE over the same weights, its two networks compiled."""
+    import torch
+
+    made = copy.copy(vae)
+    parts = {name: torch.compile(getattr(vae, name)) for name in ("encoder", "decoder")}
+    made._modules = {**vae._modules, **parts}
+    return made
 
 
 def reference_of(bundle: Bundle, folder: Path | None, note: Callable[[str], None]) -> Checkpoint | None:

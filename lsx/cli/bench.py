@@ -47,8 +47,13 @@ def bench(
         bool,
         typer.Option("--sweep", help="Also speed against quality over many settings."),
     ] = False,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="A bundle of the same checkpoint in another precision, measured too; may be repeated."),
+    ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="Precisions of the bundle and its fallback, by commas; default the bundle's own.")
+        str | None,
+        typer.Option(help="Precisions of all these, by commas, also of the fallback; default all but the fallback's."),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Denoising steps; default 20, and 3 on a CPU, where a call takes long.")
@@ -91,6 +96,7 @@ def bench(
         sections=names_of(sections),
         backends=names_of(backends),
         graphs=names_of(graphs) or MODEL_GRAPHS,
+        beside=tuple(beside or ()),
         precisions=names_of(precision),
         clip=clip,
         duration=None if duration is None else parse_duration(duration),

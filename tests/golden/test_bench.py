@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,9 @@ from lsx.bench.sweep import sweep
 from lsx.bench.systems import seeded_call
 from lsx.bundle import Bundle
 from lsx.cli.main import main
+from lsx.errors import UsageError
 from lsx.export.graphs import GRAPHS
+from lsx.manifest import MANIFEST
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles
 from lsx.specs import Precision, SampleOptions
 
@@ -118,6 +121,30 @@ def test_a_sweep(bundle: Bundles) -> None:
     assert 0 < errors["ddim", 20] < errors["ddim", 4]
     assert any(p.pareto for p in found.points)
     assert "50-step" in found.recommendation or "least error" in found.recommendation
+
+
+def test_precisions_beside_each_other(bundle: Bundles, checkpoint: Callable[[int], Path], tmp_path: Path) -> None:
+    """The graphs of another bundle of one checkpoint take turns; a bundle of another checkpoint is refused."""
+    opened = bundle("fp32", 64)
+
+    def copy(name: str, change: Callable[[Any], None]) -> Path:
+        path = shutil.copytree(opened.path, tmp_path / name)
+        content = json.loads((path / MANIFEST).read_text())
+        change(content)
+        (path / MANIFEST).write_text(json.dumps(content))
+        return path
+
+    said_fp16 = copy("fp16", lambda content: content.update(precision="fp16"))
+    foreign = copy("foreign", lambda content: content["model"]["checkpoint"].update(unet="0" * 64))
+    what = BenchOptions(sections=("graphs",), graphs=("step",), beside=(said_fp16,), repeat=1)
+    made = bench(opened, reference=checkpoint(64), what=what)
+    assert [row.system for row in made.rows] == ["onnxruntime, fp32", "onnxruntime, fp16", "PyTorch eager"]
+    assert made.bundle["precision"] == "fp32, fp16"
+    only = BenchOptions(sections=("graphs",), graphs=("step",), beside=(said_fp16,), precisions=("fp16",), repeat=1)
+    assert bench(opened, reference=checkpoint(64), what=only).bundle["precision"] == "fp16"
+    for path, message in ((foreign, "another checkpoint"), (opened.path, "one of each")):
+        with pytest.raises(UsageError, match=message):
+            bench(opened, reference=checkpoint(64), what=BenchOptions(beside=(path,)))
 
 
 def test_bad_input_is_one_line(bundle: Bundles, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
