@@ -37,6 +37,7 @@ def facts(folder: Path) -> list[tuple[str, str]]:
         ("lsx", lsx.__version__),
         ("Python", platform.python_version()),
         ("system", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"),
+        ("CPU", _cpu()),
     ]
     rows += [(name, _version(name)) for name in _LIBRARIES]
     while not folder.exists():
@@ -79,6 +80,14 @@ def driver() -> str:
     file = Path("/proc/driver/nvidia/version")
     words = file.read_text().split() if file.is_file() else []
     return next((word for word in words if word[0].isdigit() and "." in word), "none")
+
+
+def _cpu() -> str:
+    """Its name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or "unknown")
 
 
 def _version(name: str) -> str:

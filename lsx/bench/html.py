@@ -23,6 +23,8 @@ def _parts(report: BenchReport) -> Iterator[str]:
     yield "<h1>lsx bench</h1>"
     yield f"<p>{escape(b['model'])}, {b['resolution']} px, {escape(b['precision'])}; lsx {report.lsx_version}, "
     yield f"{escape(report.created)}</p>"
+    if report.command:
+        yield f"<p><code>{escape(report.command)}</code></p>"
     for note in report.notes:
         yield f'<p class="bad">{escape(note)}</p>'
     yield from _sections(report)

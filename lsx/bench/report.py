@@ -12,6 +12,7 @@ from lsx.errors import UsageError
 from lsx.manifest import Entry
 
 __all__ = [
+    "REPORT",
     "SCHEMA_VERSION",
     "BenchReport",
     "Change",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+REPORT = "report.json"
 
 
 class Spread(Entry):
@@ -186,6 +188,8 @@ class BenchReport(Entry):
     schema_version: int
     lsx_version: str
     created: str
+    command: str = ""
+    """As it was given on the command line."""
     machine: dict[str, str]
     """Versions, GPU, driver, cores, memory, as `lsx doctor` tells them."""
     bundle: dict[str, str]
@@ -245,7 +249,7 @@ class Change(Entry):
 
 def read_report(path: Path) -> BenchReport:
     """A report.json, or the folder that holds one. Raises UsageError for anything else."""
-    file = path / "report.json" if path.is_dir() else path
+    file = path / REPORT if path.is_dir() else path
     try:
         return BenchReport.model_validate(json.loads(file.read_text(encoding="utf-8")))
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,6 @@ from lsx.bundle import Bundle
 from lsx.cli.bench_tables import show_changes, show_report
 from lsx.cli.console import err
 from lsx.cli.options import (
-    BundlePath,
     CacheInterval,
     Guidance,
     Provider,
@@ -32,7 +32,10 @@ _DEVICE_STEPS, _HOST_STEPS = 20, 3  # with DeepCache 3 are 1 full and 2 shallow,
 
 
 def bench(
-    bundle: BundlePath,
+    context: typer.Context,
+    bundle: Annotated[
+        Path, typer.Argument(help="Bundle made by lsx export; with --compare also a report, and nothing is measured.")
+    ],
     reference: Reference = None,
     backends: Annotated[str | None, typer.Option(help="lsx's backends, by commas; default all that run here.")] = None,
     sections: Annotated[
@@ -84,13 +87,16 @@ def bench(
     from lsx.bench.bench import bench as run_bench
     from lsx.bench.html import bench_html
     from lsx.bench.options import BenchOptions
-    from lsx.bench.report import BenchReport, read_report
+    from lsx.bench.report import REPORT, BenchReport, read_report
     from lsx.bench.systems import runnable_backends
     from lsx.runtime.program import MODEL_GRAPHS
 
     if not threshold >= 0:
         raise UsageError(f"--threshold is {threshold:g}; give percent, from 0 on")
     earlier = None if compare is None else read_report(compare)
+    if earlier is not None and (bundle.is_file() or (bundle / REPORT).is_file()):
+        show_changes(earlier, read_report(bundle), threshold / 100)
+        return
     opened = Bundle.open(bundle)
     what = BenchOptions(
         sections=names_of(sections),
@@ -115,8 +121,11 @@ def bench(
     options = sample_options(steps=steps, guidance=guidance, cache_interval=cache_interval, sampler=sampler)
     files = ReportFiles(output)
 
+    command = shlex.join(("lsx", *context.obj))
+
     def write(made: BenchReport) -> None:
-        files.write(made.text(), lambda: bench_html(made))
+        told = made.model_copy(update={"command": command})
+        files.write(told.text(), lambda: bench_html(told))
 
     with err.status("bench") as status:
         report = run_bench(

@@ -111,11 +111,16 @@ def show_changes(earlier: BenchReport, report: BenchReport, threshold: float) ->
     found = changes(earlier, report)
     if not found:
         raise UsageError("the two reports have no figure in common: measure the same sections, backends and steps")
-    for name in ("GPU", "system", "onnxruntime", "torch"):
+    for name in ("GPU", "CPU", "system", "onnxruntime", "torch"):
         if earlier.machine.get(name) != report.machine.get(name):
             out.print(f"note: {name} was {earlier.machine.get(name)}, and is {report.machine.get(name)}")
     if earlier.bundle != report.bundle:
-        out.print("note: the bundles differ")
+        told = [
+            f"{name} {earlier.bundle.get(name)}, now {value}"
+            for name, value in report.bundle.items()
+            if name != "manifest_sha256" and earlier.bundle.get(name) != value
+        ]
+        out.print(escape(f"note: the bundles differ: {', '.join(told) or 'another export of the same kind'}"))
     table = _table("figure", "before s", "now s", "change")
     for change in found:
         said = f"{100 * change.change:+.1f} %"

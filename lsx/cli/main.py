@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     def command() -> None:
         nonlocal code
         try:
-            result = app(args=arguments, prog_name="lsx", standalone_mode=False)
+            result = app(args=arguments, prog_name="lsx", standalone_mode=False, obj=tuple(arguments))
         except Exception as error:
             message = _usage_message(error)
             if message is None:

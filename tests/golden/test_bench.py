@@ -53,16 +53,19 @@ def test_the_command_and_a_planted_slowdown(
         assert row.seconds.low <= row.seconds.median <= row.seconds.high
         assert (row.ratio is None) == row.system.startswith("PyTorch")
     assert made.roofline is not None
+    assert made.command.startswith(f"lsx bench {path} --reference")
     assert "<svg" in (tmp_path / "report.html").read_text()
     content = json.loads((tmp_path / "report.json").read_text())
     for row in content["rows"]:  # an earlier bench that was ten times as fast
         row["seconds"] |= {name: row["seconds"][name] / 10 for name in ("median", "low", "high")}
     (tmp_path / "earlier.json").write_text(json.dumps(content))
     capsys.readouterr()
-    assert ran([*common, "--compare", str(tmp_path / "earlier.json"), "--threshold", "20"]) == 1
-    shown = capsys.readouterr()
-    assert "unet_shallow on onnxruntime" in shown.out
-    assert "figures are over 20 % slower" in " ".join(shown.err.split())
+    earlier = ["--compare", str(tmp_path / "earlier.json"), "--threshold", "20"]
+    for command in ([*common, *earlier], ["bench", str(tmp_path), *earlier]):  # measured anew, and read
+        assert ran(command) == 1
+        shown = capsys.readouterr()
+        assert "unet_shallow on onnxruntime" in shown.out
+        assert "figures are over 20 % slower" in " ".join(shown.err.split())
 
 
 def test_every_section(bundle: Bundles, checkpoint: Callable[[int], Path], tmp_path: Path) -> None:
