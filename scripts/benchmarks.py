@@ -41,7 +41,7 @@ def _machine(report: BenchReport) -> str:
     m = report.machine
     libraries = (name for name in ("Python", "onnxruntime", "torch", "tensorrt", "tensorrt-rtx-cu13-libs") if name in m)
     installed = (f"{name} {m[name]}" for name in libraries if m[name][:1].isdigit())
-    gpu = m["GPU"] if m["driver"][:1].isdigit() else "no GPU"
+    gpu = "no GPU" if m["GPU"].startswith("none") else f"{m['GPU']}, driver {m['driver']}"
     return ", ".join((report.created[:10], m.get("CPU", ""), m["system"], gpu, f"lsx {report.lsx_version}", *installed))
 
 

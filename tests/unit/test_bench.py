@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,16 @@ def report(scale: float = 1.0) -> BenchReport:
             reference="r", points=(point(1, 2), point(2, 1).model_copy(update={"pareto": True})), recommendation="take"
         ),
     )
+
+
+def test_the_page_of_benchmarks_holds_a_reports_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "report.json").write_text(report(1.2).model_copy(update={"command": "lsx bench b -o r"}).text())
+    script = Path(__file__).parents[2] / "scripts" / "benchmarks.py"
+    runpy.run_path(str(script))["main"]([str(tmp_path)])
+    page = capsys.readouterr().out
+    assert "    lsx bench b -o r" in page
+    for said in ("120 ms", "engines ran", "1.5 s a second of video", "Cold start on onnxruntime: 1 s", "too few calls"):
+        assert said in page
 
 
 def test_a_slowdown_is_caught(tmp_path: Path) -> None:
