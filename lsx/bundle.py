@@ -141,13 +141,15 @@ class Bundle:
         reference: Path | str | None = None,
         guidance_batch: int = 2,
         trust_code: bool = False,
+        float32: bool = False,
     ) -> Engine:
         """Load `graph` on `backend`, its files hashed first.
 
         provider : onnxruntime's, `cpu` or `cuda`; threads : of the CPU provider, None for $LSX_THREADS or all cores;
         reference : checkpoint folder for the torch backend, default where the export found it;
         guidance_batch : the batch to load for first, 2 with guidance, 1 without;
-        trust_code : load TensorRT plans that carry code (`lsx build --version-compatible`).
+        trust_code : load TensorRT plans that carry code (`lsx build --version-compatible`);
+        float32 : let the torch backend be a reference, in float32 on a GPU too.
 
         Raises IntegrityError, BackendUnavailable, EngineError.
         """
@@ -159,5 +161,6 @@ class Bundle:
             reference=None if reference is None else Path(reference),
             guidance_batch=guidance_batch,
             trust_code=trust_code,
+            float32=float32,
         )
         return backend_named(backend).engine(self, graph, options)

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from lsx.bench.timing import copy_seconds, repeated
+from lsx.bench.timing import borrowed, copy_seconds, repeated
 from lsx.engines.device import Device
 
 __all__ = ["Peaks", "device_peaks", "host_peaks"]
@@ -54,12 +54,8 @@ def host_peaks() -> Peaks:
 def device_peaks(device: Device) -> Peaks:
     """The GPU's: a float16 product where PyTorch with CUDA is there to make it, and a copy by the driver."""
     device.enter()
-    source, target = device.allocate(_COPIED_DEVICE), device.allocate(_COPIED_DEVICE)
-    try:
+    with borrowed(device, _COPIED_DEVICE, device.allocate, device.allocate) as (source, target):
         seconds = copy_seconds(device, target.address, source.address, _COPIED_DEVICE, 5)
-    finally:
-        device.free(source)
-        device.free(target)
     flops, how = _torch_product()
     return Peaks(
         flops=flops, bytes=2 * _COPIED_DEVICE / min(seconds), how=f"{how}, copy of {_COPIED_DEVICE / 2**20:.0f} MiB"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from lsx.bench.report import Share, Stages
 from lsx.bench.systems import graph_axes, graph_feed, seeded_call
-from lsx.bench.timing import copy_seconds
+from lsx.bench.timing import borrowed, copy_seconds
 from lsx.engines.device import Device, DeviceEngine
 from lsx.engines.engine import Array, Engine
 from lsx.runtime.denoising import Denoiser, seeded_noise
@@ -94,10 +94,6 @@ def _on_device(
 def _bus_seconds(device: Device, size: int, *, up: bool) -> float:
     """Of one copy over the bus, by events."""
     device.enter()
-    pinned, memory = device.allocate_pinned(size), device.allocate(size)
-    target, source = (memory, pinned) if up else (pinned, memory)
-    try:
+    with borrowed(device, size, device.allocate_pinned, device.allocate) as (pinned, memory):
+        target, source = (memory, pinned) if up else (pinned, memory)
         return copy_seconds(device, target.address, source.address, size, 1)[0]
-    finally:
-        device.free(pinned)
-        device.free(memory)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from lsx.bench.report import Row, Spread
-from lsx.engines.device import Device
+from lsx.engines.device import Device, Memory
 
 __all__ = [
     "NOISY",
     "Budget",
     "Work",
+    "borrowed",
     "busy_note",
     "copy_seconds",
     "few_note",
@@ -75,6 +77,17 @@ def repeated(work: Callable[[], object], repeat: int) -> list[float]:
         work()
         found.append(time.perf_counter() - start)
     return found
+
+
+@contextmanager
+def borrowed(device: Device, size: int, *kinds: Callable[[int], Memory]) -> Iterator[list[Memory]]:
+    """Blocks of `size` bytes for a while. kinds : `device.allocate` or `device.allocate_pinned`, one a block."""
+    with ExitStack() as stack:
+        blocks = []
+        for take in kinds:
+            blocks.append(take(size))
+            stack.callback(device.free, blocks[-1])
+        yield blocks
 
 
 def copy_seconds(device: Device, target: int, source: int, size: int, repeat: int) -> list[float]:

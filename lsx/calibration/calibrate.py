@@ -189,7 +189,7 @@ def _recorded(
     missing = [take for take in plan.takes if str(take.number) not in state["takes"]]
     if missing:
         report("loading the reference", 0.0)
-        with opened_engines(bundle, "torch", MODEL_GRAPHS, reference=reference) as engines:
+        with opened_engines(bundle, "torch", MODEL_GRAPHS, reference=reference, float32=True) as engines:
             recorder = Recorder(engines, bundle.model, options)
             for take in missing:
                 report(f"denoising call {take.number + 1} of {len(plan.takes)}", take.number / len(plan.takes))

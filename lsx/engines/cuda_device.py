@@ -34,6 +34,7 @@ class CudaDevice(Device):
         self._device.set_current()
         self._pinned = core.LegacyPinnedMemoryResource()
         self._streams: dict[Stream, Any] = {}
+        self._idle: list[Stream] = []
         self._events: dict[Event, Any] = {}
 
     def enter(self) -> None:
@@ -45,7 +46,8 @@ class CudaDevice(Device):
 
     def allocate(self, size: int) -> Memory:
         # Not from cuda.core's pool: it keeps what is freed, where TensorRT and `free_bytes` cannot see it.
-        status, address = self._runtime.cudaMalloc(size)
+        with self.lock:
+            status, address = self._runtime.cudaMalloc(size)
         if int(status) != 0:
             self._runtime.cudaGetLastError()  # said here, and not by whatever is called next
             raise OutOfDeviceMemory(
@@ -56,7 +58,8 @@ class CudaDevice(Device):
 
     def allocate_pinned(self, size: int) -> Memory:
         try:
-            buffer = self._pinned.allocate(size)
+            with self.lock:
+                buffer = self._pinned.allocate(size)
         except Exception as error:  # cuda.core's errors share no importable class
             raise OutOfDeviceMemory(f"{size / 2**20:.0f} MiB of pinned host memory could not be had") from error
         address = int(buffer.handle)
@@ -64,12 +67,18 @@ class CudaDevice(Device):
         return Memory(address, size, host, buffer)
 
     def free(self, memory: Memory) -> None:
-        if memory.host is None:
-            self._checked(self._runtime.cudaFree(memory.address))
-        else:
-            memory.owner.close()
+        with self.lock:
+            if memory.host is None:
+                self._checked(self._runtime.cudaFree(memory.address))
+            else:
+                memory.owner.close()
 
     def stream(self) -> Stream:
+        # Used again, because PyTorch's allocator keeps memory for every stream that it has seen.
+        try:
+            return self._idle.pop()
+        except IndexError:
+            pass
         made = self._device.create_stream(options=self._core.StreamOptions(nonblocking=True))
         handle = Stream(int(made.handle))
         self._streams[handle] = made
@@ -83,9 +92,10 @@ class CudaDevice(Device):
 
     def discard(self, *handles: Stream | Event) -> None:
         for handle in handles:
-            made = self._streams.pop(Stream(handle), None) or self._events.pop(Event(handle), None)
-            if made is not None:
-                made.close()
+            if handle in self._streams:
+                self._idle.append(Stream(handle))
+            elif handle in self._events:
+                self._events.pop(Event(handle)).close()
 
     def copy(self, target: int, source: int, size: int, stream: Stream) -> None:
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDefault
@@ -115,16 +125,19 @@ class CudaDevice(Device):
         # Not cuda.core's GraphBuilder: after a capture that failed it hides the reason, and may crash when closed.
         runtime = self._runtime
         mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        self._checked(runtime.cudaStreamBeginCapture(stream, mode))
-        failure: Exception | None = None
-        try:
-            body(stream)
-        except Exception as error:
-            failure = error
-        status, graph = runtime.cudaStreamEndCapture(stream)  # also after a failure: else the stream takes no work
+        failure: BaseException | None = None
+        with self.lock:
+            self._checked(runtime.cudaStreamBeginCapture(stream, mode))
+            try:
+                body(stream)
+            except BaseException as error:
+                failure = error
+            status, graph = runtime.cudaStreamEndCapture(stream)  # also after a failure: else the stream takes no work
         try:
             if failure is not None or int(status) != 0:
                 runtime.cudaGetLastError()  # said here, and not by whatever is called next
+                if failure is not None and not isinstance(failure, Exception):
+                    raise failure  # Ctrl-C
                 reason = failure or self._text(status)
                 raise EngineError(f"the loop could not be captured into a CUDA graph: {reason}") from failure
             executable = self._checked(runtime.cudaGraphInstantiate(graph, 0))
@@ -149,6 +162,7 @@ class CudaDevice(Device):
             made.close()
         self._events.clear()
         self._streams.clear()
+        self._idle.clear()
 
 
 class _CudaGraph(Graph):

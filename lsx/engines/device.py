@@ -6,10 +6,12 @@ odd an order as the events allow, so that a missing wait shows as a wrong number
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NewType
+from typing import Any, ClassVar, NewType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +72,10 @@ class Graph(ABC):
 
 class Device(ABC):
     """One GPU. Handles may be used from any thread that has called `enter`."""
+
+    lock: ClassVar = threading.RLock()
+    """Held while work is captured, and while memory is taken or given back and engines come or go: CUDA forbids to wait
+    for a whole device, which these may do, while any thread captures on it."""
 
     @abstractmethod
     def enter(self) -> None:
@@ -182,7 +188,11 @@ class DeviceEngine(Engine):
         return self._buffers(feed_dict).run(feed_dict)
 
     def device_seconds(self, feed_dict: FeedDict) -> float:
-        """Seconds of one run on the device, by events round it; the inputs are uploaded before."""
+        """Seconds of one run on the device, by events round it; the inputs are uploaded before.
+
+        From the second run of the same shapes on it is a launch of a captured graph, where the engine can be captured,
+        as in the loop: enqueued one by one, short kernels would wait for the CPU.
+        """
         return self._buffers(feed_dict).device_seconds(feed_dict)
 
     def _buffers(self, feed_dict: FeedDict) -> _OwnBuffers:
@@ -206,6 +216,8 @@ class _OwnBuffers:
         self.axes = dict(axes)
         self._engine, self._device = engine, engine.device
         self._device.enter()
+        self._graph: Graph | None = None
+        self._timed = 0
         activation = engine.prepare(axes)
         self._spans: dict[str, tuple[int, int, Any, tuple[int, ...]]] = {}
         offset = 0
@@ -215,12 +227,18 @@ class _OwnBuffers:
             size = int(np.prod(shape)) * dtype.itemsize
             self._spans[spec.name] = (offset, size, dtype, shape)
             offset += aligned(size)
-        self._memory = [self._device.allocate(offset), self._device.allocate_pinned(offset)]
-        if activation:
-            self._memory.append(self._device.allocate(activation))
-            engine.use_activation(self._memory[-1])
         self._stream = self._device.stream()
         self._start, self._done = self._device.event(timed=True), self._device.event(timed=True)
+        self._memory: list[Memory] = []
+        try:
+            self._memory.append(self._device.allocate(offset))
+            self._memory.append(self._device.allocate_pinned(offset))
+            if activation:
+                self._memory.append(self._device.allocate(activation))
+                engine.use_activation(self._memory[-1])
+        except BaseException:
+            self.close()
+            raise
         self._addresses = {name: self._memory[0].address + span[0] for name, span in self._spans.items()}
 
     def _upload(self, feed_dict: FeedDict) -> None:
@@ -233,11 +251,24 @@ class _OwnBuffers:
 
     def device_seconds(self, feed_dict: FeedDict) -> float:
         self._upload(feed_dict)
+        if self._timed == 1:
+            self._capture()
+        self._timed += 1
         self._device.record(self._start, self._stream)
-        self._engine.enqueue(self._addresses, self._stream)
+        if self._graph is None:
+            self._engine.enqueue(self._addresses, self._stream)
+        else:
+            self._graph.launch(self._stream)
         self._device.record(self._done, self._stream)
         self._device.synchronise(self._done)
         return self._device.elapsed(self._start, self._done)
+
+    def _capture(self) -> None:
+        if self._engine.capturable(self._stream):
+            with suppress(EngineError):  # then it is timed as it is enqueued
+                self._graph = self._device.capture(
+                    self._stream, lambda stream: self._engine.enqueue(self._addresses, stream)
+                )
 
     def run(self, feed_dict: FeedDict) -> dict[str, Array]:
         pinned = self._memory[1]
@@ -259,6 +290,8 @@ class _OwnBuffers:
 
     def close(self) -> None:
         self._device.enter()
+        if self._graph is not None:
+            self._graph.close()
         self._engine.use_activation(None)
         for memory in self._memory:
             self._device.free(memory)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +140,9 @@ def session_loader(
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         for axis, length in lengths.items():
             options.add_free_dimension_override_by_name(axis, length)
+        if provider == "cuda" and hasattr(onnxruntime, "preload_dlls"):
+            with redirect_stdout(StringIO()):  # it prints what it does not find; what follows says it better
+                onnxruntime.preload_dlls()  # CUDA and cuDNN of pip's wheels, which the loader does not see
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=[wanted])
         except Exception as error:  # ONNX Runtime's errors share no importable class

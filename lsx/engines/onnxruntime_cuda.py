@@ -35,7 +35,8 @@ class OnnxRuntimeCudaEngine(DeviceEngine):
         self._load = load
         varying = {n for spec in inputs for n in spec.shape if isinstance(n, str)}
         self._axes = {axis: axes[axis] for axis in varying}
-        self._session = load(self._axes)
+        with device.lock:
+            self._session = load(self._axes)
         self._bindings: dict[tuple[int, ...], Any] = {}
         self._before = device.event()
 
@@ -49,8 +50,9 @@ class OnnxRuntimeCudaEngine(DeviceEngine):
         wanted = {axis: axes[axis] for axis in self._axes}
         if wanted != self._axes:
             self._bindings.clear()
-            self._session = None  # two at once would hold the weights twice
-            self._session, self._axes = self._load(wanted), wanted
+            with self.device.lock:
+                self._session = None  # two at once would hold the weights twice
+                self._session, self._axes = self._load(wanted), wanted
         return 0
 
     def use_activation(self, memory: Memory | None) -> None:
@@ -90,5 +92,6 @@ class OnnxRuntimeCudaEngine(DeviceEngine):
     def close(self) -> None:
         self.release_buffers()
         self.device.discard(self._before)
-        self._bindings.clear()
-        self._session = None
+        with self.device.lock:
+            self._bindings.clear()
+            self._session = None

@@ -50,6 +50,8 @@ class EngineOptions:
     """Whether the bundle is trusted to carry code: version-compatible TensorRT plans do."""
     guidance_batch: int = 2
     """Length of axis `b` to load for first: 2 with guidance, 1 without. Either may be run."""
+    float32: bool = False
+    """Whether torch is to be a reference: float32 on a GPU too, where it else takes the bundle's precision."""
 
 
 class Backend(ABC):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from lsx.engines.cuda_device import shared_device
 from lsx.engines.device import DeviceEngine, Memory, Stream
 from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.engines.registry import Backend, EngineOptions
-from lsx.errors import CheckpointError, EngineError
+from lsx.errors import CheckpointError, EngineError, OutOfDeviceMemory
 from lsx.export.graphs import GRAPHS, GraphSpec
 from lsx.export.precision import to_precision
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles
@@ -65,10 +66,11 @@ class TorchCudaEngine(DeviceEngine):
         outputs: list[TensorSpec],
     ) -> None:
         super().__init__(spec.name, inputs, outputs, shared_device())
-        module = spec.build(checkpoint).eval().requires_grad_(False)
-        self.module: torch.nn.Module | None = to_precision(module, spec.name, base_precision(precision)).to("cuda")
+        module = to_precision(spec.build(checkpoint).eval().requires_grad_(False), spec.name, base_precision(precision))
+        with self.device.lock, _memory_told(self.graph):
+            self.module: torch.nn.Module | None = module.to("cuda")
         self._axes: dict[str, int] = {}
-        self._pool = torch.cuda.MemPool()
+        self._pool: torch.cuda.MemPool | None = torch.cuda.MemPool()
 
     @property
     def description(self) -> str:
@@ -86,10 +88,10 @@ class TorchCudaEngine(DeviceEngine):
         return True
 
     def enqueue(self, addresses: Mapping[str, int], stream: Stream) -> None:
-        if self.module is None:
+        if self.module is None or self._pool is None:
             raise EngineError(f"{self.graph}: the engine is closed")
-        ours = torch.cuda.ExternalStream(stream)
-        with torch.cuda.use_mem_pool(self._pool), torch.cuda.stream(ours), torch.inference_mode():
+        ours = torch.cuda.stream(torch.cuda.ExternalStream(stream))
+        with _memory_told(self.graph), torch.cuda.use_mem_pool(self._pool), ours, torch.inference_mode():
             result = self.module(*(self._at(addresses[name], spec) for name, spec in self.inputs.items()))
             results = result if isinstance(result, tuple) else (result,)
             for (name, spec), value in zip(self.outputs.items(), results, strict=True):
@@ -103,7 +105,18 @@ class TorchCudaEngine(DeviceEngine):
 
     def close(self) -> None:
         self.release_buffers()
-        self.module = None
+        with self.device.lock:
+            self.module = self._pool = None
+
+
+@contextmanager
+def _memory_told(graph: str) -> Iterator[None]:
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise OutOfDeviceMemory(
+            f"{graph}: PyTorch found no more memory ({str(error).splitlines()[0]}). Close other programs on this GPU"
+        ) from error
 
 
 _TYPES: dict[Dtype, str] = {"float32": "<f4", "float16": "<f2", "bfloat16": "<i2", "uint8": "|u1", "int64": "<i8"}
@@ -140,7 +153,10 @@ class TorchBackend(Backend):
         checkpoint = reference_checkpoint(bundle, options.reference)
         inputs, outputs = [t.spec() for t in entry.inputs], [t.spec() for t in entry.outputs]
         if torch.cuda.is_available():
-            return TorchCudaEngine(GRAPHS[graph], checkpoint, entry.precision, inputs, outputs)
+            precision = entry.precision
+            if options.float32:
+                precision, inputs, outputs = "fp32", [s.as_float32() for s in inputs], [s.as_float32() for s in outputs]
+            return TorchCudaEngine(GRAPHS[graph], checkpoint, precision, inputs, outputs)
         return TorchEngine(GRAPHS[graph], checkpoint, inputs, outputs)
 
 

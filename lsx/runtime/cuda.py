@@ -249,8 +249,9 @@ class CudaExecutor(Executor):
 
     def reset(self) -> None:
         self._device.enter()
-        for slot in self._under_way:
-            self._device.synchronise(slot.downloaded)
+        for stream in (self._upload, self._compute, self._download):  # also what a submit left that failed on the way
+            self._device.record(self._ready, stream)
+            self._device.synchronise(self._ready)
         with self._changed:
             self._under_way.clear()
             self._free = deque(self._slots)
@@ -260,8 +261,10 @@ class CudaExecutor(Executor):
             self._changed.notify_all()
 
     def close(self) -> None:
-        self.reset()
-        self._free_all()
+        try:
+            self.reset()
+        finally:
+            self._free_all()
 
     def _free_all(self) -> None:
         if self.graph is not None:

@@ -208,7 +208,7 @@ class _Run:
 
         options : `Bundle.engine`'s.
         """
-        with opened_engines(self._bundle, "torch", MODEL_GRAPHS, **options) as torch:
+        with opened_engines(self._bundle, "torch", MODEL_GRAPHS, **options, float32=True) as torch:
             report.guilt.append(self._hybrid("runtime", torch, report))
             # A loop that fails with the reference's own graphs blames none of them.
             for graph in () if report.guilt[0].guilty else MODEL_GRAPHS:

@@ -12,7 +12,7 @@ import pytest
 
 from lsx.bundle import Bundle
 from lsx.engines.cuda_device import CudaDevice
-from lsx.engines.device import DeviceEngine, Memory
+from lsx.engines.device import DeviceEngine, Memory, Stream
 from lsx.engines.engine import Array
 from lsx.errors import NonFiniteOutput, OutOfDeviceMemory
 from lsx.runtime.alignment import Face
@@ -25,7 +25,8 @@ from lsx.seeded import normal
 from lsx.specs import ModelSpec, SampleOptions
 from tests.seeded_inputs import landmarks, picture, waveform
 
-pytestmark = pytest.mark.filterwarnings("ignore:no CUDA graph")  # onnxruntime is not captured
+# onnxruntime is not captured, and nothing here was verified.
+pytestmark = pytest.mark.filterwarnings("ignore:no CUDA graph", "ignore:.*is not verified")
 
 OPTIONS = SampleOptions(steps=4, cache_interval=3)
 Loaded = tuple[Bundle, dict[str, DeviceEngine]]
@@ -124,6 +125,39 @@ def test_rings_under_random_delays(engines: Loaded, executor_of: Callable[..., C
     finally:
         executor.stop()
         thread.join(10)
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_copies_of_rows(device: CudaDevice, captured: bool) -> None:
+    """A part of an axis in the middle, as where the VAE takes fewer frames than a call has."""
+    device.enter()
+    source, target = device.allocate_pinned(6 * 512), device.allocate_pinned(4 * 256)
+    stream, done = device.stream(), device.event()
+    try:
+        assert source.host is not None
+        assert target.host is not None
+        source.host[:] = np.random.default_rng(0).integers(0, 255, len(source.host), dtype=np.uint8)
+        target.host[:] = 0
+
+        def copy(on: Stream) -> None:
+            device.copy_rows(target.address, 256, source.address + 128, 512, 200, 4, on)
+
+        if captured:
+            graph = device.capture(stream, copy)
+            graph.launch(stream)
+        else:
+            copy(stream)
+        device.record(done, stream)
+        device.synchronise(done)
+        wanted = source.host.reshape(6, 512)[:4, 128:328]
+        assert np.array_equal(target.host.reshape(4, 256)[:, :200], wanted)
+        assert not target.host.reshape(4, 256)[:, 200:].any()
+        if captured:
+            graph.close()
+    finally:
+        device.discard(stream, done)
+        device.free(source)
+        device.free(target)
 
 
 def test_200_calls_take_no_more_memory(

@@ -317,6 +317,7 @@ def test_stages_and_peaks_on_a_device() -> None:
         "wait": 7,
     }
     assert found.device_busy == 11 / 20
+    assert device.launches == 5 * 4  # each graph five times, and captured after the first
     feed = graph_feed(engines["unet"], graph_axes(engines.values(), MODEL, options))
     assert engines["unet"].device_seconds(feed) == 1
     assert all(np.array_equal(a, toy_engines()["unet"].run(feed)[n]) for n, a in engines["unet"].run(feed).items())

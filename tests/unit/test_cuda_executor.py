@@ -105,6 +105,23 @@ def test_a_capture_that_fails_falls_back_with_a_warning() -> None:
     assert _close(executor.result().arrays["pixels"], _wanted(3)["pixels"])
 
 
+def test_what_a_failed_submit_left_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    executor, device, engines = _executor(cuda_graph=False)
+
+    def fail(*_: object) -> None:
+        raise EngineError("broken")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engines["step"], "enqueue", fail)
+        with pytest.raises(EngineError, match="broken"):
+            executor.submit(toy_inputs(MODEL, OPTIONS, 1))
+    assert any(device.queues.values())
+    executor.reset()
+    assert not any(device.queues.values())
+    executor.submit(toy_inputs(MODEL, OPTIONS, 2))
+    assert _close(executor.result().arrays["pixels"], _wanted(2)["pixels"])
+
+
 def test_an_engine_that_cannot_be_captured_is_named() -> None:
     device = SimulatedDevice()
     engines = {n: SimulatedEngine(e, device, capturable=n != "unet_shallow") for n, e in toy_engines().items()}

@@ -69,9 +69,11 @@ class TensorRtEngine(DeviceEngine):
                 f"{path} needs {plan.file.size / 2**20:.0f} MiB of GPU memory for its weights, and {free / 2**20:.0f} "
                 "MiB are free. Close other programs on this GPU"
             )
-        self._engine = engine_from_plan(self._runtime, self._logger, bundle, plan)
         self._cache: trt.IRuntimeCache | None = None
-        context = self._context(trt)
+        self._cache_fits = False
+        with device.lock:
+            self._engine = engine_from_plan(self._runtime, self._logger, bundle, plan)
+            context = self._context(trt)
         if context is None:
             raise EngineError(f"{path}: no execution context could be made: {self._logger.last}")
         self._execution: trt.IExecutionContext = context
@@ -88,8 +90,7 @@ class TensorRtEngine(DeviceEngine):
         config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         self._cache = config.create_runtime_cache()
         file = kernel_cache_file(self._library, self._plan)
-        if file.is_file():
-            self._cache.deserialize(file.read_bytes())
+        self._cache_fits = file.is_file() and self._cache.deserialize(file.read_bytes())
         config.set_runtime_cache(self._cache)
         # The kernels for these very shapes before the first run, not behind it: a captured graph keeps what it saw.
         config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
@@ -128,7 +129,8 @@ class TensorRtEngine(DeviceEngine):
 
     def enqueue(self, addresses: Mapping[str, int], stream: Stream) -> None:
         for name, address in addresses.items():
-            self._execution.set_tensor_address(name, address)
+            if not self._execution.set_tensor_address(name, address):
+                raise EngineError(f"{self.graph}: {name} cannot lie at {address:#x}: {self._logger.last}")
         if not self._execution.execute_async_v3(stream):
             raise EngineError(f"{self.graph}: {self._library.backend} failed: {self._logger.last}")
 
@@ -143,18 +145,19 @@ class TensorRtEngine(DeviceEngine):
         self.device.enter()
         self.release_buffers()
         self.device.discard(self._profile_stream, self._changed)
-        # In this order: the cache outlives its contexts, the engine its cache, the runtime its engine.
-        del self._execution
-        self._save_kernels()
-        self._cache = None
-        del self._engine, self._runtime
+        with self.device.lock:
+            # In this order: the cache outlives its contexts, the engine its cache, the runtime its engine.
+            del self._execution
+            self._save_kernels()
+            self._cache = None
+            del self._engine, self._runtime
 
     def _save_kernels(self) -> None:
         if self._cache is None:
             return
         file = kernel_cache_file(self._library, self._plan)
         content = bytes(memoryview(self._cache.serialize()))  # type: ignore[arg-type]  # a buffer, unknown to the stubs
-        if file.is_file() and file.stat().st_size >= len(content):
+        if self._cache_fits and file.is_file() and file.stat().st_size >= len(content):
             return
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
