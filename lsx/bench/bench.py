@@ -265,8 +265,8 @@ class _Bench:
                 works |= torch
                 baseline = next((n for n in (DEEPCACHE, COMPILED, EAGER) if n in torch), None)
             self._say(f"16-frame call on {len(works)} systems")
-            # The first run of each is the warm-up. On a CPU a round takes a minute: two have to do.
-            found = measure(works, Budget(repeat=self._what.repeat, seconds=60, least=2, most=20))
+            # The first run of each is the warm-up. On a CPU a round takes a minute: one has to do, and a note says so.
+            found = measure(works, Budget(repeat=self._what.repeat, seconds=60, least=1, most=20))
             self._rows += rows_of("call", name, found, baseline)
             for system, engines in loaded.items():
                 self._say(f"stages of the call on {system}")

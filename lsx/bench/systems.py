@@ -53,7 +53,7 @@ __all__ = [
 
 EAGER, DEEPCACHE, COMPILED = "PyTorch eager", "PyTorch + DeepCache", "PyTorch compiled + DeepCache"
 
-_HOST_FRAMES = 4  # of the VAE on a CPU, where 16 take long; the cost is the same a frame
+_HOST_FRAMES = 4  # of the VAE on a CPU, where 16 take long
 
 
 def runnable_backends(bundle: Bundle) -> tuple[str, ...]:
