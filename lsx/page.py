@@ -68,11 +68,12 @@ def bars(label: str, rows: Sequence[tuple[str, float, str]], *, colours: Sequenc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A point of a plot; `said` is written beside it."""
+    """A point of a plot; `said` is written beside it, or only shown under the pointer where `quiet`."""
 
     x: float
     y: float
     said: str = ""
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,13 +121,16 @@ def plot(
     said: list[tuple[float, float, str]] = []
     for one in series:
         colour = f"var(--c{one.colour % _COLOURS})"
-        places = [(x_place(p.x), y_place(p.y), p.said) for p in one.points if _finite(p)]
+        places = [(x_place(p.x), y_place(p.y), p) for p in one.points if _finite(p)]
         if one.line:
             joined = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)
             drawn.append(f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="2"/>')
         else:
-            drawn += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y, _ in places]
-        said += places
+            drawn += [
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"><title>{escape(p.said)}</title></circle>'
+                for x, y, p in places
+            ]
+        said += [(x, y, "" if p.quiet else p.said) for x, y, p in places]
     drawn += _labels(said, width)
     named = [one for one in series if one.name]
     keys = ((s.colour % _COLOURS, escape(s.name)) for s in named)

@@ -15,7 +15,7 @@ _HEAD = """# Benchmarks
 
 Written by `python scripts/benchmarks.py REPORT ...` from reports of `lsx bench`, and from nothing else. How it is
 measured: [bench.md](bench.md). Accuracy: [accuracy.md](accuracy.md). What exporting and building take:
-[building.md](building.md).
+[building.md](building.md). All weights are random (`lsx checkpoint random`): errors depend on them, times do not.
 """
 
 
@@ -67,7 +67,7 @@ def _section(report: BenchReport) -> Iterator[str]:
     bundle = report.bundle
     yield f"\n## {bundle['model']}, {bundle['resolution']} px, {bundle['precision']}\n"
     yield f"    {report.command}\n"
-    yield _machine(report)
+    yield f"{_machine(report)}\n"
     for section in ("call", "graphs"):
         rows = [row for row in report.rows if row.section == section]
         if rows:
@@ -141,7 +141,10 @@ def _runs(report: BenchReport) -> Iterator[str]:
 def main(paths: list[str]) -> None:
     """Print the page."""
     lines = [_HEAD, *(line for path in paths for line in _section(read_report(Path(path))))]
-    sys.stdout.write("\n".join(lines).replace("\n\n\n", "\n\n") + "\n")
+    page = "\n".join(lines).replace(" \n", "\n")
+    while "\n\n\n" in page:
+        page = page.replace("\n\n\n", "\n\n")
+    sys.stdout.write(page.rstrip() + "\n")
 
 
 if __name__ == "__main__":

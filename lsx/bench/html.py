@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from lsx.bench.report import BenchReport, LongRun, Roofline, Row, Stages, Sweep
+from lsx.bench.report import BenchReport, LongRun, Roofline, Row, Stages, Sweep, SweepPoint
 from lsx.page import Point, Series, bars, page, plot, table
 
 __all__ = ["bench_html"]
 
 _POINTS = 1000  # of a plot over time
+_LABELLED = 14  # points, above which only the best are
 
 
 def bench_html(report: BenchReport) -> str:
@@ -51,6 +52,10 @@ def _parts(report: BenchReport) -> Iterator[str]:
     yield table(("", ""), (*report.machine.items(), *b.items(), *told.items()), numbers=False)
 
 
+def _time(seconds: float) -> str:
+    return f"{1e3 * seconds:.4g} ms" if seconds < 1 else f"{seconds:.4g} s"
+
+
 def _sections(report: BenchReport) -> Iterator[str]:
     for section, title in (("call", "The 16-frame call"), ("graphs", "Graphs")):
         rows = [row for row in report.rows if row.section == section]
@@ -68,7 +73,7 @@ def _rows(what: str, rows: list[Row]) -> Iterator[str]:
     drawn = []
     for row in rows:
         ratio = "" if row.ratio is None else f", {row.ratio.median:.2f}x"
-        drawn.append((row.system, row.seconds.median, f"{1e3 * row.seconds.median:.4g} ms{ratio}"))
+        drawn.append((row.system, row.seconds.median, f"{_time(row.seconds.median)}{ratio}"))
     yield bars(what, drawn, colours=[5 if row.system.startswith("PyTorch") else 0 for row in rows])
     yield table(
         ("system", "median ms", "quartiles", "first ms", "rounds", "ratio", "quartiles"),
@@ -94,7 +99,7 @@ def _stages(stages: Stages) -> Iterator[str]:
     drawn = []
     for share in stages.stages:
         times = f" ({share.count} times)" if share.count > 1 else ""
-        said = f"{1e3 * share.seconds:.4g} ms, {100 * share.seconds / stages.seconds:.1f} %"
+        said = f"{_time(share.seconds)}, {100 * share.seconds / stages.seconds:.1f} %"
         if share.waited:
             said += f", waited {100 * share.waited / stages.seconds:.0f} %"
         drawn.append((f"{share.name}{times}", share.seconds, said))
@@ -113,10 +118,23 @@ def _roofline(roof: Roofline) -> Iterator[str]:
         ridge = roof.peak_flops / roof.peak_bytes
         edge = sorted({*ends, min(max(ridge, ends[0]), ends[1])})
         top = [Point(x=x, y=min(roof.peak_bytes * x, roof.peak_flops) / 1e12) for x in edge]
-        dots = [Point(x=r.flops / r.bytes, y=r.flops / r.seconds / 1e12, said=r.graph) for r in shown]
+        systems = list(dict.fromkeys(row.system for row in shown))
+        dots = [
+            Series(
+                name=system,
+                line=False,
+                colour=number,
+                points=[
+                    Point(x=r.flops / r.bytes, y=r.flops / r.seconds / 1e12, said=r.graph, quiet=number > 0)
+                    for r in shown
+                    if r.system == system
+                ],
+            )
+            for number, system in enumerate(systems)
+        ]
         yield plot(
             "roofline",
-            [Series(name="measured peaks", points=top, colour=5), Series(name="graphs", points=dots, line=False)],
+            [Series(name="measured peaks", points=top, colour=5), *dots],
             x_title="FLOPs a byte",
             y_title="TFLOP/s",
             x_log=True,
@@ -180,23 +198,26 @@ def _sweep(found: Sweep) -> Iterator[str]:
     yield f"<p>Error against {escape(found.reference)}: root mean square inside the mask, in levels of 255.</p>"
     best = sorted((p for p in found.points if p.pareto), key=lambda p: p.seconds)
 
-    def said(sampler: str, steps: int, interval: int | None) -> str:
-        return f"{sampler} {steps}{'' if interval is None else f'/{interval}'}"
+    precisions = list(dict.fromkeys(p.precision for p in found.points))
+    crowded = len(found.points) > _LABELLED
 
-    rest = [p for p in found.points if not p.pareto]
-    edge = [Point(x=p.seconds, y=p.error) for p in best]
-    marked = [Point(x=p.seconds, y=p.error, said=said(p.sampler, p.steps, p.cache_interval)) for p in best]
-    others = [Point(x=p.seconds, y=p.error, said=said(p.sampler, p.steps, p.cache_interval)) for p in rest]
-    yield plot(
-        "speed against quality",
-        [
-            Series(name="Pareto set", points=edge, colour=2),
-            Series(name="", points=marked, line=False, colour=2),
-            Series(name="the rest", points=others, line=False, colour=5),
-        ],
-        x_title="seconds a call",
-        y_title="error, levels",
-    )
+    def point(one: SweepPoint) -> Point:
+        cache = "" if one.cache_interval is None else f"/{one.cache_interval}"
+        kind = f"{one.precision} " if len(precisions) > 1 else ""
+        said = f"{kind}{one.sampler} {one.steps}{cache}"
+        return Point(x=one.seconds, y=one.error, said=said, quiet=crowded and not one.pareto)
+
+    every = [
+        Series(
+            name=precision,
+            points=[point(p) for p in found.points if p.precision == precision],
+            line=False,
+            colour=number,
+        )
+        for number, precision in enumerate(precisions)
+    ]
+    edge = Series(name="Pareto set", points=[Point(x=p.seconds, y=p.error) for p in best], colour=5)
+    yield plot("speed against quality", [edge, *every], x_title="seconds a call", y_title="error, levels")
     yield table(
         ("precision", "sampler", "steps", "cache interval", "s a call", "error", "Pareto"),
         (
