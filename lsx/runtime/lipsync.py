@@ -129,6 +129,14 @@ class LipSync:
         """The loaded engines by graph."""
         return dict(self._engines)
 
+    @property
+    def schedules(self) -> dict[tuple[int, int, int | None, str], int]:
+        """Device bytes of every schedule that is kept ready, by (steps, guidance batch, cache interval, sampler).
+
+        On a CPU they are 0. Weights and activation memory, which schedules share, are apart.
+        """
+        return self._executors.costs()
+
     def detector(self) -> FaceDetector:
         """The bundle's own face detector: frame to Face or None."""
         return FaceDetector(self._engines, self.bundle.manifest.faces.family)
