@@ -7,7 +7,7 @@ JOBS ?= 2
 # Each of the test workers computes on one core: they share the machine.
 ONE_THREAD := LSX_THREADS=1 OMP_NUM_THREADS=1
 
-.PHONY: demo test check stubs setup format clean
+.PHONY: demo test lint check stubs setup format clean
 
 setup: $(VENV)/.installed
 
@@ -32,11 +32,13 @@ build/stubs/.made: $(VENV)/.installed scripts/tensorrt_stubs.py
 
 stubs: build/stubs/.made
 
-check: setup stubs
+lint: setup stubs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/unit
 
 format: setup
