@@ -113,10 +113,12 @@ class _Bench:
                 refused = backend_named(name).refuses(bundle) if works else reason
                 if refused is not None:
                     raise BackendUnavailable(f"backend {name} does not run {bundle.path} here: {refused}")
-        runnable = [runnable_backends(bundle) for bundle in self._bundles]
-        found = self._what.backends or tuple(n for n in runnable[0] if all(n in names for names in runnable))
+        if self._what.backends:
+            return self._what.backends
+        first, *others = (runnable_backends(bundle) for bundle in self._bundles)
+        found = tuple(name for name in first if all(name in names for names in others))
         if not found:
-            which = "this bundle" if len(runnable) == 1 else "all of these bundles"
+            which = "all of these bundles" if others else "this bundle"
             raise BackendUnavailable(f"no backend runs {which} here. See: lsx doctor")
         return found
 

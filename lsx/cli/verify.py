@@ -91,9 +91,12 @@ def verify(
             progress=lambda what: status.update(escape(what)),
         )
     _show(report)
-    layers = bundle / "quantisation" / "layers.json"
-    table = json.loads(layers.read_text(encoding="utf-8")) if layers.is_file() else None
-    files.write(json.dumps(report.as_json(), indent=1) + "\n", lambda: report_html(report, table))
+
+    def html() -> str:
+        layers = bundle / "quantisation" / "layers.json"
+        return report_html(report, json.loads(layers.read_text(encoding="utf-8")) if layers.is_file() else None)
+
+    files.write(json.dumps(report.as_json(), indent=1) + "\n", html)
     files.say()
     if not report.passed:
         worst = ", ".join(row.name for row in report.layers[:3])
