@@ -1,6 +1,6 @@
 """lsx: LatentSync from PyTorch checkpoint to bundle to lip-synced video.
 
-Stable names: Bundle, Face, LipSync, LsxError. Importing lsx loads none of its heavy libraries.
+Stable names: Bundle, CancelToken, Face, LipSync, LsxError. Importing lsx loads none of its heavy libraries.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from lsx.errors import LsxError
 if TYPE_CHECKING:
     from lsx.bundle import Bundle
     from lsx.runtime.alignment import Face
+    from lsx.runtime.cancel import CancelToken
     from lsx.runtime.lipsync import LipSync
 
-__all__ = ["Bundle", "Face", "LipSync", "LsxError", "__version__"]
+__all__ = ["Bundle", "CancelToken", "Face", "LipSync", "LsxError", "__version__"]
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Bundle": "lsx.bundle",
+    "CancelToken": "lsx.runtime.cancel",
     "Face": "lsx.runtime.alignment",
     "LipSync": "lsx.runtime.lipsync",
 }

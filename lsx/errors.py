@@ -16,8 +16,10 @@
     │   ├── BackendUnavailable  a backend or provider that this machine does not have
     │   ├── BuildError          a plan that could not be built
     │   ├── StaleEngine         a plan that was built for another GPU, library, graph or batch
+    │   ├── EngineClosed        a LipSync that was closed, also while a run of it was under way
     │   ├── OutOfDeviceMemory   less free GPU memory than a bundle needs
     │   └── NonFiniteOutput     a call whose result has NaN or infinite values
+    ├── Cancelled               a run whose cancel token was cancelled
     ├── MediaError              a video or audio file that cannot be read
     ├── FaceNotFound            no face in a frame (or in any frame) where one is required
     └── OutputError             a result that cannot be written
@@ -33,7 +35,9 @@ __all__ = [
     "BuildError",
     "BundleError",
     "CalibrationError",
+    "Cancelled",
     "CheckpointError",
+    "EngineClosed",
     "EngineError",
     "ExportError",
     "FaceNotFound",
@@ -128,12 +132,22 @@ class StaleEngine(EngineError):
     """A plan that was built for another GPU, library, graph or batch."""
 
 
+class EngineClosed(EngineError):
+    """A LipSync that was closed, also while a run of it was under way."""
+
+
 class OutOfDeviceMemory(EngineError):
     """Less free GPU memory than a bundle needs."""
 
 
 class NonFiniteOutput(EngineError):
     """A call whose result has NaN or infinite values."""
+
+
+class Cancelled(LsxError):
+    """A run whose cancel token was cancelled; nothing is left under the output's name."""
+
+    exit_code = 130
 
 
 class MediaError(LsxError):

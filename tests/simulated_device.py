@@ -2,12 +2,13 @@
 
 Nothing runs when it is enqueued. Only when the host waits does work run, streams taking turns at random; freed and new
 memory is filled with NaN bytes. An executor that forgets a wait, reuses memory too early or reads what is not there
-yet gives wrong numbers or never ends.
+yet gives wrong numbers or never ends. Any thread may use it; work of two threads mixes as that of two streams does.
 """
 
 from __future__ import annotations
 
 import random
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,6 +33,7 @@ class _Wait:
 class SimulatedDevice(Device):
     def __init__(self, seed: int = 0, memory: int = 2**30) -> None:
         self.random = random.Random(seed)
+        self.mutex = threading.RLock()
         self.capacity = memory
         self.blocks: dict[int, NDArray[np.uint8]] = {}
         self.queues: dict[Stream, deque[Work | _Wait]] = {}
@@ -54,14 +56,16 @@ class SimulatedDevice(Device):
         return self._new(size, host=True)
 
     def _new(self, size: int, host: bool) -> Memory:
-        if size > self.free_bytes():
-            raise OutOfDeviceMemory("no memory")
-        address, self._next = self._next, self._next + (size // 4096 + 2) * 4096
-        self.blocks[address] = np.full(size, 0xFF, np.uint8)
-        return Memory(address, size, self.blocks[address] if host else None, None)
+        with self.mutex:
+            if size > self.free_bytes():
+                raise OutOfDeviceMemory("no memory")
+            address, self._next = self._next, self._next + (size // 4096 + 2) * 4096
+            self.blocks[address] = np.full(size, 0xFF, np.uint8)
+            return Memory(address, size, self.blocks[address] if host else None, None)
 
     def free(self, memory: Memory) -> None:
-        self.blocks.pop(memory.address).fill(0xFF)
+        with self.mutex:
+            self.blocks.pop(memory.address).fill(0xFF)
 
     def at(self, address: int, size: int) -> NDArray[np.uint8]:
         """The bytes at an address. Fails where no block is."""
@@ -70,15 +74,17 @@ class SimulatedDevice(Device):
         return self.blocks[base][address - base : address - base + size]
 
     def stream(self) -> Stream:
-        made = Stream(len(self.queues) + 1)
-        self.queues[made] = deque()
-        return made
+        with self.mutex:
+            made = Stream(len(self.queues) + 1)
+            self.queues[made] = deque()
+            return made
 
     def event(self, *, timed: bool = False) -> Event:
         del timed
-        made = Event(len(self.recorded) + 1)
-        self.recorded[made] = self.reached[made] = 0
-        return made
+        with self.mutex:
+            made = Event(len(self.recorded) + 1)
+            self.recorded[made] = self.reached[made] = 0
+            return made
 
     def discard(self, *handles: Stream | Event) -> None:
         self.discarded += len(handles)
@@ -105,25 +111,30 @@ class SimulatedDevice(Device):
         self.enqueue(work, stream)
 
     def record(self, event: Event, stream: Stream) -> None:
-        self.recorded[event] += 1
-        count = self.recorded[event]
+        with self.mutex:
+            self.recorded[event] += 1
+            count = self.recorded[event]
 
-        def work() -> None:
-            self.reached[event] = max(self.reached[event], count)
+            def work() -> None:
+                self.reached[event] = max(self.reached[event], count)
 
-        self.queues[stream].append(work)
+            self.queues[stream].append(work)
 
     def wait(self, event: Event, stream: Stream) -> None:
-        self.queues[stream].append(_Wait(event, self.recorded[event]))
+        with self.mutex:
+            self.queues[stream].append(_Wait(event, self.recorded[event]))
 
     def synchronise(self, event: Event) -> None:
         wanted = self.recorded[event]
-        while self.reached[event] < wanted:
-            ready = [queue for queue in self.queues.values() if queue and self._may_run(queue[0])]
-            assert ready, "every stream waits for what never comes"
-            item = self.random.choice(ready).popleft()
-            if not isinstance(item, _Wait):
-                item()
+        while True:
+            with self.mutex:
+                if self.reached[event] >= wanted:
+                    return
+                ready = [queue for queue in self.queues.values() if queue and self._may_run(queue[0])]
+                assert ready, "every stream waits for what never comes"
+                item = self.random.choice(ready).popleft()
+                if not isinstance(item, _Wait):
+                    item()
 
     def elapsed(self, start: Event, end: Event) -> float:
         return float(end > start)
@@ -132,12 +143,13 @@ class SimulatedDevice(Device):
         return not isinstance(item, _Wait) or self.reached[item.event] >= item.count
 
     def capture(self, stream: Stream, body: Callable[[Stream], None]) -> Graph:
-        self.capturing = []
-        try:
-            body(stream)
-            return _SimulatedGraph(self, self.capturing)
-        finally:
-            self.capturing = None
+        with self.mutex:
+            self.capturing = []
+            try:
+                body(stream)
+                return _SimulatedGraph(self, self.capturing)
+            finally:
+                self.capturing = None
 
     def close(self) -> None:
         self.queues.clear()
@@ -148,8 +160,9 @@ class _SimulatedGraph(Graph):
         self._device, self._works = device, works
 
     def launch(self, stream: Stream) -> None:
-        self._device.launches += 1
-        self._device.queues[stream].extend(self._works)
+        with self._device.mutex:
+            self._device.launches += 1
+            self._device.queues[stream].extend(self._works)
 
     def close(self) -> None:
         self._works = []
@@ -194,12 +207,21 @@ class SimulatedEngine(DeviceEngine):
             raw = self._simulated.at(addresses[spec.name], int(np.prod(shape)) * dtype.itemsize)
             return np.asarray(raw.view(dtype).reshape(shape))
 
+        marks: deque[bytes] = deque()
+
+        def begin() -> None:
+            marks.append(self._simulated.random.randbytes(self._activation_bytes))
+            self._simulated.at(activation.address, self._activation_bytes)[:] = np.frombuffer(marks[-1], np.uint8)
+
         def work() -> None:
-            self._simulated.at(activation.address, self._activation_bytes)[:] = self._simulated.random.randrange(256)
+            held = self._simulated.at(activation.address, self._activation_bytes)
+            # Two engines at once in one activation block spoil each other's numbers.
+            spoilt = held.tobytes() != marks.popleft()
             made = self._engine.run({name: array(spec) for name, spec in self.inputs.items()})
             for name, spec in self.outputs.items():
-                array(spec)[...] = made[name]
+                array(spec)[...] = made[name] + np.asarray(77 * spoilt, made[name].dtype)
 
+        self._simulated.enqueue(begin, stream)
         self._simulated.enqueue(work, stream)
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from lsx.bundle import Bundle
 from lsx.errors import BackendUnavailable, LsxError
 from lsx.runtime.alignment import Face
+from lsx.runtime.frame_stream import FrameStream
 from lsx.runtime.lipsync import LipSync
 from lsx.runtime.report import Progress
 from lsx.runtime.video import FPS
@@ -129,8 +130,8 @@ def _opened(task: dict[str, Any], bundle: Bundle | None = None) -> LipSync:
 
 def _streamed(
     lipsync: LipSync, options: SampleOptions, frames: _Frames, sound: NDArray[np.int16], length: int
-) -> Generator[NDArray[np.uint8]]:
-    return lipsync.stream(  # type: ignore[return-value]  # a generator
+) -> FrameStream:
+    return lipsync.stream(
         frames,
         sound,
         length,

@@ -11,7 +11,7 @@ from lsx.bench.timing import borrowed, copy_seconds
 from lsx.engines.device import Device, DeviceEngine
 from lsx.engines.engine import Array, Engine
 from lsx.runtime.denoising import Denoiser, seeded_noise
-from lsx.runtime.executor import HostExecutor, io_of
+from lsx.runtime.executor import HostExecutor, Only, io_of
 from lsx.runtime.program import LOOP_GRAPHS, Enqueue, Operation, Program, call_program
 from lsx.specs import ModelSpec, SampleOptions
 
@@ -61,11 +61,10 @@ def _on_host(
         last = now
 
     executor = HostExecutor(program, engines, observe=seen)
-    denoiser = Denoiser(executor, model, seeded_noise(0), options.guidance)
+    denoiser = Denoiser(Only(executor), model, seeded_noise(0), options.guidance)
     faces, tokens = seeded_call(model)
     start = last = time.perf_counter()
-    denoiser.submit(faces, tokens, 0)
-    denoiser.result().release()
+    denoiser.result(denoiser.submit(faces, tokens, 0))
     whole = time.perf_counter() - start
     executor.close()
     return [Share(name=name, seconds=sum(times), count=len(times)) for name, times in found.items()], whole

@@ -106,16 +106,14 @@ def _one_call(
     repeat: int,
 ) -> tuple[NDArray[Any], float]:
     """Decoded faces in levels, and the median seconds of `repeat` calls, or of as many as take _LONG seconds."""
-    denoiser = Denoiser(executors.get(options), bundle.model, seeded_noise(0), options.guidance)
+    denoiser = Denoiser(executors.lender(options), bundle.model, seeded_noise(0), options.guidance)
     taken: list[float] = []
     pixels = None
     while pixels is None or (len(taken) < repeat and sum(taken) < _LONG):
         start = time.perf_counter()
-        denoiser.submit(*given, 0)
-        result = denoiser.result()
+        made = denoiser.result(denoiser.submit(*given, 0))
         taken.append(time.perf_counter() - start)
-        pixels = result.arrays["pixels"].astype(np.float32)
-        result.release()
+        pixels = made["pixels"].astype(np.float32)
     return pixels, statistics.median(taken)
 
 

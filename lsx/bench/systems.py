@@ -146,12 +146,11 @@ def call_work(
 ) -> tuple[Work, Executors]:
     """Encode, denoise and decode one call from host memory to host memory; and the executors, to close."""
     executors = executors_for({g: engines[g] for g in LOOP_GRAPHS}, model, cuda_graph=cuda_graph)
-    denoiser = Denoiser(executors.get(options), model, seeded_noise(0), options.guidance)
+    denoiser = Denoiser(executors.lender(options), model, seeded_noise(0), options.guidance)
     faces, tokens = seeded_call(model)
 
     def work() -> None:
-        denoiser.submit(faces, tokens, 0)
-        denoiser.result().release()
+        denoiser.result(denoiser.submit(faces, tokens, 0))
 
     return work, executors
 

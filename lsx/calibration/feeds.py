@@ -16,7 +16,7 @@ from lsx.errors import CalibrationError
 from lsx.runtime.alignment import Aligner, crop_face
 from lsx.runtime.audio import AudioTokens
 from lsx.runtime.denoising import Denoiser, seeded_noise
-from lsx.runtime.executor import HostExecutor, io_of
+from lsx.runtime.executor import HostExecutor, Only, io_of
 from lsx.runtime.program import LOOP_GRAPHS, call_program
 from lsx.runtime.schedule import schedule
 from lsx.runtime.sound import SoundReader
@@ -132,14 +132,12 @@ class Recorder:
         self._take, self._folder, self._step, self._written = take, folder, 0, []
         noise = seeded_noise(self._options.seed)
         denoiser = Denoiser(
-            self._executor,
+            Only(self._executor),
             self._model,
             lambda name, shape: noise(f"{take.number}.{name}", shape),
             self._options.guidance,
         )
-        denoiser.submit(faces, tokens, 0)
-        denoiser.result().release()
-        self._executor.reset()
+        denoiser.result(denoiser.submit(faces, tokens, 0))
         return self._written
 
     def inputs(self, file: Path, segment: Segment, offset: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

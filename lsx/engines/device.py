@@ -151,6 +151,7 @@ class DeviceEngine(Engine):
         super().__init__(graph, inputs, outputs)
         self.device = device
         self._own: _OwnBuffers | None = None
+        self._running = threading.Lock()  # its own buffers, and its context, are one caller's at a time
 
     @abstractmethod
     def prepare(self, axes: Mapping[str, int]) -> int:
@@ -185,7 +186,8 @@ class DeviceEngine(Engine):
 
     def run(self, feed_dict: FeedDict) -> dict[str, Array]:
         """Over buffers of its own, kept for the next run of the same shapes. Not for the loop: it copies and waits."""
-        return self._buffers(feed_dict).run(feed_dict)
+        with self._running:
+            return self._buffers(feed_dict).run(feed_dict)
 
     def device_seconds(self, feed_dict: FeedDict) -> float:
         """Seconds of one run on the device, by events round it; the inputs are uploaded before.
@@ -193,7 +195,8 @@ class DeviceEngine(Engine):
         From the second run of the same shapes on it is a launch of a captured graph, where the engine can be captured,
         as in the loop: enqueued one by one, short kernels would wait for the CPU.
         """
-        return self._buffers(feed_dict).device_seconds(feed_dict)
+        with self._running:
+            return self._buffers(feed_dict).device_seconds(feed_dict)
 
     def _buffers(self, feed_dict: FeedDict) -> _OwnBuffers:
         axes = self.axes_of(feed_dict)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lsx.errors import FaceNotFound, LsxError, MediaError
 from lsx.runtime.alignment import Affine, Aligner, Face, Frame, crop_face
-from lsx.runtime.executor import CallResult
+from lsx.runtime.denoising import PendingCall
 from lsx.runtime.stages import in_order
 from lsx.runtime.video import FPS
 from lsx.specs import ModelSpec
@@ -51,7 +51,10 @@ class Call:
     new: int
     faces: NDArray[np.uint8] | None
     """uint8 [F, H, W, 3]; None where no frame of the call has a face."""
-    result: CallResult | None = None
+    pending: PendingCall | None = None
+    """The call while it is computed."""
+    pixels: NDArray[Any] | None = None
+    """What the call made, levels [F, H, W, 3]; this run's own."""
 
 
 @dataclass(slots=True, eq=False)

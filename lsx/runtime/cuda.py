@@ -18,17 +18,17 @@ import numpy as np
 from lsx.engines.device import Device, DeviceEngine, Event, Graph, Memory, Stream, aligned, bfloat16_dtype
 from lsx.engines.engine import NUMPY_DTYPES, Array
 from lsx.errors import EngineError, OutOfDeviceMemory
-from lsx.runtime.executor import CallResult, Executor, check_inputs
+from lsx.runtime.cancel import CancelToken
+from lsx.runtime.executor import Executor, Results, Submission, check_inputs
 from lsx.runtime.memory import MemoryPlan, plan_memory
 from lsx.runtime.program import Buffer, Copy, Enqueue, Program, View
-from lsx.runtime.stages import Stopped
 
 __all__ = ["CudaExecutor", "executor_bytes", "share_activation"]
 
 _PHASES = ("upload", "device", "download")
 
 SLOTS = 3
-"""Calls between submit and release: one going up, one computing, one being read."""
+"""Calls between submit and result: one going up, one computing, one being read."""
 
 
 def share_activation(engines: Sequence[DeviceEngine], axes: Mapping[str, int], device: Device) -> Memory | None:
@@ -50,7 +50,8 @@ class CudaExecutor(Executor):
     """Runs a program on a GPU.
 
     Everything is allocated here and nothing later. Where a graph cannot be captured, calls are enqueued operation by
-    operation, with a warning. A result's arrays lie in pinned memory and are the caller's until its release.
+    operation, with a warning. A call has a slot of the ring until its results are copied out of pinned memory, which
+    its owner does, or a submit that needs the slot.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class CudaExecutor(Executor):
         slots: int = SLOTS,
     ) -> None:
         self.program = program
-        self.seconds, self.preparation = {}, {}
+        self.preparation = {}
         self._engines, self._device = engines, device
         self._plan = plan_memory(program)
         needed, _ = executor_bytes(program, self._plan, slots)
@@ -77,10 +78,9 @@ class CudaExecutor(Executor):
         self.device_bytes = needed
         self._memory: list[Memory] = []
         self._handles: list[Stream | Event] = []
-        self._under_way: deque[_Slot] = deque()
-        self._changed = threading.Condition()
-        self._stopped = False
-        self._clip = 0
+        self._under_way: deque[Submission] = deque()
+        self._lock = threading.Lock()
+        self._closed = False
         self.graph: Graph | None = None
         try:
             self._block = self._take(self._plan.size)
@@ -186,13 +186,41 @@ class CudaExecutor(Executor):
         rows = int(np.prod(shape[:axis]))
         return start + view.start * inner, buffer.shape[axis] * inner, shape[axis] * inner, rows
 
-    def submit(self, inputs: Mapping[str, Array]) -> None:
+    def submit(self, inputs: Mapping[str, Array], owner: object = None, stop: CancelToken | None = None) -> Submission:
+        del stop  # nothing here takes long, and what was enqueued cannot be taken back
         check_inputs(self.program, inputs)
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopped or self._free)
-            if self._stopped:
-                raise Stopped
-            slot = self._free.popleft()
+        slot = self._free_slot()
+        submission = Submission(owner, lambda this: self._completed(slot, this))
+        slot.submission = submission
+        try:
+            self._enqueue_call(slot, inputs)
+        except BaseException:
+            slot.submission = None
+            try:
+                self._settle()
+            finally:
+                with self._lock:
+                    self._free.append(slot)
+            raise
+        with self._lock:
+            self._under_way.append(submission)
+        return submission
+
+    def _free_slot(self) -> _Slot:
+        """A free place in the ring. Where there is none the oldest call is finished, its result kept for its owner.
+
+        So no run ever waits for another one's consumer. Raises EngineError where the executor is closed.
+        """
+        while True:
+            with self._lock:
+                if self._closed:
+                    raise EngineError("the executor is closed")
+                if self._free:
+                    return self._free.popleft()
+                oldest = self._under_way[0]
+            oldest.finish()
+
+    def _enqueue_call(self, slot: _Slot, inputs: Mapping[str, Array]) -> None:
         device = self._device
         device.enter()
         for name, array in slot.arrays_in.items():
@@ -217,52 +245,49 @@ class CudaExecutor(Executor):
         device.record(slot.begun[2], self._download)
         device.copy(slot.pinned_out.address, slot.staged_out.address, slot.pinned_out.size, self._download)
         device.record(slot.downloaded, self._download)
-        with self._changed:
-            self._under_way.append(slot)
 
     @property
     def under_way(self) -> int:
-        """Calls submitted whose result was not taken."""
+        """Calls submitted that are not finished."""
         return len(self._under_way)
 
-    def result(self) -> CallResult:
-        with self._changed:
-            slot = self._under_way.popleft()
+    def _completed(self, slot: _Slot, submission: Submission) -> Results:
+        """Wait for the call in `slot`, copy its results out, and free the slot."""
+        try:
+            self._device.enter()
+            self._device.synchronise(slot.downloaded)
+            if slot.submission is not submission:
+                raise EngineError("a place of the ring holds another run's call; nothing was given. Please report this")
+            seconds = slot.seconds(self._device)
+            arrays = {} if submission.abandoned else {n: a.copy() for n, a in slot.arrays_out.items()}
+            return Results(arrays, seconds)
+        finally:
+            with self._lock:
+                slot.submission = None
+                self._under_way.remove(submission)
+                self._free.append(slot)
+
+    def finish(self) -> None:
+        while True:
+            with self._lock:
+                if not self._under_way:
+                    return
+                oldest = self._under_way[0]
+            oldest.finish()
+
+    def _settle(self) -> None:
+        """Wait for all three streams, also for what a submit left in them that failed on the way."""
         self._device.enter()
-        self._device.synchronise(slot.downloaded)
-        for phase, taken in slot.seconds(self._device).items():
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + taken
-        clip = self._clip
-
-        def release() -> None:
-            with self._changed:
-                if clip == self._clip:  # a reset has taken all slots back
-                    self._free.append(slot)
-                    self._changed.notify_all()
-
-        return CallResult(slot.arrays_out, release)
-
-    def stop(self) -> None:
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
-
-    def reset(self) -> None:
-        self._device.enter()
-        for stream in (self._upload, self._compute, self._download):  # also what a submit left that failed on the way
+        for stream in (self._upload, self._compute, self._download):
             self._device.record(self._ready, stream)
             self._device.synchronise(self._ready)
-        with self._changed:
-            self._under_way.clear()
-            self._free = deque(self._slots)
-            self._stopped = False
-            self._clip += 1
-            self.seconds.clear()
-            self._changed.notify_all()
 
     def close(self) -> None:
+        with self._lock:
+            self._closed = True
         try:
-            self.reset()
+            self.finish()
+            self._settle()
         finally:
             self._free_all()
 
@@ -290,6 +315,8 @@ class _Slot:
         self.arrays_out = {n: _array(self.pinned_out, o, program.buffers[n]) for n, o in self.offsets_out.items()}
         self.uploaded, self.computed, self.downloaded = (executor._event() for _ in range(3))
         self.begun = tuple(executor._event() for _ in _PHASES)
+        self.submission: Submission | None = None
+        """Whose call is in it."""
 
     def seconds(self, device: Device) -> dict[str, float]:
         """By phase, of the call that was waited for."""

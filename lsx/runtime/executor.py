@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +15,22 @@ from lsx.bundle import Bundle
 from lsx.engines.device import ALIGNMENT
 from lsx.engines.engine import Array, Engine
 from lsx.errors import EngineError
+from lsx.runtime.cancel import CancelToken
 from lsx.runtime.memory import plan_memory
 from lsx.runtime.program import LOOP_GRAPHS, Enqueue, GraphIO, Operation, Program, View
+from lsx.runtime.stages import Stopped
 
-__all__ = ["CallResult", "Executor", "HostExecutor", "check_inputs", "io_of", "io_of_bundle"]
+__all__ = [
+    "Executor",
+    "HostExecutor",
+    "Lender",
+    "Only",
+    "Results",
+    "Submission",
+    "check_inputs",
+    "io_of",
+    "io_of_bundle",
+]
 
 Observer = Callable[[Operation, Mapping[str, Array]], None]
 """Called after every operation with the arrays that it wrote; they are valid until it returns."""
@@ -28,12 +41,73 @@ def io_of(engines: Mapping[str, Engine]) -> dict[str, GraphIO]:
     return {name: GraphIO(inputs=engine.inputs, outputs=engine.outputs) for name, engine in engines.items()}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class CallResult:
-    """A program's outputs by name. They are the caller's until `release`, which the caller calls once."""
+class Submission:
+    """A call that was submitted: the receipt by which its owner, and nobody else, takes the result.
 
-    arrays: Mapping[str, Array]
-    release: Callable[[], None]
+    Results are known by their submission, never by their order: several runs use one executor in turns.
+    """
+
+    def __init__(self, owner: object, complete: Callable[[Submission], Results]) -> None:
+        """complete : waits for the call and gives its arrays, copied out of the executor's buffers, and its times."""
+        self._owner, self._complete = owner, complete
+        self._lock = threading.Lock()
+        self._results: Results | None = None
+        self._error: BaseException | None = None
+        self._finished = False
+        self.abandoned = False
+        """Whether nobody will take the result, so that it need not be copied."""
+
+    def finish(self) -> None:
+        """Wait for the call and free its place in the executor. Never raises: an error waits for the owner."""
+        with self._lock:
+            if self._finished:
+                return
+            self._finished = True
+            try:
+                self._results = self._complete(self)
+            except BaseException as error:
+                self._error = error
+
+    def result(self, owner: object) -> Results:
+        """The call's results, once. Raises EngineError where it failed, or is another's or was taken before."""
+        if owner is not self._owner:
+            raise EngineError("a run asked for another run's result; it was not given. Please report this")
+        self.finish()
+        if self._error is not None:
+            raise self._error
+        results, self._results = self._results, None
+        if results is None or self.abandoned:
+            raise EngineError("a call's result was asked for twice, or after it was given up. Please report this")
+        return results
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Results:
+    """What one call of a program made."""
+
+    arrays: dict[str, Array]
+    """The program's outputs by name; new arrays that belong to whoever gets them."""
+    seconds: dict[str, float]
+    """Time by phase."""
+
+
+class Lender(ABC):
+    """Where a run gets the executor of its schedule, a chunk at a time."""
+
+    @abstractmethod
+    def lent(self, stop: CancelToken) -> AbstractContextManager[Executor]:
+        """The executor, for a block in which no other run has it. Raises Stopped where `stop` is cancelled before."""
+
+
+class Only(Lender):
+    """Lends one executor to whoever asks: for a single run."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def lent(self, stop: CancelToken) -> AbstractContextManager[Executor]:
+        del stop
+        return nullcontext(self._executor)
 
 
 def io_of_bundle(bundle: Bundle) -> dict[str, GraphIO]:
@@ -47,34 +121,28 @@ def io_of_bundle(bundle: Bundle) -> dict[str, GraphIO]:
 
 
 class Executor(ABC):
-    """Runs one program again and again. Calls go in by `submit` and come out by `result`, in order; one thread each."""
+    """Runs one program again and again. One thread submits at a time; results may be taken on any thread."""
 
     program: Program
-    seconds: dict[str, float]
-    """Time by phase, of all calls so far."""
     device_bytes: int = 0
     """Of device memory that it holds, its captured graph's own included; activation memory and weights are apart."""
     preparation: dict[str, float]
     """Seconds of the steps that made it ready and are worth telling apart: `warm up`, `capture`."""
 
     @abstractmethod
-    def submit(self, inputs: Mapping[str, Array]) -> None:
-        """Start a call, once there is room for it. `inputs` are copied before this returns. Raises EngineError."""
+    def submit(self, inputs: Mapping[str, Array], owner: object = None, stop: CancelToken | None = None) -> Submission:
+        """Start a call, waiting for room where there is none. `inputs` are copied before this returns.
 
-    @abstractmethod
-    def result(self) -> CallResult:
-        """The oldest call's outputs, waiting for it. Raises EngineError."""
+        owner : who may take the result. stop : looked at between operations where they run one by one on this thread.
+        Raises EngineError; Stopped where `stop` was cancelled on the way.
+        """
 
-    def stop(self) -> None:  # noqa: B027  (only executors with a ring wait)
-        """Let a `submit` that waits for room raise Stopped, from any thread, until the next `reset`."""
-
-    @abstractmethod
-    def reset(self) -> None:
-        """Forget the calls under way and take back every result, for the next clip."""
+    def finish(self) -> None:  # noqa: B027  (only executors with a device have calls under way)
+        """Wait for every call under way. Their results stay with their submissions."""
 
     @abstractmethod
     def close(self) -> None:
-        """Free what it holds; the engines stay open."""
+        """Finish, and free what it holds; the engines stay open."""
 
 
 def check_inputs(program: Program, inputs: Mapping[str, Array]) -> None:
@@ -90,10 +158,9 @@ class HostExecutor(Executor):
 
     def __init__(self, program: Program, engines: Mapping[str, Engine], observe: Observer | None = None) -> None:
         self.program = program
-        self.seconds, self.preparation = {}, {}
+        self.preparation = {}
         self._engines = engines
         self._observe = observe
-        self._done: deque[dict[str, Array]] = deque()
         plan = plan_memory(program)
         block = np.empty(plan.size + ALIGNMENT, np.uint8)
         start = -block.ctypes.data % ALIGNMENT
@@ -106,16 +173,21 @@ class HostExecutor(Executor):
         for name, value in program.constants.items():
             self._arrays[name][...] = value
 
-    def submit(self, inputs: Mapping[str, Array]) -> None:
+    def submit(self, inputs: Mapping[str, Array], owner: object = None, stop: CancelToken | None = None) -> Submission:
         check_inputs(self.program, inputs)
+        if not self._arrays:
+            raise EngineError("the executor is closed")
         for buffer in self.program.owned("input"):
             self._arrays[buffer.name][...] = inputs[buffer.name]
+        seconds: dict[str, float] = {}
         for operation in self.program.operations:
+            if stop is not None and stop.cancelled:
+                raise Stopped
             start = time.perf_counter()
             self._run(operation)
-            taken = time.perf_counter() - start
-            self.seconds[operation.phase] = self.seconds.get(operation.phase, 0.0) + taken
-        self._done.append({b.name: self._arrays[b.name].copy() for b in self.program.owned("output")})
+            seconds[operation.phase] = seconds.get(operation.phase, 0.0) + time.perf_counter() - start
+        arrays = {b.name: self._arrays[b.name].copy() for b in self.program.owned("output")}
+        return Submission(owner, lambda _: Results(arrays, seconds))
 
     def _run(self, operation: Operation) -> None:
         if isinstance(operation, Enqueue):
@@ -135,15 +207,7 @@ class HostExecutor(Executor):
         index = (slice(None),) * view.axis + (slice(view.start, view.stop),)
         return array[index]
 
-    def result(self) -> CallResult:
-        return CallResult(self._done.popleft(), lambda: None)
-
-    def reset(self) -> None:
-        self._done.clear()
-        self.seconds.clear()
-
     def close(self) -> None:
-        self.reset()
         self._arrays.clear()
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 
 from lsx.engines.device import Device, DeviceEngine, Memory
 from lsx.engines.engine import Engine
 from lsx.errors import OutOfDeviceMemory
+from lsx.runtime.cancel import CancelToken
 from lsx.runtime.cuda import CudaExecutor, share_activation
-from lsx.runtime.executor import Executor, HostExecutor, io_of
+from lsx.runtime.executor import Executor, HostExecutor, Lender, io_of
 from lsx.runtime.program import call_program
+from lsx.runtime.turns import Turns
 from lsx.specs import ModelSpec, SampleOptions
 
 __all__ = ["CudaExecutors", "Executors", "HostExecutors", "executors_for"]
@@ -22,7 +25,8 @@ _Key = tuple[int, int, int | None, str]
 class Executors(ABC):
     """Makes an executor for a schedule, and keeps it for the next clip with the same one.
 
-    Where memory does not do for another, kept ones go first.
+    Runs take turns, a chunk each: engines, activation memory and device buffers are one run's at a time. On
+    out-of-memory, evicts the oldest executor first.
     """
 
     most: int = 1
@@ -31,20 +35,40 @@ class Executors(ABC):
     def __init__(self, model: ModelSpec) -> None:
         self._model = model
         self._kept: OrderedDict[_Key, Executor] = OrderedDict()
+        self._turns = Turns()
+        self._latest: Executor | None = None
+
+    def lender(self, options: SampleOptions) -> Lender:
+        """Lends the executor for `options`, a chunk at a time."""
+        return _Schedule(self, options)
+
+    @contextmanager
+    def lent(self, options: SampleOptions, stop: CancelToken) -> Iterator[Executor]:
+        """The executor for `options`, for a block in which no other run has any of them.
+
+        Raises Stopped where `stop` is cancelled before it is this run's turn; EngineError, OutOfDeviceMemory.
+        """
+        with self._turns.taken(stop):
+            yield self.get(options)
 
     def get(self, options: SampleOptions) -> Executor:
-        """The executor for `options`, its last clip forgotten. The guidance scale and the seed do not matter to it."""
+        """The executor for `options`, for callers that are alone. The guidance scale and the seed do not matter to it.
+
+        Calls under way in another one are finished first: all of them work in the same activation memory.
+        """
         key = (options.steps, options.guidance_batch, options.cache_interval, options.sampler)
+        if self._latest is not None and self._kept.get(key) is not self._latest:
+            self._latest.finish()
         if key not in self._kept:
             self._make_room(key)
             self._kept[key] = self._fitting(options)
         self._kept.move_to_end(key)
-        self._kept[key].reset()
-        return self._kept[key]
+        self._latest = self._kept[key]
+        return self._latest
 
     def costs(self) -> dict[_Key, int]:
         """Device bytes of every schedule that is kept, by (steps, guidance batch, cache interval, sampler)."""
-        return {key: executor.device_bytes for key, executor in self._kept.items()}
+        return {key: executor.device_bytes for key, executor in list(self._kept.items())}
 
     def _fitting(self, options: SampleOptions) -> Executor:
         while True:
@@ -62,6 +86,8 @@ class Executors(ABC):
 
     def _drop_oldest(self) -> None:
         _, oldest = self._kept.popitem(last=False)
+        if oldest is self._latest:
+            self._latest = None
         oldest.close()
 
     @abstractmethod
@@ -69,9 +95,18 @@ class Executors(ABC):
 
     def close(self) -> None:
         """Free all of them."""
-        for executor in self._kept.values():
-            executor.close()
-        self._kept.clear()
+        while self._kept:
+            self._drop_oldest()
+
+
+class _Schedule(Lender):
+    """Lends one schedule's executor."""
+
+    def __init__(self, executors: Executors, options: SampleOptions) -> None:
+        self._executors, self._options = executors, options
+
+    def lent(self, stop: CancelToken) -> AbstractContextManager[Executor]:
+        return self._executors.lent(self._options, stop)
 
 
 class HostExecutors(Executors):

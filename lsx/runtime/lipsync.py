@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import ExitStack, aclosing, closing
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakSet
 
 import numpy as np
 
 from lsx.bundle import Bundle
 from lsx.engines.engine import Engine
 from lsx.engines.registry import AUTO, backend_named, best_backend, check_stamp, load_engines
-from lsx.errors import StaleEngine, UsageError
+from lsx.errors import Cancelled, EngineClosed, StaleEngine, UsageError
 from lsx.runtime.alignment import Frame
 from lsx.runtime.audio import AudioTokens
-from lsx.runtime.calls import CallMaker, Detector, SourceFrames
+from lsx.runtime.calls import CallMaker, Detector
+from lsx.runtime.cancel import CancelToken
 from lsx.runtime.denoising import Denoiser, NoiseSource, seeded_noise
-from lsx.runtime.executor import Executor
+from lsx.runtime.executor import Lender
 from lsx.runtime.executors import Executors, executors_for
 from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
 from lsx.runtime.files import open_inputs, writer_like
+from lsx.runtime.frame_stream import FrameStream, frames_of, outcome_of
 from lsx.runtime.pipeline import FramePipeline, indexed
 from lsx.runtime.program import LOOP_GRAPHS, MODEL_GRAPHS
 from lsx.runtime.report import Progress, ProgressCallback, RunReport
 from lsx.runtime.sound import SoundReader
-from lsx.runtime.stages import StageTimes, run_stages
+from lsx.runtime.stages import Stage, StageChain, StageTimes
 from lsx.runtime.video import VideoReader
 from lsx.specs import SampleOptions, Sampler
 
@@ -37,7 +41,9 @@ __all__ = ["LipSync"]
 class LipSync:
     """A bundle's engines, loaded once. Open with `LipSync.open`; close it, or use it as a context manager.
 
-    Runs may follow one another; for several at once open several.
+    It may be used from any number of threads. Each run owns its state; the engines, the device's buffers and the
+    executor are one run's at a time, a chunk of 16 frames each, in the order of the asking. So several runs at once
+    give, byte for byte, what each gives alone. Closing ends the runs under way with EngineClosed.
     """
 
     def __init__(
@@ -56,6 +62,10 @@ class LipSync:
         self._executors = executors_for(loop, bundle.model, cuda_graph=cuda_graph)
         self._cuda_graph, self._load_fallback = cuda_graph, load_fallback
         self._fallback: tuple[dict[str, Engine], Executors] | None = None
+        self._fallback_lock = threading.Lock()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._chains: WeakSet[StageChain] = WeakSet()
 
     @classmethod
     def open(
@@ -109,12 +119,32 @@ class LipSync:
         )
 
     def close(self) -> None:
-        """Free the engines."""
+        """End the runs under way, whose callers get EngineClosed, and free the engines. Waits for at most a chunk.
+
+        It may be called from any thread, also from a run's own callbacks; there it does not wait.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            chains = list(self._chains)
+        for chain in chains:
+            chain.abort(EngineClosed(f"{self.bundle.path}: the LipSync was closed while this run was under way"))
+        if any(chain.own_thread for chain in chains):  # which cannot wait for its own end
+            threading.Thread(target=self._free, args=(chains,), name="lsx-close").start()
+        else:
+            self._free(chains)
+
+    def _free(self, chains: list[StageChain]) -> None:
+        for chain in chains:
+            chain.join()
         self._executors.close()
+        with self._fallback_lock:
+            fallback, self._load_fallback = self._fallback, None
         engines = list(self._engines.values())
-        if self._fallback is not None:
-            self._fallback[1].close()
-            engines += self._fallback[0].values()
+        if fallback is not None:
+            fallback[1].close()
+            engines += fallback[0].values()
         for engine in engines:
             engine.close()
 
@@ -145,9 +175,11 @@ class LipSync:
         """Make ready for clips with these options: take memory, run once, capture. The first clip does it otherwise.
 
         Returns the seconds of `warm up` and `capture` on a GPU; on a CPU there are none. Raises EngineError,
-        OutOfDeviceMemory.
+        OutOfDeviceMemory, EngineClosed.
         """
-        return dict(self._executors.get(options).preparation)
+        self._check_open()
+        with self._executors.lent(options, CancelToken()) as executor:
+            return dict(executor.preparation)
 
     def run(
         self,
@@ -164,6 +196,7 @@ class LipSync:
         crf: int = 18,
         compare: Path | str | None = None,
         no_face: Literal["pass", "error"] = "pass",
+        cancel: CancelToken | None = None,
     ) -> RunReport:
         """Lip-sync the file `video` to the file `audio`, and write `output` (.mp4, .mov, .mkv) when it is whole.
 
@@ -177,12 +210,15 @@ class LipSync:
         crf : x264's quality, 0..51; 18 is visually lossless.
         compare : also write original and result side by side there.
         no_face : `pass` leaves frames without a face as they are, `error` stops at the first.
+        cancel : ends the run within one chunk when it is cancelled, from any thread.
 
-        Raises UsageError, MediaError, FaceNotFound, OutputError, EngineError; nothing is left under the output's name.
+        Raises UsageError, MediaError, FaceNotFound, OutputError, EngineError; Cancelled by `cancel`; EngineClosed by
+        `close`. Nothing is left under the output's name then.
         """
         options = SampleOptions(
             steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
         )
+        self._check_open(cancel)
         output, compare = Path(output), None if compare is None else Path(compare)
         reader, sound = open_inputs(video, audio, output, compare=compare, crf=crf, no_face=no_face)
         pipeline = self._pipeline(sound.samples(), None, options, None, None)
@@ -190,9 +226,11 @@ class LipSync:
         pipeline.frames_owned = compare is None
         started = time.perf_counter()
         times = StageTimes()
-        frames = run_stages(pipeline.stages(reader.ping_pong(pipeline.maker.source_length)), times)
+        frames = self._started(pipeline.stages(reader.ping_pong(pipeline.maker.source_length)), times)
         with ExitStack() as stack:
             stack.enter_context(closing(frames))
+            if cancel is not None:
+                stack.enter_context(cancel.subscribed(lambda: frames.abort(_cancelled())))
             writer = stack.enter_context(writer_like(output, reader, crf, sound, 1))
             beside = None if compare is None else stack.enter_context(writer_like(compare, reader, crf, sound, 2))
             busy = 0.0
@@ -206,6 +244,7 @@ class LipSync:
                 if progress is not None:
                     progress(Progress(frames=number, total=pipeline.maker.length, fps=number / (now - started)))
         times.busy["mux"] = busy
+        times.waits["infer"] += pipeline.denoiser.waited
         times.split("infer", pipeline.denoiser.seconds)
         return RunReport(
             output=output,
@@ -230,8 +269,9 @@ class LipSync:
         detector: Detector | None = None,
         noise: NoiseSource | None = None,
         sampler: Sampler = "ddim",
-    ) -> Iterator[Frame]:
-        """Yield lip-synced frames as they are ready.
+        cancel: CancelToken | None = None,
+    ) -> FrameStream:
+        """Yield lip-synced frames as they are ready; close what this returns when you do not take them all.
 
         Parameters
         ----------
@@ -243,31 +283,64 @@ class LipSync:
         detector : frame to Face or None, called once for each source frame, in order; default the bundle's.
         noise : (name, shape) to float32 array, called with "latents" once, and with "masked.<call>" and
             "reference.<call>" for each call; default seeded.
+        cancel : ends the stream within one chunk when it is cancelled, from any thread, as closing it does.
 
-        Frames without a face pass through, as the very array that was given. Raises, when first asked for a frame or
-        later: UsageError, MediaError, EngineError; FaceNotFound at the end when no frame had a face.
+        Frames without a face pass through, as the very array that was given. Raises at once or when asked for a frame:
+        UsageError, MediaError, EngineError; Cancelled by `cancel`; EngineClosed by `close`; FaceNotFound at the end
+        when no frame had a face.
         """
+        self._check_open(cancel)
         options = SampleOptions(
             steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
         )
         if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
             raise UsageError(f"length is {length}; give a whole number of frames from 1 on")
         pipeline = self._pipeline(samples, length, options, detector, noise)
-        return _results(pipeline, indexed(frames, pipeline.maker.source_length))
+        chain = self._started(pipeline.stages(indexed(frames, pipeline.maker.source_length)), StageTimes())
+        return FrameStream(chain, cancel, lambda: chain.abort(_cancelled()))
 
-    def _wider_executor(self, options: SampleOptions) -> Callable[[], Executor | None]:
-        """What gives a clip its executor of the bundle's fallback: loaded when first needed, the same from then on."""
-        executor: Executor | None = None
+    async def arun(self, *arguments: Any, cancel: CancelToken | None = None, **options: Any) -> RunReport:
+        """Call `run` on a thread of its own. Cancelling the task stops the work and removes the partial file first.
 
-        def wider() -> Executor | None:
-            nonlocal executor
-            if self._fallback is None and self._load_fallback is not None:
-                engines = self._load_fallback()
-                made = executors_for(engines, self.bundle.model, cuda_graph=self._cuda_graph)
-                self._fallback = engines, made
-            if executor is None and self._fallback is not None:
-                executor = self._fallback[1].get(options)
-            return executor
+        Parameters and errors as in `run`; `progress` is called from that thread.
+        """
+        return await outcome_of(lambda token: self.run(*arguments, cancel=token, **options), cancel)
+
+    async def astream(self, *arguments: Any, **options: Any) -> AsyncIterator[Frame]:
+        """Yield the frames of `stream`, waited for on a thread of its own.
+
+        Cancelling the task, or closing this, stops the work. Parameters and errors as in `stream`.
+        """
+        frames = frames_of(lambda: self.stream(*arguments, **options))
+        async with aclosing(frames):
+            async for frame in frames:
+                yield frame
+
+    def _check_open(self, cancel: CancelToken | None = None) -> None:
+        """Raise EngineClosed after `close`, Cancelled where `cancel` is."""
+        if self._closed:
+            raise EngineClosed(f"{self.bundle.path}: the LipSync was closed. Open it again: LipSync.open(BUNDLE)")
+        if cancel is not None and cancel.cancelled:
+            raise _cancelled()
+
+    def _started(self, stages: list[Stage], times: StageTimes) -> StageChain:
+        """The chain of a run, which `close` ends. Its threads start when it is first asked for an item."""
+        chain = StageChain(stages, times)
+        with self._lock:
+            self._check_open()
+            self._chains.add(chain)
+        return chain
+
+    def _wider_lender(self, options: SampleOptions) -> Callable[[], Lender | None]:
+        """What gives a clip its executor of the bundle's fallback, whose engines are loaded when first needed."""
+
+        def wider() -> Lender | None:
+            with self._fallback_lock:
+                if self._fallback is None and self._load_fallback is not None:
+                    engines = self._load_fallback()
+                    made = executors_for(engines, self.bundle.model, cuda_graph=self._cuda_graph)
+                    self._fallback = engines, made
+                return None if self._fallback is None else self._fallback[1].lender(options)
 
         return wider
 
@@ -289,11 +362,11 @@ class LipSync:
                 length=length or tokens.frames,
             ),
             denoiser=Denoiser(
-                self._executors.get(options),
+                self._executors.lender(options),
                 model,
                 noise or seeded_noise(options.seed),
                 options.guidance,
-                self._wider_executor(options),
+                self._wider_lender(options),
             ),
             tokens=tokens,
         )
@@ -304,7 +377,5 @@ def _detector_threads() -> int:
     return min(max((os.cpu_count() or 1) // 4, 1), 4)
 
 
-def _results(pipeline: FramePipeline, source: SourceFrames) -> Iterator[Frame]:
-    with closing(run_stages(pipeline.stages(source), StageTimes())) as pairs:
-        for result, _ in pairs:
-            yield result
+def _cancelled() -> Cancelled:
+    return Cancelled("the run was cancelled; nothing was left behind")

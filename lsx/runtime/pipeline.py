@@ -82,29 +82,27 @@ class FramePipeline:
         for call in calls:
             if call.faces is not None:
                 tokens = self.tokens.tokens([item.index for item in call.items])
-                self.denoiser.submit(call.faces, tokens, call.number)
+                call.pending = self.denoiser.submit(call.faces, tokens, call.number)
             yield call
 
     def _collect(self, calls: Iterator[Call]) -> Iterator[Call]:
         for call in calls:
-            if call.faces is not None:
-                call.result = self.denoiser.result()
+            if call.pending is not None:
+                call.pixels = self.denoiser.result(call.pending)["pixels"]
+                call.pending = None
             yield call
 
     def _composite(self, calls: Iterator[Call]) -> Iterator[tuple[Frame, Frame]]:
         """(result, original) of each output frame; the same array where nothing changed."""
         compositor = Compositor()
         for call in calls:
-            pixels = None if call.result is None else call.result.arrays["pixels"]
             first = len(call.items) - call.new
             for position, item in enumerate(call.items[first:], first):
                 if item.index >= self.maker.length:
                     break
-                if item.affine is None or pixels is None:
+                if item.affine is None or call.pixels is None:
                     yield item.frame, item.frame
                     continue
                 result = item.frame if self.frames_owned else item.frame.copy()
-                compositor.paste(result, pixels[position], item.affine)
+                compositor.paste(result, call.pixels[position], item.affine)
                 yield result, item.frame
-            if call.result is not None:
-                call.result.release()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-__all__ = ["Stage", "StageTimes", "Stopped", "in_order", "run_stages"]
+from lsx.errors import EngineError
+
+__all__ = ["Stage", "StageChain", "StageTimes", "Stopped", "in_order"]
 
 
 class Stopped(Exception):
@@ -35,7 +37,7 @@ class StageTimes:
             self.busy = {k: v for n, s in self.busy.items() for k, v in (parts if n == name else {n: s}).items()}
 
 
-class _Channel:
+class _Channel(Iterator[Any]):
     """A bounded queue that can be ended by its writer and aborted by anyone."""
 
     def __init__(self, capacity: int) -> None:
@@ -54,17 +56,18 @@ class _Channel:
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[Any]:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._aborted or self._items or self._ended)
-                if self._aborted:
-                    raise Stopped
-                if not self._items:
-                    return
-                item = self._items.popleft()
-                self._changed.notify_all()
-            yield item
-            del item  # a waiting stage holds on to nothing
+        return self
+
+    def __next__(self) -> Any:
+        with self._changed:
+            self._changed.wait_for(lambda: self._aborted or self._items or self._ended)
+            if self._aborted:
+                raise Stopped
+            if not self._items:
+                raise StopIteration
+            item = self._items.popleft()
+            self._changed.notify_all()
+            return item
 
     def end(self) -> None:
         with self._changed:
@@ -134,28 +137,82 @@ class _Waits:
             yield item
 
 
-def run_stages(stages: list[Stage], times: StageTimes) -> Generator[Any, None, None]:
-    """Run the chain and yield what its last stage yields. The first stage is given an empty iterator.
+class StageChain(Iterator[Any]):
+    """A chain of stages under way: iterating yields what its last stage yields. Its threads start with the first item.
 
-    Closing the generator, or an error in any stage, stops all threads before control returns.
+    The first stage is given an empty iterator. An error in any stage stops all of them and is raised once, when its
+    consumer next asks; an end, an error or `close` leaves no thread behind. `abort` and `close` may be called from any
+    thread, also while another waits for an item.
     """
-    channels = [_Channel(stage.capacity) for stage in stages]
-    errors: list[BaseException] = []
-    lock = threading.Lock()
 
-    def abort(error: BaseException | None) -> None:
-        with lock:
-            if error is not None and not errors:
-                errors.append(error)
-        for channel in channels:
+    def __init__(self, stages: list[Stage], times: StageTimes) -> None:
+        self._stages, self._times = stages, times
+        self._channels = [_Channel(stage.capacity) for stage in stages]
+        self._lock = threading.Lock()
+        self._error: BaseException | None = None
+        self._started = self._aborted = self._ended = False
+        self._threads = [
+            threading.Thread(target=self._work, args=(i,), name=f"lsx-{stage.name}", daemon=True)
+            for i, stage in enumerate(stages)
+        ]
+
+    @property
+    def own_thread(self) -> bool:
+        """Whether this is asked from one of the chain's own threads, which cannot wait for themselves."""
+        return threading.current_thread() in self._threads
+
+    def __next__(self) -> Any:
+        self._start()
+        try:
+            with self._lock:
+                ended = self._ended
+            if not ended:
+                return next(self._channels[-1])
+        except (StopIteration, Stopped):
+            pass
+        self.close()
+        with self._lock:
+            error, self._error = self._error, None
+            self._ended = True
+        if error is not None:
+            raise error
+        raise StopIteration
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._started or self._aborted:
+                return
+            self._started = True
+            for thread in self._threads:
+                thread.start()
+
+    def abort(self, error: BaseException | None = None) -> None:
+        """Tell all stages to stop, and return at once. `error` is what the consumer gets; the first abort counts."""
+        with self._lock:
+            if not self._aborted and not self._ended:
+                self._error = error
+            self._aborted = True
+        for channel in self._channels:
             channel.abort()
-        for stage in stages:
+        for stage in self._stages:
             if stage.stop is not None:
                 stage.stop()
 
-    def work(index: int) -> None:
-        stage, target = stages[index], channels[index]
-        source = _Waits(channels[index - 1] if index else ())
+    def join(self) -> None:
+        """Wait until every thread has ended."""
+        with self._lock:
+            started = self._started
+        for thread in self._threads if started else ():
+            thread.join()
+
+    def close(self) -> None:
+        """Stop all stages and wait for their threads. The consumer gets no more items."""
+        self.abort()
+        self.join()
+
+    def _work(self, index: int) -> None:
+        stage, target = self._stages[index], self._channels[index]
+        source = _Waits(self._channels[index - 1] if index else ())
         waited = 0.0
         start = time.perf_counter()
         try:
@@ -165,26 +222,10 @@ def run_stages(stages: list[Stage], times: StageTimes) -> Generator[Any, None, N
                 waited += time.perf_counter() - before
             target.end()
         except Stopped:
-            pass
+            if not self._aborted:  # nobody asked for it: a fault, which must not look like an end
+                self.abort(EngineError(f"the stage {stage.name} stopped without being told to. Please report this"))
         except BaseException as error:
-            abort(error)
+            self.abort(error)
         finally:
-            times.waits[stage.name] = waited + source.seconds
-            times.busy[stage.name] = time.perf_counter() - start - waited - source.seconds
-
-    threads = [
-        threading.Thread(target=work, args=(i,), name=f"lsx-{stage.name}", daemon=True)
-        for i, stage in enumerate(stages)
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        yield from channels[-1]
-    except Stopped:
-        pass
-    finally:
-        abort(None)
-        for thread in threads:
-            thread.join()
-    if errors:
-        raise errors[0]
+            self._times.waits[stage.name] = waited + source.seconds
+            self._times.busy[stage.name] = time.perf_counter() - start - waited - source.seconds

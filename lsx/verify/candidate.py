@@ -13,7 +13,7 @@ from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.figures import Figures, compare, worst
 from lsx.runtime.audio import AudioTokens
 from lsx.runtime.denoising import Denoiser, NoiseSource
-from lsx.runtime.executor import HostExecutor, io_of
+from lsx.runtime.executor import HostExecutor, Only, io_of
 from lsx.runtime.program import LOOP_GRAPHS, Enqueue, Operation, call_program
 from lsx.runtime.schedule import IDENTITY, schedule
 from lsx.specs import ModelSpec, SampleOptions
@@ -69,7 +69,7 @@ class Loop:
         loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
         self._latents: list[Array] = []
         self._executor = HostExecutor(call_program(model, io_of(loop), options), loop, observe=self._seen)
-        self._denoiser = Denoiser(self._executor, model, noise, options.guidance)
+        self._denoiser = Denoiser(Only(self._executor), model, noise, options.guidance)
         self._tokens = AudioTokens(engines["audio_encoder"], samples, model)
 
     def _seen(self, operation: Operation, written: Mapping[str, Array]) -> None:
@@ -80,10 +80,8 @@ class Loop:
         """One call. Raises EngineError."""
         self._latents.clear()
         tokens = self._tokens.tokens(range(given.first, given.first + self._model.frames))
-        self._denoiser.submit(given.faces, tokens, given.number)
-        result = self._denoiser.result()
-        pixels = result.arrays["pixels"].astype(np.float32)
-        result.release()
+        made = self._denoiser.result(self._denoiser.submit(given.faces, tokens, given.number))
+        pixels = made["pixels"].astype(np.float32)
         return Outcome(tokens, list(self._latents), pixels)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,7 @@ from lsx.errors import NonFiniteOutput, OutOfDeviceMemory
 from lsx.runtime.alignment import Face
 from lsx.runtime.cuda import CudaExecutor, share_activation
 from lsx.runtime.denoising import Denoiser, audio_batch, repeated_latents, seeded_noise
-from lsx.runtime.executor import HostExecutor, io_of
+from lsx.runtime.executor import HostExecutor, Only, Submission, io_of
 from lsx.runtime.lipsync import LipSync
 from lsx.runtime.program import LOOP_GRAPHS, call_program
 from lsx.seeded import normal
@@ -65,15 +66,13 @@ def executor_of(engines: Loaded, device: CudaDevice) -> Iterator[Callable[..., C
 def _host(opened: Bundle, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
     loaded = {graph: opened.engine(graph) for graph in LOOP_GRAPHS}
     executor = HostExecutor(call_program(opened.model, io_of(loaded), OPTIONS), loaded)
-    executor.submit(inputs)
-    return executor.result().arrays
+    return executor.submit(inputs).result(None).arrays
 
 
 def test_it_equals_the_host(engines: Loaded, executor_of: Callable[..., CudaExecutor]) -> None:
     inputs = _inputs(engines[0].model)
     executor = executor_of()
-    executor.submit(inputs)
-    made, wanted = executor.result().arrays, _host(engines[0], inputs)
+    made, wanted = executor.submit(inputs).result(None).arrays, _host(engines[0], inputs)
     a, b = (one["latents_out"].ravel().astype(float) for one in (made, wanted))
     assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
     apart = np.clip(made["pixels"].astype(float), 0, 255) - np.clip(wanted["pixels"].astype(float), 0, 255)
@@ -89,42 +88,28 @@ def test_graph_and_plain_enqueues_are_the_same_bit_for_bit(
         able = all(engine.capturable(executor._compute) for engine in engines[1].values())
         assert (executor.graph is not None) is (cuda_graph and able)
         for call in range(3):
-            executor.submit(_inputs(engines[0].model, call))
-            result = executor.result()
-            kept = result.arrays["pixels"].copy()
-            result.release()
+            kept = executor.submit(_inputs(engines[0].model, call)).result(None).arrays["pixels"]
         results.append(kept)
     assert np.array_equal(results[0], results[1])
 
 
 def test_rings_under_random_delays(engines: Loaded, executor_of: Callable[..., CudaExecutor]) -> None:
     model, executor = engines[0].model, executor_of()
-    wanted = []
-    for call in range(4):
-        executor.submit(_inputs(model, call))
-        result = executor.result()
-        wanted.append(result.arrays["pixels"].copy())
-        result.release()
+    wanted = [executor.submit(_inputs(model, call)).result(None).arrays["pixels"] for call in range(4)]
     chance, idle = random.Random(0), threading.Event()
+    submitted: queue.SimpleQueue[Submission] = queue.SimpleQueue()
 
     def submit() -> None:
         for call in range(24):
             idle.wait(chance.random() * 0.02)
-            executor.submit(_inputs(model, call % 4))
+            submitted.put(executor.submit(_inputs(model, call % 4)))
 
     thread = threading.Thread(target=submit, daemon=True)
     thread.start()
-    try:
-        for call in range(24):
-            idle.wait(chance.random() * 0.02)
-            while not executor.under_way and thread.is_alive():
-                idle.wait(0.001)
-            result = executor.result()
-            assert np.array_equal(result.arrays["pixels"], wanted[call % 4])
-            result.release()
-    finally:
-        executor.stop()
-        thread.join(10)
+    for call in range(24):
+        idle.wait(chance.random() * 0.02)
+        assert np.array_equal(submitted.get(timeout=60).result(None).arrays["pixels"], wanted[call % 4])
+    thread.join(10)
 
 
 @pytest.mark.parametrize("captured", [False, True])
@@ -167,8 +152,7 @@ def test_200_calls_take_no_more_memory(
 
     def run(calls: int) -> tuple[int, int]:
         for _ in range(calls):
-            executor.submit(inputs)
-            executor.result().release()
+            executor.submit(inputs).result(None)
         return device.free_bytes(), psutil.Process().memory_info().rss
 
     free, resident = run(20)
@@ -179,14 +163,13 @@ def test_200_calls_take_no_more_memory(
 
 def test_the_tripwire(engines: Loaded, executor_of: Callable[..., CudaExecutor]) -> None:
     model = engines[0].model
-    denoiser = Denoiser(executor_of(), model, seeded_noise(0))
+    denoiser = Denoiser(Only(executor_of()), model, seeded_noise(0))
     faces = _inputs(model)["faces"]
     tokens = np.full((model.frames, model.tokens, model.audio_dim), np.nan, np.float32)
-    denoiser.submit(faces, tokens, 0)
+    pending = denoiser.submit(faces, tokens, 0)
     with pytest.raises(NonFiniteOutput, match="16 of 16"):
-        denoiser.result()
-    denoiser.submit(faces, np.zeros_like(tokens), 1)
-    denoiser.result().release()
+        denoiser.result(pending)
+    denoiser.result(denoiser.submit(faces, np.zeros_like(tokens), 1))
 
 
 def test_too_little_memory_is_an_error_before_anything_starts(
@@ -204,8 +187,7 @@ def test_too_little_memory_is_an_error_before_anything_starts(
     for block in blocks:
         device.free(block)
     executor = executor_of()
-    executor.submit(_inputs(engines[0].model))
-    executor.result().release()
+    executor.submit(_inputs(engines[0].model)).result(None)
 
 
 def test_two_at_once(engines: Loaded) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
 
@@ -11,11 +9,10 @@ from lsx.engines.engine import Array
 from lsx.errors import EngineError, NonFiniteOutput, OutOfDeviceMemory
 from lsx.runtime.cuda import CudaExecutor, executor_bytes, share_activation
 from lsx.runtime.denoising import Denoiser, seeded_noise
-from lsx.runtime.executor import io_of
+from lsx.runtime.executor import Only, io_of
 from lsx.runtime.executors import CudaExecutors, executors_for
 from lsx.runtime.memory import plan_memory
 from lsx.runtime.program import call_program
-from lsx.runtime.stages import Stopped
 from lsx.specs import ModelSpec, SampleOptions
 from tests.simulated_device import SimulatedDevice, SimulatedEngine
 from tests.unit.test_program import LARGE, MODEL, plain_loop, toy_engines, toy_inputs
@@ -42,6 +39,10 @@ def _wanted(call: int, model: ModelSpec = MODEL, options: SampleOptions = OPTION
     return plain_loop(toy_engines(model), toy_inputs(model, options, call), options)
 
 
+def _pixels(executor: CudaExecutor, call: int) -> Array:
+    return executor.submit(toy_inputs(MODEL, OPTIONS, call)).result(None).arrays["pixels"]
+
+
 def _close(made: Array, wanted: Array) -> bool:
     return bool(np.abs(made - wanted).max() <= 1e-5 * np.abs(wanted).max())
 
@@ -52,24 +53,22 @@ def test_calls_in_any_order_of_events_give_the_loops_numbers(seed: int, cuda_gra
     executor, device, _ = _executor(seed, cuda_graph=cuda_graph)
     assert (executor.graph is not None) is cuda_graph
     assert set(executor.preparation) == ({"warm up", "capture"} if cuda_graph else {"warm up"})
-    taken = 0
-    for call in range(7):
-        executor.submit(toy_inputs(MODEL, OPTIONS, call))
-        while taken <= call - 2 or (call == 6 and taken < 7):  # up to three are under way
-            result = executor.result()
-            for name, array in _wanted(taken).items():
-                assert _close(result.arrays[name], array)
-            result.release()
-            taken += 1
-    assert taken == 7
+    # The first results are taken late, so that their places in the ring have to be given to later calls.
+    submissions = [executor.submit(toy_inputs(MODEL, OPTIONS, call)) for call in range(7)]
+    assert executor.under_way == 3
+    for call in (5, 0, 6, 1, 4, 3, 2):
+        result = submissions[call].result(None)
+        for name, array in _wanted(call).items():
+            assert _close(result.arrays[name], array)
+        assert set(result.seconds) == {"upload", "device", "download"}
+    assert executor.under_way == 0
     assert device.launches == (7 if cuda_graph else 0)
 
 
 def test_the_vae_in_parts() -> None:
     options = SampleOptions(steps=1, cache_interval=None)
     executor, _, _ = _executor(model=LARGE, options=options)
-    executor.submit(toy_inputs(LARGE, options))
-    result = executor.result().arrays
+    result = executor.submit(toy_inputs(LARGE, options)).result(None).arrays
     for name, array in _wanted(0, LARGE, options).items():
         assert _close(result[name], array)
 
@@ -78,8 +77,7 @@ def test_graph_and_plain_enqueues_are_the_same_bit_for_bit() -> None:
     results = []
     for cuda_graph in (True, False):
         executor, _, _ = _executor(cuda_graph=cuda_graph)
-        executor.submit(toy_inputs(MODEL, OPTIONS))
-        results.append(executor.result().arrays["pixels"].copy())
+        results.append(executor.submit(toy_inputs(MODEL, OPTIONS)).result(None).arrays["pixels"])
     assert np.array_equal(results[0], results[1])
 
 
@@ -87,10 +85,8 @@ def test_a_launch_follows_changed_inputs_and_guidance() -> None:
     executor, _, _ = _executor()
     for guidance in (1.5, 3.0):
         options = SampleOptions(steps=4, cache_interval=3, guidance=guidance)
-        executor.submit(toy_inputs(MODEL, options))
-        result = executor.result()
+        result = executor.submit(toy_inputs(MODEL, options)).result(None)
         assert _close(result.arrays["pixels"], _wanted(0, options=options)["pixels"])
-        result.release()
 
 
 def test_a_capture_that_fails_falls_back_with_a_warning() -> None:
@@ -101,8 +97,7 @@ def test_a_capture_that_fails_falls_back_with_a_warning() -> None:
     with pytest.warns(RuntimeWarning, match="not while capturing"):
         executor = CudaExecutor(call_program(MODEL, io_of(engines), OPTIONS), engines, device)
     assert executor.graph is None
-    executor.submit(toy_inputs(MODEL, OPTIONS, 3))
-    assert _close(executor.result().arrays["pixels"], _wanted(3)["pixels"])
+    assert _close(_pixels(executor, 3), _wanted(3)["pixels"])
 
 
 def test_what_a_failed_submit_left_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,11 +110,9 @@ def test_what_a_failed_submit_left_is_waited_for(monkeypatch: pytest.MonkeyPatch
         patched.setattr(engines["step"], "enqueue", fail)
         with pytest.raises(EngineError, match="broken"):
             executor.submit(toy_inputs(MODEL, OPTIONS, 1))
-    assert any(device.queues.values())
-    executor.reset()
     assert not any(device.queues.values())
-    executor.submit(toy_inputs(MODEL, OPTIONS, 2))
-    assert _close(executor.result().arrays["pixels"], _wanted(2)["pixels"])
+    assert len(executor._free) == 3
+    assert _close(_pixels(executor, 2), _wanted(2)["pixels"])
 
 
 def test_an_engine_that_cannot_be_captured_is_named() -> None:
@@ -131,32 +124,52 @@ def test_an_engine_that_cannot_be_captured_is_named() -> None:
     assert executor.graph is None
 
 
-def test_submit_waits_for_room_and_gives_up_when_stopped() -> None:
+def test_a_result_goes_to_its_owner_alone_and_once() -> None:
     executor, _, _ = _executor(slots=1)
-    executor.submit(toy_inputs(MODEL, OPTIONS))
-    ended = threading.Event()
+    first, second = object(), object()
+    mine = executor.submit(toy_inputs(MODEL, OPTIONS, 1), first)
+    theirs = executor.submit(toy_inputs(MODEL, OPTIONS, 2), second)  # takes the only slot; the first result is kept
+    with pytest.raises(EngineError, match="another run's result"):
+        theirs.result(first)
+    assert _close(mine.result(first).arrays["pixels"], _wanted(1)["pixels"])
+    with pytest.raises(EngineError, match="asked for twice"):
+        mine.result(first)
+    assert _close(theirs.result(second).arrays["pixels"], _wanted(2)["pixels"])
 
-    def second() -> None:
-        with pytest.raises(Stopped):
-            executor.submit(toy_inputs(MODEL, OPTIONS))
-        ended.set()
 
-    thread = threading.Thread(target=second)
-    thread.start()
-    executor.stop()
-    assert ended.wait(10)
-    thread.join()
-    executor.reset()
-    executor.submit(toy_inputs(MODEL, OPTIONS, 1))  # the ring is whole again
-    assert _close(executor.result().arrays["pixels"], _wanted(1)["pixels"])
+def test_a_slot_that_holds_another_call_gives_nothing() -> None:
+    executor, _, _ = _executor()
+    submission = executor.submit(toy_inputs(MODEL, OPTIONS))
+    other = executor.submit(toy_inputs(MODEL, OPTIONS, 1))
+    executor._slots[0].submission = other  # a planted mix-up
+    with pytest.raises(EngineError, match="another run's call"):
+        submission.result(None)
+
+
+def test_what_was_abandoned_is_not_copied_and_its_slot_comes_back() -> None:
+    executor, _, _ = _executor(slots=1)
+    lost = executor.submit(toy_inputs(MODEL, OPTIONS, 1))
+    lost.abandoned = True
+    assert _close(_pixels(executor, 2), _wanted(2)["pixels"])
+    with pytest.raises(EngineError, match="given up"):
+        lost.result(None)
+
+
+def test_closing_keeps_the_results_of_calls_under_way() -> None:
+    executor, device, _ = _executor()
+    submission = executor.submit(toy_inputs(MODEL, OPTIONS, 1))
+    executor.close()
+    assert len(device.blocks) == 1
+    assert _close(submission.result(None).arrays["pixels"], _wanted(1)["pixels"])
+    with pytest.raises(EngineError, match="closed"):
+        executor.submit(toy_inputs(MODEL, OPTIONS))
 
 
 def test_nothing_is_allocated_by_a_call_and_all_is_freed() -> None:
     executor, device, _ = _executor()
     before = dict(device.blocks)
     for call in range(20):
-        executor.submit(toy_inputs(MODEL, OPTIONS, call))
-        executor.result().release()
+        executor.submit(toy_inputs(MODEL, OPTIONS, call)).result(None)
     assert device.blocks.keys() == before.keys()
     executor.close()
     assert device.discarded == len(device.queues) + len(device.recorded)
@@ -177,14 +190,13 @@ def test_too_little_memory_is_said_before_anything_starts() -> None:
 
 def test_the_tripwire() -> None:
     executor, _, _ = _executor()
-    denoiser = Denoiser(executor, MODEL, seeded_noise(0))
+    denoiser = Denoiser(Only(executor), MODEL, seeded_noise(0))
     tokens = np.zeros((16, MODEL.tokens, MODEL.audio_dim), np.float32)
     tokens[:3] = np.nan
-    denoiser.submit(np.zeros((16, 64, 64, 3), np.uint8), tokens, 0)
+    pending = denoiser.submit(np.zeros((16, 64, 64, 3), np.uint8), tokens, 0)
     with pytest.raises(NonFiniteOutput, match="3 of 16"):
-        denoiser.result()
-    denoiser.submit(np.zeros((16, 64, 64, 3), np.uint8), np.zeros_like(tokens), 1)
-    denoiser.result().release()
+        denoiser.result(pending)
+    denoiser.result(denoiser.submit(np.zeros((16, 64, 64, 3), np.uint8), np.zeros_like(tokens), 1))
 
 
 def test_infer_on_a_device() -> None:
@@ -203,20 +215,6 @@ def test_infer_on_a_device() -> None:
     assert not device.blocks
 
 
-def test_a_release_after_a_reset_gives_no_slot_away_twice() -> None:
-    executor, _, _ = _executor(slots=2)
-    executor.submit(toy_inputs(MODEL, OPTIONS))
-    late = executor.result()
-    executor.reset()
-    late.release()
-    for call in (1, 2):
-        executor.submit(toy_inputs(MODEL, OPTIONS, call))
-    first, second = executor.result(), executor.result()
-    assert _close(first.arrays["pixels"], _wanted(1)["pixels"])
-    assert _close(second.arrays["pixels"], _wanted(2)["pixels"])
-    assert first.arrays["pixels"] is not second.arrays["pixels"]
-
-
 def test_executors_are_kept_by_schedule_and_dropped_with_the_batch() -> None:
     device = SimulatedDevice()
     engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines().items()}
@@ -228,8 +226,8 @@ def test_executors_are_kept_by_schedule_and_dropped_with_the_batch() -> None:
     assert executors.get(OPTIONS) is first
     alone = SampleOptions(steps=4, cache_interval=3, guidance=1.0)
     executor = executors.get(alone)  # another batch: other shapes, other activation memory
-    executor.submit(toy_inputs(MODEL, alone))
-    assert _close(executor.result().arrays["pixels"], _wanted(0, options=alone)["pixels"])
+    pixels = executor.submit(toy_inputs(MODEL, alone)).result(None).arrays["pixels"]
+    assert _close(pixels, _wanted(0, options=alone)["pixels"])
     assert executors.get(OPTIONS) is not first
     executors.close()
     assert not device.blocks

@@ -12,9 +12,8 @@ from lsx.errors import MediaError
 from lsx.runtime import pipeline
 from lsx.runtime.alignment import Face
 from lsx.runtime.calls import CallMaker
-from lsx.runtime.executor import CallResult
 from lsx.runtime.pipeline import FramePipeline, indexed
-from lsx.runtime.stages import StageTimes, run_stages
+from lsx.runtime.stages import StageChain, StageTimes
 from lsx.runtime.video import ping_pong
 from lsx.specs import ModelSpec
 
@@ -29,22 +28,19 @@ class _Calls:
         self.levels: list[list[int]] = []
         self.numbers: list[int] = []
         self.made: list[NDArray[np.float32]] = []
-        self.released = 0
 
     def tokens(self, frames: list[int]) -> NDArray[np.float32]:
         self.frames.append(list(frames))
         return np.zeros(1, np.float32)
 
-    def submit(self, faces: NDArray[np.uint8], _: Any, call: int) -> None:
+    def submit(self, faces: NDArray[np.uint8], _: Any, call: int) -> int:
         self.numbers.append(call)
         self.levels.append([round(float(face.mean())) for face in faces])
         self.made.append(255.0 - faces.astype(np.float32))
+        return len(self.made) - 1
 
-    def result(self) -> CallResult:
-        def release() -> None:
-            self.released += 1
-
-        return CallResult({"pixels": self.made.pop(0)}, release)
+    def result(self, pending: int) -> dict[str, NDArray[np.float32]]:
+        return {"pixels": self.made[pending]}
 
     def stop(self) -> None:
         return None
@@ -65,7 +61,7 @@ def _run(frames: Any, length: int, faceless: frozenset[int] = frozenset()) -> tu
         denoiser=calls,  # type: ignore[arg-type]
         tokens=calls,  # type: ignore[arg-type]
     )
-    results = list(run_stages(line.stages(indexed(frames, line.maker.source_length)), StageTimes()))
+    results = list(StageChain(line.stages(indexed(frames, line.maker.source_length)), StageTimes()))
     return calls, results, line
 
 
@@ -87,7 +83,6 @@ def test_the_last_call_covers_the_last_frames() -> None:
 def test_whole_calls(length: int) -> None:
     calls, results, _ = _run(_frames(length), length)
     assert [len(frames) for frames in calls.frames] == [16] * (length // 16)
-    assert calls.released == length // 16
     assert len(results) == length
 
 
@@ -118,7 +113,7 @@ def test_each_source_frame_is_looked_at_once() -> None:
         denoiser=calls,  # type: ignore[arg-type]
         tokens=calls,  # type: ignore[arg-type]
     )
-    list(run_stages(line.stages(indexed(line_frames, line.maker.source_length)), StageTimes()))
+    list(StageChain(line.stages(indexed(line_frames, line.maker.source_length)), StageTimes()))
     assert seen == list(range(6))
 
 

@@ -13,7 +13,7 @@ from lsx.engines.device import ALIGNMENT
 from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.errors import EngineError, NonFiniteOutput
 from lsx.runtime.denoising import Denoiser, audio_batch, repeated_latents, seeded_noise
-from lsx.runtime.executor import HostExecutor, io_of
+from lsx.runtime.executor import HostExecutor, Only, io_of
 from lsx.runtime.memory import lifetimes, plan_memory
 from lsx.runtime.program import (
     LOOP_GRAPHS,
@@ -231,11 +231,11 @@ def test_the_host_executor_equals_a_plain_loop(options: SampleOptions, model: Mo
     executor = HostExecutor(call_program(model, io_of(engines), options), engines)
     for call in range(2):
         inputs = toy_inputs(model, options, call)
-        executor.submit(inputs)
-        made, wanted = executor.result().arrays, plain_loop(engines, inputs, options)
+        results = executor.submit(inputs).result(None)
+        made, wanted = results.arrays, plain_loop(engines, inputs, options)
         for name, array in wanted.items():
             assert np.abs(made[name] - array).max() <= 1e-5 * np.abs(array).max()
-    assert set(executor.seconds) == {"VAE encode", "denoise", "VAE decode"}
+        assert set(results.seconds) == {"VAE encode", "denoise", "VAE decode"}
 
 
 def test_a_graph_that_does_not_belong_is_refused() -> None:
@@ -255,15 +255,14 @@ def test_wrong_inputs_are_refused() -> None:
 def test_values_that_are_not_finite_are_an_error() -> None:
     engines = toy_engines()
     executor = HostExecutor(call_program(MODEL, io_of(engines), OPTIONS[0]), engines)
-    denoiser = Denoiser(executor, MODEL, seeded_noise(0))
+    denoiser = Denoiser(Only(executor), MODEL, seeded_noise(0))
     tokens = np.zeros((16, MODEL.tokens, MODEL.audio_dim), np.float32)
     faces = np.zeros((16, 64, 64, 3), np.uint8)
-    denoiser.submit(faces, tokens, 0)
-    denoiser.result().release()
+    denoiser.result(denoiser.submit(faces, tokens, 0))
     tokens[5] = np.nan
-    denoiser.submit(faces, tokens, 1)
+    pending = denoiser.submit(faces, tokens, 1)
     with pytest.raises(NonFiniteOutput, match="1 of 16 decoded faces"):
-        denoiser.result()
+        denoiser.result(pending)
 
 
 def test_a_call_that_overflows_is_done_once_more_in_the_wider_precision() -> None:
@@ -278,20 +277,19 @@ def test_a_call_that_overflows_is_done_once_more_in_the_wider_precision() -> Non
             return {name: array * np.float32(np.nan if loud else 1) for name, array in made.items()}
 
     narrow["unet"] = Overflowing("unet", MODEL)
-    wide = HostExecutor(call_program(MODEL, io_of(engines), options), engines)
+    wide = Only(HostExecutor(call_program(MODEL, io_of(engines), options), engines))
     program = call_program(MODEL, io_of(narrow), options)
-    with_wide = Denoiser(HostExecutor(program, narrow), MODEL, seeded_noise(0), wider=lambda: wide)
-    without = Denoiser(HostExecutor(program, narrow), MODEL, seeded_noise(0))
-    plain = Denoiser(HostExecutor(program, engines), MODEL, seeded_noise(0))
+    with_wide = Denoiser(Only(HostExecutor(program, narrow)), MODEL, seeded_noise(0), wider=lambda: wide)
+    without = Denoiser(Only(HostExecutor(program, narrow)), MODEL, seeded_noise(0))
+    plain = Denoiser(Only(HostExecutor(program, engines)), MODEL, seeded_noise(0))
     faces = np.full((16, 64, 64, 3), 90, np.uint8)
     for call, loudness in enumerate((1, 200)):
         tokens = np.full((16, MODEL.tokens, MODEL.audio_dim), loudness, np.float32)
-        for denoiser in (with_wide, without, plain):
-            denoiser.submit(faces, tokens, call)
-        wanted = plain.result().arrays["pixels"]
-        assert np.array_equal(with_wide.result().arrays["pixels"], wanted)
+        first, second, third = (d.submit(faces, tokens, call) for d in (with_wide, without, plain))
+        wanted = plain.result(third)["pixels"]
+        assert np.array_equal(with_wide.result(first)["pixels"], wanted)
         if loudness == 1:
-            assert np.array_equal(without.result().arrays["pixels"], wanted)
+            assert np.array_equal(without.result(second)["pixels"], wanted)
     with pytest.raises(NonFiniteOutput, match="--fallback"):
-        without.result()
+        without.result(second)
     assert with_wide.repeated == 1

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lsx.runtime.stages import Stage, StageTimes, in_order, run_stages
+from lsx.runtime.stages import Stage, StageChain, StageTimes, in_order
 
 
 def _threads() -> list[threading.Thread]:
@@ -21,7 +21,7 @@ def test_items_keep_their_order() -> None:
         Stage("text", lambda items: (str(i) for i in items)),
     ]
     times = StageTimes()
-    assert list(run_stages(chain, times)) == [str(2 * i) for i in range(100)]
+    assert list(StageChain(chain, times)) == [str(2 * i) for i in range(100)]
     assert set(times.busy) == {"count", "double", "text"}
     assert not _threads()
 
@@ -35,7 +35,7 @@ def test_no_stage_runs_far_ahead() -> None:
             made += 1
             yield i
 
-    results = run_stages([Stage("count", count, capacity=3), Stage("same", lambda i: i, capacity=2)], StageTimes())
+    results = StageChain([Stage("count", count, capacity=3), Stage("same", lambda i: i, capacity=2)], StageTimes())
     for _ in range(10):
         next(results)
     # Taken, waiting in two queues, and in three hands.
@@ -56,7 +56,7 @@ def test_an_error_stops_all_and_surfaces_once(failing: int) -> None:
         return Stage(f"s{index}", work)
 
     with pytest.raises(ValueError, match=f"stage {failing}"):
-        list(run_stages([stage(i) for i in range(3)], StageTimes()))
+        list(StageChain([stage(i) for i in range(3)], StageTimes()))
     assert not _threads()
 
 
