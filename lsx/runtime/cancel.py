@@ -1,0 +1,54 @@
+"""Cancelling: a token that one thread sets and others look at, or are told by."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["CancelToken"]
+
+
+class CancelToken:
+    """Tells whoever was given it to stop. `cancel` may be called from any thread, any number of times.
+
+    One token may be given to several runs: all of them end. A cancelled token stays so; take a new one for new runs.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: dict[object, Callable[[], None]] = {}
+        self._cancelled = False
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Tell everybody to stop. Returns at once; a run that was given this token ends within one chunk."""
+        with self._lock:
+            self._cancelled = True
+            callbacks = list(self._callbacks.values())
+            self._callbacks.clear()
+        for callback in callbacks:  # outside the lock: they may take others
+            callback()
+
+    @contextmanager
+    def subscribed(self, callback: Callable[[], None]) -> Iterator[None]:
+        """Call `callback` when this is cancelled during the block; at once where it already is.
+
+        It is called on the thread that cancels, and must return quickly.
+        """
+        key = object()
+        with self._lock:
+            cancelled = self._cancelled
+            if not cancelled:
+                self._callbacks[key] = callback
+        if cancelled:
+            callback()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._callbacks.pop(key, None)
