@@ -28,8 +28,8 @@ def _names(*functions: Callable[..., Any]) -> set[str]:
 
 
 def test_run_is_lipsync_run() -> None:
-    # The opening's parameters and the run's; a bundle instead of a path, and the bar instead of a callback.
-    library = _names(LipSync.open, LipSync.run) - {"path", "self", "progress", "threads"}
+    # The opening's parameters and the run's; a bundle for a path, the bar for a callback, Ctrl-C for a token.
+    library = _names(LipSync.open, LipSync.run) - {"path", "self", "progress", "cancel", "threads"}
     assert _names(run.run) - {"bundle"} == library
     defaults = {n: p.default for n, p in inspect.signature(LipSync.run).parameters.items() if p.default is not p.empty}
     flags = {n: p.default for n, p in inspect.signature(run.run).parameters.items()}
