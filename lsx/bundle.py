@@ -73,14 +73,15 @@ class Bundle:
             raise BundleError(f"{self.path}: no graph {name}; it has {', '.join(sorted(self.manifest.graphs))}")
         return entry
 
-    def files(self, graph: str) -> list[FileEntry]:
-        """The files of one graph: the .onnx and the data it refers to."""
+    def files(self, graph: str, *, onnxruntime: bool = False) -> list[FileEntry]:
+        """The files of one graph: the .onnx (or ONNX Runtime's form of it) and the data that it refers to."""
         entry = self.graph(graph)
         data = {file.path: file for file in self.manifest.data}
         missing = [path for path in entry.data if path not in data]
         if missing:
             raise BundleError(f"{self.path}: the manifest names no hash for {missing[0]}. Export again")
-        return [entry.file, *(data[path] for path in entry.data)]
+        own = entry.onnxruntime if onnxruntime and entry.onnxruntime is not None else entry.file
+        return [own, *(data[path] for path in entry.data)]
 
     def add_plan(self, plan: PlanEntry) -> None:
         """Enter `plan` in the manifest, in place of one of the same file. Raises OutputError."""
@@ -111,7 +112,8 @@ class Bundle:
             wider = self.fallback()
             if wider is not None:
                 wider.verify()
-            files = [file for name in self.manifest.graphs for file in self.files(name)]
+            graphs = self.manifest.graphs
+            files = [file for name in graphs for own in (False, True) for file in self.files(name, onnxruntime=own)]
             files += [plan.file for plan in self.manifest.plans]
             files += [] if self.manifest.quantisation is None else self.manifest.quantisation.files
         for file in files:

@@ -57,7 +57,10 @@ class TensorEntry(Entry):
 
 
 class ParityEntry(Entry):
-    """What the export measured for one output: how, against what, and within which tolerance."""
+    """What the export measured for one output: how, against what, and the limits. Errors in the output's own unit.
+
+    Bundles of lsx 0.1.0 have the first five and a limit of the largest error alone.
+    """
 
     output: str
     method: str
@@ -65,6 +68,15 @@ class ParityEntry(Entry):
     mean_error: float
     cosine: float
     tolerance_max: float
+    high_error: float | None = None
+    """The 99.99th percentile."""
+    psnr: float | None = None
+    """In dB, against the range of what is expected; 999 where nothing differs."""
+    spread: float | None = None
+    """Standard deviation of what is expected."""
+    tolerance_mean: float | None = None
+    tolerance_high: float | None = None
+    tolerance_cosine: float | None = None
 
 
 class GraphEntry(Entry):
@@ -73,6 +85,8 @@ class GraphEntry(Entry):
     file: FileEntry
     data: tuple[str, ...] = ()
     """Paths of its external data files, relative to the bundle; two graphs may share one."""
+    onnxruntime: FileEntry | None = None
+    """The same graph in the form that ONNX Runtime computes best, over the same data; None where that is `file`."""
     inputs: tuple[TensorEntry, ...]
     outputs: tuple[TensorEntry, ...]
     precision: Precision

@@ -112,6 +112,12 @@ class ModelSpec:
         return max(n for n in range(1, self.frames + 1) if self.frames % n == 0 and n <= most)
 
     @property
+    def host_vae_frames(self) -> int:
+        """The same on a CPU: a frame of 256 px at a time takes a twelfth of the memory of 16, and less time."""
+        most = max(256**2 // self.resolution**2, 1)
+        return max(n for n in range(1, self.frames + 1) if self.frames % n == 0 and n <= most)
+
+    @property
     def samples_per_frame(self) -> int:
         """Audio samples a video frame (640)."""
         return self.sample_rate // self.video_fps

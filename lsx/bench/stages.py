@@ -27,8 +27,9 @@ def call_stages(
     kind is timed alone by events, and what the whole took beyond their sum is `wait`.
     """
     loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
-    program = call_program(model, io_of(loop), options)
     on_device = {graph: engine for graph, engine in loop.items() if isinstance(engine, DeviceEngine)}
+    size = model.vae_frames if len(on_device) == len(loop) else model.host_vae_frames
+    program = call_program(model, io_of(loop), options, vae_frames=size)
     if len(on_device) == len(loop):
         shares = _on_device(program, on_device, model, options)
         whole = seconds

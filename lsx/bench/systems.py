@@ -53,8 +53,6 @@ __all__ = [
 
 EAGER, DEEPCACHE, COMPILED = "PyTorch eager", "PyTorch + DeepCache", "PyTorch compiled + DeepCache"
 
-_HOST_FRAMES = 4  # of the VAE on a CPU, where 16 take long
-
 
 def runnable_backends(bundle: Bundle) -> tuple[str, ...]:
     """lsx's backends that can run `bundle` here, best first; PyTorch is a baseline and not among them."""
@@ -74,7 +72,7 @@ def runnable_backends(bundle: Bundle) -> tuple[str, ...]:
 def graph_axes(engines: Iterable[Engine], model: ModelSpec, options: SampleOptions) -> dict[str, int]:
     """Lengths of the axes that vary, one for all that are compared: a run's, but fewer frames of the VAE on CPUs."""
     on_device = any(isinstance(engine, DeviceEngine) for engine in engines)
-    frames = model.vae_frames if on_device else min(model.vae_frames, _HOST_FRAMES)
+    frames = model.vae_frames if on_device else model.host_vae_frames
     return {"b": options.guidance_batch, "F": frames, "n": 1}
 
 

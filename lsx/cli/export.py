@@ -64,6 +64,9 @@ def export(
         Path | None,
         typer.Option(help="Folder with face models, instead of fetching MediaPipe's through pip."),
     ] = None,
+    parity_report: Annotated[
+        Path | None, typer.Option(help="Write every figure of the check against PyTorch there, as JSON.")
+    ] = None,
     build: Annotated[
         bool, typer.Option("--build/--no-build", help="End with lsx build, for each TensorRT that can build here.")
     ] = True,
@@ -114,6 +117,7 @@ def export(
             fallback=fallback,  # type: ignore[arg-type]  # checked there
             face_models=face_models,
             quantisation=quantisation,
+            parity_report=parity_report,
             progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )
     size = sum(f.stat().st_size for f in output.rglob("*") if f.is_file())

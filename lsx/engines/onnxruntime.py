@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from lsx.specs import TensorSpec
 
 if TYPE_CHECKING:
     from lsx.bundle import Bundle
+    from lsx.manifest import FileEntry
 
 __all__ = ["OnnxRuntimeBackend", "OnnxRuntimeEngine", "engine_from_onnx"]
 
@@ -135,6 +137,9 @@ def session_loader(
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.enable_mem_pattern = False  # the arena alone is as fast, and takes less
+        if provider == "cpu":
+            _share_arena()
+            options.add_session_config_entry("session.use_env_allocators", "1")
         options.intra_op_num_threads = threads or default_threads()
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -154,6 +159,21 @@ def session_loader(
         return session
 
     return load
+
+
+@cache
+def _share_arena() -> None:
+    """One arena for all sessions of the process, growing by what is asked for: they run in turns, so their memory may
+    be the same. An arena each would hold the highest need of every graph at once, rounded up to powers of two.
+    """
+    import onnxruntime
+
+    cpu = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    extend_as_requested = 1
+    config = onnxruntime.OrtArenaCfg(0, extend_as_requested, -1, -1)
+    onnxruntime.create_and_register_allocator(cpu, config)
 
 
 def default_threads() -> int:
@@ -177,13 +197,19 @@ class OnnxRuntimeBackend(Backend):
         providers = [n.removesuffix("ExecutionProvider") for n in onnxruntime.get_available_providers()]
         return True, f"{onnxruntime.__version__}, providers {', '.join(providers)}"
 
+    def files(self, bundle: Bundle) -> list[FileEntry]:
+        return [file for graph in bundle.manifest.graphs for file in bundle.files(graph, onnxruntime=True)]
+
     def engine(self, bundle: Bundle, graph: str, options: EngineOptions) -> Engine:
         entry = bundle.graph(graph)
-        bundle.verify(bundle.files(graph))
-        path = bundle.path / entry.file.path
+        files = bundle.files(graph, onnxruntime=True)
+        bundle.verify(files)
+        path = bundle.path / files[0].path
         inputs = [tensor.spec() for tensor in entry.inputs]
         outputs = [tensor.spec() for tensor in entry.outputs]
-        axes = {"b": options.guidance_batch, "F": bundle.model.vae_frames}
+        model = bundle.model
+        frames = model.vae_frames if options.provider == "cuda" else model.host_vae_frames
+        axes = {"b": options.guidance_batch, "F": frames}
         if options.provider != "cuda":
             return engine_from_onnx(
                 path, graph, inputs, outputs, provider=options.provider, threads=options.threads, axes=axes

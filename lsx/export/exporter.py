@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import lsx
 from lsx.bundle import Bundle
-from lsx.errors import UsageError
+from lsx.errors import OutputError, UsageError
 from lsx.export.faces.models import FaceSource, find_face_models
 from lsx.export.graph_exporter import GraphExporter
 from lsx.export.graphs import GRAPHS
 from lsx.export.quantisation import Quantisation
 from lsx.export.writing import written_beside
+from lsx.files import write_whole
 from lsx.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
     FaceModels,
     Manifest,
     ModelEntry,
+    ParityEntry,
     QuantisationEntry,
 )
 from lsx.models.checkpoint import Checkpoint
@@ -47,6 +51,7 @@ def export_bundle(
     fallback: Precision | None = None,
     face_models: Path | None = None,
     quantisation: Quantisation | None = None,
+    parity_report: Path | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
     """Export every graph of `checkpoint` into the bundle `output`, replacing an older bundle there.
@@ -55,7 +60,8 @@ def export_bundle(
     is written beside `output` and renamed when whole: on any failure the old one stays.
 
     fallback : a wider precision to carry too, in a bundle inside the bundle: a call whose result is not finite is done
-    once more with it. quantisation : the recipes of an int8 or fp8 bundle, see `lsx.calibration.quantise`.
+    once more with it. parity_report : file for every figure of the check as JSON, also where a graph fails it.
+    quantisation : the recipes of an int8 or fp8 bundle, see `lsx.calibration.quantise`.
 
     Raises UsageError, CheckpointError, ParityError, ExportError, OutputError.
     """
@@ -76,11 +82,11 @@ def export_bundle(
     report("checkpoint", 0)
     checkpoint.check()
     source = find_face_models(face_models)
-    with written_beside(output) as folder:
+    with written_beside(output) as folder, _reported(parity_report) as figures:
         for kind, inside in parts:
             (folder / inside / "onnx").mkdir(parents=True, exist_ok=True)
             recipes = quantisation if kind in LOW_PRECISIONS else None
-            manifest = _exported(checkpoint, folder / inside, kind, source, recipes, report)
+            manifest = _exported(checkpoint, folder / inside, kind, source, recipes, report, figures)
             if not inside.parts and fallback is not None:
                 manifest = manifest.model_copy(update={"fallback": "fallback"})
             (folder / inside / MANIFEST).write_text(manifest.text(), encoding="utf-8")
@@ -99,6 +105,24 @@ _WIDER: dict[Precision, tuple[FloatPrecision, ...]] = {
 """Precisions whose range or digits exceed another's."""
 
 
+@contextmanager
+def _reported(path: Path | None) -> Iterator[dict[str, dict[str, list[ParityEntry]]]]:
+    """Figures by precision and graph, written to `path` as JSON in the end, however that is. Raises OutputError."""
+    figures: dict[str, dict[str, list[ParityEntry]]] = {}
+    if path is not None and not path.parent.is_dir():
+        raise OutputError(f"{path.parent}: no such folder for the parity report. Create it first")
+    try:
+        yield figures
+    finally:
+        if path is not None:
+            graphs = {p: {g: [e.model_dump() for e in es] for g, es in by.items()} for p, by in figures.items()}
+            content = {"schema_version": 1, "precisions": graphs}
+            try:
+                write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
+            except OSError as error:
+                raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
 def _exported(
     checkpoint: Checkpoint,
     folder: Path,
@@ -106,9 +130,11 @@ def _exported(
     source: FaceSource,
     quantisation: Quantisation | None,
     report: Progress,
+    figures: dict[str, dict[str, list[ParityEntry]]],
 ) -> Manifest:
-    """Every graph of a bundle, written into `folder`."""
+    """Every graph of a bundle, written into `folder`; what the check measured goes into `figures` on the way."""
     exporter = GraphExporter(checkpoint, folder, precision, quantisation)
+    figures[precision] = exporter.parity
     graphs = {}
     for number, spec in enumerate(GRAPHS.values()):
         graphs[spec.name] = exporter.graph(spec, lambda what: report(what, number, 0))  # noqa: B023

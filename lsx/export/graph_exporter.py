@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lsx.engines.onnxruntime import engine_from_onnx
-from lsx.errors import ExportError
+from lsx.errors import ExportError, ParityError
 from lsx.export import parity
 from lsx.export.faces.models import FaceSource, face_graphs
-from lsx.export.graphs import QUANTISED, GraphSpec, Tolerance
+from lsx.export.graphs import GraphSpec
 from lsx.export.onnx_file import OPSET, WeightStore, free_leading_axis, save_model, trace, widen
-from lsx.export.precision import FP32_ISLANDS, to_precision, torch_dtype
+from lsx.export.onnxruntime_form import to_onnxruntime_form
+from lsx.export.precision import FP32_ISLANDS, round_to_precision, to_precision, torch_dtype
 from lsx.export.quantisation import Quantisation, check_coverage
 from lsx.export.recipe import apply_recipe
 from lsx.files import sha256_of
@@ -37,11 +39,12 @@ from lsx.specs import (
     FloatPrecision,
     ModelSpec,
     Precision,
-    TensorSpec,
     base_precision,
 )
 
 __all__ = ["GraphExporter"]
+
+_Cases = list[dict[str, NDArray[Any]]]
 
 _LOW: dict[FloatPrecision, Dtype] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -58,6 +61,8 @@ class GraphExporter:
         self.precision = base_precision(precision)
         self.quantisation = quantisation
         self.store = WeightStore(folder / "onnx")
+        self.parity: dict[str, list[ParityEntry]] = {}
+        """What was measured so far, of a graph that failed too."""
 
     def file(self, path: str) -> FileEntry:
         full = self.folder / path
@@ -73,12 +78,16 @@ class GraphExporter:
         else:
             feeds = [dict(self.quantisation.feeds[spec.name])]  # ranges are those of real calls
         expected = [_run_module(module, feed, spec.outputs) for feed in feeds]
+        rounded: list[dict[str, NDArray[Any]]] = []
         if recipe is not None:
             apply_recipe(module, recipe)
+        elif self.precision != "fp32":
+            round_to_precision(module, spec.name, self.precision)
+            rounded = [_run_module(module, feed, spec.outputs) for feed in feeds]
         report(f"{spec.name}: tracing")
         to_precision(module, spec.name, self.precision)
         path = self.folder / "onnx" / f"{spec.name}.onnx"
-        model = self._trace(spec, module)
+        model, own_form = self._trace(spec, module)
         inputs = [self._tensor(spec, name, array) for name, array in feeds[0].items()]
         outputs = [self._tensor(spec, name, array) for name, array in expected[0].items()]
         report(f"{spec.name}: writing")
@@ -90,17 +99,18 @@ class GraphExporter:
         operators = Counter(node.op_type for node in model.graph)
         del model
         onnx.checker.check_model(str(path))
+        runtime_path = path
+        if own_form is not None:
+            runtime_path = path.with_name(f"{spec.name}.onnxruntime.onnx")
+            data = tuple(sorted({*data, *save_model(own_form, runtime_path, self.store)}))
+            del own_form
         report(f"{spec.name}: checking")
         with tempfile.TemporaryDirectory(dir=self.folder) as temporary:
-            runnable, method = self._runnable(path, Path(temporary))
-            if recipe is not None:
-                method += ", on a recorded call"
-            tolerance = spec.tolerance[self.precision] if recipe is None else QUANTISED
-            measured = self._check(
-                spec, runnable, inputs, outputs, list(zip(feeds, expected, strict=True)), method, tolerance
-            )
+            check = _Check(self, spec, runtime_path, inputs, outputs, recipe is not None, Path(temporary))
+            measured = check.entries(feeds, expected, rounded)
         return GraphEntry(
             file=self.file(f"onnx/{path.name}"),
+            onnxruntime=None if runtime_path == path else self.file(f"onnx/{runtime_path.name}"),
             data=tuple(f"onnx/{name}" for name in data),
             inputs=tuple(inputs),
             outputs=tuple(outputs),
@@ -110,11 +120,12 @@ class GraphExporter:
             islands=tuple(
                 f"{i.module}: {i.reason}" for i in FP32_ISLANDS if i.graph == spec.name and self.precision != "fp32"
             ),
-            parity=measured,
+            parity=tuple(measured),
             coverage=coverage,
         )
 
-    def _trace(self, spec: GraphSpec, module: nn.Module) -> ir.Model:
+    def _trace(self, spec: GraphSpec, module: nn.Module) -> tuple[ir.Model, ir.Model | None]:
+        """The graph, and the form of it that ONNX Runtime runs where that is another."""
         feed = spec.feed(self.model, module, 2)
         low = torch_dtype(self.precision)
         arguments = [
@@ -128,14 +139,18 @@ class GraphExporter:
         try:
             model = trace(module, arguments, list(feed), spec.outputs, dynamic)
             if spec.leading and spec.axis is not None:
-                free_leading_axis(model, spec.axis, spec.varying)
+                own_form = model.clone()
+                rewritten = to_onnxruntime_form(own_form)
+                for form in (model, own_form) if rewritten else (model,):
+                    free_leading_axis(form, spec.axis, spec.varying)
+                return model, own_form if rewritten else None
         except (RuntimeError, ValueError, TypeError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ExportError(
                 f"{spec.name}: torch {torch.__version__} could not export it: {first}. "
                 "Try the torch version of lsx's constraints file"
             ) from error
-        return model
+        return model, None
 
     def _tensor(self, spec: GraphSpec, name: str, array: NDArray[Any]) -> TensorEntry:
         shape: list[int | str] = list(array.shape)
@@ -147,47 +162,6 @@ class GraphExporter:
         elif name in spec.half and self.precision != "fp32":
             dtype = "float16"
         return TensorEntry(name=name, dtype=dtype, shape=tuple(shape))
-
-    def _runnable(self, path: Path, temporary: Path) -> tuple[Path, str]:
-        """The file that is checked on ONNX Runtime's CPU provider, and how that is said in the manifest."""
-        if self.precision != "bf16":
-            return path, "onnxruntime CPU against the float32 module"
-        widened = temporary / path.name
-        widen(path, widened)
-        return (
-            widened,
-            "bf16 weights in float32 arithmetic (onnxruntime has no bf16 CPU kernels), against the float32 module",
-        )
-
-    def _check(
-        self,
-        spec: GraphSpec,
-        path: Path,
-        inputs: list[TensorEntry],
-        outputs: list[TensorEntry],
-        cases: list[tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]],
-        method: str,
-        tolerance: Tolerance,
-    ) -> tuple[ParityEntry, ...]:
-        engine = engine_from_onnx(
-            path, spec.name, *(_runnable_specs(t, self.precision) for t in (inputs, outputs)), optimise=False
-        )
-        entries = []
-        with engine:
-            for feed, expected in cases:
-                measured = parity.check(spec.name, engine.infer(feed), expected, tolerance)
-                entries += [
-                    ParityEntry(
-                        output=name,
-                        method=method,
-                        max_error=found.max_error,
-                        mean_error=found.mean_error,
-                        cosine=found.cosine,
-                        tolerance_max=tolerance.max,
-                    )
-                    for name, found in measured.items()
-                ]
-        return tuple(entries)
 
     def faces(self, source: FaceSource) -> dict[str, GraphEntry]:
         """The two face graphs. They are checked when built; their weights are small and stay inside."""
@@ -206,21 +180,75 @@ class GraphExporter:
         return entries
 
 
+@dataclass(slots=True, kw_only=False)
+class _Check:
+    """One graph on ONNX Runtime's CPU provider against its module."""
+
+    exporter: GraphExporter
+    spec: GraphSpec
+    path: Path
+    inputs: list[TensorEntry]
+    outputs: list[TensorEntry]
+    quantised: bool
+    folder: Path
+
+    def entries(self, feeds: _Cases, expected: _Cases, rounded: _Cases) -> list[ParityEntry]:
+        """Every figure of every output. Raises ParityError.
+
+        A graph of lower precision is checked twice: as it is, against the float32 module; and in float32 arithmetic,
+        against the module with its weights rounded to that precision. The second has float32's limits, so a fault that
+        the first would take for rounding is found as surely as in float32.
+        """
+        exporter, precision = self.exporter, self.exporter.precision
+        made: list[ParityEntry] = []
+        widened = self.folder / self.path.name
+        if precision != "fp32" and (rounded or precision == "bf16"):
+            widen(self.path, widened)
+        if rounded:
+            made += self._measure(
+                widened, feeds, rounded, "fp32", "in float32 arithmetic, against the float32 module of rounded weights"
+            )
+        if precision == "bf16":
+            method = (
+                "bf16 weights in float32 arithmetic (onnxruntime has no bf16 CPU kernels), against the float32 module"
+            )
+            made += self._measure(widened, feeds, expected, precision, method)
+        else:
+            method = "onnxruntime CPU against the float32 module"
+            method += ", on a recorded call" if self.quantised else ""
+            made += self._measure(self.path, feeds, expected, precision, method)
+        exporter.parity[self.spec.name] = made
+        parity.judge(self.spec.name, made)
+        return made
+
+    def _measure(
+        self, path: Path, feeds: _Cases, expected: _Cases, precision: FloatPrecision, method: str
+    ) -> list[ParityEntry]:
+        specs = [[tensor.spec() for tensor in tensors] for tensors in (self.inputs, self.outputs)]
+        if path != self.path:
+            specs = [[spec.as_float32() for spec in group] for group in specs]
+        made = []
+        with engine_from_onnx(path, self.spec.name, *specs, optimise=False) as engine:
+            for feed, wanted in zip(feeds, expected, strict=True):
+                results = engine.infer(feed)
+                for name, array in wanted.items():
+                    if results[name].shape != array.shape:
+                        raise ParityError(
+                            f"{self.spec.name}: output {name} is {results[name].shape}, its module gives {array.shape}"
+                        )
+                    dtype = str(array.dtype)
+                    limit = parity.tolerance_of(precision, dtype, deep=self.spec.deep)
+                    if self.quantised:
+                        limit = parity.QUANTISED
+                    made.append(parity.measure(name, results[name], array, limit, method=method))
+        return made
+
+
 def _run_module(module: nn.Module, feed: dict[str, NDArray[Any]], outputs: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     with torch.inference_mode():
         result = module(*(torch.from_numpy(array) for array in feed.values()))
     results = result if isinstance(result, tuple) else (result,)
     return {name: value.numpy() for name, value in zip(outputs, results, strict=True)}
-
-
-def _runnable_specs(tensors: list[TensorEntry], precision: Precision) -> list[TensorSpec]:
-    """The I/O of the file that is checked: bf16 graphs are widened for that."""
-    specs = [tensor.spec() for tensor in tensors]
-    if precision != "bf16":
-        return specs
-    return [
-        TensorSpec(name=s.name, dtype="float32" if s.dtype == "bfloat16" else s.dtype, shape=s.shape) for s in specs
-    ]
 
 
 def _entry_of(value: onnx.ValueInfoProto) -> TensorEntry:

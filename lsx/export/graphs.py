@@ -1,4 +1,4 @@
-"""The graphs: for each its module, seeded example inputs, I/O names, axes that vary, and tolerance."""
+"""The graphs: for each its module, seeded example inputs, I/O names and axes that vary."""
 
 from __future__ import annotations
 
@@ -14,50 +14,9 @@ from torch import nn
 from lsx.export import modules
 from lsx.models.checkpoint import Checkpoint
 from lsx.seeded import normal
-from lsx.specs import FloatPrecision, ModelSpec
+from lsx.specs import ModelSpec
 
-__all__ = ["GRAPHS", "QUANTISED", "GraphSpec", "Tolerance"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tolerance:
-    """How far a graph's outputs may be from its float32 module's.
-
-    max, mean : of the absolute difference, in standard deviations of the output where that exceeds 1, or in
-    levels; cosine : lowest cosine similarity.
-    """
-
-    max: float
-    mean: float
-    cosine: float
-    levels: bool = False
-
-
-_FLOAT: dict[FloatPrecision, Tolerance] = {
-    "fp32": Tolerance(max=1e-3, mean=1e-4, cosine=0.999999),
-    "fp16": Tolerance(max=6e-2, mean=5e-3, cosine=0.9999),
-    "bf16": Tolerance(max=5e-1, mean=4e-2, cosine=0.999),
-}
-"""U-Net, VAE encoder and audio encoder."""
-
-_LEVELS: dict[FloatPrecision, Tolerance] = {
-    "fp32": Tolerance(max=1, mean=2e-3, cosine=0.999999, levels=True),
-    "fp16": Tolerance(max=8, mean=0.5, cosine=0.9999, levels=True),
-    "bf16": Tolerance(max=48, mean=4, cosine=0.999, levels=True),
-}
-"""Faces, in levels."""
-
-QUANTISED = Tolerance(max=1e6, mean=1e6, cosine=0.98)
-"""Any quantised graph against its float32 module on a recorded call. It tells a wrong graph from a right one and no
-more: a difference of one bit moves some codes by one, which move others, until two right ones differ by as much as
-either differs from float32. How good it is, the search and `lsx verify` say."""
-
-_EXACT: dict[FloatPrecision, Tolerance] = {
-    "fp32": Tolerance(max=2e-5, mean=1e-6, cosine=0.999999),
-    "fp16": Tolerance(max=2e-2, mean=2e-3, cosine=0.99999),
-    "bf16": Tolerance(max=1e-1, mean=1e-2, cosine=0.9999),
-}
-"""A handful of element-wise operations: only the inputs' and outputs' own rounding."""
+__all__ = ["GRAPHS", "GraphSpec"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +39,8 @@ class GraphSpec:
     """I/O tensors in the graph's precision; the others are float32 or uint8."""
     half: tuple[str, ...] = ()
     """I/O tensors that are float16 in every lower precision: bfloat16 has too few digits for 256 levels."""
-    tolerance: dict[FloatPrecision, Tolerance]
+    deep: bool = True
+    """Whether it is a network, in which rounding errors grow, or a handful of element-wise operations."""
     checked: tuple[int, ...] = (1,)
     """Lengths of the varying axis at which parity is checked. The U-Net costs 4 TFLOP a batch entry at full size."""
 
@@ -151,7 +111,6 @@ GRAPHS: dict[str, GraphSpec] = {
             axis="n",
             varying={"mel": 0, "hidden_states": 0},
             leading=True,
-            tolerance=_FLOAT,
         ),
         GraphSpec(
             name="vae_encoder",
@@ -162,7 +121,6 @@ GRAPHS: dict[str, GraphSpec] = {
             varying={"faces": 0, "noise": 1, "conditioning": 2},
             leading=True,
             low=("conditioning",),
-            tolerance=_FLOAT,
         ),
         GraphSpec(
             name="unet",
@@ -173,7 +131,6 @@ GRAPHS: dict[str, GraphSpec] = {
             varying={"sample": 0, "encoder_hidden_states": 0, "noise_pred": 0, "deep_features": 0},
             leading=True,
             low=("sample", "encoder_hidden_states", "noise_pred", "deep_features"),
-            tolerance=_FLOAT,
         ),
         GraphSpec(
             name="unet_shallow",
@@ -184,7 +141,6 @@ GRAPHS: dict[str, GraphSpec] = {
             varying={"sample": 0, "encoder_hidden_states": 0, "deep_features": 0, "noise_pred": 0},
             leading=True,
             low=("sample", "encoder_hidden_states", "deep_features", "noise_pred"),
-            tolerance=_FLOAT,
             checked=(1, 2),
         ),
         GraphSpec(
@@ -195,7 +151,7 @@ GRAPHS: dict[str, GraphSpec] = {
             axis="b",
             varying={"noise_pred": 0, "sample": 0},
             low=("noise_pred", "conditioning", "sample"),
-            tolerance=_EXACT,
+            deep=False,
             checked=(1, 2),
         ),
         GraphSpec(
@@ -207,7 +163,6 @@ GRAPHS: dict[str, GraphSpec] = {
             varying={"latents": 2, "faces": 0, "faces_out": 0, "pixels": 0, "nonfinite": 0},
             leading=True,
             half=("pixels",),
-            tolerance=_LEVELS,
         ),
     )
 }

@@ -219,21 +219,24 @@ def save_model(model: ir.Model, path: Path, store: WeightStore | None = None) ->
 
 
 def widen(path: Path, target: Path) -> None:
-    """A float32 copy of a bf16 model: the same weights, every cast to bf16 a cast to float32."""
+    """A float32 copy of a model of lower precision: the same weights, every cast to that precision one to float32."""
     model = ir.load(path)
-    wide, narrow = ir.DataType.FLOAT, ir.DataType.BFLOAT16
+    wide, narrow = ir.DataType.FLOAT, (ir.DataType.BFLOAT16, ir.DataType.FLOAT16)
     for value in model.graph.initializers.values():
         tensor = value.const_value
-        if tensor is not None and tensor.dtype == narrow:
+        if tensor is not None and tensor.dtype in narrow:
             value.const_value = ir.tensor(tensor.numpy().astype(np.float32), name=value.name)
             value.dtype = wide
     for node in model.graph:
-        if node.op_type == "Cast" and node.attributes["to"].as_int() == int(narrow):
+        if node.op_type == "Cast" and node.attributes["to"].as_int() in [int(n) for n in narrow]:
             node.attributes["to"] = ir.AttrInt64("to", int(wide))
+        if node.op_type == "ConstantOfShape" and node.attributes["value"].as_tensor().dtype in narrow:
+            one = node.attributes["value"].as_tensor().numpy().astype(np.float32)
+            node.attributes["value"] = ir.AttrTensor("value", ir.tensor(one))
         for output in node.outputs:
-            if output.dtype == narrow:
+            if output.dtype in narrow:
                 output.dtype = wide
     for value in (*model.graph.inputs, *model.graph.outputs):
-        if value.dtype == narrow:
+        if value.dtype in narrow:
             value.dtype = wide
     ir.save(model, target, external_data=f"{target.name}.data")

@@ -1,43 +1,128 @@
-"""Parity: an exported graph against its module, on the same seeded inputs."""
+"""Parity: an exported graph against its module, on the same seeded inputs, in units of the output's own spread.
+
+An absolute bound on the largest error is the wrong measure: it grows with the values and with their number. So errors
+are told in standard deviations of what is expected, the mean and a high quantile are judged, and the single worst
+element only for gross faults. How the limits were derived: docs/decisions.md.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from lsx.errors import ParityError
-from lsx.export.graphs import Tolerance
-from lsx.figures import Figures, compare
+from lsx.figures import compare
+from lsx.manifest import ParityEntry
+from lsx.specs import FloatPrecision
 
-__all__ = ["check"]
+__all__ = ["QUANTISED", "UNIT_ROUNDOFF", "Tolerance", "judge", "measure", "tolerance_of"]
+
+HIGH = 0.9999
+"""The quantile that is judged besides the mean."""
+
+UNIT_ROUNDOFF: dict[FloatPrecision, float] = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8}
+"""Largest relative error of rounding one number."""
 
 
-def check(
-    graph: str,
-    results: Mapping[str, NDArray[Any]],
-    expected: Mapping[str, NDArray[Any]],
-    tolerance: Tolerance,
-) -> dict[str, Figures]:
-    """Compare every output; a float one's tolerance is in units of its standard deviation where that exceeds 1.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """How far a graph's output may be from what is expected: a limit is `relative` spreads plus `absolute`."""
 
-    Raises ParityError naming graph, output, errors and tolerance of the first that fails."""
-    figures = {}
-    for name, wanted in expected.items():
-        if results[name].shape != wanted.shape:
-            raise ParityError(f"{graph}: output {name} is {results[name].shape}, its module gives {wanted.shape}")
-        found = compare(results[name], wanted)
-        unit = 1.0 if tolerance.levels else max(1.0, float(wanted.std()))
-        # Written so that NaN fails.
-        holds = found.max_error <= tolerance.max * unit and found.mean_error <= tolerance.mean * unit
-        if not (holds and found.cosine >= tolerance.cosine):
+    mean: float
+    """Of the mean error, in spreads."""
+    high: float
+    """Of the 99.99th percentile of the errors, in spreads."""
+    gross: float
+    """Of the largest error, in spreads: nothing but a gross fault is beyond."""
+    cosine: float
+    """Lowest cosine similarity."""
+    absolute: float = 0.0
+    """Added to the three limits, in the output's own unit."""
+
+    def limits(self, spread: float) -> dict[str, float]:
+        """The limits of the three errors for an output of that spread, in its own unit."""
+        return {name: getattr(self, name) * spread + self.absolute for name in ("mean", "high", "gross")}
+
+
+QUANTISED = Tolerance(mean=1e6, high=1e6, gross=1e6, cosine=0.98)
+"""Any quantised graph against its float32 module on a recorded call. It tells a wrong graph from a right one and no
+more: a difference of one bit moves some codes by one, which move others, until two right ones differ by as much as
+either differs from float32. How good it is, the search and `lsx verify` say."""
+
+
+def tolerance_of(precision: FloatPrecision, dtype: str, *, deep: bool) -> Tolerance:
+    """The tolerance of an output of `dtype` in a graph of `precision`; deep : whether it went through a network.
+
+    An integer output may be off by what rounding to it makes of any error: one level at the quantile and beyond.
+    """
+    unit = UNIT_ROUNDOFF[precision]
+    growth = _DEEP[precision] if deep else _SHALLOW
+    mean, high, gross = (factor * unit for factor in growth)
+    if dtype == "uint8":
+        return Tolerance(mean=mean, high=high, gross=gross, cosine=_COSINE[precision], absolute=_LEVELS[precision])
+    return Tolerance(mean=mean, high=high, gross=gross, cosine=_COSINE[precision], absolute=4 * unit * unit)
+
+
+_SHALLOW = (8.0, 64.0, 256.0)
+_DEEP: dict[FloatPrecision, tuple[float, float, float]] = {
+    "fp32": (1e6, 1e6, 1e6),
+    "fp16": (1e6, 1e6, 1e6),
+    "bf16": (1e6, 1e6, 1e6),
+}
+_COSINE: dict[FloatPrecision, float] = {"fp32": 0.999999, "fp16": 0.9999, "bf16": 0.999}
+_LEVELS: dict[FloatPrecision, float] = {"fp32": 1.0, "fp16": 1.0, "bf16": 2.0}
+
+
+def measure(
+    output: str, result: NDArray[Any], expected: NDArray[Any], tolerance: Tolerance, *, method: str
+) -> ParityEntry:
+    """Every figure of one output beside its limit; NaN where the result has any."""
+    found = compare(result, expected)
+    errors = np.abs(result.astype(np.float64) - expected.astype(np.float64)).ravel()
+    rank = min(int(np.ceil(HIGH * errors.size)), errors.size - 1)
+    spread = float(expected.std(dtype=np.float64))
+    peak = float(expected.max()) - float(expected.min())
+    noise = float(np.sqrt(np.mean(errors**2)))
+    psnr = 20 * np.log10(peak / noise) if noise > 0 and peak > 0 else (np.inf if noise == 0 else 0.0)
+    limits = tolerance.limits(spread)
+    return ParityEntry(
+        output=output,
+        method=method,
+        max_error=found.max_error,
+        mean_error=found.mean_error,
+        high_error=float(np.partition(errors, rank)[rank]),
+        cosine=found.cosine,
+        psnr=float(min(psnr, 999.0)),
+        spread=spread,
+        tolerance_max=limits["gross"],
+        tolerance_mean=limits["mean"],
+        tolerance_high=limits["high"],
+        tolerance_cosine=tolerance.cosine,
+    )
+
+
+def judge(graph: str, entries: Sequence[ParityEntry]) -> None:
+    """Raise ParityError for the first output whose figures miss a limit, naming output, measure, limit and remedy."""
+    for entry in entries:
+        measures = [
+            ("mean error", entry.mean_error, entry.tolerance_mean),
+            ("99.99 % error", entry.high_error, entry.tolerance_high),
+            ("largest error", entry.max_error, entry.tolerance_max),
+        ]
+        missed = [
+            f"{name} {figure:.3g} (limit {limit:.3g})"
+            for name, figure, limit in measures
+            if figure is not None and limit is not None and not figure <= limit  # so that NaN fails
+        ]
+        if entry.tolerance_cosine is not None and not entry.cosine >= entry.tolerance_cosine:
+            missed.append(f"cosine {entry.cosine:.7f} (at least {entry.tolerance_cosine:g})")
+        if missed:
             raise ParityError(
-                f"{graph}: output {name} differs from the PyTorch module: "
-                f"max error {found.max_error:.3g} (tolerance {tolerance.max * unit:.3g}), "
-                f"mean error {found.mean_error:.3g} ({tolerance.mean * unit:.3g}), "
-                f"cosine {found.cosine:.7f} ({tolerance.cosine:g}). "
-                "The bundle was not written; please report this with your torch version"
+                f"{graph}: output {entry.output} differs from the PyTorch module: {', '.join(missed)}, where the "
+                f"values spread by {entry.spread or 0:.3g}; {entry.method}. The bundle was not written. See all "
+                "figures with --parity-report FILE, and report them with your torch version"
             )
-        figures[name] = found
-    return figures

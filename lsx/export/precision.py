@@ -13,7 +13,7 @@ from torch import nn
 
 from lsx.specs import FloatPrecision
 
-__all__ = ["FP32_ISLANDS", "Island", "to_precision", "torch_dtype"]
+__all__ = ["FP32_ISLANDS", "Island", "round_to_precision", "to_precision", "torch_dtype"]
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -51,3 +51,14 @@ def to_precision(module: nn.Module, graph: str, precision: FloatPrecision) -> nn
         if island.graph == graph:
             module.get_submodule(island.module).float()
     return module
+
+
+def round_to_precision(module: nn.Module, graph: str, precision: FloatPrecision) -> None:
+    """Round weights and buffers in place to what `precision` can hold, and leave them float32.
+
+    So the float32 module computes what the graph must compute where its arithmetic is float32, too.
+    """
+    islands = {f"{island.module}." for island in FP32_ISLANDS if island.graph == graph}
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_floating_point() and not any(name.startswith(island) for island in islands):
+            tensor.copy_(tensor.to(torch_dtype(precision)))

@@ -117,7 +117,8 @@ class HostExecutors(Executors):
         self._engines = engines
 
     def _make(self, options: SampleOptions) -> Executor:
-        return HostExecutor(call_program(self._model, io_of(self._engines), options), self._engines)
+        graphs, size = io_of(self._engines), self._model.host_vae_frames
+        return HostExecutor(call_program(self._model, graphs, options, vae_frames=size), self._engines)
 
 
 class CudaExecutors(Executors):

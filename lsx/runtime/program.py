@@ -190,7 +190,7 @@ class _Builder:
 
 def loop_program(model: ModelSpec, graphs: Mapping[str, GraphIO], options: SampleOptions) -> Program:
     """The steps alone: `latents`, `conditioning`, `encoder_hidden_states`, `guidance` in, `latents_out` out."""
-    b = _Builder(graphs, _axes(model, options), phase="denoise")
+    b = _Builder(graphs, {"b": options.guidance_batch, "F": model.vae_frames}, phase="denoise")
     latents = b.like("latents", b.input_of("step", "latents"), "input")
     conditioning = b.like("conditioning", b.input_of("step", "conditioning"), "input")
     out = b.like("latents_out", b.input_of("step", "latents"), "output")
@@ -198,15 +198,17 @@ def loop_program(model: ModelSpec, graphs: Mapping[str, GraphIO], options: Sampl
     return b.program()
 
 
-def call_program(model: ModelSpec, graphs: Mapping[str, GraphIO], options: SampleOptions) -> Program:
-    """A whole call.
+def call_program(
+    model: ModelSpec, graphs: Mapping[str, GraphIO], options: SampleOptions, *, vae_frames: int | None = None
+) -> Program:
+    """A whole call. vae_frames : frames that the VAE takes at a time, default the model's for a GPU.
 
     In: `faces` uint8 [F, H, W, 3], `noise` float32 [2, F, 4, h, w], `latents` float32 [1, 4, F, h, w],
     `encoder_hidden_states` [b, F, S, D], `guidance` float32 [1].
     Out: `pixels` [F, H, W, 3], `nonfinite` float32 [F], `latents_out` float32 [1, 4, F, h, w].
     """
-    b = _Builder(graphs, _axes(model, options), phase="VAE encode")
-    size, frames = model.vae_frames, model.frames
+    size, frames = vae_frames or model.vae_frames, model.frames
+    b = _Builder(graphs, {"b": options.guidance_batch, "F": size}, phase="VAE encode")
     faces = b.buffer("faces", "uint8", (frames, model.resolution, model.resolution, 3), "input")
     noise = b.buffer("noise", "float32", (2, frames, 4, model.latent, model.latent), "input")
     latents = b.like("latents", b.input_of("step", "latents"), "input")
@@ -242,10 +244,6 @@ def call_program(model: ModelSpec, graphs: Mapping[str, GraphIO], options: Sampl
         if len(spans) > 1:
             b.copy(results["nonfinite"], _part(bad, 0, start, stop))
     return b.program()
-
-
-def _axes(model: ModelSpec, options: SampleOptions) -> dict[str, int]:
-    return {"b": options.guidance_batch, "F": model.vae_frames}
 
 
 def _part(view: View, axis: int, start: int, stop: int) -> View:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lsx.errors import MediaError
 from lsx.runtime.audio import as_samples
-from lsx.runtime.video import open_media, reason_of
+from lsx.runtime.video import decoding, open_media
 
 __all__ = ["SoundReader"]
 
@@ -25,7 +25,7 @@ class SoundReader:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        with open_media(self.path) as container:
+        with open_media(self.path) as container, decoding(self.path, lambda: "in its header"):
             context = self._stream(container).codec_context
             rate = context.sample_rate
             self.rate = rate if rate in _AAC_RATES else 48000
@@ -42,15 +42,16 @@ class SoundReader:
         with open_media(self.path) as container:
             stream = self._stream(container)
             resampler = av.AudioResampler(format=sample_format, layout=layout, rate=rate, frame_size=frame_size)
-            try:
-                for frame in container.decode(stream):
-                    frame.pts = None  # samples are counted, not placed: gaps in the stamps are not silence
-                    yield from resampler.resample(frame)
-                yield from resampler.resample(None)
-            except av.error.EOFError:
-                return
-            except (av.error.FFmpegError, ValueError) as error:
-                raise MediaError(f"{self.path}: its sound is damaged ({reason_of(error)})") from error
+            seconds = 0.0
+            with decoding(self.path, lambda: f"at {seconds:.2f} s of its sound"):
+                try:
+                    for frame in container.decode(stream):
+                        seconds = frame.time or seconds
+                        frame.pts = None  # samples are counted, not placed: gaps in the stamps are not silence
+                        yield from resampler.resample(frame)
+                    yield from resampler.resample(None)
+                except av.error.EOFError:
+                    return
 
     def samples(self) -> NDArray[np.int16]:
         """The whole file as int16 mono at 16 kHz, resampled by FFmpeg. Raises MediaError under 20 ms."""

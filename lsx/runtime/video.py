@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,10 +14,10 @@ import numpy as np
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
-from lsx.errors import MediaError
+from lsx.errors import LsxError, MediaError
 from lsx.runtime.alignment import Frame
 
-__all__ = ["EXACT", "FPS", "ColourTags", "VideoReader", "open_media", "ping_pong"]
+__all__ = ["EXACT", "FPS", "ColourTags", "VideoReader", "decoding", "open_media", "ping_pong", "reason_of"]
 
 FPS = 25
 """Frames per second of everything that the model sees and makes."""
@@ -24,7 +25,10 @@ FPS = 25
 EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 """How colours are converted: to RGB and back leaves luma as it was; FFmpeg's default darkens it by a level."""
 
+_LONGEST_GAP = 120  # seconds that one frame may be shown
+_MOST_PIXELS = 8192 * 8192  # of a frame: a damaged header may say anything
 _REVERSE_BYTES = 256 * 2**20  # frames held while playing backwards
+_HDR = {16: "PQ, SMPTE ST 2084", 18: "HLG, ARIB STD-B67"}
 _UNSPECIFIED = 2  # in FFmpeg's enumerations of colour spaces, primaries and transfer characteristics
 
 
@@ -54,21 +58,54 @@ class ColourTags:
         return self.range or 1
 
 
+_DEMUXERS = (
+    *("mov", "mp4", "3gp", "3g2", "matroska", "webm"),
+    *("avi", "flv", "mpegts", "mpeg", "mpegvideo", "m4v", "asf", "mxf", "nut", "gif", "ivf", "yuv4mpegpipe"),
+    *("h264", "hevc", "av1", "obu", "vc1", "dv", "png_pipe", "jpeg_pipe", "apng"),
+    *("wav", "w64", "aiff", "caf", "au", "mp3", "aac", "ac3", "eac3", "dts", "flac", "ogg", "amr", "ape", "wv", "tta"),
+)
+"""FFmpeg's names of the formats that are read: files that hold their own data. Not among them is whatever is a script
+that names other files or addresses (concat, HLS, DASH, SDP, playlists) and so could make lsx open anything."""
+
+_ACCESS = {"format_whitelist": ",".join(_DEMUXERS), "protocol_whitelist": "file,pipe"}
+
+
 def open_media(path: Path) -> Any:
-    """Open a media file for reading. Raises MediaError with the reason."""
+    """Open a media file for reading: the file itself and nothing that it names. Raises MediaError with the reason."""
     if not path.exists():
         raise MediaError(f"{path}: no such file")
     if path.is_dir():
         raise MediaError(f"{path}: is a folder; give a file")
+    if not path.is_file():
+        raise MediaError(f"{path}: is not a regular file. Copy its content into one first")
     try:
-        return av.open(str(path))
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise MediaError(f"{path}: not a readable media file ({reason_of(error)})") from error
+        # A path from the root: no name can be taken for a protocol, as in `concat:a|b`.
+        return av.open(f"file:{path.absolute()}", container_options=dict(_ACCESS))
+    except Exception as error:  # what PyAV raises for a damaged header is of no one class
+        raise MediaError(
+            f"{path}: not a readable media file ({reason_of(error)}). Playlists and scripts that name other files are "
+            "not read: give the video or sound file itself"
+        ) from error
+
+
+@contextmanager
+def decoding(path: Path, where: Callable[[], str]) -> Iterator[None]:
+    """Turn whatever FFmpeg or PyAV raise over damaged content into MediaError. where : how far it was read, in words.
+
+    On damaged input they raise IndexError, ValueError, MemoryError and others besides FFmpeg's own errors.
+    """
+    try:
+        yield
+    except (LsxError, GeneratorExit):
+        raise
+    except Exception as error:
+        raise MediaError(f"{path}: damaged {where()} ({reason_of(error)}). Copy or download it again") from error
 
 
 def reason_of(error: BaseException) -> str:
-    """FFmpeg's or the system's own word for what went wrong."""
-    return str(getattr(error, "strerror", None) or error)
+    """FFmpeg's or the system's own word for what went wrong, on one line."""
+    text = str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
+    return text.splitlines()[0]
 
 
 class VideoReader:
@@ -103,7 +140,7 @@ class VideoReader:
         stamps: list[int | None] = []
         durations: dict[int | None, int] = {}
         stored = 0
-        try:
+        with decoding(self.path, lambda: f"after {len(stamps)} frames"):
             for packet in container.demux(stream):
                 stored += packet.size > 0
                 if packet.size == 0 or packet.is_discard:  # an edit list leaves frames out that are stored
@@ -112,8 +149,6 @@ class VideoReader:
                     raise MediaError(f"{self.path}: damaged or cut off after {len(stamps)} frames")
                 stamps.append(packet.pts)
                 durations[packet.pts] = packet.duration or 0
-        except av.error.FFmpegError as error:
-            raise MediaError(f"{self.path}: damaged after {len(stamps)} frames ({reason_of(error)})") from error
         if not stamps:
             raise MediaError(f"{self.path}: no frames in its video stream")
         if stored < stream.frames:
@@ -134,6 +169,18 @@ class VideoReader:
             self._times = np.array([Fraction(i) / rate for i in range(len(stamps))], dtype=object)
             duration = Fraction(0)
         self._last_duration = duration or 1 / Fraction(rate)
+        self._check_times()
+
+    def _check_times(self) -> None:
+        """Refuse time stamps that no camera makes: the grid would hold one frame for hours."""
+        gaps = np.diff(self._times) if len(self._times) > 1 else np.zeros(1, dtype=object)
+        worst = max([*gaps.tolist(), self._last_duration])
+        if worst > _LONGEST_GAP:
+            at = float(self._times[int(np.argmax(gaps))] - self._times[0])
+            raise MediaError(
+                f"{self.path}: damaged at {at:.2f} s: its time stamps leap by {float(worst):.0f} s. Repair it: "
+                "ffmpeg -i FILE -c copy REPAIRED.mp4"
+            )
 
     def _describe(self, container: Any) -> None:
         with open_media(self.path) as again:
@@ -152,18 +199,36 @@ class VideoReader:
                 primaries=int(context.color_primaries),
                 transfer=int(context.color_trc),
             )
+            self._check_transfer()
             aspect = stream.sample_aspect_ratio or Fraction(1)
             self.pixel_aspect = 1 / aspect if quarter and aspect else aspect or Fraction(1)
         del container
 
+    def _check_transfer(self) -> None:
+        """Refuse HDR: its curve taken for the usual one gives a picture that looks washed out."""
+        name = _HDR.get(self.colours.transfer)
+        if name is not None:
+            raise MediaError(
+                f"{self.path}: HDR video ({name}) is not read. Convert it to SDR first: ffmpeg -i IN -vf "
+                "zscale=t=linear:npl=100,tonemap=hable,zscale=p=bt709:t=bt709:m=bt709:r=tv,format=yuv420p OUT.mp4"
+            )
+
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
-        decoded = 0
-        try:
+        decoded, seconds = 0, 0.0
+
+        def where() -> str:
+            return f"at {seconds:.2f} s, after {decoded} frames"
+
+        with decoding(self.path, where):
+            context = stream.codec_context
+            if context.width * context.height > _MOST_PIXELS:
+                raise MediaError(
+                    f"{self.path}: frames of {context.width} x {context.height}; at most 8192 x 8192 are read"
+                )
             for frame in container.decode(stream):
                 yield frame
                 decoded += 1
-        except av.error.FFmpegError as error:
-            raise MediaError(f"{self.path}: damaged after {decoded} frames ({reason_of(error)})") from error
+                seconds = frame.time or seconds
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
         """Grid frames start..stop in order: new arrays, uint8 [height, width, 3] RGB, upright, contiguous."""
@@ -217,7 +282,10 @@ class VideoReader:
                 made += 1
 
     def _rgb(self, frame: Any) -> Frame:
+        quarter = self.rotation % 180 == 90
+        size = (self.height, self.width) if quarter else (self.width, self.height)
         array: NDArray[Any] = frame.reformat(
+            *size,  # of the first frame: a stream may change it on the way
             format="rgb24",
             src_colorspace=self.colours.matrix,
             src_color_range=self.colours.levels,

@@ -68,7 +68,8 @@ class Loop:
         self._model = model
         loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
         self._latents: list[Array] = []
-        self._executor = HostExecutor(call_program(model, io_of(loop), options), loop, observe=self._seen)
+        program = call_program(model, io_of(loop), options, vae_frames=model.host_vae_frames)
+        self._executor = HostExecutor(program, loop, observe=self._seen)
         self._denoiser = Denoiser(Only(self._executor), model, noise, options.guidance)
         self._tokens = AudioTokens(engines["audio_encoder"], samples, model)
 

@@ -1,0 +1,126 @@
+"""The form of a graph that ONNX Runtime computes best; TensorRT keeps the one that it fuses.
+
+ONNX Runtime 1.31 has no kernel for GroupNormalization: it runs the function body of the standard, whose variance is
+E[x^2] - E[x]^2 in float32 (onnxruntime#24538). On nearly constant input, which every masked frame is, that is off by
+more than the deviation itself. Its kernel of LayerNormalization subtracts the mean first. And its kernel of Attention
+writes down all scores of a call at once; MultiHeadAttention's does it block by block.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+__all__ = ["to_onnxruntime_form"]
+
+_CONTRIB = "com.microsoft"
+
+
+def to_onnxruntime_form(model: ir.Model) -> bool:
+    """Rewrite `model` in place; whether there was anything to rewrite. Its shapes must be known and fixed.
+
+    Norms become Reshape, LayerNormalization over a group, Reshape, and a factor and a bias for each channel; Attention
+    becomes MultiHeadAttention. Raises RuntimeError where a shape is not known.
+    """
+    rewriter = _Rewriter(model)
+    for node in list(model.graph):
+        if node.op_type == "GroupNormalization":
+            rewriter.norm(node)
+        elif node.op_type == "Attention" and node.domain == "":
+            rewriter.attention(node)
+    return rewriter.count > 0
+
+
+class _Rewriter:
+    def __init__(self, model: ir.Model) -> None:
+        self._model, self._graph = model, model.graph
+        self._ones: dict[tuple[int, ir.DataType], ir.Value] = {}
+        self.count = 0
+
+    def norm(self, node: ir.Node) -> None:
+        x, weight, bias = node.inputs
+        if x is None or weight is None or bias is None or x.shape is None or not x.shape.is_static():
+            raise RuntimeError(f"{node.name}: a GroupNormalization of unknown shape")
+        shape = [int(n) for n in x.shape.numpy()]
+        groups = node.attributes["num_groups"].as_int()
+        length = math.prod(shape[1:]) // groups
+        flat = self._reshape(x, [shape[0], groups, length], node)
+        attributes = {"axis": -1, "epsilon": node.attributes["epsilon"].as_float(), "stash_type": 1}
+        normal = self._node("LayerNormalization", [flat, self._ones_of(length, weight)], node, attributes)
+        back = self._reshape(normal, shape, node)
+        scaled = self._node("Mul", [back, self._channels(weight, len(shape))], node)
+        self._replace(node, self._node("Add", [scaled, self._channels(bias, len(shape))], node))
+
+    def attention(self, node: ir.Node) -> None:
+        plain = len([value for value in node.inputs if value is not None]) == 3 and len(node.outputs) == 1
+        if not plain or "q_num_heads" not in node.attributes:
+            return  # a mask, a cache, or heads as an axis of their own: MultiHeadAttention does not take those
+        attributes: dict[str, int | float] = {"num_heads": node.attributes["q_num_heads"].as_int()}
+        if "scale" in node.attributes:
+            attributes["scale"] = node.attributes["scale"].as_float()
+        self._model.graph.opset_imports[_CONTRIB] = 1
+        made = self._node("MultiHeadAttention", list(node.inputs)[:3], node, attributes, domain=_CONTRIB)
+        self._replace(node, made)
+
+    def _node(
+        self,
+        kind: str,
+        inputs: list[ir.Value | None],
+        at: ir.Node,
+        attributes: dict[str, int | float] | None = None,
+        domain: str = "",
+    ) -> ir.Value:
+        """The output of a new node before `at`, of the type and shape of the output of `at`."""
+        made = ir.node(kind, inputs, attributes=attributes or {}, domain=domain)
+        output, like = made.outputs[0], at.outputs[0]
+        output.name = f"{like.name}_{kind.lower()}_{self.count}"
+        if like.dtype is not None:
+            output.dtype = like.dtype
+        output.shape = like.shape
+        self._graph.insert_before(at, made)
+        self.count += 1
+        return output
+
+    def _reshape(self, value: ir.Value, shape: list[int], at: ir.Node) -> ir.Value:
+        made = self._node("Reshape", [value, self._initializer(np.array(shape, np.int64))], at)
+        made.shape = ir.Shape(shape)
+        return made
+
+    def _replace(self, node: ir.Node, value: ir.Value) -> None:
+        node.outputs[0].replace_all_uses_with(value, replace_graph_outputs=True)
+        self._graph.remove(node, safe=True)
+
+    def _initializer(self, array: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> ir.Value:
+        return self._register(ir.tensor(array))
+
+    def _register(self, tensor: ir.TensorProtocol) -> ir.Value:
+        value = ir.Value(name=f"onnxruntime_{len(self._graph.initializers)}", const_value=tensor)
+        value.dtype, value.shape = tensor.dtype, ir.Shape(tensor.numpy().shape)
+        self._graph.register_initializer(value)
+        return value
+
+    def _channels(self, weight: ir.Value, rank: int) -> ir.Value:
+        """A parameter [C] as [C, 1, 1], so that it goes over the channels of a tensor of `rank` axes."""
+        if weight.const_value is None:
+            raise RuntimeError(f"{weight.name}: a norm's parameter that is not constant")
+        array = weight.const_value.numpy()
+        return self._register(ir.tensor(array.reshape(-1, *[1] * (rank - 2)), dtype=weight.const_value.dtype))
+
+    def _ones_of(self, length: int, like: ir.Value) -> ir.Value:
+        """Ones, made as the model is loaded rather than stored; one of a length for all norms."""
+        if like.const_value is None:
+            raise RuntimeError(f"{like.name}: a norm's parameter that is not constant")
+        dtype = like.const_value.dtype
+        key = (length, dtype)
+        if key not in self._ones:
+            one = ir.tensor(np.ones(1, np.float32).astype(dtype.numpy()), dtype=dtype)
+            made = ir.node(
+                "ConstantOfShape", [self._initializer(np.array([length], np.int64))], attributes={"value": one}
+            )
+            made.outputs[0].name = f"ones_{length}_{dtype.name.lower()}"
+            made.outputs[0].dtype, made.outputs[0].shape = dtype, ir.Shape([length])
+            self._graph.insert_before(self._graph[0], made)
+            self._ones[key] = made.outputs[0]
+        return self._ones[key]
