@@ -73,6 +73,7 @@ class GraphExporter:
         report(f"{spec.name}: reference")
         module = spec.build(self.checkpoint)
         module.eval().requires_grad_(False)
+        norms = _norms_of(module)
         if self.quantisation is None or recipe is None:
             feeds = [spec.feed(self.model, module, n) for n in spec.checked]
         else:
@@ -88,6 +89,7 @@ class GraphExporter:
         to_precision(module, spec.name, self.precision)
         path = self.folder / "onnx" / f"{spec.name}.onnx"
         model, own_form = self._trace(spec, module)
+        _check_norms(spec.name, model, norms)
         inputs = [self._tensor(spec, name, array) for name, array in feeds[0].items()]
         outputs = [self._tensor(spec, name, array) for name, array in expected[0].items()]
         report(f"{spec.name}: writing")
@@ -242,6 +244,33 @@ class _Check:
                         limit = parity.QUANTISED
                     made.append(parity.measure(name, results[name], array, limit, method=method))
         return made
+
+
+_NORMS = {"GroupNormalization": nn.GroupNorm, "LayerNormalization": nn.LayerNorm}
+
+
+def _norms_of(module: nn.Module) -> Counter[str]:
+    """How many norms of each kind and epsilon a module has."""
+    kinds = [(kind, part) for part in module.modules() for kind, norm in _NORMS.items() if isinstance(part, norm)]
+    return Counter(f"{kind} of epsilon {getattr(part, 'eps', 0.0):.3g}" for kind, part in kinds)
+
+
+def _check_norms(graph: str, model: ir.Model, norms: Counter[str]) -> None:
+    """Raise ParityError where a graph has norms of another epsilon than its module.
+
+    On inputs of ordinary spread a wrong epsilon changes less than rounding does; on a masked frame it shows.
+    """
+    found = Counter(
+        f"{node.op_type} of epsilon {node.attributes['epsilon'].as_float():.3g}"
+        for node in model.graph
+        if node.op_type in _NORMS
+    )
+    for name, count in found.items():
+        if count > norms[name]:
+            raise ParityError(
+                f"{graph}: the graph has {count} {name}, its module {norms[name]}. The bundle was not written; please "
+                "report it with your torch version"
+            )
 
 
 def _run_module(module: nn.Module, feed: dict[str, NDArray[Any]], outputs: tuple[str, ...]) -> dict[str, NDArray[Any]]:

@@ -30,7 +30,7 @@ UNIT_ROUNDOFF: dict[FloatPrecision, float] = {"fp32": 2.0**-24, "fp16": 2.0**-11
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:
-    """How far a graph's output may be from what is expected: a limit is `relative` spreads plus `absolute`."""
+    """How far a graph's output may be from what is expected: so many of its spreads, and a little absolute."""
 
     mean: float
     """Of the mean error, in spreads."""
@@ -40,12 +40,14 @@ class Tolerance:
     """Of the largest error, in spreads: nothing but a gross fault is beyond."""
     cosine: float
     """Lowest cosine similarity."""
-    absolute: float = 0.0
-    """Added to the three limits, in the output's own unit."""
+    levels: float = 0.0
+    """Added to the limits of the high quantile and the largest error, in the output's own unit."""
 
-    def limits(self, spread: float) -> dict[str, float]:
-        """The limits of the three errors for an output of that spread, in its own unit."""
-        return {name: getattr(self, name) * spread + self.absolute for name in ("mean", "high", "gross")}
+    def limits(self, spread: float) -> tuple[float, float, float]:
+        """The limits of the mean, the high and the largest error of an output of that spread, in its own unit."""
+        tiny = 1e-12  # an output that is constant, such as a count of zero, has no spread
+        mean, high, gross = (factor * spread + tiny for factor in (self.mean, self.high, self.gross))
+        return mean, high + self.levels, gross + self.levels
 
 
 QUANTISED = Tolerance(mean=1e6, high=1e6, gross=1e6, cosine=0.98)
@@ -63,18 +65,22 @@ def tolerance_of(precision: FloatPrecision, dtype: str, *, deep: bool) -> Tolera
     growth = _DEEP[precision] if deep else _SHALLOW
     mean, high, gross = (factor * unit for factor in growth)
     if dtype == "uint8":
-        return Tolerance(mean=mean, high=high, gross=gross, cosine=_COSINE[precision], absolute=_LEVELS[precision])
-    return Tolerance(mean=mean, high=high, gross=gross, cosine=_COSINE[precision], absolute=4 * unit * unit)
+        return Tolerance(mean=mean, high=high, gross=gross, cosine=_COSINE[precision], levels=1.0)
+    return Tolerance(mean=mean, high=high, gross=gross, cosine=_COSINE[precision])
 
 
 _SHALLOW = (8.0, 64.0, 256.0)
+"""Unit round-offs that element-wise operations may lose: mean, 99.99 %, largest. Measured: 0.3, 2 and 4."""
+
 _DEEP: dict[FloatPrecision, tuple[float, float, float]] = {
-    "fp32": (1e6, 1e6, 1e6),
-    "fp16": (1e6, 1e6, 1e6),
-    "bf16": (1e6, 1e6, 1e6),
+    "fp32": (1024.0, 2.0**15, 2.0**20),
+    "fp16": (32.0, 256.0, 2048.0),
+    "bf16": (32.0, 256.0, 2048.0),
 }
-_COSINE: dict[FloatPrecision, float] = {"fp32": 0.999999, "fp16": 0.9999, "bf16": 0.999}
-_LEVELS: dict[FloatPrecision, float] = {"fp32": 1.0, "fp16": 1.0, "bf16": 2.0}
+"""The same for networks, twelve, thirteen and hundreds of times the worst of ten seeds: 86, 2,487 and 2,487 in float32
+(the VAE encoder, whose first layers see a constant half), 5, 29 and 29 in fp16, 4, 25 and 25 in bf16."""
+
+_COSINE: dict[FloatPrecision, float] = {"fp32": 0.999999, "fp16": 0.9999, "bf16": 0.998}
 
 
 def measure(
@@ -88,7 +94,7 @@ def measure(
     peak = float(expected.max()) - float(expected.min())
     noise = float(np.sqrt(np.mean(errors**2)))
     psnr = 20 * np.log10(peak / noise) if noise > 0 and peak > 0 else (np.inf if noise == 0 else 0.0)
-    limits = tolerance.limits(spread)
+    mean, high, gross = tolerance.limits(spread)
     return ParityEntry(
         output=output,
         method=method,
@@ -98,9 +104,9 @@ def measure(
         cosine=found.cosine,
         psnr=float(min(psnr, 999.0)),
         spread=spread,
-        tolerance_max=limits["gross"],
-        tolerance_mean=limits["mean"],
-        tolerance_high=limits["high"],
+        tolerance_max=gross,
+        tolerance_mean=mean,
+        tolerance_high=high,
         tolerance_cosine=tolerance.cosine,
     )
 

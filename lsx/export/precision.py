@@ -46,10 +46,11 @@ def torch_dtype(precision: FloatPrecision) -> torch.dtype:
 
 def to_precision(module: nn.Module, graph: str, precision: FloatPrecision) -> nn.Module:
     """`module` cast in place to `precision`, its islands float32. Buffers such as masks are cast back where used."""
+    islands = [module.get_submodule(island.module) for island in FP32_ISLANDS if island.graph == graph]
+    kept = [{name: tensor.detach().clone() for name, tensor in island.state_dict().items()} for island in islands]
     module.to(torch_dtype(precision))
-    for island in FP32_ISLANDS:
-        if island.graph == graph:
-            module.get_submodule(island.module).float()
+    for island, state in zip(islands, kept, strict=True):
+        island.float().load_state_dict(state)  # casting back alone would leave the digits lost
     return module
 
 
