@@ -7,7 +7,7 @@ JOBS ?= 2
 # Each of the test workers computes on one core: they share the machine.
 ONE_THREAD := LSX_THREADS=1 OMP_NUM_THREADS=1
 
-.PHONY: demo test lint check stubs setup format clean
+.PHONY: corpus demo test lint check stubs setup format clean
 
 setup: $(VENV)/.installed
 
@@ -23,6 +23,10 @@ demo: setup
 
 test: setup
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
+
+# A thousand damaged media files, each read or refused on one line.
+corpus: setup
+	$(BIN)/python -m tests.corpus --count $(or $(COUNT),1056)
 
 # Types of TensorRT's Python calls, made from the installed bindings. Not committed: they are NVIDIA's.
 build/stubs/.made: $(VENV)/.installed scripts/tensorrt_stubs.py
