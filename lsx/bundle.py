@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from lsx.errors import BundleError, IntegrityError, OutputError, SchemaMismatch
 from lsx.files import sha256_of, write_whole
 from lsx.manifest import MANIFEST, SCHEMA_VERSION, FileEntry, GraphEntry, Manifest, PlanEntry, StampEntry
+from lsx.verification import Coverage
 
 if TYPE_CHECKING:
     from lsx.engines.engine import Engine
@@ -91,10 +92,21 @@ class Bundle:
         self._intact.discard(plan.file.path)
 
     def add_stamp(self, stamp: StampEntry) -> None:
-        """Enter `stamp` in the manifest, in place of the same backend's for the same files. Raises OutputError."""
+        """Enter the verification record `stamp` in the manifest. Raises OutputError.
+
+        It takes the place of one of the same files and settings, unless it is a smoke check and that one is not.
+        """
         newest = Bundle.open(self.path).manifest
-        others = [s for s in newest.stamps if (s.backend, s.files) != (stamp.backend, stamp.files)]
-        self._write(newest.model_copy(update={"stamps": (*others, stamp)}))
+        new = Coverage.of(stamp, newest.precision)
+        kept = []
+        for other in newest.stamps:
+            old = Coverage.of(other, newest.precision)
+            if other.files == stamp.files and old.settings == new.settings:
+                if new.smoke_check is not None and old.smoke_check is None:
+                    return
+                continue
+            kept.append(other)
+        self._write(newest.model_copy(update={"stamps": (*kept, stamp)}))
 
     def _write(self, manifest: Manifest) -> None:
         try:

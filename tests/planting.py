@@ -14,14 +14,17 @@ from lsx.manifest import MANIFEST
 
 
 def plant(bundle: Bundle, graph: str, change: Callable[[ir.Model], None]) -> Bundle:
-    """The bundle with one ONNX file changed, and its hash in the manifest with it."""
+    """The bundle with one graph changed in both its forms, and the hashes in the manifest with it."""
     entry = bundle.graph(graph)
-    path = bundle.path / entry.file.path
-    model = ir.load(path)
-    change(model)
-    ir.save(model, path)
-    file = entry.file.model_copy(update={"sha256": sha256_of(path), "size": path.stat().st_size})
-    graphs = bundle.manifest.graphs | {graph: entry.model_copy(update={"file": file})}
+    files = {"file": entry.file} | ({} if entry.onnxruntime is None else {"onnxruntime": entry.onnxruntime})
+    changed = {}
+    for form, file in files.items():
+        path = bundle.path / file.path
+        model = ir.load(path)
+        change(model)
+        ir.save(model, path)
+        changed[form] = file.model_copy(update={"sha256": sha256_of(path), "size": path.stat().st_size})
+    graphs = bundle.manifest.graphs | {graph: entry.model_copy(update=changed)}
     manifest = bundle.manifest.model_copy(update={"graphs": graphs})
     (bundle.path / MANIFEST).write_text(manifest.text())
     return Bundle.open(bundle.path)

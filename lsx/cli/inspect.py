@@ -14,6 +14,7 @@ from lsx.cli.console import out, show_table
 from lsx.cli.options import BundlePath
 from lsx.errors import EngineError, StaleEngine, UsageError
 from lsx.manifest import PlanEntry, StampEntry
+from lsx.verification import Coverage
 
 __all__ = ["inspect"]
 
@@ -75,18 +76,22 @@ def inspect(
     out.print(f"\nplans: {len(manifest.plans) or 'none'}")
     for built in manifest.plans:
         out.print(f"  {_line(built)}", markup=False)
-    out.print(f"verified: {len(manifest.stamps) or 'no'}")
-    for stamp in manifest.stamps:
-        state = "holds" if _covers(opened, stamp) else "void: files have changed"
-        figures = ", ".join(f"{name} {value:.5f}" for name, value in stamp.figures.items())
-        out.print(f"  on {stamp.engine}, {stamp.created}: {figures}; {state}", markup=False)
+    out.print(f"verification records: {len(manifest.stamps) or 'none'}")
+    for record in manifest.stamps:
+        coverage = Coverage.of(record, manifest.precision)
+        smoke = coverage.smoke_check
+        state = "holds" if _holds(opened, record) else "void: files have changed"
+        kind = "verified" if smoke is None else f"smoke check, {smoke}"
+        figures = ", ".join(f"{name} {value:.5f}" for name, value in record.figures.items())
+        out.print(f"  {coverage}: {kind}; {record.engine}, {record.created}: {figures}; {state}", markup=False)
 
 
-def _covers(bundle: Bundle, stamp: StampEntry) -> bool:
-    """Whether every file that the stamp names is still the manifest's."""
-    files = [file for graph in bundle.manifest.graphs for file in bundle.files(graph)]
+def _holds(bundle: Bundle, record: StampEntry) -> bool:
+    """Whether every file that the record names is still the manifest's."""
+    graphs = bundle.manifest.graphs
+    files = [file for graph in graphs for own in (False, True) for file in bundle.files(graph, onnxruntime=own)]
     known = {file.path: file.sha256 for file in [*files, *(plan.file for plan in bundle.manifest.plans)]}
-    return stamp.files.items() <= known.items()
+    return record.files.items() <= known.items()
 
 
 def _print_layers(bundle: Bundle) -> None:

@@ -46,7 +46,7 @@ def run(
         bool, typer.Option("--trust-code", help="Load version-compatible plans, which carry code.")
     ] = False,
     require_verified: Annotated[
-        bool, typer.Option("--require-verified", help="Refuse a bundle without lsx verify's stamp.")
+        bool, typer.Option("--require-verified", help="Refuse settings that no record of lsx verify covers.")
     ] = False,
     crf: Annotated[int, typer.Option(help="x264's quality, 0 to 51, lower is better.")] = 18,
     compare: Annotated[Path | None, typer.Option(help="Also write original and result side by side there.")] = None,

@@ -1,4 +1,4 @@
-"""`lsx verify`: engines against the reference, and the stamp."""
+"""`lsx verify`: engines against the reference, and the record."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from lsx.cli.options import (
 )
 from lsx.cli.report_files import ReportFiles
 from lsx.errors import AccuracyError, UsageError
+from lsx.verification import MINIMUM_CHUNKS
 
 if TYPE_CHECKING:
     from lsx.verify.report import Report
@@ -64,9 +65,11 @@ def verify(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for report.json and report.html.")
     ] = None,
-    stamp: Annotated[bool, typer.Option("--stamp/--no-stamp", help="Write the stamp into the manifest.")] = True,
+    stamp: Annotated[
+        bool, typer.Option("--stamp/--no-stamp", help="Write the verification record into the manifest.")
+    ] = True,
 ) -> None:
-    """Compare a bundle's engines with the PyTorch reference, on the same noise, and stamp the bundle if all holds."""
+    """Compare a bundle's engines with the PyTorch reference, on the same noise, and record it if all holds."""
     export_extra()
     from lsx.verify.html import report_html
     from lsx.verify.verify import verify as run_verification
@@ -101,8 +104,18 @@ def verify(
     if not report.passed:
         worst = ", ".join(row.name for row in report.layers[:3])
         blame = f"to blame: {report.failing_graph}" + (f", layers {worst}" if worst else "")
-        raise AccuracyError(f"{bundle} failed on {report.backend}: {report.failures[0]}; {blame}. It was not stamped")
-    out.print(f"passed: every threshold of {report.precision} holds" + (", the bundle is stamped" if stamp else ""))
+        raise AccuracyError(f"{bundle} failed on {report.backend}: {report.failures[0]}; {blame}. It was not recorded")
+    out.print(f"passed: every threshold of {report.precision} holds")
+    if not stamp:
+        return
+    smoke = report.coverage.smoke_check
+    if smoke is None:
+        out.print(f"verified: {report.coverage}")
+    else:
+        out.print(
+            f"a smoke check, not verified: {smoke}. Recorded: {report.coverage}. To verify: --clip VIDEO AUDIO with at "
+            f"least {MINIMUM_CHUNKS * 16} frames, at the steps and settings that will be run"
+        )
 
 
 def _thresholds(given: list[str]) -> dict[str, float]:

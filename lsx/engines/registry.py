@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from lsx.engines.engine import Engine
 from lsx.errors import BackendUnavailable, NotVerified, UsageError
+from lsx.specs import SampleOptions
+from lsx.verification import Coverage
 
 if TYPE_CHECKING:
     from lsx.bundle import Bundle
@@ -25,10 +27,10 @@ __all__ = [
     "backend_named",
     "backend_names",
     "best_backend",
-    "check_stamp",
+    "check_record",
     "load_engines",
     "opened_engines",
-    "stamp_of",
+    "records_of",
 ]
 
 AUTO = "auto"
@@ -102,31 +104,62 @@ def backend_named(name: str) -> Backend:
     raise UsageError(f"backend is {name}; choose one of {AUTO}, {', '.join(backend_names())}")
 
 
-def stamp_of(bundle: Bundle, backend: str) -> StampEntry | None:
-    """The stamp of `lsx verify` that covers what `backend` loads here; None where a hash changed or there is none."""
+def records_of(bundle: Bundle, backend: str) -> list[tuple[StampEntry, Coverage]]:
+    """The records of `lsx verify` for what `backend` loads here, newest first; none whose files have changed since."""
     loaded = {file.path: file.sha256 for file in backend_named(backend).files(bundle)}
-    for stamp in reversed(bundle.manifest.stamps):
-        same_model = all(stamp.checkpoint.get(part) == h for part, h in bundle.manifest.model.checkpoint.items())
-        if stamp.backend == backend and same_model and loaded.items() <= stamp.files.items():
-            return stamp
-    return None
+    found = []
+    for record in reversed(bundle.manifest.stamps):
+        same_model = all(record.checkpoint.get(part) == h for part, h in bundle.manifest.model.checkpoint.items())
+        if record.backend == backend and same_model and loaded.items() <= record.files.items():
+            found.append((record, Coverage.of(record, bundle.manifest.precision)))
+    return found
 
 
-def check_stamp(bundle: Bundle, backend: str, *, required: bool) -> None:
-    """Warn of TensorRT plans and quantised graphs that no verification covers; raise NotVerified where one is required.
+def check_record(
+    bundle: Bundle, backend: str, *, required: bool, provider: str = "cpu", options: SampleOptions | None = None
+) -> None:
+    """Look whether a record covers what is to be run; options : None for any settings at all.
 
-    An ONNX graph that is not quantised was checked when it was exported."""
-    if backend == "torch" or stamp_of(bundle, backend) is not None:
+    Raises NotVerified where one is required and none does, with the command that makes it. Else warns, of TensorRT
+    plans and quantised graphs: an ONNX graph that is not quantised was checked when it was exported.
+    """
+    if backend == "torch":
         return
-    said = (
-        f"{bundle.path} is not verified on {backend}, or has changed since. Verify it: "
-        f"lsx verify {bundle.path} --backend {backend} --reference CHECKPOINT"
-    )
+    reason = _uncovered(records_of(bundle, backend), provider, options)
+    if reason is None:
+        return
+    command = f"lsx verify {bundle.path} --backend {backend} --reference CHECKPOINT --clip VIDEO AUDIO"
+    said = f"{bundle.path} is not verified on {backend}: {reason}. Verify it: {command}{_flags(provider, options)}"
     if required:
         raise NotVerified(said)
     quantised = any(entry.coverage is not None for entry in bundle.manifest.graphs.values())
     if quantised or backend.startswith("tensorrt"):
-        warnings.warn(said, RuntimeWarning, stacklevel=3)
+        warnings.warn(said, RuntimeWarning, stacklevel=4)
+
+
+def _uncovered(records: list[tuple[StampEntry, Coverage]], provider: str, options: SampleOptions | None) -> str | None:
+    """Why no record covers these settings, told of the one that comes closest; None where one does."""
+    if not records:
+        return "there is no record of it, or the bundle has changed since"
+    full = [coverage for _, coverage in records if coverage.smoke_check is None and coverage.runs_on(provider)]
+    if options is None and full:
+        return None
+    if not full:
+        coverage = records[0][1]
+        why = coverage.smoke_check or f"it was on {coverage.engine}"
+        return f"its record is of a smoke check ({why})" if coverage.smoke_check else f"its record is another's ({why})"
+    said = [coverage.differs(options, provider) for coverage in full] if options is not None else []
+    return None if None in said else min((text for text in said if text is not None), key=len)
+
+
+def _flags(provider: str, options: SampleOptions | None) -> str:
+    """The options of `lsx verify` that these settings need."""
+    made = "" if provider == "cpu" else f" --provider {provider}"
+    if options is not None:
+        interval = "off" if options.cache_interval is None else options.cache_interval
+        made += f" --steps {options.steps} --guidance {options.guidance:g} --cache-interval {interval}"
+        made += f" --sampler {options.sampler}"
+    return made
 
 
 def best_backend(bundle: Bundle, name: str = AUTO) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from lsx.bundle import Bundle
 from lsx.engines.engine import Engine
-from lsx.engines.registry import AUTO, backend_named, best_backend, check_stamp, load_engines
+from lsx.engines.registry import AUTO, backend_named, best_backend, check_record, load_engines
 from lsx.errors import Cancelled, EngineClosed, StaleEngine, UsageError
 from lsx.runtime.alignment import Frame
 from lsx.runtime.audio import AudioTokens
@@ -54,7 +54,9 @@ class LipSync:
         *,
         cuda_graph: bool = True,
         load_fallback: Callable[[], dict[str, Engine]] | None = None,
+        check_settings: Callable[[SampleOptions], None] = lambda _: None,
     ) -> None:
+        """check_settings : raises what forbids a run with these settings."""
         self.bundle = bundle
         self.backend = backend
         self._engines = engines
@@ -62,6 +64,7 @@ class LipSync:
         self._executors = executors_for(loop, bundle.model, cuda_graph=cuda_graph)
         self._cuda_graph, self._load_fallback = cuda_graph, load_fallback
         self._fallback: tuple[dict[str, Engine], Executors] | None = None
+        self._check_settings = check_settings
         self._fallback_lock = threading.Lock()
         self._lock = threading.Lock()
         self._closed = False
@@ -84,14 +87,14 @@ class LipSync:
 
         backend : `auto` takes the best that works here; provider, threads, reference, trust_code : as in
         `Bundle.engine`; cuda_graph : on a GPU, capture each schedule into a CUDA graph and launch that;
-        require_verified : refuse a bundle that `lsx verify` has not stamped for this backend, or that changed since.
-        Without it TensorRT plans and quantised graphs that are not stamped are warned of.
+        require_verified : refuse a bundle without a record of `lsx verify` for this backend, and every run with
+        settings that no record covers. Without it TensorRT plans and quantised graphs are warned of.
 
         Raises BundleError, IntegrityError, NotVerified, BackendUnavailable, EngineError.
         """
         bundle = path if isinstance(path, Bundle) else Bundle.open(path)
         chosen = best_backend(bundle, backend)
-        check_stamp(bundle, chosen, required=require_verified)
+        check_record(bundle, chosen, required=require_verified, provider=provider)
 
         options: dict[str, Any] = {
             "provider": provider,
@@ -116,6 +119,9 @@ class LipSync:
             backend_named(chosen).name,
             cuda_graph=cuda_graph,
             load_fallback=None if wider is None else lambda: load_engines(wider, chosen, LOOP_GRAPHS, **options),
+            check_settings=lambda settings: check_record(
+                bundle, chosen, required=require_verified, provider=provider, options=settings
+            ),
         )
 
     def close(self) -> None:
@@ -178,6 +184,7 @@ class LipSync:
         OutOfDeviceMemory, EngineClosed.
         """
         self._check_open()
+        self._check_settings(options)
         with self._executors.lent(options, CancelToken()) as executor:
             return dict(executor.preparation)
 
@@ -212,13 +219,14 @@ class LipSync:
         no_face : `pass` leaves frames without a face as they are, `error` stops at the first.
         cancel : ends the run within one chunk when it is cancelled, from any thread.
 
-        Raises UsageError, MediaError, FaceNotFound, OutputError, EngineError; Cancelled by `cancel`; EngineClosed by
-        `close`. Nothing is left under the output's name then.
+        Raises UsageError, NotVerified, MediaError, FaceNotFound, OutputError, EngineError; Cancelled by `cancel`;
+        EngineClosed by `close`. Nothing is left under the output's name then.
         """
         options = SampleOptions(
             steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
         )
         self._check_open(cancel)
+        self._check_settings(options)
         output, compare = Path(output), None if compare is None else Path(compare)
         reader, sound = open_inputs(video, audio, output, compare=compare, crf=crf, no_face=no_face)
         pipeline = self._pipeline(sound.samples(), None, options, None, None)
@@ -289,10 +297,11 @@ class LipSync:
         UsageError, MediaError, EngineError; Cancelled by `cancel`; EngineClosed by `close`; FaceNotFound at the end
         when no frame had a face.
         """
-        self._check_open(cancel)
         options = SampleOptions(
             steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
         )
+        self._check_open(cancel)
+        self._check_settings(options)
         if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
             raise UsageError(f"length is {length}; give a whole number of frames from 1 on")
         pipeline = self._pipeline(samples, length, options, detector, noise)

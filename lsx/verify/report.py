@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lsx.figures import Figures
 from lsx.thresholds import Thresholds
+from lsx.verification import Coverage
 from lsx.verify.syncnet import SyncFigures
 
 __all__ = [
@@ -125,6 +126,8 @@ class Report:
     """What was compared: a clip's name, or seeded inputs."""
     options: dict[str, Any]
     thresholds: Thresholds
+    coverage: Coverage = field(init=False)
+    """The settings that this speaks for; known in the end."""
     graphs: list[GraphFigures] = field(default_factory=list)
     tokens: Figures | None = None
     drift: list[Figures] = field(default_factory=list)
@@ -179,6 +182,7 @@ class Report:
             "source": self.source,
             "options": self.options,
             "passed": self.passed,
+            "coverage": asdict(self.coverage) | {"smoke_check": self.coverage.smoke_check},
             "thresholds": self.thresholds.as_dict(),
             "figures": self.figures(),
             "failures": self.failures,

@@ -1,4 +1,4 @@
-"""Verification from end to end: reference first, engines after it, figures, verdict, bisection, stamp."""
+"""Verification from end to end: reference first, engines after it, figures, verdict, bisection, record."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from lsx.runtime.program import MODEL_GRAPHS
 from lsx.runtime.sound import SoundReader
 from lsx.specs import SampleOptions
 from lsx.thresholds import THRESHOLDS
+from lsx.verification import Coverage
 from lsx.verify.candidate import AsFloat32, Loop, Outcome, check_graphs, step_cases
 from lsx.verify.clip import ClipComparison
 from lsx.verify.inputs import CallInput, clip_inputs, seeded_input, seeded_samples
@@ -57,7 +58,7 @@ def verify(
     stamp: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
-    """Compare a bundle's engines with its checkpoint's reference, on the same noise; stamp the bundle if all holds.
+    """Compare a bundle's engines with its checkpoint's reference, on the same noise; record it if all holds.
 
     reference : the checkpoint's folder, default where the export found it; clip : video and sound, default seeded
     inputs; calls : at most so many calls of 16 frames; thresholds : replacements by name; auxiliary : folder with the
@@ -84,7 +85,7 @@ def verify(
             backend=chosen,
             engine="",
             source="seeded inputs" if clip is None else f"{clip[0].name}, {clip[1].name}",
-            options=asdict(options) | {"calls": len(run.inputs)},
+            options=asdict(options) | {"calls": len(run.inputs), "frames": sum(one.new for one in run.inputs)},
             thresholds=limits,
         )
         say("loading the engines")
@@ -95,8 +96,10 @@ def verify(
         report.judge()
         if report.failures:
             run.find_guilty(report, chosen, engine_options)
+    record = _record(bundle, report, checkpoint, clip)
+    report.coverage = Coverage.of(record, bundle.manifest.precision)
     if report.passed and stamp:
-        bundle.add_stamp(_stamp(bundle, report, checkpoint, clip))
+        bundle.add_stamp(record)
     return report
 
 
@@ -250,7 +253,7 @@ class _Run:
         return "all graphs together"  # each is good enough alone
 
 
-def _stamp(bundle: Bundle, report: Report, checkpoint: Checkpoint, clip: tuple[Path, Path] | None) -> StampEntry:
+def _record(bundle: Bundle, report: Report, checkpoint: Checkpoint, clip: tuple[Path, Path] | None) -> StampEntry:
     involved = {file.path: file.sha256 for file in backend_named(report.backend).files(bundle)}
     return StampEntry(
         backend=report.backend,

@@ -12,8 +12,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
 from lsx.bundle import Bundle
-from lsx.engines.registry import stamp_of
+from lsx.engines.registry import check_record, records_of
 from lsx.errors import NotVerified
 from lsx.models import reference
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles
@@ -53,15 +54,63 @@ def test_a_good_bundle_is_stamped_until_it_changes(own: Bundle, checkpoint: Call
     assert min(figures.cosine for figures in report.drift) > 0.999999
     assert {row.graph for row in report.graphs} == set(own.manifest.graphs) - {"face_detector", "face_landmarks"}
     opened = Bundle.open(own.path)
-    stamp = stamp_of(opened, "onnxruntime")
-    assert stamp is not None
-    assert stamp.figures["unet_cosine"] > 0.99999
-    LipSync.open(opened, "onnxruntime", require_verified=True).close()
+    [(record, coverage)] = records_of(opened, "onnxruntime")
+    assert record.figures["unet_cosine"] > 0.99999
+    assert coverage.smoke_check == "it was made on seeded inputs, not on a clip"
+    with pytest.raises(
+        NotVerified, match=r"smoke check \(it was made on seeded inputs.*lsx verify .*--clip VIDEO AUDIO"
+    ):
+        LipSync.open(opened, "onnxruntime", require_verified=True)
 
     changed = plant(opened, "unet", edited("unet.conv_in.bias", lambda a: a * 2))
-    assert stamp_of(changed, "onnxruntime") is None
+    assert not records_of(changed, "onnxruntime")
     with pytest.raises(NotVerified, match="lsx verify"):
         LipSync.open(changed, "onnxruntime", require_verified=True)
+
+
+def test_a_record_covers_its_settings_and_no_others(
+    own: Bundle, checkpoint: Callable[[int], Path], tmp_path: Path
+) -> None:
+    """Two chunks of a clip, 2 steps: exactly that runs where it is required, in Python and on the command line."""
+    from lsx.cli.main import main
+
+    clip = write_clip(tmp_path / "clip.mp4", portrait_frames(33), crf=1), write_wav(tmp_path / "s.wav", speech(1.3))
+    for calls, full in ((1, False), (3, True), (1, True)):
+        report = verify(
+            own, reference=checkpoint(64), backend="onnxruntime", options=QUICK, clip=clip, calls=calls, thresholds={}
+        )
+        assert report.passed
+        assert (report.coverage.smoke_check is None) is (calls > 1)
+        covered = [coverage.smoke_check is None for _, coverage in records_of(own, "onnxruntime")]
+        assert covered == [full]  # a smoke check never takes a verification's place
+    arguments = ["run", str(own.path), *map(str, clip), "-o", str(tmp_path / "out.mp4"), "--require-verified"]
+    for wrong in (["--steps", "2", "--guidance", "1"], ["--steps", "4"]):
+        with pytest.raises(SystemExit, match="1"):
+            main([*arguments, *wrong, "--cache-interval", "2"])
+    assert not (tmp_path / "out.mp4").exists()
+    with pytest.raises(SystemExit, match="0"):  # the scale of guidance is an input of the graphs
+        main([*arguments, "--steps", "2", "--cache-interval", "2", "--guidance", "2.5"])
+    with LipSync.open(own, "onnxruntime", require_verified=True) as lipsync:
+        lipsync.warm_up(QUICK)
+        for other in (
+            SampleOptions(steps=2, cache_interval=None),
+            SampleOptions(steps=3, cache_interval=2),
+            SampleOptions(steps=2, cache_interval=2, guidance=1.0),
+            SampleOptions(steps=2, cache_interval=2, sampler="dpm++2m"),
+        ):
+            with pytest.raises(NotVerified, match=r"verified: .*Verify it: lsx verify .* --steps"):
+                lipsync.warm_up(other)
+            with pytest.raises(NotVerified):
+                lipsync.stream(
+                    [],
+                    [],
+                    steps=other.steps,
+                    guidance=other.guidance,
+                    cache_interval=other.cache_interval,
+                    sampler=other.sampler,
+                )
+    with pytest.raises(NotVerified, match="CPUExecutionProvider"):
+        check_record(own, "onnxruntime", required=True, provider="cuda")
 
 
 LAYER = "unet.up_blocks.2.resnets.1.conv2"
