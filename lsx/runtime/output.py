@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import av
@@ -38,6 +40,54 @@ def check_output(path: Path, inputs: tuple[Path, ...] = ()) -> None:
             raise OutputError(f"{path}: is an input of this run; give another name")
 
 
+def _locked(partial: Path) -> int | None:
+    """A new file at `partial`, locked for as long as this process lives and keeps the descriptor that is returned.
+
+    By the lock a later run knows a leftover from a file that is being written, also across containers and where
+    process numbers are used again. Raises OutputError.
+    """
+    try:
+        import fcntl
+
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # not on this system
+        return None
+    except OSError as error:
+        raise OutputError(f"{partial.parent}: cannot be written: {error.strerror}") from error
+    return descriptor
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what runs into `path` left that were killed: partial files that nobody holds, of processes that ended."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    pattern = re.compile(rf"\.{re.escape(path.stem)}\.(\d+)(-[0-9a-f]{{8}})?{re.escape(path.suffix)}")
+    for other in path.parent.iterdir():
+        match = pattern.fullmatch(other.name)
+        if match is None or (match[2] is None and _lives(int(match[1]))):  # older names have no lock behind them
+            continue
+        with suppress(OSError):
+            descriptor = os.open(other, os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                other.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it lives, and is another user's
+    return True
+
+
 class VideoWriter:
     """Encodes frames and sound into `path`. Use as a context manager: the file appears when the block ends well.
 
@@ -55,13 +105,23 @@ class VideoWriter:
         sound: SoundReader | None = None,
     ) -> None:
         self.path = path
-        self._partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+        _remove_leftovers(path)
+        self._partial = path.with_name(f".{path.stem}.{os.getpid()}-{token_hex(4)}{path.suffix}")
+        self._lock = _locked(self._partial)
         self._colours = colours
         self._count = 0
         self._samples = 0
+        self._container: Any = None
+        try:
+            self._open(size, pixel_aspect, crf, sound)
+        except BaseException:
+            self._discard()
+            raise
+
+    def _open(self, size: tuple[int, int], pixel_aspect: Fraction, crf: int, sound: SoundReader | None) -> None:
         with self._errors():
-            options = {"movflags": "+faststart"} if path.suffix.lower() != ".mkv" else {}
-            self._container: Any = av.open(str(self._partial), "w", options=options)
+            options = {"movflags": "+faststart"} if self.path.suffix.lower() != ".mkv" else {}
+            self._container = av.open(str(self._partial), "w", options=options)
             self._video = self._add_video(size, pixel_aspect, crf)
             self._audio = None if sound is None else self._add_audio(sound)
             # Opened here, so that the encoder's frame size is known.
@@ -149,5 +209,9 @@ class VideoWriter:
     def _discard(self) -> None:
         """Close what is open and remove the partial file, if it is still there."""
         with suppress(av.error.FFmpegError, OSError):  # it is thrown away: only the first error counts
-            self._container.close()
+            if self._container is not None:
+                self._container.close()
         self._partial.unlink(missing_ok=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None

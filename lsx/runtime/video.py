@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.filter
 import numpy as np
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
@@ -86,6 +88,45 @@ def open_media(path: Path) -> Any:
             f"{path}: not a readable media file ({reason_of(error)}). Playlists and scripts that name other files are "
             "not read: give the video or sound file itself"
         ) from error
+
+
+def _deinterlaced(frames: Iterator[Any], stream: Any) -> Iterator[Any]:
+    """The frames with their fields joined (bwdif, a frame for a frame) from the first interlaced one on.
+
+    Frames that are not interlaced, before and between, stay as they are.
+    """
+    graph: Any = None
+    stamps: deque[tuple[int | None, Any]] = deque()  # the filter counts time in half steps
+
+    def ready() -> Iterator[Any]:
+        while True:
+            try:
+                done = graph.pull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return
+            done.pts, done.time_base = stamps.popleft()
+            yield done
+
+    for frame in frames:
+        if graph is None:
+            if not frame.interlaced_frame:
+                yield frame
+                continue
+            graph = av.filter.Graph()
+            source = graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=stream.time_base
+            )
+            filtered = graph.add("bwdif", "mode=send_frame:deint=interlaced")
+            sink = graph.add("buffersink")
+            source.link_to(filtered)
+            filtered.link_to(sink)
+            graph.configure()
+        stamps.append((frame.pts, frame.time_base))
+        graph.push(frame)
+        yield from ready()
+    if graph is not None:
+        graph.push(None)
+        yield from ready()
 
 
 @contextmanager
@@ -226,7 +267,7 @@ class VideoReader:
                 raise MediaError(
                     f"{self.path}: frames of {context.width} x {context.height}; at most 8192 x 8192 are read"
                 )
-            for frame in container.decode(stream):
+            for frame in _deinterlaced(container.decode(stream), stream):
                 yield frame
                 decoded += 1
                 seconds = frame.time or seconds
