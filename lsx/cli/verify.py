@@ -106,7 +106,7 @@ def verify(
         blame = f"to blame: {report.failing_graph}" + (f", layers {worst}" if worst else "")
         raise AccuracyError(f"{bundle} failed on {report.backend}: {report.failures[0]}; {blame}. It was not recorded")
     out.print(f"passed: every threshold of {report.precision} holds")
-    if not stamp:
+    if not stamp or report.coverage is None:
         return
     smoke = report.coverage.smoke_check
     if smoke is None:

@@ -126,7 +126,7 @@ class Report:
     """What was compared: a clip's name, or seeded inputs."""
     options: dict[str, Any]
     thresholds: Thresholds
-    coverage: Coverage = field(init=False)
+    coverage: Coverage | None = None
     """The settings that this speaks for; known in the end."""
     graphs: list[GraphFigures] = field(default_factory=list)
     tokens: Figures | None = None
@@ -182,7 +182,9 @@ class Report:
             "source": self.source,
             "options": self.options,
             "passed": self.passed,
-            "coverage": asdict(self.coverage) | {"smoke_check": self.coverage.smoke_check},
+            "coverage": None
+            if self.coverage is None
+            else asdict(self.coverage) | {"smoke_check": self.coverage.smoke_check},
             "thresholds": self.thresholds.as_dict(),
             "figures": self.figures(),
             "failures": self.failures,

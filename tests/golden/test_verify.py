@@ -80,6 +80,7 @@ def test_a_record_covers_its_settings_and_no_others(
             own, reference=checkpoint(64), backend="onnxruntime", options=QUICK, clip=clip, calls=calls, thresholds={}
         )
         assert report.passed
+        assert report.coverage is not None
         assert (report.coverage.smoke_check is None) is (calls > 1)
         covered = [coverage.smoke_check is None for _, coverage in records_of(own, "onnxruntime")]
         assert covered == [full]  # a smoke check never takes a verification's place
