@@ -84,6 +84,12 @@ class Bundle:
         own = entry.onnxruntime if onnxruntime and entry.onnxruntime is not None else entry.file
         return [own, *(data[path] for path in entry.data)]
 
+    def graph_files(self) -> list[FileEntry]:
+        """The files of all graphs, in every form that a backend may load."""
+        return [
+            file for name in self.manifest.graphs for own in (False, True) for file in self.files(name, onnxruntime=own)
+        ]
+
     def add_plan(self, plan: PlanEntry) -> None:
         """Enter `plan` in the manifest, in place of one of the same file. Raises OutputError."""
         newest = Bundle.open(self.path).manifest  # another build may have written since
@@ -124,8 +130,7 @@ class Bundle:
             wider = self.fallback()
             if wider is not None:
                 wider.verify()
-            graphs = self.manifest.graphs
-            files = [file for name in graphs for own in (False, True) for file in self.files(name, onnxruntime=own)]
+            files = self.graph_files()
             files += [plan.file for plan in self.manifest.plans]
             files += [] if self.manifest.quantisation is None else self.manifest.quantisation.files
         for file in files:

@@ -108,13 +108,16 @@ class ModelSpec:
     @property
     def vae_frames(self) -> int:
         """Frames that the VAE takes at a time. It treats frames one by one, so this bounds memory and nothing else."""
-        most = max(4 * 512**2 // self.resolution**2, 1)
-        return max(n for n in range(1, self.frames + 1) if self.frames % n == 0 and n <= most)
+        return self._frames_within(4 * 512**2)
 
     @property
     def host_vae_frames(self) -> int:
         """The same on a CPU: a frame of 256 px at a time takes a twelfth of the memory of 16, and less time."""
-        most = max(256**2 // self.resolution**2, 1)
+        return self._frames_within(256**2)
+
+    def _frames_within(self, pixels: int) -> int:
+        """The most frames that divide a chunk and have no more pixels in all; at least one."""
+        most = max(pixels // self.resolution**2, 1)
         return max(n for n in range(1, self.frames + 1) if self.frames % n == 0 and n <= most)
 
     @property

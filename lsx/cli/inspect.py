@@ -88,9 +88,8 @@ def inspect(
 
 def _holds(bundle: Bundle, record: StampEntry) -> bool:
     """Whether every file that the record names is still the manifest's."""
-    graphs = bundle.manifest.graphs
-    files = [file for graph in graphs for own in (False, True) for file in bundle.files(graph, onnxruntime=own)]
-    known = {file.path: file.sha256 for file in [*files, *(plan.file for plan in bundle.manifest.plans)]}
+    files = [*bundle.graph_files(), *(plan.file for plan in bundle.manifest.plans)]
+    known = {file.path: file.sha256 for file in files}
     return record.files.items() <= known.items()
 
 

@@ -123,33 +123,33 @@ def check_record(
     Raises NotVerified where one is required and none does, with the command that makes it. Else warns, of TensorRT
     plans and quantised graphs: an ONNX graph that is not quantised was checked when it was exported.
     """
-    if backend == "torch":
+    quantised = any(entry.coverage is not None for entry in bundle.manifest.graphs.values())
+    if backend == "torch" or not (required or quantised or backend.startswith("tensorrt")):
         return
-    reason = _uncovered(records_of(bundle, backend), provider, options)
+    reason = _uncovered([coverage for _, coverage in records_of(bundle, backend)], provider, options)
     if reason is None:
         return
     command = f"lsx verify {bundle.path} --backend {backend} --reference CHECKPOINT --clip VIDEO AUDIO"
     said = f"{bundle.path} is not verified on {backend}: {reason}. Verify it: {command}{_flags(provider, options)}"
     if required:
         raise NotVerified(said)
-    quantised = any(entry.coverage is not None for entry in bundle.manifest.graphs.values())
-    if quantised or backend.startswith("tensorrt"):
-        warnings.warn(said, RuntimeWarning, stacklevel=4)
+    warnings.warn(said, RuntimeWarning, stacklevel=4)
 
 
-def _uncovered(records: list[tuple[StampEntry, Coverage]], provider: str, options: SampleOptions | None) -> str | None:
-    """Why no record covers these settings, told of the one that comes closest; None where one does."""
+def _uncovered(records: list[Coverage], provider: str, options: SampleOptions | None) -> str | None:
+    """Why no record, newest first, covers these settings, told of the one that comes closest; None where one does."""
     if not records:
         return "there is no record of it, or the bundle has changed since"
-    full = [coverage for _, coverage in records if coverage.smoke_check is None and coverage.runs_on(provider)]
-    if options is None and full:
-        return None
+    full = [coverage for coverage in records if coverage.smoke_check is None and coverage.runs_on(provider)]
     if not full:
-        coverage = records[0][1]
-        why = coverage.smoke_check or f"it was on {coverage.engine}"
-        return f"its record is of a smoke check ({why})" if coverage.smoke_check else f"its record is another's ({why})"
-    said = [coverage.differs(options, provider) for coverage in full] if options is not None else []
-    return None if None in said else min((text for text in said if text is not None), key=len)
+        smoke = records[0].smoke_check
+        if smoke is None:
+            return f"its record is another's (it was on {records[0].engine})"
+        return f"its record is of a smoke check ({smoke})"
+    if options is None:
+        return None
+    differences = [coverage.differs(options, provider) for coverage in full]
+    return None if None in differences else min((text for text in differences if text is not None), key=len)
 
 
 def _flags(provider: str, options: SampleOptions | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lsx.engines.onnxruntime import engine_from_onnx
-from lsx.errors import ExportError, ParityError
+from lsx.errors import ExportError
 from lsx.export import parity
 from lsx.export.faces.models import FaceSource, face_graphs
+from lsx.export.graph_check import Cases, GraphCheck, check_norms, norms_of
 from lsx.export.graphs import GraphSpec
-from lsx.export.onnx_file import OPSET, WeightStore, free_leading_axis, save_model, trace, widen
+from lsx.export.onnx_file import OPSET, WeightStore, free_leading_axis, save_model, trace
 from lsx.export.onnxruntime_form import to_onnxruntime_form
-from lsx.export.precision import FP32_ISLANDS, round_to_precision, to_precision, torch_dtype
+from lsx.export.precision import islands_of, round_to_precision, to_precision, torch_dtype
 from lsx.export.quantisation import Quantisation, check_coverage
 from lsx.export.recipe import apply_recipe
 from lsx.files import sha256_of
@@ -43,8 +42,6 @@ from lsx.specs import (
 )
 
 __all__ = ["GraphExporter"]
-
-_Cases = list[dict[str, NDArray[Any]]]
 
 _LOW: dict[FloatPrecision, Dtype] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -73,13 +70,13 @@ class GraphExporter:
         report(f"{spec.name}: reference")
         module = spec.build(self.checkpoint)
         module.eval().requires_grad_(False)
-        norms = _norms_of(module)
+        norms = norms_of(module)
         if self.quantisation is None or recipe is None:
             feeds = [spec.feed(self.model, module, n) for n in spec.checked]
         else:
             feeds = [dict(self.quantisation.feeds[spec.name])]  # ranges are those of real calls
         expected = [_run_module(module, feed, spec.outputs) for feed in feeds]
-        rounded: list[dict[str, NDArray[Any]]] = []
+        rounded: Cases = []
         if recipe is not None:
             apply_recipe(module, recipe)
         elif self.precision != "fp32":
@@ -89,7 +86,7 @@ class GraphExporter:
         to_precision(module, spec.name, self.precision)
         path = self.folder / "onnx" / f"{spec.name}.onnx"
         model, own_form = self._trace(spec, module)
-        _check_norms(spec.name, model, norms)
+        check_norms(spec.name, model, norms)
         inputs = [self._tensor(spec, name, array) for name, array in feeds[0].items()]
         outputs = [self._tensor(spec, name, array) for name, array in expected[0].items()]
         report(f"{spec.name}: writing")
@@ -108,8 +105,17 @@ class GraphExporter:
             del own_form
         report(f"{spec.name}: checking")
         with tempfile.TemporaryDirectory(dir=self.folder) as temporary:
-            check = _Check(self, spec, runtime_path, inputs, outputs, recipe is not None, Path(temporary))
-            measured = check.entries(feeds, expected, rounded)
+            check = GraphCheck(
+                spec=spec,
+                path=runtime_path,
+                precision=self.precision,
+                inputs=inputs,
+                outputs=outputs,
+                quantised=recipe is not None,
+                folder=Path(temporary),
+            )
+            measured = self.parity[spec.name] = check.entries(feeds, expected, rounded)
+        parity.judge(spec.name, measured)
         return GraphEntry(
             file=self.file(f"onnx/{path.name}"),
             onnxruntime=None if runtime_path == path else self.file(f"onnx/{runtime_path.name}"),
@@ -119,9 +125,7 @@ class GraphExporter:
             precision=self.precision if recipe is None else recipe.precision,
             opset=OPSET,
             operators=dict(sorted(operators.items())),
-            islands=tuple(
-                f"{i.module}: {i.reason}" for i in FP32_ISLANDS if i.graph == spec.name and self.precision != "fp32"
-            ),
+            islands=tuple(f"{i.module}: {i.reason}" for i in islands_of(spec.name) if self.precision != "fp32"),
             parity=tuple(measured),
             coverage=coverage,
         )
@@ -180,97 +184,6 @@ class GraphExporter:
                 operators=dict(sorted(Counter(node.op_type for node in model.graph.node).items())),
             )
         return entries
-
-
-@dataclass(slots=True, kw_only=False)
-class _Check:
-    """One graph on ONNX Runtime's CPU provider against its module."""
-
-    exporter: GraphExporter
-    spec: GraphSpec
-    path: Path
-    inputs: list[TensorEntry]
-    outputs: list[TensorEntry]
-    quantised: bool
-    folder: Path
-
-    def entries(self, feeds: _Cases, expected: _Cases, rounded: _Cases) -> list[ParityEntry]:
-        """Every figure of every output. Raises ParityError.
-
-        A graph of lower precision is checked twice: as it is, against the float32 module; and in float32 arithmetic,
-        against the module with its weights rounded to that precision. The second has float32's limits, so a fault that
-        the first would take for rounding is found as surely as in float32.
-        """
-        exporter, precision = self.exporter, self.exporter.precision
-        made: list[ParityEntry] = []
-        widened = self.folder / self.path.name
-        if precision != "fp32" and (rounded or precision == "bf16"):
-            widen(self.path, widened)
-        if rounded:
-            made += self._measure(
-                widened, feeds, rounded, "fp32", "in float32 arithmetic, against the float32 module of rounded weights"
-            )
-        if precision == "bf16":
-            method = (
-                "bf16 weights in float32 arithmetic (onnxruntime has no bf16 CPU kernels), against the float32 module"
-            )
-            made += self._measure(widened, feeds, expected, precision, method)
-        else:
-            method = "onnxruntime CPU against the float32 module"
-            method += ", on a recorded call" if self.quantised else ""
-            made += self._measure(self.path, feeds, expected, precision, method)
-        exporter.parity[self.spec.name] = made
-        parity.judge(self.spec.name, made)
-        return made
-
-    def _measure(
-        self, path: Path, feeds: _Cases, expected: _Cases, precision: FloatPrecision, method: str
-    ) -> list[ParityEntry]:
-        specs = [[tensor.spec() for tensor in tensors] for tensors in (self.inputs, self.outputs)]
-        if path != self.path:
-            specs = [[spec.as_float32() for spec in group] for group in specs]
-        made = []
-        with engine_from_onnx(path, self.spec.name, *specs, optimise=False) as engine:
-            for feed, wanted in zip(feeds, expected, strict=True):
-                results = engine.infer(feed)
-                for name, array in wanted.items():
-                    if results[name].shape != array.shape:
-                        raise ParityError(
-                            f"{self.spec.name}: output {name} is {results[name].shape}, its module gives {array.shape}"
-                        )
-                    dtype = str(array.dtype)
-                    limit = parity.tolerance_of(precision, dtype, deep=self.spec.deep)
-                    if self.quantised:
-                        limit = parity.QUANTISED
-                    made.append(parity.measure(name, results[name], array, limit, method=method))
-        return made
-
-
-_NORMS = {"GroupNormalization": nn.GroupNorm, "LayerNormalization": nn.LayerNorm}
-
-
-def _norms_of(module: nn.Module) -> Counter[str]:
-    """How many norms of each kind and epsilon a module has."""
-    kinds = [(kind, part) for part in module.modules() for kind, norm in _NORMS.items() if isinstance(part, norm)]
-    return Counter(f"{kind} of epsilon {getattr(part, 'eps', 0.0):.3g}" for kind, part in kinds)
-
-
-def _check_norms(graph: str, model: ir.Model, norms: Counter[str]) -> None:
-    """Raise ParityError where a graph has norms of another epsilon than its module.
-
-    On inputs of ordinary spread a wrong epsilon changes less than rounding does; on a masked frame it shows.
-    """
-    found = Counter(
-        f"{node.op_type} of epsilon {node.attributes['epsilon'].as_float():.3g}"
-        for node in model.graph
-        if node.op_type in _NORMS
-    )
-    for name, count in found.items():
-        if count > norms[name]:
-            raise ParityError(
-                f"{graph}: the graph has {count} {name}, its module {norms[name]}. The bundle was not written; please "
-                "report it with your torch version"
-            )
 
 
 def _run_module(module: nn.Module, feed: dict[str, NDArray[Any]], outputs: tuple[str, ...]) -> dict[str, NDArray[Any]]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from lsx.specs import FloatPrecision
 
-__all__ = ["FP32_ISLANDS", "Island", "round_to_precision", "to_precision", "torch_dtype"]
+__all__ = ["FP32_ISLANDS", "Island", "islands_of", "round_to_precision", "to_precision", "torch_dtype"]
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -39,6 +39,11 @@ FP32_ISLANDS: tuple[Island, ...] = tuple(
 )
 
 
+def islands_of(graph: str) -> list[Island]:
+    """The islands of one graph."""
+    return [island for island in FP32_ISLANDS if island.graph == graph]
+
+
 def torch_dtype(precision: FloatPrecision) -> torch.dtype:
     """The dtype of a graph's weights and activations outside its islands."""
     return _DTYPES[precision]
@@ -46,7 +51,7 @@ def torch_dtype(precision: FloatPrecision) -> torch.dtype:
 
 def to_precision(module: nn.Module, graph: str, precision: FloatPrecision) -> nn.Module:
     """`module` cast in place to `precision`, its islands float32. Buffers such as masks are cast back where used."""
-    islands = [module.get_submodule(island.module) for island in FP32_ISLANDS if island.graph == graph]
+    islands = [module.get_submodule(island.module) for island in islands_of(graph)]
     kept = [{name: tensor.detach().clone() for name, tensor in island.state_dict().items()} for island in islands]
     module.to(torch_dtype(precision))
     for island, state in zip(islands, kept, strict=True):
@@ -59,7 +64,7 @@ def round_to_precision(module: nn.Module, graph: str, precision: FloatPrecision)
 
     So the float32 module computes what the graph must compute where its arithmetic is float32, too.
     """
-    islands = {f"{island.module}." for island in FP32_ISLANDS if island.graph == graph}
+    islands = tuple(f"{island.module}." for island in islands_of(graph))
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if tensor.is_floating_point() and not any(name.startswith(island) for island in islands):
+        if tensor.is_floating_point() and not name.startswith(islands):
             tensor.copy_(tensor.to(torch_dtype(precision)))

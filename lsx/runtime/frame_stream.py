@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from lsx.runtime.alignment import Frame
 from lsx.runtime.cancel import CancelToken
+from lsx.runtime.live_runs import ended_by
 from lsx.runtime.stages import StageChain
 
 __all__ = ["FrameStream", "frames_of", "outcome_of"]
@@ -24,12 +25,10 @@ class FrameStream(Iterator[Frame]):
     `close` may be called from any thread, also while another waits for a frame, which then gets no more.
     """
 
-    def __init__(self, chain: StageChain, cancel: CancelToken | None, cancelled: Callable[[], None]) -> None:
-        """cancelled : called when `cancel` is cancelled, before the stream has ended."""
+    def __init__(self, chain: StageChain, cancel: CancelToken | None) -> None:
         self._chain = chain
         self._open = ExitStack()
-        if cancel is not None:
-            self._open.enter_context(cancel.subscribed(cancelled))
+        self._open.enter_context(ended_by(cancel, chain))
 
     def __next__(self) -> Frame:
         try:

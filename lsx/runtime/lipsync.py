@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import ExitStack, aclosing, closing
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Literal
-from weakref import WeakSet
 
 import numpy as np
 
 from lsx.bundle import Bundle
 from lsx.engines.engine import Engine
 from lsx.engines.registry import AUTO, backend_named, best_backend, check_record, load_engines
-from lsx.errors import Cancelled, EngineClosed, StaleEngine, UsageError
+from lsx.errors import StaleEngine, UsageError
 from lsx.runtime.alignment import Frame
 from lsx.runtime.audio import AudioTokens
 from lsx.runtime.calls import CallMaker, Detector
 from lsx.runtime.cancel import CancelToken
 from lsx.runtime.denoising import Denoiser, NoiseSource, seeded_noise
-from lsx.runtime.executor import Lender
-from lsx.runtime.executors import Executors, executors_for
+from lsx.runtime.executors import executors_for
 from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
+from lsx.runtime.fallback import Fallback
 from lsx.runtime.files import open_inputs, writer_like
 from lsx.runtime.frame_stream import FrameStream, frames_of, outcome_of
+from lsx.runtime.live_runs import LiveRuns, ended_by
 from lsx.runtime.pipeline import FramePipeline, indexed
 from lsx.runtime.program import LOOP_GRAPHS, MODEL_GRAPHS
 from lsx.runtime.report import Progress, ProgressCallback, RunReport
 from lsx.runtime.sound import SoundReader
-from lsx.runtime.stages import Stage, StageChain, StageTimes
+from lsx.runtime.stages import StageTimes
 from lsx.runtime.video import VideoReader
 from lsx.specs import SampleOptions, Sampler
 
@@ -62,13 +61,11 @@ class LipSync:
         self._engines = engines
         loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
         self._executors = executors_for(loop, bundle.model, cuda_graph=cuda_graph)
-        self._cuda_graph, self._load_fallback = cuda_graph, load_fallback
-        self._fallback: tuple[dict[str, Engine], Executors] | None = None
+        self._fallback = Fallback(
+            load_fallback, lambda wider: executors_for(wider, bundle.model, cuda_graph=cuda_graph)
+        )
         self._check_settings = check_settings
-        self._fallback_lock = threading.Lock()
-        self._lock = threading.Lock()
-        self._closed = False
-        self._chains: WeakSet[StageChain] = WeakSet()
+        self._runs = LiveRuns(str(bundle.path))
 
     @classmethod
     def open(
@@ -129,29 +126,12 @@ class LipSync:
 
         It may be called from any thread, also from a run's own callbacks; there it does not wait.
         """
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            chains = list(self._chains)
-        for chain in chains:
-            chain.abort(EngineClosed(f"{self.bundle.path}: the LipSync was closed while this run was under way"))
-        if any(chain.own_thread for chain in chains):  # which cannot wait for its own end
-            threading.Thread(target=self._free, args=(chains,), name="lsx-close").start()
-        else:
-            self._free(chains)
+        self._runs.close(self._free)
 
-    def _free(self, chains: list[StageChain]) -> None:
-        for chain in chains:
-            chain.join()
+    def _free(self) -> None:
         self._executors.close()
-        with self._fallback_lock:
-            fallback, self._load_fallback = self._fallback, None
-        engines = list(self._engines.values())
-        if fallback is not None:
-            fallback[1].close()
-            engines += fallback[0].values()
-        for engine in engines:
+        self._fallback.close()
+        for engine in self._engines.values():
             engine.close()
 
     def __enter__(self) -> LipSync:
@@ -183,7 +163,7 @@ class LipSync:
         Returns the seconds of `warm up` and `capture` on a GPU; on a CPU there are none. Raises EngineError,
         OutOfDeviceMemory, EngineClosed.
         """
-        self._check_open()
+        self._runs.check()
         self._check_settings(options)
         with self._executors.lent(options, CancelToken()) as executor:
             return dict(executor.preparation)
@@ -225,7 +205,7 @@ class LipSync:
         options = SampleOptions(
             steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
         )
-        self._check_open(cancel)
+        self._runs.check(cancel)
         self._check_settings(options)
         output, compare = Path(output), None if compare is None else Path(compare)
         reader, sound = open_inputs(video, audio, output, compare=compare, crf=crf, no_face=no_face)
@@ -234,11 +214,10 @@ class LipSync:
         pipeline.frames_owned = compare is None
         started = time.perf_counter()
         times = StageTimes()
-        frames = self._started(pipeline.stages(reader.ping_pong(pipeline.maker.source_length)), times)
+        frames = self._runs.start(pipeline.stages(reader.ping_pong(pipeline.maker.source_length)), times)
         with ExitStack() as stack:
             stack.enter_context(closing(frames))
-            if cancel is not None:
-                stack.enter_context(cancel.subscribed(lambda: frames.abort(_cancelled())))
+            stack.enter_context(ended_by(cancel, frames))
             writer = stack.enter_context(writer_like(output, reader, crf, sound, 1))
             beside = None if compare is None else stack.enter_context(writer_like(compare, reader, crf, sound, 2))
             busy = 0.0
@@ -300,13 +279,13 @@ class LipSync:
         options = SampleOptions(
             steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
         )
-        self._check_open(cancel)
+        self._runs.check(cancel)
         self._check_settings(options)
         if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
             raise UsageError(f"length is {length}; give a whole number of frames from 1 on")
         pipeline = self._pipeline(samples, length, options, detector, noise)
-        chain = self._started(pipeline.stages(indexed(frames, pipeline.maker.source_length)), StageTimes())
-        return FrameStream(chain, cancel, lambda: chain.abort(_cancelled()))
+        chain = self._runs.start(pipeline.stages(indexed(frames, pipeline.maker.source_length)), StageTimes())
+        return FrameStream(chain, cancel)
 
     async def arun(self, *arguments: Any, cancel: CancelToken | None = None, **options: Any) -> RunReport:
         """Call `run` on a thread of its own. Cancelling the task stops the work and removes the partial file first.
@@ -315,43 +294,12 @@ class LipSync:
         """
         return await outcome_of(lambda token: self.run(*arguments, cancel=token, **options), cancel)
 
-    async def astream(self, *arguments: Any, **options: Any) -> AsyncIterator[Frame]:
+    def astream(self, *arguments: Any, **options: Any) -> AsyncGenerator[Frame, None]:
         """Yield the frames of `stream`, waited for on a thread of its own.
 
         Cancelling the task, or closing this, stops the work. Parameters and errors as in `stream`.
         """
-        frames = frames_of(lambda: self.stream(*arguments, **options))
-        async with aclosing(frames):
-            async for frame in frames:
-                yield frame
-
-    def _check_open(self, cancel: CancelToken | None = None) -> None:
-        """Raise EngineClosed after `close`, Cancelled where `cancel` is."""
-        if self._closed:
-            raise EngineClosed(f"{self.bundle.path}: the LipSync was closed. Open it again: LipSync.open(BUNDLE)")
-        if cancel is not None and cancel.cancelled:
-            raise _cancelled()
-
-    def _started(self, stages: list[Stage], times: StageTimes) -> StageChain:
-        """The chain of a run, which `close` ends. Its threads start when it is first asked for an item."""
-        chain = StageChain(stages, times)
-        with self._lock:
-            self._check_open()
-            self._chains.add(chain)
-        return chain
-
-    def _wider_lender(self, options: SampleOptions) -> Callable[[], Lender | None]:
-        """What gives a clip its executor of the bundle's fallback, whose engines are loaded when first needed."""
-
-        def wider() -> Lender | None:
-            with self._fallback_lock:
-                if self._fallback is None and self._load_fallback is not None:
-                    engines = self._load_fallback()
-                    made = executors_for(engines, self.bundle.model, cuda_graph=self._cuda_graph)
-                    self._fallback = engines, made
-                return None if self._fallback is None else self._fallback[1].lender(options)
-
-        return wider
+        return frames_of(lambda: self.stream(*arguments, **options))
 
     def _pipeline(
         self,
@@ -375,7 +323,7 @@ class LipSync:
                 model,
                 noise or seeded_noise(options.seed),
                 options.guidance,
-                self._wider_lender(options),
+                lambda: self._fallback.lender(options),
             ),
             tokens=tokens,
         )
@@ -384,7 +332,3 @@ class LipSync:
 def _detector_threads() -> int:
     """A quarter of the cores, at most 4: detection goes beside every other stage."""
     return min(max((os.cpu_count() or 1) // 4, 1), 4)
-
-
-def _cancelled() -> Cancelled:
-    return Cancelled("the run was cancelled; nothing was left behind")

@@ -150,7 +150,7 @@ class StageChain(Iterator[Any]):
         self._channels = [_Channel(stage.capacity) for stage in stages]
         self._lock = threading.Lock()
         self._error: BaseException | None = None
-        self._started = self._aborted = self._ended = False
+        self._started = self._aborted = False
         self._threads = [
             threading.Thread(target=self._work, args=(i,), name=f"lsx-{stage.name}", daemon=True)
             for i, stage in enumerate(stages)
@@ -164,16 +164,12 @@ class StageChain(Iterator[Any]):
     def __next__(self) -> Any:
         self._start()
         try:
-            with self._lock:
-                ended = self._ended
-            if not ended:
-                return next(self._channels[-1])
+            return next(self._channels[-1])
         except (StopIteration, Stopped):
             pass
         self.close()
         with self._lock:
             error, self._error = self._error, None
-            self._ended = True
         if error is not None:
             raise error
         raise StopIteration
@@ -189,7 +185,7 @@ class StageChain(Iterator[Any]):
     def abort(self, error: BaseException | None = None) -> None:
         """Tell all stages to stop, and return at once. `error` is what the consumer gets; the first abort counts."""
         with self._lock:
-            if not self._aborted and not self._ended:
+            if not self._aborted:
                 self._error = error
             self._aborted = True
         for channel in self._channels:

@@ -319,7 +319,7 @@ def test_asyncio(opened: Opened) -> None:
         async for frame in stream:
             taken.append(frame)
             if len(taken) == most:
-                await stream.aclose()  # type: ignore[attr-defined]
+                await stream.aclose()
                 break
         return taken
 
