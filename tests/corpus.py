@@ -134,7 +134,7 @@ def read(path: Path) -> str:
             else:
                 sound = SoundReader(path)
                 sound.samples()
-                for _ in sound.frames(1024):
+                for _ in sound.frames("fltp", 48000, 1024):
                     pass
             said.append("decoded")
         except MediaError as error:

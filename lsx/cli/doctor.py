@@ -19,14 +19,19 @@ __all__ = ["doctor"]
 def doctor(
     bundle: Annotated[Path | None, typer.Argument(help="Also check this bundle.")] = None,
 ) -> None:
-    """Print Python, libraries, GPU, backends, memory and disk; with a bundle, whether it is intact and what fits."""
+    """Print Python, libraries, GPU, memory, disk, backends and encoders; with a bundle, whether it is intact and fits."""
     from lsx.machine import backends, facts
+    from lsx.runtime.encoding import encoders
 
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, value in facts(bundle or Path.cwd()):
         table.add_row(name, value)
     for name, works, detail in backends():
         table.add_row(f"backend {name}", escape(f"{'works' if works else 'does not work'}: {detail}"))
+    for codec, encoder, reason in encoders():
+        table.add_row(
+            f"encoder {encoder}", escape(f"{codec}: {'works' if reason is None else f'does not work: {reason}'}")
+        )
     show_table(table)
     if bundle is None:
         return

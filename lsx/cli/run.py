@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -30,7 +30,9 @@ def run(
     bundle: BundlePath,
     video: Annotated[Path, typer.Argument(help="Video with the face.")],
     audio: Annotated[Path, typer.Argument(help="Speech: any file with an audio stream.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Video to write: .mp4, .mov or .mkv.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Video to write: .mp4, .mov, .mkv, or - for standard output.")
+    ],
     steps: Steps = 20,
     guidance: Guidance = 1.5,
     seed: Seed = 0,
@@ -48,22 +50,43 @@ def run(
     require_verified: Annotated[
         bool, typer.Option("--require-verified", help="Refuse settings that no record of lsx verify covers.")
     ] = False,
-    crf: Annotated[int, typer.Option(help="x264's quality, 0 to 51, lower is better.")] = 18,
+    codec: Annotated[
+        str | None, typer.Option(help="h264, hevc, av1 or prores; default h264, or the encoder's.")
+    ] = None,
+    encoder: Annotated[str | None, typer.Option(help="FFmpeg's encoder, as h264_nvenc. See lsx doctor.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="The encoder's: medium or slow of x264, 8 of SVT-AV1, hq of ProRes.")
+    ] = None,
+    pix_fmt: Annotated[str | None, typer.Option(help="FFmpeg's pixel format, as yuv420p10le.")] = None,
+    audio_codec: Annotated[str, typer.Option(help="aac, opus, pcm, or copy: the audio file's own packets.")] = "aac",
+    crf: Annotated[
+        int | None, typer.Option(help="Quality, lower is better: default 18 (H.264), 20 (HEVC), 24 (AV1).")
+    ] = None,
     compare: Annotated[Path | None, typer.Option(help="Also write original and result side by side there.")] = None,
     no_face: Annotated[str, typer.Option(help="Frames without a face: pass leaves them, error stops.")] = "pass",
 ) -> None:
     """Lip-sync a video to speech. The output lasts as long as the audio; a shorter video plays back and forth."""
+    from lsx.runtime.encoding import EncodeOptions
     from lsx.runtime.files import open_inputs
     from lsx.runtime.lipsync import LipSync
     from lsx.runtime.report import Progress as Made
     from lsx.runtime.report import RunReport
+    from lsx.runtime.targets import STANDARD_OUTPUT
 
     options = sample_options(  # checked before engines load
         steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
     )
     if backend != AUTO:
         backend_named(backend)
-    reader, sound = open_inputs(video, audio, output, compare=compare, crf=crf, no_face=no_face)
+    encode: dict[str, Any] = {
+        "codec": codec,
+        "encoder": encoder,
+        "preset": preset,
+        "pix_fmt": pix_fmt,
+        "audio_codec": audio_codec,
+        "crf": crf,
+    }
+    reader, sound = open_inputs(video, audio, output, compare=compare, encode=EncodeOptions(**encode), no_face=no_face)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -98,21 +121,22 @@ def run(
                 progress=show,
                 cache_interval=options.cache_interval,
                 sampler=options.sampler,
-                crf=crf,
+                **encode,
                 compare=compare,
                 no_face=no_face,  # type: ignore[arg-type]  # checked there
             )
     rate = report.frames / report.seconds
-    out.print(f"result: {output} ({report.frames} frames, {report.seconds:.1f} s, {rate:.2f} frames/s)")
+    told = err if output == STANDARD_OUTPUT else out
+    told.print(f"result: {output} ({report.frames} frames, {report.seconds:.1f} s, {rate:.2f} frames/s)")
     if compare is not None:
-        out.print(f"side by side: {compare}")
+        told.print(f"side by side: {compare}")
     worked = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.stages.items())
-    out.print(f"stages: {worked}; the bottleneck is {report.bottleneck}")
+    told.print(f"stages: {worked}; the bottleneck is {report.bottleneck}")
     if report.repeated_calls:
-        out.print(f"overflow: {report.repeated_calls} calls were done again in the bundle's fallback precision")
+        told.print(f"overflow: {report.repeated_calls} calls were done again in the bundle's fallback precision")
     if report.faceless:
         spans = ", ".join(f"{_time_code(a)} to {_time_code(b)}" for a, b in report.faceless_spans)
-        out.print(f"no face: {len(report.faceless)} frames passed through unchanged: {spans}")
+        told.print(f"no face: {len(report.faceless)} frames passed through unchanged: {spans}")
 
 
 def _time_code(seconds: float) -> str:

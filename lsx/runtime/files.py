@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from lsx.errors import UsageError
-from lsx.runtime.output import VideoWriter, check_output
+from lsx.runtime.encoding import EncodeOptions
+from lsx.runtime.output import VideoWriter
 from lsx.runtime.sound import SoundReader
+from lsx.runtime.targets import STANDARD_OUTPUT, check_target, container_of
 from lsx.runtime.video import VideoReader
 
 __all__ = ["open_inputs", "writer_like"]
@@ -18,10 +20,12 @@ def open_inputs(
     output: Path | str,
     *,
     compare: Path | str | None = None,
-    crf: int = 18,
+    encode: EncodeOptions | None = None,
     no_face: str = "pass",
 ) -> tuple[VideoReader, SoundReader]:
     """Open a run's inputs and check all that can be checked before engines are loaded. Parameters as in LipSync.run.
+
+    encode : checked against each output's container, the size of the frames, and what opens on this machine.
 
     LipSync.run takes what this returns in place of the paths, and does not scan the files again.
 
@@ -29,27 +33,28 @@ def open_inputs(
     """
     if no_face not in ("pass", "error"):
         raise UsageError(f"no_face is {no_face}; choose pass or error")
-    if isinstance(crf, bool) or not isinstance(crf, int) or not 0 <= crf <= 51:
-        raise UsageError(f"crf is {crf}; give a whole number in 0..51 (18 is visually lossless)")
     if compare is not None and Path(compare) == Path(output):
         raise UsageError(f"{output}: output and compare are the same file; give another name")
+    if compare is not None and Path(compare) == STANDARD_OUTPUT:
+        raise UsageError("compare is -; only the output can go to standard output")
     sources = tuple(i.path if isinstance(i, VideoReader | SoundReader) else Path(i) for i in (video, audio))
-    for target in (output, compare):
-        if target is not None:
-            check_output(Path(target), sources)
-    return (
-        video if isinstance(video, VideoReader) else VideoReader(video),
-        audio if isinstance(audio, SoundReader) else SoundReader(audio),
-    )
+    targets = tuple(Path(target) for target in (output, compare) if target is not None)
+    for target in targets:
+        check_target(target, sources)
+    reader = video if isinstance(video, VideoReader) else VideoReader(video)
+    sound = audio if isinstance(audio, SoundReader) else SoundReader(audio)
+    for across, target in enumerate(targets, 1):
+        (encode or EncodeOptions()).check(container_of(target), (reader.width * across, reader.height), sound)
+    return reader, sound
 
 
-def writer_like(path: Path, reader: VideoReader, crf: int, sound: SoundReader, across: int) -> VideoWriter:
+def writer_like(path: Path, reader: VideoReader, encode: EncodeOptions, sound: SoundReader, across: int) -> VideoWriter:
     """A writer of `reader`'s colours and `across` times its width, with the whole of `sound`."""
     return VideoWriter(
         path,
         (reader.width * across, reader.height),
         colours=reader.colours,
         pixel_aspect=reader.pixel_aspect,
-        crf=crf,
+        encode=encode,
         sound=sound,
     )

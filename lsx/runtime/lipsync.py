@@ -20,6 +20,7 @@ from lsx.runtime.audio import AudioTokens
 from lsx.runtime.calls import CallMaker, Detector
 from lsx.runtime.cancel import CancelToken
 from lsx.runtime.denoising import Denoiser, NoiseSource, seeded_noise
+from lsx.runtime.encoding import EncodeOptions
 from lsx.runtime.executors import executors_for
 from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
 from lsx.runtime.fallback import Fallback
@@ -180,12 +181,19 @@ class LipSync:
         *,
         cache_interval: int | None = 3,
         sampler: Sampler = "ddim",
-        crf: int = 18,
+        codec: str | None = None,
+        encoder: str | None = None,
+        preset: str | None = None,
+        pix_fmt: str | None = None,
+        audio_codec: str = "aac",
+        crf: int | None = None,
         compare: Path | str | None = None,
         no_face: Literal["pass", "error"] = "pass",
         cancel: CancelToken | None = None,
     ) -> RunReport:
         """Lip-sync the file `video` to the file `audio`, and write `output` (.mp4, .mov, .mkv) when it is whole.
+
+        The output `-` is standard output, which gets fragmented MP4 while it is made.
 
         The output lasts as long as the audio, rounded up to a frame: a shorter video ping-pongs, a longer one is cut.
 
@@ -194,7 +202,7 @@ class LipSync:
         video, audio : paths, or what `open_inputs` made of them.
         steps, guidance, seed, cache_interval, sampler : see SampleOptions.
         progress : called after every frame, from the calling thread.
-        crf : x264's quality, 0..51; 18 is visually lossless.
+        codec, encoder, preset, pix_fmt, audio_codec, crf : see EncodeOptions.
         compare : also write original and result side by side there.
         no_face : `pass` leaves frames without a face as they are, `error` stops at the first.
         cancel : ends the run within one chunk when it is cancelled, from any thread.
@@ -205,10 +213,13 @@ class LipSync:
         options = SampleOptions(
             steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
         )
+        encode = EncodeOptions(
+            codec=codec, encoder=encoder, preset=preset, pix_fmt=pix_fmt, audio_codec=audio_codec, crf=crf
+        )
         self._runs.check(cancel)
         self._check_settings(options)
         output, compare = Path(output), None if compare is None else Path(compare)
-        reader, sound = open_inputs(video, audio, output, compare=compare, crf=crf, no_face=no_face)
+        reader, sound = open_inputs(video, audio, output, compare=compare, encode=encode, no_face=no_face)
         pipeline = self._pipeline(sound.samples(), None, options, None, None)
         pipeline.maker.require_face = no_face == "error"
         pipeline.frames_owned = compare is None
@@ -218,8 +229,8 @@ class LipSync:
         with ExitStack() as stack:
             stack.enter_context(closing(frames))
             stack.enter_context(ended_by(cancel, frames))
-            writer = stack.enter_context(writer_like(output, reader, crf, sound, 1))
-            beside = None if compare is None else stack.enter_context(writer_like(compare, reader, crf, sound, 2))
+            writer = stack.enter_context(writer_like(output, reader, encode, sound, 1))
+            beside = None if compare is None else stack.enter_context(writer_like(compare, reader, encode, sound, 2))
             busy = 0.0
             for number, (result, original) in enumerate(frames, 1):
                 before = time.perf_counter()

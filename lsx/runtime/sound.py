@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,6 @@ from lsx.runtime.video import decoding, open_media
 __all__ = ["SoundReader"]
 
 _RATE = 16000
-_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 
 
 class SoundReader:
@@ -27,11 +28,12 @@ class SoundReader:
         self.path = Path(path)
         with open_media(self.path) as container, decoding(self.path, lambda: "in its header"):
             context = self._stream(container).codec_context
-            rate = context.sample_rate
-            self.rate = rate if rate in _AAC_RATES else 48000
-            """Samples per second of the output: the file's own, or 48 kHz where AAC has not that."""
+            self.codec = str(context.codec.canonical_name)
+            """FFmpeg's name of the codec, as aac or pcm_s16le."""
+            self.rate = int(context.sample_rate)
+            """Samples per second."""
             self.layout = "mono" if context.layout.nb_channels == 1 else "stereo"
-            """Channels of the output: the file's own mono or stereo; more are mixed down to stereo."""
+            """Channels of an encoded output: the file's own mono or stereo; more are mixed down to stereo."""
 
     def _stream(self, container: Any) -> Any:
         if not container.streams.audio:
@@ -65,6 +67,31 @@ class SoundReader:
             raise MediaError(f"{self.path}: {error}") from error
         return joined
 
-    def frames(self, size: int) -> Iterator[Any]:
-        """The sound in the file's own rate and channels, as float planar frames of `size` samples."""
-        return self._resampled("fltp", self.layout, self.rate, size)
+    def frames(self, sample_format: str, rate: int, size: int) -> Iterator[Any]:
+        """The sound in the file's own channels, as frames of `size` samples in FFmpeg's `sample_format`."""
+        return self._resampled(sample_format, self.layout, rate, size)
+
+    @contextmanager
+    def stream(self) -> Iterator[Any]:
+        """The file's audio stream, open, for its parameters. Raises MediaError."""
+        with open_media(self.path) as container:
+            yield self._stream(container)
+
+    def packets(self) -> Iterator[tuple[Any, Fraction]]:
+        """The file's own packets and the second at which each ends, counted from where its sound starts.
+
+        A codec's lead-in, which players skip, comes before second 0. Raises MediaError.
+        """
+        seconds = Fraction(0)
+        with self.stream() as stream, decoding(self.path, lambda: f"at {float(seconds):.2f} s of its sound"):
+            base = stream.start_time
+            for packet in stream.container.demux(stream):
+                if packet.size == 0:
+                    continue
+                if packet.pts is None:
+                    raise MediaError(f"{self.path}: its sound has no time stamps to copy; choose audio_codec aac")
+                base = packet.pts if base is None else base
+                packet.pts -= base
+                packet.dts = packet.pts
+                seconds = (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base)
+                yield packet, seconds

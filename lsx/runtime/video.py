@@ -19,7 +19,17 @@ from numpy.typing import NDArray
 from lsx.errors import LsxError, MediaError
 from lsx.runtime.alignment import Frame
 
-__all__ = ["EXACT", "FPS", "ColourTags", "VideoReader", "decoding", "open_media", "ping_pong", "reason_of"]
+__all__ = [
+    "EXACT",
+    "FPS",
+    "ColourTags",
+    "VideoReader",
+    "decoding",
+    "dithered",
+    "open_media",
+    "ping_pong",
+    "reason_of",
+]
 
 FPS = 25
 """Frames per second of everything that the model sees and makes."""
@@ -31,7 +41,31 @@ _LONGEST_GAP = 120  # seconds that one frame may be shown
 _MOST_PIXELS = 8192 * 8192  # of a frame: a damaged header may say anything
 _REVERSE_BYTES = 256 * 2**20  # frames held while playing backwards
 _HDR = {16: "PQ, SMPTE ST 2084", 18: "HLG, ARIB STD-B67"}
+_OF_ONE_LEVEL = 257  # 65535 / 255
+
+
+def _bayer(size: int) -> NDArray[np.int64]:
+    """0..size^2-1, each once, so that every smaller square holds evenly spread values. size : a power of two."""
+    if size == 1:
+        return np.zeros((1, 1), np.int64)
+    quarter = 4 * _bayer(size // 2)
+    return np.block([[quarter, quarter + 2], [quarter + 3, quarter + 1]])
+
+
+_THRESHOLDS = ((2 * _bayer(8) + 1) * _OF_ONE_LEVEL // 128).astype(np.uint32)
 _UNSPECIFIED = 2  # in FFmpeg's enumerations of colour spaces, primaries and transfer characteristics
+
+
+def dithered(picture: NDArray[np.uint16]) -> Frame:
+    """Sixteen bits to eight, uint16 to uint8 [height, width, channels], by ordered dithering.
+
+    Rounding would make steps of a smooth gradient that a camera stored in ten bits. With these thresholds the mean
+    over every 8 x 8 pixels is the exact one, to 1/128 of a level, and a still picture stays still.
+    """
+    height, width = picture.shape[:2]
+    thresholds = np.tile(_THRESHOLDS, (-(-height // 8), -(-width // 8)))[:height, :width, None]
+    result: Frame = ((picture.astype(np.uint32) + thresholds) // _OF_ONE_LEVEL).astype(np.uint8)
+    return result
 
 
 def ping_pong(index: int, count: int) -> int:
@@ -326,14 +360,17 @@ class VideoReader:
     def _rgb(self, frame: Any) -> Frame:
         quarter = self.rotation % 180 == 90
         size = (self.height, self.width) if quarter else (self.width, self.height)
+        deep = frame.format.components[0].bits > 8
         array: NDArray[Any] = frame.reformat(
             *size,  # of the first frame: a stream may change it on the way
-            format="rgb24",
+            format="rgb48le" if deep else "rgb24",
             src_colorspace=self.colours.matrix,
             src_color_range=self.colours.levels,
             dst_color_range=2,
             interpolation=EXACT,
         ).to_ndarray()
+        if deep:
+            array = dithered(array)
         if self.rotation:
             array = np.rot90(array, self.rotation // 90)
         return np.ascontiguousarray(array)

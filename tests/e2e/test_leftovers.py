@@ -77,7 +77,7 @@ def test_a_writer_that_cannot_start_leaves_nothing(tmp_path: Path, monkeypatch: 
     def fail(*_: object) -> None:
         raise OutputError("no such encoder")
 
-    monkeypatch.setattr(VideoWriter, "_add_video", fail)
+    monkeypatch.setattr("lsx.runtime.output.VideoTrack", fail)
     with pytest.raises(OutputError):
         VideoWriter(tmp_path / "out.mp4", (64, 48), colours=ColourTags())
     assert _names(tmp_path) == []
