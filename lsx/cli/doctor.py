@@ -19,7 +19,7 @@ __all__ = ["doctor"]
 def doctor(
     bundle: Annotated[Path | None, typer.Argument(help="Also check this bundle.")] = None,
 ) -> None:
-    """Print Python, libraries, GPU, memory, disk, backends and encoders; with a bundle, whether it is intact and fits."""
+    """Print Python, libraries, GPU, memory, disk, backends, encoders; with a bundle, whether it is intact and fits."""
     from lsx.machine import backends, facts
     from lsx.runtime.encoding import encoders
 

@@ -37,6 +37,7 @@ _VISUALLY_LOSSLESS = {"h264": 18, "hevc": 20, "av1": 24, "vp9": 24}
 _MOST_CRF = {"av1": 63, "vp9": 63}
 _HARDWARE = ("nvenc", "qsv", "vaapi", "amf", "videotoolbox", "v4l2m2m")
 _TRIAL_FRAMES = 2
+_X265_DELAY = 2  # frames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +90,13 @@ class EncodeOptions:
         taken = [f.name for f in av.Codec(self.encoder_name, "w").video_formats or ()]
         # yuvj formats are yuv formats that say their range twice; RGB and alpha are not what the pipeline has.
         usable = [n for n in taken if (n.startswith("yuv4") or n in ("nv12", "p010le"))]
+        if self.encoder_name.startswith("prores"):
+            usable = [self._prores_pix_fmt()]  # the profile says it
         if name not in usable:
             raise UsageError(f"pix_fmt is {name}; {self.encoder_name} takes {', '.join(usable) or 'none of YUV'}")
+
+    def _prores_pix_fmt(self) -> str:
+        return "yuv444p10le" if (self.preset or "").startswith("4444") else "yuv422p10le"
 
     @property
     def encoder_name(self) -> str:
@@ -104,12 +110,9 @@ class EncodeOptions:
         """
         odd = size[0] % 2 == 1 or size[1] % 2 == 1
         taken = [f.name for f in av.Codec(self.encoder_name, "w").video_formats or ()]
-        if self.pix_fmt is not None:
-            name = self.pix_fmt
-        elif self.encoder_name.startswith("prores"):
-            return "yuv444p10le" if (self.preset or "").startswith("4444") or size[0] % 2 else "yuv422p10le"
-        else:
-            name = "yuv444p" if odd and "yuv444p" in taken else "yuv420p"
+        if self.encoder_name.startswith("prores"):
+            return self._prores_pix_fmt()  # of any size: it codes whole blocks
+        name = self.pix_fmt or ("yuv444p" if odd and "yuv444p" in taken else "yuv420p")
         chroma = av.VideoFormat(name, 2, 2).components[1]
         if (chroma.width < 2 and size[0] % 2) or (chroma.height < 2 and size[1] % 2):
             full = [n for n in taken if n.startswith("yuv444p")]
@@ -191,7 +194,11 @@ class VideoTrack:
     def encode(self, frame: Any) -> Any:
         """Packets of the next frame, uint8 [height, width, 3] RGB; None flushes."""
         if frame is None:
-            return self._stream.encode(None)
+            packets = self._stream.encode(None)
+            if self.count <= _X265_DELAY:  # x265 knows its delay from the third frame on; before, its dts are garbage
+                for packet in packets:
+                    packet.dts = packet.pts
+            return packets
         picture: Any = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         picture = picture.reformat(
             format=self._stream.pix_fmt,

@@ -51,8 +51,8 @@ def check_soundtrack(codec: str, sound: SoundReader, container: str, held: set[s
         return
     if codec == "copy":
         raise UsageError(
-            f"{sound.path}: its sound is {actual}, which does not go into {container} as it is; choose audio_codec aac, or "
-            "an output in .mkv"
+            f"{sound.path}: its sound is {actual}, which does not go into {container} as it is; choose audio_codec "
+            "aac, or an output in .mkv"
         )
     raise UsageError(f"audio_codec {codec} does not go into {container}; choose aac, or an output in .mkv")
 

@@ -17,6 +17,8 @@ __all__ = ["STANDARD_OUTPUT", "FileTarget", "PipeTarget", "Target", "check_targe
 STANDARD_OUTPUT = Path("-")
 """What stands for standard output in the place of a file."""
 
+# The header waits for the first fragment: an empty one could not say how much of the sound's start is lead-in.
+_FRAGMENTED = "frag_keyframe+delay_moov+default_base_moof"
 _CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 
@@ -102,7 +104,7 @@ class PipeTarget:
 
     def __init__(self) -> None:
         self.name = "standard output"
-        self.muxer_options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"}
+        self.muxer_options = {"movflags": _FRAGMENTED, "frag_duration": "1000000"}
         sys.stdout.flush()
         # A descriptor of its own: Python does not stumble over a closed pipe when it ends.
         self._file = os.fdopen(os.dup(sys.stdout.fileno()), "wb")

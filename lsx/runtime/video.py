@@ -41,7 +41,7 @@ _LONGEST_GAP = 120  # seconds that one frame may be shown
 _MOST_PIXELS = 8192 * 8192  # of a frame: a damaged header may say anything
 _REVERSE_BYTES = 256 * 2**20  # frames held while playing backwards
 _HDR = {16: "PQ, SMPTE ST 2084", 18: "HLG, ARIB STD-B67"}
-_OF_ONE_LEVEL = 257  # 65535 / 255
+_OF_ONE_LEVEL = 256  # what FFmpeg scales by when it converts to 16 bits of RGB: white is 65280
 
 
 def _bayer(size: int) -> NDArray[np.int64]:
@@ -52,19 +52,19 @@ def _bayer(size: int) -> NDArray[np.int64]:
     return np.block([[quarter, quarter + 2], [quarter + 3, quarter + 1]])
 
 
-_THRESHOLDS = ((2 * _bayer(8) + 1) * _OF_ONE_LEVEL // 128).astype(np.uint32)
+_THRESHOLDS = ((2 * _bayer(8) + 1) * _OF_ONE_LEVEL // 128).astype(np.uint16)
 _UNSPECIFIED = 2  # in FFmpeg's enumerations of colour spaces, primaries and transfer characteristics
 
 
 def dithered(picture: NDArray[np.uint16]) -> Frame:
-    """Sixteen bits to eight, uint16 to uint8 [height, width, channels], by ordered dithering.
+    """Sixteen bits to eight, uint16 (white is 65280) to uint8 [height, width, channels], by ordered dithering.
 
     Rounding would make steps of a smooth gradient that a camera stored in ten bits. With these thresholds the mean
     over every 8 x 8 pixels is the exact one, to 1/128 of a level, and a still picture stays still.
     """
     height, width = picture.shape[:2]
     thresholds = np.tile(_THRESHOLDS, (-(-height // 8), -(-width // 8)))[:height, :width, None]
-    result: Frame = ((picture.astype(np.uint32) + thresholds) // _OF_ONE_LEVEL).astype(np.uint8)
+    result: Frame = ((np.minimum(picture, 255 * _OF_ONE_LEVEL) + thresholds) >> 8).astype(np.uint8)
     return result
 
 

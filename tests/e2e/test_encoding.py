@@ -1,4 +1,4 @@
-"""What an output is encoded with: every codec and container, refusals before any work, copied sound, standard output."""
+"""What an output is encoded with: every codec and container, refusals before any work, copied sound, pipes."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from lsx.runtime.video import EXACT, VideoReader, dithered
 from lsx.specs import Precision
 
 COUNT = 12
+PCM = "pcm_s16le"
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +53,17 @@ def pictures(path: Path) -> list[NDArray[np.uint8]]:
 
 
 def samples(path: Path) -> NDArray[np.float64]:
-    """The decoded sound, mono at 44.1 kHz, placed by its time stamps as a player does."""
+    """The decoded sound, mono at 44.1 kHz, placed by its time stamps beside the picture, as a player does."""
     resampler = av.AudioResampler(format="flt", layout="mono", rate=44100)
     parts: list[NDArray[Any]] = []
     with av.open(str(path)) as container:
         first: float | None = None
+        pictured = 0.0
+        if container.streams.video:
+            pictured = next(container.decode(video=0)).time or 0.0
+            container.seek(0)
         for frame in container.decode(audio=0):
-            first = (frame.time or 0.0) if first is None else first
+            first = (frame.time or 0.0) - pictured if first is None else first
             parts += [f.to_ndarray().reshape(-1) for f in resampler.resample(frame)]
         parts += [f.to_ndarray().reshape(-1) for f in resampler.resample(None)]
     lead = round((first or 0.0) * 44100)
@@ -81,19 +86,26 @@ def lag(one: NDArray[np.float64], other: NDArray[np.float64]) -> int:
         ({"codec": "h264", "preset": "fast", "audio_codec": "opus"}, ".mkv", "h264", None, "yuv420p", "opus"),
         ({"pix_fmt": "yuv420p10le"}, ".mov", "h264", "avc1", "yuv420p10le", "aac"),
         ({"codec": "hevc"}, ".mp4", "hevc", "hvc1", "yuv420p", "aac"),
-        ({"encoder": "libx265", "preset": "fast", "crf": 10, "audio_codec": "opus"}, ".mp4", "hevc", "hvc1", "yuv420p", "opus"),
-        ({"codec": "hevc", "pix_fmt": "yuv422p10le", "audio_codec": "pcm"}, ".mov", "hevc", "hvc1", "yuv422p10le", "pcm_s16le"),
+        ({"encoder": "libx265", "preset": "fast", "crf": 10}, ".mp4", "hevc", "hvc1", "yuv420p", "aac"),
+        ({"codec": "hevc", "pix_fmt": "yuv422p10le", "audio_codec": "pcm"}, ".mov", "hevc", "hvc1", "yuv422p10le", PCM),
         ({"codec": "av1"}, ".mp4", "av1", "av01", "yuv420p", "aac"),
         ({"codec": "av1", "preset": "11", "pix_fmt": "yuv420p10le"}, ".mkv", "av1", None, "yuv420p10le", "aac"),
         ({"codec": "prores", "audio_codec": "pcm"}, ".mov", "prores", "apch", "yuv422p10le", "pcm_s16le"),
-        ({"codec": "prores", "preset": "4444"}, ".mkv", "prores", None, "yuv444p10le", "aac"),
+        ({"codec": "prores", "preset": "4444"}, ".mkv", "prores", None, "yuv444p12le", "aac"),  # decoded as 12
         ({"encoder": "mpeg4"}, ".mp4", "mpeg4", "mp4v", "yuv420p", "aac"),
         ({"audio_codec": "copy"}, ".mkv", "h264", None, "yuv420p", "pcm_s16le"),
     ],
 )  # fmt: skip
 def test_every_codec(
-    media: Path, tmp_path: Path, options: dict[str, Any], suffix: str, codec: str, tag: str | None, pix_fmt: str, sound: str
-) -> None:  # fmt: skip
+    media: Path,
+    tmp_path: Path,
+    options: dict[str, Any],
+    suffix: str,
+    codec: str,
+    tag: str | None,
+    pix_fmt: str,
+    sound: str,
+) -> None:
     out = written(media / "clip.mp4", media / "sound.wav", tmp_path / f"out{suffix}", **options)
     with av.open(str(out)) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
@@ -106,8 +118,22 @@ def test_every_codec(
     error = np.mean([(a.astype(float) - b) ** 2 for a, b in zip(before, after, strict=True)])
     assert 10 * np.log10(255**2 / error) > (25 if codec == "mpeg4" else 35)  # MPEG-4 has no crf: FFmpeg's bit rate
     heard = samples(out)
-    assert abs(lag(samples(media / "sound.wav"), heard)) <= 2
+    assert abs(lag(samples(media / "sound.wav"), heard)) <= (44 if suffix == ".mkv" else 2)  # Matroska counts in ms
     assert len(heard) >= COUNT / 25 * 44100 - 2
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_short_outputs(media: Path, tmp_path: Path, codec: str, count: int) -> None:
+    """x265 makes up the decoding times of one or two frames, which muxers refused at times."""
+    encode = EncodeOptions(codec=codec)
+    reader = VideoReader(media / "clip.mp4")
+    for attempt in range(4):
+        path = tmp_path / f"{attempt}.mp4"
+        with writer_like(path, reader, encode, SoundReader(media / "sound.wav"), 1) as writer:
+            for frame in reader.frames(0, count):
+                writer.write(frame)
+        assert len(pictures(path)) == count
 
 
 def test_the_default_is_x264_as_ever(media: Path, tmp_path: Path) -> None:
@@ -175,7 +201,7 @@ def test_an_encoder_that_does_not_open_here(media: Path, tmp_path: Path) -> None
             open_inputs(media / "clip.mp4", media / "sound.wav", tmp_path / "o.mkv", encode=EncodeOptions(encoder=name))
 
 
-@pytest.mark.parametrize(("codec", "pix_fmt"), [("h264", "yuv444p"), ("hevc", "yuv444p"), ("prores", "yuv444p10le")])
+@pytest.mark.parametrize(("codec", "pix_fmt"), [("h264", "yuv444p"), ("hevc", "yuv444p"), ("prores", "yuv422p10le")])
 def test_odd_sizes_keep_every_pixel(media: Path, tmp_path: Path, codec: str, pix_fmt: str) -> None:
     source = tmp_path / "odd.mkv"
     with av.open(str(source), "w") as container:
@@ -188,7 +214,8 @@ def test_odd_sizes_keep_every_pixel(media: Path, tmp_path: Path, codec: str, pix
     out = written(source, media / "sound.wav", tmp_path / "out.mov", codec=codec)
     with av.open(str(out)) as container:
         context = container.streams.video[0].codec_context
-        assert (context.width, context.height, context.pix_fmt) == (321, 241, pix_fmt)
+        assert (context.width, context.height) == (321, 241)
+        assert str(context.pix_fmt).replace("yuvj", "yuv") == pix_fmt  # j says full range, as the source has
     with pytest.raises(UsageError, match="321 x 241"):
         written(source, media / "sound.wav", tmp_path / "av1.mp4", codec="av1")
     with pytest.raises(UsageError, match="take pix_fmt yuv444p"):
@@ -247,7 +274,7 @@ def test_sound_is_copied(media: Path, tmp_path: Path, source: str, codec: str, s
     assert abs(lag(alone, heard)) <= 16  # a millisecond
 
 
-def test_the_same_bytes_twice_and_a_full_pipe(bundle: Callable[[Precision, int], Bundle], media: Path, tmp_path: Path) -> None:  # fmt: skip
+def test_standard_output(bundle: Callable[[Precision, int], Bundle], media: Path, tmp_path: Path) -> None:
     """`-o -` writes fragmented MP4 and nothing else to standard output; a closed pipe is one line."""
     command = [sys.executable, "-m", "lsx", "run", str(bundle("fp32", 128).path), str(media / "clip.mp4")]
     command += [str(media / "sound.wav"), "--steps", "1", "--guidance", "1"]
@@ -284,13 +311,12 @@ def boxes(data: bytes) -> list[str]:
 
 def test_a_disk_that_is_full(media: Path, tmp_path: Path) -> None:
     reader, sound = open_inputs(media / "clip.mp4", media / "sound.wav", tmp_path / "out.mp4")
-    with (
-        pytest.raises(OutputError, match="cannot be written"),
-        writer_like(tmp_path / "out.mp4", reader, EncodeOptions(), sound, 1) as writer,
-    ):
-        writer._target.commit = _full  # type: ignore[method-assign]
-        for frame in reader.frames():
-            writer.write(frame)
+    writer = writer_like(tmp_path / "out.mp4", reader, EncodeOptions(), sound, 1)
+    writer._target.commit = _full  # type: ignore[method-assign]
+    for frame in reader.frames():
+        writer.write(frame)
+    with pytest.raises(OutputError, match="the disk is full"):
+        writer.__exit__(None)
     assert not list(tmp_path.iterdir())
 
 
@@ -307,9 +333,7 @@ def ramp(first: float, last: float, width: int) -> NDArray[np.uint16]:
 @pytest.mark.parametrize("codec", ["ffv1", "prores_ks", "libx265"])
 def test_ten_bits_are_dithered(tmp_path: Path, codec: str) -> None:
     """A gradient of ten bits: the mean over 8 x 8 pixels is that of the ten-bit values, where rounding errs by 0.37."""
-    path, luma = tmp_path / "ramp.mov", ramp(300, 380, 640)
-    if codec == "ffv1":
-        path = tmp_path / "ramp.mkv"
+    path, luma = tmp_path / "ramp.mkv", ramp(300, 380, 640)
     pix_fmt = "yuv420p10le" if codec == "libx265" else "yuv422p10le"
     options = {"libx265": {"x265-params": "lossless=1:log-level=none"}, "prores_ks": {"profile": "hq"}}
     with av.open(str(path), "w") as container:
@@ -339,9 +363,10 @@ def test_ten_bits_are_dithered(tmp_path: Path, codec: str) -> None:
 def test_dithering_keeps_what_eight_bits_hold() -> None:
     """Values that eight bits have stay as they are; all others are the one below or above, in proportion."""
     levels = np.arange(256, dtype=np.uint16)
-    picture = np.tile(levels[:, None, None] * 257, (1, 16, 3))
+    picture = np.tile(levels[:, None, None] * 256, (1, 16, 3))
     np.testing.assert_array_equal(dithered(picture), np.tile(levels[:, None, None], (1, 16, 3)))
-    for value in (0, 1, 100, 128, 12_345, 40_000, 65_534, 65_535):
+    for value in (0, 1, 100, 128, 12_345, 40_000, 65_279, 65_280):
         block = dithered(np.full((8, 8, 1), value, np.uint16))
-        assert abs(block.mean() - value / 257) <= 1 / 128
+        assert abs(block.mean() - value / 256) <= 1 / 128
         assert block.max() - block.min() <= 1
+    assert (dithered(np.full((8, 8, 1), 65_535, np.uint16)) == 255).all()  # FFmpeg overshoots white
