@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from lsx.errors import BundleError, IntegrityError, OutputError, SchemaMismatch
 from lsx.files import sha256_of, write_whole
-from lsx.manifest import MANIFEST, SCHEMA_VERSION, FileEntry, GraphEntry, Manifest, PlanEntry, StampEntry
+from lsx.manifest import FORMS, MANIFEST, SCHEMA_VERSION, FileEntry, Form, GraphEntry, Manifest, PlanEntry, StampEntry
 from lsx.verification import Coverage
 
 if TYPE_CHECKING:
@@ -74,21 +74,18 @@ class Bundle:
             raise BundleError(f"{self.path}: no graph {name}; it has {', '.join(sorted(self.manifest.graphs))}")
         return entry
 
-    def files(self, graph: str, *, onnxruntime: bool = False) -> list[FileEntry]:
-        """The files of one graph: the .onnx (or ONNX Runtime's form of it) and the data that it refers to."""
+    def files(self, graph: str, form: Form = "file") -> list[FileEntry]:
+        """The files of one graph: the .onnx, in `form` where there is one, and the data that it refers to."""
         entry = self.graph(graph)
         data = {file.path: file for file in self.manifest.data}
         missing = [path for path in entry.data if path not in data]
         if missing:
             raise BundleError(f"{self.path}: the manifest names no hash for {missing[0]}. Export again")
-        own = entry.onnxruntime if onnxruntime and entry.onnxruntime is not None else entry.file
-        return [own, *(data[path] for path in entry.data)]
+        return [entry.in_form(form), *(data[path] for path in entry.data)]
 
     def graph_files(self) -> list[FileEntry]:
         """The files of all graphs, in every form that a backend may load."""
-        return [
-            file for name in self.manifest.graphs for own in (False, True) for file in self.files(name, onnxruntime=own)
-        ]
+        return [file for name in self.manifest.graphs for form in FORMS for file in self.files(name, form)]
 
     def add_plan(self, plan: PlanEntry) -> None:
         """Enter `plan` in the manifest, in place of one of the same file. Raises OutputError."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lsx.specs import Dtype, ModelSpec, Precision, TensorSpec
 
 __all__ = [
+    "FORMS",
     "MANIFEST",
     "SCHEMA_VERSION",
     "Entry",
     "FaceModels",
     "FileEntry",
+    "Form",
     "GraphEntry",
     "Manifest",
     "ModelEntry",
@@ -28,6 +30,10 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
+
+Form = Literal["file", "onnxruntime", "onnxruntime_cuda"]
+"""A graph's ONNX files by GraphEntry's names: as traced, and rewritten for ONNX Runtime's CPU and CUDA providers."""
+FORMS: tuple[Form, ...] = get_args(Form)
 
 
 class Entry(BaseModel):
@@ -86,7 +92,9 @@ class GraphEntry(Entry):
     data: tuple[str, ...] = ()
     """Paths of its external data files, relative to the bundle; two graphs may share one."""
     onnxruntime: FileEntry | None = None
-    """The same graph in the form that ONNX Runtime computes best, over the same data; None where that is `file`."""
+    """The same graph in the form that ONNX Runtime's CPU provider computes best, over the same data; None: `file`."""
+    onnxruntime_cuda: FileEntry | None = None
+    """The same for its CUDA provider."""
     inputs: tuple[TensorEntry, ...]
     outputs: tuple[TensorEntry, ...]
     precision: Precision
@@ -98,6 +106,11 @@ class GraphEntry(Entry):
     parity: tuple[ParityEntry, ...] = ()
     coverage: float | None = None
     """Share of the FLOPs of convolutions and linear layers that is quantised; None in a graph that is not."""
+
+    def in_form(self, form: Form) -> FileEntry:
+        """The graph's file in `form`, or as traced where it has no such form."""
+        own: FileEntry | None = getattr(self, form)
+        return self.file if own is None else own
 
 
 ProfileEntry = dict[str, tuple[int, int, int]]

@@ -14,6 +14,7 @@ import lsx
 from lsx.bench.host import align_and_paste_seconds, detect_seconds
 from lsx.bench.options import BenchOptions
 from lsx.bench.peaks import device_peaks, host_peaks
+from lsx.bench.profile import profile_graphs
 from lsx.bench.report import SCHEMA_VERSION, BenchReport, Row, Share, Stages, Sweep
 from lsx.bench.runs import ChildRuns
 from lsx.bench.stages import call_stages
@@ -132,6 +133,12 @@ class _Bench:
         if "call" in sections:
             self._call()
             self._found["host"] = self._host()
+            self._save(self._report())
+        if what.profile:
+            axes = {"b": self._options.guidance_batch, "F": self._bundle.model.host_vae_frames, "n": 1}
+            self._found["profile"] = profile_graphs(
+                self._bundle, what.graphs, axes, threads=what.threads, say=self._say
+            )
             self._save(self._report())
         if "cold" in sections:
             self._found["cold"] = tuple(runs.cold(name) for name in self._backends)

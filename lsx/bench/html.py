@@ -36,6 +36,15 @@ def _parts(report: BenchReport) -> Iterator[str]:
         yield table(("stage", "ms a frame"), ((s.name, f"{1e3 * s.seconds:.1f}") for s in report.host))
     if report.roofline is not None:
         yield from _roofline(report.roofline)
+    if report.profile:
+        yield "<h2>Operators, ONNX Runtime on the CPU</h2>"
+        yield table(
+            ("graph", "operator", "ms a run", "share", "nodes"),
+            (
+                (r.graph, r.operator, f"{1e3 * r.seconds:.1f}", f"{100 * r.share:.1f} %", str(r.count))
+                for r in report.profile
+            ),
+        )
     if report.clip is not None:
         yield from _clip(report)
     if report.cold:

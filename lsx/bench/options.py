@@ -30,6 +30,8 @@ class BenchOptions:
     duration: float | None = None
     """Seconds of a long run."""
     sweep: bool = False
+    profile: bool = False
+    """Whether ONNX Runtime profiles each graph, operator by operator; on a CPU."""
     compiled: bool | None = None
     """Whether torch.compile is a baseline; default on a GPU, where users run it."""
     repeat: int | None = None
@@ -44,6 +46,8 @@ class BenchOptions:
             unknown = [one for one in given if one not in known]
             if unknown:
                 raise UsageError(f"--{name}: no {unknown[0]}; choose from {', '.join(known)}")
+        if self.profile and self.provider != "cpu":
+            raise UsageError("--profile is of ONNX Runtime's CPU provider; on a GPU use Nsight Systems on lsx bench")
         if self.repeat is not None and self.repeat < 1:
             raise UsageError(f"repeat is {self.repeat}; give a whole number from 1 on")
         if self.price_per_hour is not None and not self.price_per_hour >= 0:

@@ -19,6 +19,7 @@ __all__ = [
     "ClipFigures",
     "ColdStart",
     "LongRun",
+    "ProfileRow",
     "RoofRow",
     "Roofline",
     "Row",
@@ -113,6 +114,19 @@ class Stages(Entry):
     """Share of the whole in which engines ran."""
 
 
+class ProfileRow(Entry):
+    """One operator of a graph in ONNX Runtime's profile, all its nodes together."""
+
+    graph: str
+    operator: str
+    seconds: float
+    """A run."""
+    share: float
+    """Of the run."""
+    count: int
+    """Nodes that ran."""
+
+
 class ClipFigures(Entry):
     """A clip from file to file, in a process of its own."""
 
@@ -200,6 +214,7 @@ class BenchReport(Entry):
     stages: tuple[Stages, ...] = ()
     host: tuple[Share, ...] = ()
     """Stages of the host on one core, seconds a frame at 1080p."""
+    profile: tuple[ProfileRow, ...] = ()
     clip: ClipFigures | None = None
     cold: tuple[ColdStart, ...] = ()
     long_run: LongRun | None = None

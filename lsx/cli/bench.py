@@ -50,6 +50,9 @@ def bench(
         bool,
         typer.Option("--sweep", help="Also speed against quality over many settings."),
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Also where each graph's time goes on a CPU, operator by operator.")
+    ] = False,
     beside: Annotated[
         list[Path] | None,
         typer.Option(help="A bundle of the same checkpoint in another precision, measured too; may be repeated."),
@@ -107,6 +110,7 @@ def bench(
         clip=clip,
         duration=None if duration is None else parse_duration(duration),
         sweep=sweep,
+        profile=profile,
         compiled=compiled,
         repeat=repeat,
         price_per_hour=price_per_hour,

@@ -12,6 +12,9 @@ from lsx.errors import LsxError, UsageError
 __all__ = ["show_changes", "show_report"]
 
 
+_SHOWN = 0.01  # share of a run from which on the terminal shows an operator
+
+
 def _table(*head: str) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in head:
@@ -63,12 +66,25 @@ def show_report(report: BenchReport) -> None:
                 f"{100 * one.bytes_share:.1f} %",
             )
         show_table(table)
+    _show_profile(report)
     for cold in report.cold:
         parts = ", ".join(f"{s.name} {s.seconds:.2f} s" for s in cold.steps)
         out.print(f"cold start on {cold.system}: {cold.seconds:.2f} s ({parts})")
     _show_runs(report)
     for note in report.notes:
         out.print(f"note: {escape(note)}")
+
+
+def _show_profile(report: BenchReport) -> None:
+    """Operators that took a hundredth of a graph's time or more."""
+    if report.profile:
+        table = _table("graph", "operator", "ms a run", "share", "nodes")
+        for row in report.profile:
+            if row.share >= _SHOWN:
+                table.add_row(
+                    row.graph, row.operator, f"{1e3 * row.seconds:.1f}", f"{100 * row.share:.1f} %", str(row.count)
+                )
+        show_table(table)
 
 
 def _show_runs(report: BenchReport) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import cache
 from io import StringIO
@@ -19,9 +19,9 @@ from lsx.specs import TensorSpec
 
 if TYPE_CHECKING:
     from lsx.bundle import Bundle
-    from lsx.manifest import FileEntry
+    from lsx.manifest import FileEntry, Form
 
-__all__ = ["OnnxRuntimeBackend", "OnnxRuntimeEngine", "engine_from_onnx"]
+__all__ = ["OnnxRuntimeBackend", "OnnxRuntimeEngine", "cpu_engine", "engine_from_onnx"]
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _AXES = {"b": 2, "F": 16, "n": 1}
@@ -80,6 +80,10 @@ class OnnxRuntimeEngine(Engine):
             raise EngineError(f"{self.graph}: ONNX Runtime failed: {_first_line(error)}") from error
         return dict(zip(self._names, results, strict=True))
 
+    def end_profiling(self) -> Path:
+        """Stop the profile that the session was loaded for, and the file that holds it."""
+        return Path(self._session.end_profiling())
+
     def close(self) -> None:
         with self._lock:
             self._session = None
@@ -95,16 +99,20 @@ def engine_from_onnx(
     threads: int | None = None,
     axes: dict[str, int] | None = None,
     optimise: bool = True,
+    profile: Path | None = None,
 ) -> OnnxRuntimeEngine:
     """Load an ONNX file.
 
     threads : of the CPU provider, default $LSX_THREADS, else all cores;
     axes : lengths of the axes that vary to load for first, by default 2 for the batch `b`, 16 frames, 1 segment;
-    optimise : False keeps memory down and start-up short, for a graph that runs once.
+    optimise : False keeps memory down and start-up short, for a graph that runs once;
+    profile : what the name of ONNX Runtime's profile begins with, see `OnnxRuntimeEngine.end_profiling`.
 
     Raises BackendUnavailable when `provider` is not really used, EngineError when the graph does not load.
     """
-    load = session_loader(path, graph, [*inputs, *outputs], provider=provider, threads=threads, optimise=optimise)
+    load = session_loader(
+        path, graph, [*inputs, *outputs], provider=provider, threads=threads, optimise=optimise, profile=profile
+    )
     return OnnxRuntimeEngine(graph, load, _AXES | (axes or {}), inputs, outputs)
 
 
@@ -116,6 +124,7 @@ def session_loader(
     provider: str = "cpu",
     threads: int | None = None,
     optimise: bool = True,
+    profile: Path | None = None,
 ) -> Callable[[dict[str, int]], Any]:
     """What makes a session of an ONNX file for given lengths of the axes that vary. Parameters and errors as above."""
     import onnxruntime
@@ -141,6 +150,9 @@ def session_loader(
             _share_arena()
             options.add_session_config_entry("session.use_env_allocators", "1")
         options.intra_op_num_threads = threads or default_threads()
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile)
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         for axis, length in lengths.items():
@@ -198,27 +210,44 @@ class OnnxRuntimeBackend(Backend):
         return True, f"{onnxruntime.__version__}, providers {', '.join(providers)}"
 
     def files(self, bundle: Bundle) -> list[FileEntry]:
-        return [file for graph in bundle.manifest.graphs for file in bundle.files(graph, onnxruntime=True)]
+        forms: tuple[Form, ...] = ("onnxruntime", "onnxruntime_cuda")
+        return [file for graph in bundle.manifest.graphs for form in forms for file in bundle.files(graph, form)]
 
     def engine(self, bundle: Bundle, graph: str, options: EngineOptions) -> Engine:
-        entry = bundle.graph(graph)
-        # Broadcast factors of a LayerNormalization, which the own form has, are the CPU kernel's alone.
-        files = bundle.files(graph, onnxruntime=options.provider == "cpu")
-        bundle.verify(files)
-        path = bundle.path / files[0].path
-        inputs = [tensor.spec() for tensor in entry.inputs]
-        outputs = [tensor.spec() for tensor in entry.outputs]
+        if options.provider not in _PROVIDERS:
+            raise UsageError(f"provider is {options.provider}; choose one of {', '.join(_PROVIDERS)}")
         model = bundle.model
         frames = model.vae_frames if options.provider == "cuda" else model.host_vae_frames
         axes = {"b": options.guidance_batch, "F": frames}
-        if options.provider != "cuda":
-            return engine_from_onnx(
-                path, graph, inputs, outputs, provider=options.provider, threads=options.threads, axes=axes
-            )
+        if options.provider == "cpu":
+            return cpu_engine(bundle, graph, axes, threads=options.threads)
+        path, inputs, outputs = _loaded(bundle, graph, "onnxruntime_cuda")
         load = session_loader(path, graph, [*inputs, *outputs], provider="cuda", threads=options.threads)
         from lsx.engines.cuda_device import shared_device
 
         return OnnxRuntimeCudaEngine(graph, load, _AXES | axes, inputs, outputs, shared_device())
+
+
+def cpu_engine(
+    bundle: Bundle,
+    graph: str,
+    axes: Mapping[str, int],
+    *,
+    threads: int | None = None,
+    profile: Path | None = None,
+) -> OnnxRuntimeEngine:
+    """A bundle's graph on the CPU provider, its files hashed first. Parameters and errors as in `engine_from_onnx`."""
+    path, inputs, outputs = _loaded(bundle, graph, "onnxruntime")
+    return engine_from_onnx(path, graph, inputs, outputs, threads=threads, axes=dict(axes), profile=profile)
+
+
+def _loaded(bundle: Bundle, graph: str, form: Form) -> tuple[Path, list[TensorSpec], list[TensorSpec]]:
+    """The file of a graph in a form, hashed, and what goes in and comes out. Raises IntegrityError."""
+    entry = bundle.graph(graph)
+    files = bundle.files(graph, form)
+    bundle.verify(files)
+    inputs, outputs = ([tensor.spec() for tensor in tensors] for tensors in (entry.inputs, entry.outputs))
+    return bundle.path / files[0].path, inputs, outputs
 
 
 def _first_line(error: Exception) -> str:

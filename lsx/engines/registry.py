@@ -29,6 +29,7 @@ __all__ = [
     "best_backend",
     "check_record",
     "load_engines",
+    "loaded_files",
     "opened_engines",
     "records_of",
 ]
@@ -104,9 +105,18 @@ def backend_named(name: str) -> Backend:
     raise UsageError(f"backend is {name}; choose one of {AUTO}, {', '.join(backend_names())}")
 
 
+def loaded_files(bundle: Bundle, backend: str) -> dict[str, str]:
+    """SHA-256 by path of everything that `backend` may load of `bundle` here, its fallback's files among them."""
+    files = {file.path: file.sha256 for file in backend_named(backend).files(bundle)}
+    wider = bundle.fallback()
+    if wider is not None:
+        files |= {f"{bundle.manifest.fallback}/{path}": h for path, h in loaded_files(wider, backend).items()}
+    return files
+
+
 def records_of(bundle: Bundle, backend: str) -> list[tuple[StampEntry, Coverage]]:
     """The records of `lsx verify` for what `backend` loads here, newest first; none whose files have changed since."""
-    loaded = {file.path: file.sha256 for file in backend_named(backend).files(bundle)}
+    loaded = loaded_files(bundle, backend)
     found = []
     for record in reversed(bundle.manifest.stamps):
         same_model = all(record.checkpoint.get(part) == h for part, h in bundle.manifest.model.checkpoint.items())

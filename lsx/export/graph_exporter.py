@@ -28,6 +28,7 @@ from lsx.export.recipe import apply_recipe
 from lsx.files import sha256_of
 from lsx.manifest import (
     FileEntry,
+    Form,
     GraphEntry,
     ParityEntry,
     TensorEntry,
@@ -85,7 +86,7 @@ class GraphExporter:
         report(f"{spec.name}: tracing")
         to_precision(module, spec.name, self.precision)
         path = self.folder / "onnx" / f"{spec.name}.onnx"
-        model, own_form = self._trace(spec, module)
+        model, forms = self._trace(spec, module)
         check_norms(spec.name, model, norms)
         inputs = [self._tensor(spec, name, array) for name, array in feeds[0].items()]
         outputs = [self._tensor(spec, name, array) for name, array in expected[0].items()]
@@ -98,16 +99,15 @@ class GraphExporter:
         operators = Counter(node.op_type for node in model.graph)
         del model
         onnx.checker.check_model(str(path))
-        runtime_path = path
-        if own_form is not None:
-            runtime_path = path.with_name(f"{spec.name}.onnxruntime.onnx")
-            data = tuple(sorted({*data, *save_model(own_form, runtime_path, self.store)}))
-            del own_form
+        paths = {form: path.with_name(f"{spec.name}.{form.replace('_', '-')}.onnx") for form in forms}
+        for form, other in forms.items():
+            data = tuple(sorted({*data, *save_model(other, paths[form], self.store)}))
+        del forms
         report(f"{spec.name}: checking")
         with tempfile.TemporaryDirectory(dir=self.folder) as temporary:
             check = GraphCheck(
                 spec=spec,
-                path=runtime_path,
+                path=paths.get("onnxruntime", path),
                 precision=self.precision,
                 inputs=inputs,
                 outputs=outputs,
@@ -118,7 +118,7 @@ class GraphExporter:
         parity.judge(spec.name, measured)
         return GraphEntry(
             file=self.file(f"onnx/{path.name}"),
-            onnxruntime=None if runtime_path == path else self.file(f"onnx/{runtime_path.name}"),
+            **{form: self.file(f"onnx/{own.name}") for form, own in paths.items()},
             data=tuple(f"onnx/{name}" for name in data),
             inputs=tuple(inputs),
             outputs=tuple(outputs),
@@ -130,8 +130,8 @@ class GraphExporter:
             coverage=coverage,
         )
 
-    def _trace(self, spec: GraphSpec, module: nn.Module) -> tuple[ir.Model, ir.Model | None]:
-        """The graph, and the form of it that ONNX Runtime runs where that is another."""
+    def _trace(self, spec: GraphSpec, module: nn.Module) -> tuple[ir.Model, dict[Form, ir.Model]]:
+        """The graph, and the forms of it that ONNX Runtime runs, by provider, where those are others."""
         feed = spec.feed(self.model, module, 2)
         low = torch_dtype(self.precision)
         arguments = [
@@ -145,18 +145,20 @@ class GraphExporter:
         try:
             model = trace(module, arguments, list(feed), spec.outputs, dynamic)
             if spec.leading and spec.axis is not None:
-                own_form = model.clone()
-                rewritten = to_onnxruntime_form(own_form)
-                for form in (model, own_form) if rewritten else (model,):
+                forms: dict[Form, ir.Model] = {"onnxruntime": model.clone(), "onnxruntime_cuda": model.clone()}
+                rewritten = to_onnxruntime_form(forms["onnxruntime"])
+                rewritten = to_onnxruntime_form(forms["onnxruntime_cuda"], "cuda") and rewritten
+                forms = forms if rewritten else {}
+                for form in (model, *forms.values()):
                     free_leading_axis(form, spec.axis, spec.varying)
-                return model, own_form if rewritten else None
+                return model, forms
         except (RuntimeError, ValueError, TypeError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ExportError(
                 f"{spec.name}: torch {torch.__version__} could not export it: {first}. "
                 "Try the torch version of lsx's constraints file"
             ) from error
-        return model, None
+        return model, {}
 
     def _tensor(self, spec: GraphSpec, name: str, array: NDArray[Any]) -> TensorEntry:
         shape: list[int | str] = list(array.shape)

@@ -5,11 +5,15 @@ E[x^2] - E[x]^2 in float32 (onnxruntime#24538). On nearly constant input, which 
 more than the deviation itself. Its CPU kernel of LayerNormalization subtracts the mean first, and where factor and bias
 have fewer elements than what is normalised it sums in float64: 3e-7 from exact where PyTorch is 6e-5. And its kernel of
 Attention writes down all scores of a call at once; MultiHeadAttention's does it block by block.
+
+Its CUDA kernel of LayerNormalization (Welford's sums, in float32) takes a factor for each element that is normalised
+and no broadcast ones: there factor and bias come after it.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -19,16 +23,17 @@ __all__ = ["to_onnxruntime_form"]
 _CONTRIB = "com.microsoft"
 
 
-def to_onnxruntime_form(model: ir.Model) -> bool:
+def to_onnxruntime_form(model: ir.Model, provider: Literal["cpu", "cuda"] = "cpu") -> bool:
     """Rewrite `model` in place; whether there was anything to rewrite. Its shapes must be known and fixed.
 
-    Norms become Reshape, LayerNormalization over a group with a factor and a bias for each of its channels, Reshape;
-    Attention becomes MultiHeadAttention. Raises RuntimeError where a shape is not known.
+    Norms become Reshape, LayerNormalization over a group with a factor and a bias for each of its channels, Reshape,
+    and for `cuda` Reshape, LayerNormalization, Reshape, Mul, Add; Attention becomes MultiHeadAttention.
+    Raises RuntimeError where a shape is not known.
     """
     rewriter = _Rewriter(model)
     for node in list(model.graph):
         if node.op_type == "GroupNormalization":
-            rewriter.norm(node)
+            rewriter.norm(node, provider)
         elif node.op_type == "Attention" and node.domain == "":
             rewriter.attention(node)
     return rewriter.count > 0
@@ -39,19 +44,35 @@ class _Rewriter:
         self._model, self._graph = model, model.graph
         self.count = 0
 
-    def norm(self, node: ir.Node) -> None:
+    def norm(self, node: ir.Node, provider: str) -> None:
         x, weight, bias = node.inputs
         if x is None or weight is None or bias is None or x.shape is None or not x.shape.is_static():
             raise RuntimeError(f"{node.name}: a GroupNormalization of unknown shape")
         shape = [int(n) for n in x.shape.numpy()]
         groups = node.attributes["num_groups"].as_int()
-        width = shape[1] // groups
-        grouped = self._reshape(x, [shape[0], groups, width, math.prod(shape[2:])], node)
-        scale, shift = (self._parameter(value, [1, groups, width, 1]) for value in (weight, bias))
-        attributes = {"axis": 2, "epsilon": node.attributes["epsilon"].as_float(), "stash_type": 1}
-        normal = self._node("LayerNormalization", [grouped, scale, shift], node, attributes)
+        width, area = shape[1] // groups, math.prod(shape[2:])
+        attributes: dict[str, Any] = {"axis": 2, "epsilon": node.attributes["epsilon"].as_float(), "stash_type": 1}
+        if provider == "cpu":
+            grouped = self._reshape(x, [shape[0], groups, width, area], node)
+            factors = [self._parameter(value, [1, groups, width, 1]) for value in (weight, bias)]
+        else:
+            grouped = self._reshape(x, [shape[0], groups, width * area], node)
+            factors = [self._ones(width * area, node)]
+        normal = self._node("LayerNormalization", [grouped, *factors], node, attributes)
         normal.shape = grouped.shape
-        self._replace(node, self._reshape(normal, shape, node))
+        result = self._reshape(normal, shape, node)
+        if provider == "cuda":
+            for kind, value in (("Mul", weight), ("Add", bias)):
+                result = self._node(kind, [result, self._parameter(value, [shape[1], *[1] * len(shape[2:])])], node)
+        self._replace(node, result)
+
+    def _ones(self, count: int, at: ir.Node) -> ir.Value:
+        """As many ones, made when the graph is loaded instead of stored."""
+        dtype = at.outputs[0].dtype or ir.DataType.FLOAT
+        one = ir.tensor(np.ones(1, dtype.numpy()), dtype=dtype)
+        made = self._node("ConstantOfShape", [self._initializer(np.array([count], np.int64))], at, {"value": one})
+        made.shape = ir.Shape([count])
+        return made
 
     def attention(self, node: ir.Node) -> None:
         plain = len([value for value in node.inputs if value is not None]) == 3 and len(node.outputs) == 1
@@ -69,7 +90,7 @@ class _Rewriter:
         kind: str,
         inputs: list[ir.Value | None],
         at: ir.Node,
-        attributes: dict[str, int | float] | None = None,
+        attributes: dict[str, Any] | None = None,
         domain: str = "",
     ) -> ir.Value:
         """The output of a new node before `at`, of the type and shape of the output of `at`."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import lsx
 from lsx.bundle import Bundle
 from lsx.engines.engine import Engine
-from lsx.engines.registry import AUTO, backend_named, best_backend, opened_engines
+from lsx.engines.registry import AUTO, best_backend, loaded_files, opened_engines
 from lsx.errors import UsageError
 from lsx.export.torch_backend import reference_checkpoint
 from lsx.figures import Figures, compare, worst
@@ -254,13 +254,12 @@ class _Run:
 
 
 def _record(bundle: Bundle, report: Report, checkpoint: Checkpoint, clip: tuple[Path, Path] | None) -> StampEntry:
-    involved = {file.path: file.sha256 for file in backend_named(report.backend).files(bundle)}
     return StampEntry(
         backend=report.backend,
         lsx_version=lsx.__version__,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         engine=report.engine,
-        files=involved,
+        files=loaded_files(bundle, report.backend),
         checkpoint=checkpoint.hashes(),
         inputs={} if clip is None else {path.name: sha256_of(path) for path in clip},
         options={name: str(value) for name, value in report.options.items()},

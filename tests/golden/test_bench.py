@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -36,6 +38,28 @@ def ran(arguments: list[str]) -> int | str | None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     return ended.value.code
+
+
+def test_the_profile_counts_the_graphs_own_operators(bundle: Bundles, tmp_path: Path) -> None:
+    """Nodes by operator are those of the file that ONNX Runtime loads, where it fuses none; the sum is a run."""
+    opened = bundle("fp32", 64)
+    assert (
+        ran(["bench", str(opened.path), "--sections", "", "--graphs", "unet_shallow", "--profile", "-o", str(tmp_path)])
+        == 0
+    )
+    rows = read_report(tmp_path).profile
+    assert {row.graph for row in rows} == {"unet_shallow"}
+    assert sum(row.share for row in rows) == pytest.approx(1, abs=0.02)
+    assert [row.seconds for row in rows] == sorted((row.seconds for row in rows), reverse=True)
+    file = opened.files("unet_shallow", "onnxruntime")[0]
+    nodes = Counter(
+        node.op_type for node in onnx.load(str(opened.path / file.path), load_external_data=False).graph.node
+    )
+    counted = {row.operator: row.count for row in rows}
+    for operator in ("MultiHeadAttention", "LayerNormalization"):
+        assert counted[operator] == nodes[operator] > 0
+    assert "MultiHeadAttention" in (tmp_path / "report.html").read_text()
+    assert ran(["bench", str(opened.path), "--profile", "--provider", "cuda"]) == 2
 
 
 def test_the_command_and_a_planted_slowdown(

@@ -18,7 +18,7 @@ from lsx.errors import EngineError, IntegrityError
 from lsx.export.graphs import GRAPHS
 from lsx.export.precision import FP32_ISLANDS
 from lsx.files import sha256_of
-from lsx.manifest import MANIFEST
+from lsx.manifest import FORMS, MANIFEST
 from lsx.seeded import normal
 from lsx.specs import Precision
 
@@ -123,7 +123,7 @@ def test_weights_of_two_graphs_are_stored_once(bundle: Bundles) -> None:
 def test_every_file_is_in_the_manifest(bundle: Bundles) -> None:
     opened = bundle("fp32", 128)
     graphs = opened.manifest.graphs
-    listed = {f.path: f.sha256 for name in graphs for own in (0, 1) for f in opened.files(name, onnxruntime=bool(own))}
+    listed = {f.path: f.sha256 for name in graphs for form in FORMS for f in opened.files(name, form)}
     found = {str(p.relative_to(opened.path)) for p in opened.path.rglob("*") if p.is_file()} - {MANIFEST}
     assert set(listed) == found
     for path, digest in listed.items():

@@ -210,3 +210,26 @@ def test_inspect_tells_what_is_in_a_plans_network(own: Bundle, capsys: pytest.Ca
         main(["inspect", str(own.path), "--plan", "unet"])
     assert ended.value.code == 1
     assert "lsx build" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", list(RESOLUTIONS))
+@pytest.mark.parametrize("graph", ["unet", "unet_shallow", "vae_encoder", "vae_decoder"])
+def test_norms_and_attention_reach_tensorrt_whole(bundle: Bundles, graph: str, precision: Precision) -> None:
+    """TensorRT gets the file with GroupNormalization: one layer of its own for each norm, none of ONNX Runtime's forms.
+
+    Its norms take what they are given and sum in float32: that is INormalizationLayer's default, and in a strongly typed
+    network nothing changes it.
+    """
+    trt: Any = LIBRARIES["tensorrt-rtx"].module()
+    opened = bundle(precision, RESOLUTIONS[precision])
+    entry = opened.graph(graph)
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network, _parser = network_from_graph(LIBRARIES["tensorrt-rtx"], builder, logger, opened, graph)
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    norms = [layer for layer in layers if "NORMALIZATION" in str(layer.type)]
+    wanted = entry.operators.get("GroupNormalization", 0) + entry.operators.get("LayerNormalization", 0)
+    assert len(norms) == wanted > 0
+    for layer in norms:
+        layer.__class__ = trt.INormalizationLayer
+        assert layer.compute_precision == trt.float32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
 from lsx.bundle import Bundle
-from lsx.engines.registry import check_record, records_of
+from lsx.engines.registry import check_record, loaded_files, records_of
 from lsx.errors import NotVerified
+from lsx.manifest import MANIFEST, StampEntry
 from lsx.models import reference
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles
 from lsx.runtime import schedule
@@ -194,3 +196,35 @@ def test_the_references_sound_is_the_runtimes(bundle: Bundles, checkpoint: Calla
     with opened.engine("audio_encoder") as engine:
         found = AudioTokens(engine, samples, opened.model).tokens(frames)
     np.testing.assert_allclose(found, expected.numpy(), atol=2e-4)
+
+
+def test_a_record_names_the_fallbacks_files(own: Bundle) -> None:
+    """Calls that overflow are done again in the fallback: another fallback is another bundle to a record."""
+    shutil.copytree(own.path, own.path.parent / "wider")
+    (own.path.parent / "wider").rename(own.path / "fallback")
+    content = json.loads((own.path / MANIFEST).read_text())
+    (own.path / MANIFEST).write_text(json.dumps(content | {"fallback": "fallback"}))
+    opened = Bundle.open(own.path)
+    files = loaded_files(opened, "onnxruntime")
+    inside = loaded_files(Bundle.open(own.path / "fallback"), "onnxruntime")
+    assert files == inside | {f"fallback/{path}": h for path, h in inside.items()}
+    opened.add_stamp(
+        StampEntry(
+            backend="onnxruntime",
+            lsx_version="0.1.0",
+            created="2026-01-01T00:00:00+00:00",
+            engine="onnxruntime 1, CPUExecutionProvider",
+            files=files,
+            checkpoint=dict(opened.manifest.model.checkpoint),
+            inputs={"clip.mp4": "0" * 64},
+            options={"steps": "20", "guidance": "1.5", "cache_interval": "3", "frames": "32"},
+            thresholds={},
+            figures={},
+        )
+    )
+    assert len(records_of(Bundle.open(own.path), "onnxruntime")) == 1
+    wider = json.loads((own.path / "fallback" / MANIFEST).read_text())
+    wider["graphs"]["unet"]["file"]["sha256"] = "0" * 64
+    wider["graphs"]["unet"]["onnxruntime"] = None
+    (own.path / "fallback" / MANIFEST).write_text(json.dumps(wider))
+    assert not records_of(Bundle.open(own.path), "onnxruntime")
