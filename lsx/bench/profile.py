@@ -36,7 +36,8 @@ def profile_graphs(
     with TemporaryDirectory() as folder:
         for graph in graphs:
             say(f"profile of {graph}")
-            with cpu_engine(bundle, graph, axes, threads=threads, profile=Path(folder) / graph) as engine:
+            engine = cpu_engine(bundle, graph, axes, threads=threads, profile=Path(folder) / graph)
+            with engine:
                 feed = graph_feed(engine, axes)
                 for _ in range(1 + _RUNS):
                     engine.run(feed)
