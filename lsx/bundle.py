@@ -128,7 +128,7 @@ class Bundle:
             if wider is not None:
                 wider.verify()
             files = self.graph_files()
-            files += [plan.file for plan in self.manifest.plans]
+            files += [file for plan in self.manifest.plans for file in (plan.file, plan.layers) if file is not None]
             files += [] if self.manifest.quantisation is None else self.manifest.quantisation.files
         for file in files:
             if file.path in self._intact:

@@ -138,6 +138,8 @@ class PlanEntry(Entry):
     """Time that building took."""
     peak_bytes: int
     """Memory of the building process at its highest."""
+    layers: FileEntry | None = None
+    """The plan's layers as its builder told them, compressed: see engines/tensorrt/layer_table.py."""
 
 
 class ModelEntry(Entry):

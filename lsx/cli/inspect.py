@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -16,20 +17,28 @@ from lsx.errors import EngineError, StaleEngine, UsageError
 from lsx.manifest import PlanEntry, StampEntry
 from lsx.verification import Coverage
 
+if TYPE_CHECKING:
+    from lsx.engines.tensorrt.layer_table import LayerTable, PlanLayer
+
 __all__ = ["inspect"]
 
 
 def inspect(
     bundle: BundlePath,
     plan: Annotated[str | None, typer.Option(help="Print the plans of this graph instead, layer by layer.")] = None,
+    fusions: Annotated[
+        bool, typer.Option("--fusions", help="With --plan: what became of attentions and norms, instead of the layers.")
+    ] = False,
     layers: Annotated[
         bool, typer.Option("--layers", help="Print which layers of an int8 or fp8 bundle are quantised, and why not.")
     ] = False,
 ) -> None:
     """Print a bundle: model, hashes, graphs with I/O, precision and sizes, operator histogram, plans."""
     opened = Bundle.open(bundle)
+    if fusions and plan is None:
+        raise UsageError("--fusions is of a plan: name its graph with --plan")
     if plan is not None:
-        _print_plans(opened, plan)
+        _print_plans(opened, plan, only_fusions=fusions)
         return
     if layers:
         _print_layers(opened)
@@ -73,6 +82,12 @@ def inspect(
         histogram = sorted(graph.operators.items(), key=lambda item: -item[1])
         out.print("  operators " + ", ".join(f"{operator} {count}" for operator, count in histogram))
         out.print(f"  sha256 {graph.file.sha256}")
+    _print_built(opened)
+
+
+def _print_built(bundle: Bundle) -> None:
+    """Plans and verification records, a line each."""
+    manifest = bundle.manifest
     out.print(f"\nplans: {len(manifest.plans) or 'none'}")
     for built in manifest.plans:
         out.print(f"  {_line(built)}", markup=False)
@@ -80,7 +95,7 @@ def inspect(
     for record in manifest.stamps:
         coverage = Coverage.of(record, manifest.precision)
         smoke = coverage.smoke_check
-        state = "holds" if _holds(opened, record) else "void: files have changed"
+        state = "holds" if _holds(bundle, record) else "void: files have changed"
         kind = "verified" if smoke is None else f"smoke check, {smoke}"
         figures = ", ".join(f"{name} {value:.5f}" for name, value in record.figures.items())
         out.print(f"  {coverage}: {kind}; {record.engine}, {record.created}: {figures}; {state}", markup=False)
@@ -129,9 +144,9 @@ def _line(plan: PlanEntry) -> str:
     )
 
 
-def _print_plans(bundle: Bundle, graph: str) -> None:
-    """Each plan of a graph: its layers on a GPU, the network that it was built from elsewhere."""
-    from lsx.engines.tensorrt.inspection import parsed_network, plan_layers
+def _print_plans(bundle: Bundle, graph: str, *, only_fusions: bool) -> None:
+    """Each plan of a graph: its layers, and the network that it was built from."""
+    from lsx.engines.tensorrt.inspection import parsed_network, plan_layers, plan_table
     from lsx.engines.tensorrt.libraries import LIBRARIES
 
     bundle.graph(graph)
@@ -141,16 +156,18 @@ def _print_plans(bundle: Bundle, graph: str) -> None:
     for plan in plans:
         bundle.verify([plan.file])
         out.print(_line(plan), markup=False)
-        library = LIBRARIES[plan.backend]
+        known = plan_table(bundle, plan)
+        if known is not None:
+            if not only_fusions:
+                _print_plan_layers(known.layers)
+            _print_fusions(known)
+            continue
         try:
-            layers = plan_layers(bundle, plan, library)
+            _print_plan_layers(plan_layers(bundle, plan, LIBRARIES[plan.backend]))
         except EngineError as error:
             out.print(f"its layers are not known here: {error}", markup=False)
-            continue
-        table = Table("layer", "type", "output", "tactic", box=None, pad_edge=False)
-        for layer in layers:
-            table.add_row(*(escape(text) for text in (layer.name, layer.kind, layer.precision, layer.tactic)))
-        show_table(table)
+    if only_fusions:
+        return
     network = parsed_network(bundle, graph, LIBRARIES[plans[0].backend])
     out.print("\nthe parsed network, before anything is fused:")
     for title, counts in (
@@ -162,3 +179,26 @@ def _print_plans(bundle: Bundle, graph: str) -> None:
     for reason in network.kept_float32:
         out.print(f"  float32 {reason}", markup=False)
     out.print(f"  tensors alive at once: at most {network.activation_bytes / 2**20:.1f} MiB, less when fused")
+
+
+def _print_plan_layers(layers: Sequence[PlanLayer]) -> None:
+    table = Table("layer", "type", "output", "MiB moved", "tactic", "ONNX nodes", box=None, pad_edge=False)
+    for layer in layers:
+        moved = f"{layer.moved / 2**20:.2f}" if layer.inputs else ""
+        nodes = ", ".join(layer.nodes)
+        table.add_row(*(escape(t) for t in (layer.name, layer.kind, layer.precision, moved, layer.tactic, nodes)))
+    show_table(table)
+
+
+def _print_fusions(table: LayerTable) -> None:
+    """What the plan moves, and how it computes attentions and norms."""
+    found = table.fusions()
+    out.print(
+        f"{len(table.layers)} layers move {table.moved / 2**20:.1f} MiB: what each reads and writes, every tensor once"
+        + (" (with lengths that vary as 1)" if table.varying else "")
+    )
+    out.print(f"attentions: {found.attentions_in_one} of {found.attentions} in one kernel, scores and all")
+    out.print(
+        f"norms: {found.norms_with_neighbours} of {found.norms} in one kernel with their neighbours, "
+        f"{found.norms_alone} in one of their own, {found.norms_apart} in several, most with neighbours"
+    )

@@ -34,9 +34,9 @@ __all__ = [
 ]
 
 LOOP_GRAPHS = ("vae_encoder", "unet", "unet_shallow", "step", "vae_decoder")
+"""The graphs that a call runs."""
 MODEL_GRAPHS = ("audio_encoder", *LOOP_GRAPHS)
 """All but the face detector's."""
-"""The graphs that a call runs."""
 
 _SIZES: dict[Dtype, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "uint8": 1, "int64": 8}
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import pytest
 from lsx.bundle import Bundle
 from lsx.cli.main import main
 from lsx.engines.tensorrt.building import PLANNED, BuildOptions, build_plans
-from lsx.engines.tensorrt.inspection import parsed_network
+from lsx.engines.tensorrt.inspection import parsed_network, plan_table
 from lsx.engines.tensorrt.libraries import LIBRARIES, PORTABLE, Rtx
 from lsx.engines.tensorrt.network import network_from_graph
 from lsx.engines.tensorrt.plans import fitting_plan, profile_for, why_not
@@ -206,6 +208,8 @@ def test_inspect_tells_what_is_in_a_plans_network(own: Bundle, capsys: pytest.Ca
     printed = capsys.readouterr().out
     assert "unet_shallow.fp16.tensorrt-rtx.portable.plan" in printed
     assert "CONVOLUTION" in printed
+    assert "MiB moved" in printed  # the builder's own table: no GPU is needed
+    assert "not known here" not in printed
     with pytest.raises(SystemExit) as ended:
         main(["inspect", str(own.path), "--plan", "unet"])
     assert ended.value.code == 1
@@ -231,3 +235,41 @@ def test_norms_and_attention_reach_tensorrt_whole(bundle: Bundles, graph: str, p
     wanted = entry.operators.get("GroupNormalization", 0) + entry.operators.get("LayerNormalization", 0)
     assert len(norms) == wanted > 0
     assert all(not hasattr(trt.INormalizationLayer, name) for name in ("compute_precision", "precision"))
+
+
+@pytest.mark.parametrize("graph", ["unet_shallow", "unet"])
+def test_what_a_plan_does_with_norms_and_attention(own: Bundle, graph: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every norm and attention of the ONNX file is found in the built plan; each norm subtracts its mean first."""
+    build_plans(own, "tensorrt-rtx", graphs=(graph,), options=FAST)
+    opened = Bundle.open(own.path)
+    (plan,) = opened.manifest.plans
+    table = plan_table(opened, plan)
+    assert table is not None
+    names: dict[str, set[str]] = {}
+    for node in onnx.load(str(opened.path / opened.graph(graph).file.path), load_external_data=False).graph.node:
+        names.setdefault(node.op_type, set()).add(node.name)
+    norms = names["GroupNormalization"] | names.get("LayerNormalization", set())
+    assert {name for name, kind in table.kinds.items() if kind == "NORMALIZATION"} == norms
+    found = table.fusions()
+    assert found.norms == len(norms)
+    assert found.attentions == len(names.get("Attention", ()))
+    for name in norms:
+        layers = [layer for layer in table.layers if name in layer.nodes and layer.inputs]
+        words = "".join(layer.name for layer in layers)
+        # A kernel of TensorRT's own for whole norms, or generated code: mean, x - mean, its square's mean.
+        assert re.search("[GI]nor|Mean.*Sub.*Mul.*Mean", words), (name, words)
+    # Bytes by hand of the plan's first convolution: what it reads and writes, once each.
+    layer = next(one for one in table.layers if one.kind == "correlation")
+    sizes = {"Half": 2, "Float": 4}
+    by_hand = [math.prod(t.shape) * sizes[t.dtype] for t in (*layer.inputs, *layer.constants, *layer.outputs)]
+    assert layer.moved == sum(by_hand)
+    with pytest.raises(SystemExit) as ended:
+        main(["inspect", str(own.path), "--plan", graph, "--fusions"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert f"of {len(norms)} in one kernel with their neighbours" in printed
+    assert "MiB" in printed
+    assert plan.layers is not None
+    (opened.path / plan.layers.path).write_bytes(b"damaged")
+    with pytest.raises(IntegrityError, match="layers"):
+        Bundle.open(own.path).verify()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lsx.bundle import Bundle
 from lsx.engines.gpu import compute_capability
+from lsx.engines.tensorrt.layer_table import LayerTable, layers_in_log, told_kinds
 from lsx.engines.tensorrt.libraries import Library, has_fp8, library_named
 from lsx.engines.tensorrt.network import collecting_logger, network_from_graph, progress_monitor, set_shapes
 from lsx.errors import BuildError, OutputError, UsageError
@@ -212,9 +213,11 @@ def _build_one(request: _Request, progress: Progress | None) -> PlanEntry:
             temporary = Path(file.name)
         try:
             what = f"{request.graph} for {request.target}"
-            peak = _Job(request).run(temporary, lambda share: progress and progress(what, share))
+            job = _Job(request)
+            peak = job.run(temporary, lambda share: progress and progress(what, share))
             temporary.chmod(0o644)
             temporary.replace(folder / name)
+            layers = _write_table(job.table, folder / f"{name.removesuffix('.plan')}.layers.json.gz")
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -223,7 +226,8 @@ def _build_one(request: _Request, progress: Progress | None) -> PlanEntry:
     return PlanEntry(
         graph=request.graph,
         precision=request.bundle.graph(request.graph).precision,
-        file=FileEntry(path=f"plans/{name}", sha256=sha256_of(path), size=path.stat().st_size),
+        file=_entry_of(path),
+        layers=layers,
         backend=request.library.backend,
         library_version=request.library.version,
         target=request.target,
@@ -234,6 +238,19 @@ def _build_one(request: _Request, progress: Progress | None) -> PlanEntry:
         seconds=round(time.perf_counter() - started, 1),
         peak_bytes=peak,
     )
+
+
+def _entry_of(path: Path) -> FileEntry:
+    return FileEntry(path=f"plans/{path.name}", sha256=sha256_of(path), size=path.stat().st_size)
+
+
+def _write_table(table: LayerTable, path: Path) -> FileEntry | None:
+    """Keep a plan's layers beside it; None, and no file, where the builder told of none."""
+    if not table.layers:
+        path.unlink(missing_ok=True)
+        return None
+    write_whole(path, table.packed())
+    return _entry_of(path)
 
 
 def _remove_abandoned(folder: Path) -> None:
@@ -258,6 +275,8 @@ class _Job:
         self._cancelled, self._finished = threading.Event(), threading.Event()
         self._error: BaseException | None = None
         self._share = 0.0
+        self.table = LayerTable((), {})
+        """Of the plan, when it is built."""
 
     def run(self, path: Path, report: Callable[[float], object]) -> int:
         """Build into the file `path`; returns the process's peak memory in bytes. Raises BuildError."""
@@ -295,6 +314,7 @@ class _Job:
         logger = collecting_logger(trt)
         builder = trt.Builder(logger)
         network, parser = network_from_graph(library, builder, logger, bundle, graph)
+        kinds = told_kinds(network)
         config = builder.create_builder_config()
         config.builder_optimization_level = options.opt_level
         config.progress_monitor = progress_monitor(trt, self._cancelled, self._advance)
@@ -321,6 +341,7 @@ class _Job:
                 f"{logger.last}. Try --opt-level 2, a larger --workspace, or another --target"
             )
         del parser
+        self.table = LayerTable(layers_in_log(logger.layers), kinds)
         with path.open("wb") as file:
             file.write(memoryview(plan))  # type: ignore[arg-type]  # the stubs do not know that it is a buffer
         if cache is not None and options.timing_cache is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lsx.bundle import Bundle
 from lsx.engines.gpu import driver_runtime
 from lsx.engines.tensorrt.building import BuildOptions, profiles_of
+from lsx.engines.tensorrt.layer_table import LayerTable, PlanLayer, PlanTensor, read_table
 from lsx.engines.tensorrt.libraries import Library
 from lsx.engines.tensorrt.network import collecting_logger, network_from_graph, set_shapes
 from lsx.engines.tensorrt.plans import engine_from_plan
@@ -20,7 +21,7 @@ from lsx.manifest import PlanEntry
 if TYPE_CHECKING:
     import tensorrt_rtx_bindings as trt
 
-__all__ = ["ParsedNetwork", "PlanLayer", "parsed_network", "plan_layers"]
+__all__ = ["ParsedNetwork", "parsed_network", "plan_layers", "plan_table"]
 
 _SHAPES_ONLY = (
     "CONSTANT",
@@ -51,16 +52,6 @@ class ParsedNetwork:
     """Why they do: the graph's islands, and its edges."""
     activation_bytes: int
     """Most bytes of tensors alive at once, layer by layer: an upper bound, for fusing needs less."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanLayer:
-    """One layer of a built plan, as the engine inspector tells it."""
-
-    name: str
-    kind: str
-    precision: str
-    tactic: str
 
 
 def parsed_network(bundle: Bundle, graph: str, library: Library, options: BuildOptions | None = None) -> ParsedNetwork:
@@ -122,8 +113,19 @@ def _peak(layers: list[trt.ILayer], kinds: list[str]) -> int:
     return peak
 
 
+def plan_table(bundle: Bundle, plan: PlanEntry) -> LayerTable | None:
+    """The layers of a plan as its builder told them, on any machine; None where it did not. Raises IntegrityError."""
+    if plan.layers is None:
+        return None
+    bundle.verify([plan.layers])
+    return read_table((bundle.path / plan.layers.path).read_bytes())
+
+
 def plan_layers(bundle: Bundle, plan: PlanEntry, library: Library) -> list[PlanLayer]:
-    """The layers of a plan, with precisions and tactics. Needs a GPU: raises BackendUnavailable, StaleEngine."""
+    """The layers of a plan as the engine inspector tells them, without sizes.
+
+    Needs a GPU: raises BackendUnavailable, StaleEngine.
+    """
     driver_runtime()
     if TYPE_CHECKING:
         import tensorrt_rtx_bindings as trt
@@ -139,11 +141,14 @@ def plan_layers(bundle: Bundle, plan: PlanEntry, library: Library) -> list[PlanL
 def _layer(item: Any) -> PlanLayer:
     """Inspector entries are objects in a detailed plan, and bare names in others."""
     if not isinstance(item, dict):
-        return PlanLayer(name=str(item), kind="", precision="", tactic="")
-    outputs = item.get("Outputs") or [{}]
+        item = {"Name": str(item)}
+    outputs = item.get("Outputs") or []
     return PlanLayer(
         name=str(item.get("Name", "")),
         kind=str(item.get("LayerType", "")),
-        precision=str(outputs[0].get("Format/Datatype", "")),
         tactic=str(item.get("TacticName", item.get("TacticValue", ""))),
+        nodes=(),
+        inputs=(),
+        constants=(),
+        outputs=tuple(PlanTensor("", (), str(one.get("Format/Datatype", ""))) for one in outputs[:1]),
     )

@@ -102,7 +102,7 @@ class DataCentre(Library):
     backend = "tensorrt"
     modules = ("tensorrt",)
     extra = "tensorrt"
-    minimum = (10, 13)
+    minimum = (10, 14)  # before, its parser has no Attention
     user_allocation = False
 
     def check_builds_here(self) -> None:

@@ -88,16 +88,19 @@ def set_shapes(
 
 
 def collecting_logger(trt: Any) -> Any:
-    """A logger that keeps the last error, for the message of a failed build."""
+    """A logger that keeps the last error, for the message of a failed build, and what tells of an engine's layers."""
 
     class Collecting(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.last = "no reason given"
+            self.layers: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
                 self.last = message.strip().splitlines()[0]
+            elif "LayerType: " in message:
+                self.layers.append(message)
 
     return Collecting()
 
