@@ -160,6 +160,9 @@ class DeviceEngine(Engine):
         Raises StaleEngine when the plan was not built for them.
         """
 
+    def warmed_up(self) -> None:  # most engines keep nothing
+        """Called when a first call has run: what was compiled for it may be kept for the next process."""
+
     @abstractmethod
     def use_activation(self, memory: Memory | None) -> None:
         """Work in `memory` from now on; engines that never run at once may share it."""

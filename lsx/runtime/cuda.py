@@ -128,6 +128,8 @@ class CudaExecutor(Executor):
         self._device.record(self._ready, self._compute)
         self._device.synchronise(self._ready)
         self.preparation["warm up"] = time.perf_counter() - start
+        for name in self.program.graphs():
+            self._engines[name].warmed_up()
         if not cuda_graph:
             return
         graphs = self.program.graphs()

@@ -273,3 +273,41 @@ def test_what_a_plan_does_with_norms_and_attention(own: Bundle, graph: str, caps
     (opened.path / plan.layers.path).write_bytes(b"damaged")
     with pytest.raises(IntegrityError, match="layers"):
         Bundle.open(own.path).verify()
+
+
+def test_the_log_of_a_failed_build(
+    own: Bundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end with --debug alone; all of it with LSX_TENSORRT_LOG; one line where neither is asked for."""
+    path = own.path / "onnx" / "step.onnx"
+    model = onnx.load(str(path), load_external_data=False)
+    model.graph.node[0].op_type = "Det"
+    onnx.save(model, str(path))
+    content = json.loads((own.path / MANIFEST).read_text())
+    content["graphs"]["step"]["file"] |= {"sha256": sha256_of(path), "size": path.stat().st_size}
+    (own.path / MANIFEST).write_text(json.dumps(content))
+    command = ["build", str(own.path), "--backend", "tensorrt-rtx", "--graphs", "step"]
+
+    def errors(*more: str) -> list[str]:
+        with pytest.raises(SystemExit) as ended:
+            main([*more, *command])
+        assert ended.value.code == 1
+        return capsys.readouterr().err.strip().splitlines()
+
+    quiet = [line for line in errors() if "tensorrt" in line.lower()]
+    assert len(quiet) == 1
+    assert quiet[0].startswith("lsx: BuildError: step: ")
+    debugged = errors("--debug")
+    start = debugged.index("the end of TensorRT's log:")
+    assert any(line.startswith("verbose: ") for line in debugged[start:])
+    monkeypatch.setenv("LSX_TENSORRT_LOG", "verbose")
+    assert sum(line.startswith("tensorrt verbose: ") for line in errors()) > 10
+    monkeypatch.setenv("LSX_TENSORRT_LOG", "loud")
+    assert "LSX_TENSORRT_LOG is loud" in errors_of_usage(command, capsys)
+
+
+def errors_of_usage(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 2
+    return capsys.readouterr().err

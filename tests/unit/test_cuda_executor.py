@@ -256,3 +256,19 @@ def test_a_schedule_that_does_not_fit_takes_the_place_of_kept_ones() -> None:
     assert not executors.costs()
     executors.close()
     assert not device.blocks
+
+
+def test_engines_are_told_when_they_are_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first run and before the capture, so that what was compiled is kept whatever happens then."""
+    told: list[str] = []
+    monkeypatch.setattr(SimulatedEngine, "warmed_up", lambda engine: told.append(engine.graph))
+    capture = SimulatedDevice.capture
+
+    def capturing(device: SimulatedDevice, *arguments: object) -> object:
+        told.append("capture")
+        return capture(device, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SimulatedDevice, "capture", capturing)
+    executor, _, _ = _executor()
+    assert sorted(told[:-1]) == sorted(executor.program.graphs())
+    assert told[-1] == "capture"

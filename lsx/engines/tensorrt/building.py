@@ -18,7 +18,7 @@ from lsx.bundle import Bundle
 from lsx.engines.gpu import compute_capability
 from lsx.engines.tensorrt.layer_table import LayerTable, layers_in_log, told_kinds
 from lsx.engines.tensorrt.libraries import Library, has_fp8, library_named
-from lsx.engines.tensorrt.network import collecting_logger, network_from_graph, progress_monitor, set_shapes
+from lsx.engines.tensorrt.network import collecting_logger, network_from_graph, progress_monitor, set_shapes, with_log
 from lsx.errors import BuildError, OutputError, UsageError
 from lsx.files import sha256_of, write_whole
 from lsx.manifest import FileEntry, GraphEntry, PlanEntry, ProfileEntry
@@ -336,10 +336,11 @@ class _Job:
         if plan is None:
             if self._cancelled.is_set():
                 raise KeyboardInterrupt
-            raise BuildError(
+            failed = BuildError(
                 f"{graph}: {library.backend} {library.version} could not build it for {request.target}: "
                 f"{logger.last}. Try --opt-level 2, a larger --workspace, or another --target"
             )
+            raise with_log(failed, logger)
         del parser
         self.table = LayerTable(layers_in_log(logger.layers), kinds)
         with path.open("wb") as file:

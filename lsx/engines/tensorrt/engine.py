@@ -70,6 +70,7 @@ class TensorRtEngine(DeviceEngine):
                 "MiB are free. Close other programs on this GPU"
             )
         self._cache: trt.IRuntimeCache | None = None
+        self._config: trt.IRuntimeConfig | None = None
         self._cache_fits = False
         with device.lock:
             self._engine = engine_from_plan(self._runtime, self._logger, bundle, plan)
@@ -86,7 +87,7 @@ class TensorRtEngine(DeviceEngine):
             strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
             return self._engine.create_execution_context(strategy)
         # TensorRT-RTX compiles kernels for this GPU when first run; what it compiled is kept for the next process.
-        config = self._engine.create_runtime_config()
+        self._config = config = self._engine.create_runtime_config()  # it has to outlive its context
         config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         self._cache = config.create_runtime_cache()
         file = kernel_cache_file(self._library, self._plan)
@@ -114,7 +115,8 @@ class TensorRtEngine(DeviceEngine):
         context = self._execution
         self.device.enter()
         if index != context.active_optimization_profile:
-            context.set_optimization_profile_async(index, self._profile_stream)
+            if not context.set_optimization_profile_async(index, self._profile_stream):
+                raise EngineError(f"{self.graph}: no switch to profile {index} of its plan: {self._logger.last}")
             self.device.record(self._changed, self._profile_stream)
             self.device.synchronise(self._changed)
         for name, spec in self.inputs.items():
@@ -149,14 +151,23 @@ class TensorRtEngine(DeviceEngine):
             # In this order: the cache outlives its contexts, the engine its cache, the runtime its engine.
             del self._execution
             self._save_kernels()
-            self._cache = None
+            self._cache = self._config = None
             del self._engine, self._runtime
 
+    def warmed_up(self) -> None:
+        # A process that is killed has its kernels kept, too: compiling them again takes seconds a graph.
+        with self.device.lock:
+            self._save_kernels()
+
     def _save_kernels(self) -> None:
+        """Keep what was compiled for this GPU, where it is more than what is kept."""
         if self._cache is None:
             return
         file = kernel_cache_file(self._library, self._plan)
-        content = bytes(memoryview(self._cache.serialize()))  # type: ignore[arg-type]  # a buffer, unknown to the stubs
+        held: trt.IHostMemory | None = self._cache.serialize()
+        if held is None:
+            return
+        content = bytes(memoryview(held))  # type: ignore[arg-type]  # a buffer, unknown to the stubs
         if self._cache_fits and file.is_file() and file.stat().st_size >= len(content):
             return
         try:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lsx.bundle import Bundle
 from lsx.engines.tensorrt.libraries import Library
-from lsx.errors import BuildError
+from lsx.errors import BuildError, LsxError, UsageError
 from lsx.manifest import GraphEntry, ProfileEntry
 
 if TYPE_CHECKING:
     import tensorrt_rtx_bindings as trt
 
-__all__ = ["collecting_logger", "network_from_graph", "progress_monitor", "set_shapes"]
+__all__ = ["collecting_logger", "network_from_graph", "progress_monitor", "set_shapes", "with_log"]
+
+_KEPT_LINES = 50  # of the log, for a failure
 
 
 def network_from_graph(
@@ -32,7 +37,7 @@ def network_from_graph(
     parser = trt.OnnxParser(network, logger)
     path = bundle.path / bundle.graph(graph).file.path
     if not parser.parse_from_file(str(path)):
-        raise BuildError(_parser_failure(library, graph, parser))
+        raise with_log(BuildError(_parser_failure(library, graph, parser)), logger)
     attention = trt.LayerType.__members__.get("ATTENTION_INPUT")  # from 10.14 on; before, the parser does not take it
     for index in range(network.num_layers):
         layer: Any = network.get_layer(index)
@@ -88,21 +93,48 @@ def set_shapes(
 
 
 def collecting_logger(trt: Any) -> Any:
-    """A logger that keeps the last error, for the message of a failed build, and what tells of an engine's layers."""
+    """A logger that keeps the last error, the latest lines, and what tells of an engine's layers.
+
+    $LSX_TENSORRT_LOG : `error`, `warning`, `info` or `verbose` prints messages from that severity on, as they come.
+    """
+    shown = _shown_severities(trt)
 
     class Collecting(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.last = "no reason given"
             self.layers: list[str] = []
+            self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
 
         def log(self, severity: Any, message: str) -> None:
+            line = f"{severity.name.lower()}: {message.strip()}"
+            if severity in shown:
+                print(f"tensorrt {line}", file=sys.stderr)
             if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
                 self.last = message.strip().splitlines()[0]
             elif "LayerType: " in message:
                 self.layers.append(message)
+                return  # thousands of lines, which would drive all others out
+            self.lines.append(line)
 
     return Collecting()
+
+
+def with_log(error: LsxError, logger: Any) -> LsxError:
+    """The error with the latest lines of TensorRT's log, which `--debug` prints with the traceback."""
+    if logger.lines:
+        error.add_note("the end of TensorRT's log:\n" + "\n".join(logger.lines))
+    return error
+
+
+def _shown_severities(trt: Any) -> set[Any]:
+    wanted = os.environ.get("LSX_TENSORRT_LOG", "").lower()
+    if not wanted:
+        return set()
+    names = ["internal_error", "error", "warning", "info", "verbose"]
+    if wanted not in names[1:]:
+        raise UsageError(f"LSX_TENSORRT_LOG is {wanted}; choose {', '.join(names[1:-1])} or {names[-1]}")
+    return {getattr(trt.ILogger.Severity, name.upper()) for name in names[: names.index(wanted) + 1]}
 
 
 def progress_monitor(trt: Any, cancelled: threading.Event, advance: Callable[[float], None]) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lsx.bundle import Bundle
 from lsx.engines.tensorrt.libraries import Library, sm_of
+from lsx.engines.tensorrt.network import with_log
 from lsx.errors import StaleEngine
 from lsx.manifest import PlanEntry
 
@@ -75,8 +76,9 @@ def engine_from_plan(runtime: trt.Runtime, logger: Any, bundle: Bundle, plan: Pl
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(content)
     if engine is None:
-        raise StaleEngine(
+        failed = StaleEngine(
             f"{path}: {plan.backend} does not load it: {logger.last}. Build it again: lsx build {bundle.path} "
             f"--backend {plan.backend} --force"
         )
+        raise with_log(failed, logger)
     return engine
