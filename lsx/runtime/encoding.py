@@ -173,7 +173,8 @@ class VideoTrack:
     def __init__(
         self, container: Any, options: EncodeOptions, size: tuple[int, int], colours: ColourTags, aspect: Fraction
     ) -> None:
-        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 has no other way to keep it from printing: errors only
+        if options.encoder_name == "libsvtav1":
+            os.environ.setdefault("SVT_LOG", "1")  # it has no other way to keep it from printing: errors only
         stream = container.add_stream(options.encoder_name, rate=FPS, options=options.encoder_options())
         stream.width, stream.height = size
         stream.pix_fmt = options.pix_fmt_for(size)
