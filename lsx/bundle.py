@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,14 @@ class Bundle:
     def graph_files(self) -> list[FileEntry]:
         """The files of all graphs, in every form that a backend may load."""
         return [file for name in self.manifest.graphs for form in FORMS for file in self.files(name, form)]
+
+    def hashes(self, files: Callable[[Bundle], Iterable[FileEntry]]) -> dict[str, str]:
+        """SHA-256 by path of what `files` names of this bundle, and of its fallback in its folder."""
+        found = {file.path: file.sha256 for file in files(self)}
+        wider = self.fallback()
+        if wider is not None:
+            found |= {f"{self.manifest.fallback}/{path}": digest for path, digest in wider.hashes(files).items()}
+        return found
 
     def add_plan(self, plan: PlanEntry) -> None:
         """Enter `plan` in the manifest, in place of one of the same file. Raises OutputError."""

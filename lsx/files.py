@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lsx.errors import OutputError
 
-__all__ = ["check_replaceable", "put_in_place", "sha256_of", "write_whole"]
+__all__ = ["check_replaceable", "process_lives", "put_in_place", "sha256_of", "write_whole"]
 
 
 def sha256_of(path: Path) -> str:
@@ -27,6 +27,17 @@ def write_whole(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def process_lives(number: int) -> bool:
+    """Whether a process of that number lives, also another user's."""
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass  # it lives, and is another user's
+    return True
 
 
 def check_replaceable(output: Path, kind: str, ours: Callable[[Path], bool]) -> None:

@@ -103,8 +103,7 @@ def _print_built(bundle: Bundle) -> None:
 
 def _holds(bundle: Bundle, record: StampEntry) -> bool:
     """Whether every file that the record names is still the manifest's."""
-    files = [*bundle.graph_files(), *(plan.file for plan in bundle.manifest.plans)]
-    known = {file.path: file.sha256 for file in files}
+    known = bundle.hashes(lambda one: [*one.graph_files(), *(plan.file for plan in one.manifest.plans)])
     return record.files.items() <= known.items()
 
 

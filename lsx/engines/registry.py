@@ -107,11 +107,7 @@ def backend_named(name: str) -> Backend:
 
 def loaded_files(bundle: Bundle, backend: str) -> dict[str, str]:
     """SHA-256 by path of everything that `backend` may load of `bundle` here, its fallback's files among them."""
-    files = {file.path: file.sha256 for file in backend_named(backend).files(bundle)}
-    wider = bundle.fallback()
-    if wider is not None:
-        files |= {f"{bundle.manifest.fallback}/{path}": h for path, h in loaded_files(wider, backend).items()}
-    return files
+    return bundle.hashes(backend_named(backend).files)
 
 
 def records_of(bundle: Bundle, backend: str) -> list[tuple[StampEntry, Coverage]]:

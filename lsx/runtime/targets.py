@@ -11,6 +11,7 @@ from secrets import token_hex
 from typing import Any, Protocol
 
 from lsx.errors import OutputError, UsageError
+from lsx.files import process_lives
 
 __all__ = ["STANDARD_OUTPUT", "FileTarget", "PipeTarget", "Target", "check_target", "container_of", "target_of"]
 
@@ -160,7 +161,7 @@ def _remove_leftovers(path: Path) -> None:
     pattern = re.compile(rf"\.{re.escape(path.stem)}\.(\d+)(-[0-9a-f]{{8}})?{re.escape(path.suffix)}")
     for other in path.parent.iterdir():
         match = pattern.fullmatch(other.name)
-        if match is None or (match[2] is None and _lives(int(match[1]))):  # older names have no lock behind them
+        if match is None or (match[2] is None and process_lives(int(match[1]))):  # older names have no lock behind them
             continue
         with suppress(OSError):
             descriptor = os.open(other, os.O_RDWR)
@@ -169,13 +170,3 @@ def _remove_leftovers(path: Path) -> None:
                 other.unlink()
             finally:
                 os.close(descriptor)
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass  # it lives, and is another user's
-    return True

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
 from lsx.bundle import Bundle
+from lsx.cli.main import main
 from lsx.engines.registry import check_record, loaded_files, records_of
 from lsx.errors import NotVerified
 from lsx.manifest import MANIFEST, StampEntry
@@ -198,7 +199,7 @@ def test_the_references_sound_is_the_runtimes(bundle: Bundles, checkpoint: Calla
     np.testing.assert_allclose(found, expected.numpy(), atol=2e-4)
 
 
-def test_a_record_names_the_fallbacks_files(own: Bundle) -> None:
+def test_a_record_names_the_fallbacks_files(own: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     """Calls that overflow are done again in the fallback: another fallback is another bundle to a record."""
     shutil.copytree(own.path, own.path.parent / "wider")
     (own.path.parent / "wider").rename(own.path / "fallback")
@@ -223,6 +224,9 @@ def test_a_record_names_the_fallbacks_files(own: Bundle) -> None:
         )
     )
     assert len(records_of(Bundle.open(own.path), "onnxruntime")) == 1
+    with pytest.raises(SystemExit):
+        main(["inspect", str(own.path)])
+    assert "; holds" in capsys.readouterr().out
     wider = json.loads((own.path / "fallback" / MANIFEST).read_text())
     wider["graphs"]["unet"]["file"]["sha256"] = "0" * 64
     wider["graphs"]["unet"]["onnxruntime"] = None

@@ -20,7 +20,7 @@ from lsx.engines.tensorrt.layer_table import LayerTable, layers_in_log, told_kin
 from lsx.engines.tensorrt.libraries import Library, has_fp8, library_named
 from lsx.engines.tensorrt.network import collecting_logger, network_from_graph, progress_monitor, set_shapes, with_log
 from lsx.errors import BuildError, OutputError, UsageError
-from lsx.files import sha256_of, write_whole
+from lsx.files import process_lives, sha256_of, write_whole
 from lsx.manifest import FileEntry, GraphEntry, PlanEntry, ProfileEntry
 from lsx.specs import ModelSpec
 
@@ -257,14 +257,8 @@ def _remove_abandoned(folder: Path) -> None:
     """Remove what builds that were killed have left: files whose process is gone."""
     for file in folder.glob(".*.plan-*"):
         match = re.search(r"\.plan-(\d+)-", file.name)
-        if match is None:
-            continue
-        try:
-            os.kill(int(match[1]), 0)
-        except (ProcessLookupError, OverflowError):
+        if match is not None and not process_lives(int(match[1])):
             file.unlink(missing_ok=True)
-        except PermissionError:  # somebody else's, and alive
-            continue
 
 
 class _Job:
