@@ -12,7 +12,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from lsx.bundle import Bundle
 from lsx.cli.console import err, out
 from lsx.cli.options import BundlePath, names_of
-from lsx.engines.tensorrt.building import PLANNED, BuildOptions, BuildReport, build_plans
+from lsx.engines.tensorrt.build_options import BuildOptions
+from lsx.engines.tensorrt.building import PLANNED, BuildReport, build_plans
 from lsx.engines.tensorrt.libraries import libraries_that_build
 from lsx.errors import BackendUnavailable, UsageError
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lsx.cli.build import run_build
 from lsx.cli.console import err, export_extra, out, quantize_extra
-from lsx.engines.tensorrt.building import BuildOptions
+from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.libraries import libraries_that_build
 from lsx.errors import UsageError
 from lsx.specs import LOW_PRECISIONS

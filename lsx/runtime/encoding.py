@@ -12,9 +12,10 @@ import av
 import numpy as np
 
 from lsx.errors import LsxError, UsageError
+from lsx.runtime.media import reason_of
 from lsx.runtime.sound import SoundReader
 from lsx.runtime.soundtrack import AUDIO_CODECS, Soundtrack, check_soundtrack
-from lsx.runtime.video import EXACT, FPS, ColourTags, reason_of
+from lsx.runtime.video import EXACT, FPS, ColourTags
 
 __all__ = ["CODECS", "EncodeOptions", "VideoTrack", "encoders"]
 

@@ -14,10 +14,11 @@ import av
 from lsx.errors import OutputError
 from lsx.runtime.alignment import Frame
 from lsx.runtime.encoding import EncodeOptions, VideoTrack
+from lsx.runtime.media import reason_of
 from lsx.runtime.sound import SoundReader
 from lsx.runtime.soundtrack import Soundtrack
 from lsx.runtime.targets import container_of, target_of
-from lsx.runtime.video import FPS, ColourTags, reason_of
+from lsx.runtime.video import FPS, ColourTags
 
 __all__ = ["VideoWriter"]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lsx.errors import MediaError
 from lsx.runtime.audio import as_samples
-from lsx.runtime.video import decoding, open_media
+from lsx.runtime.media import decoding, open_media
 
 __all__ = ["SoundReader"]
 

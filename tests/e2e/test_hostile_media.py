@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from lsx.errors import MediaError
+from lsx.runtime.media import open_media
 from lsx.runtime.sound import SoundReader
-from lsx.runtime.video import VideoReader, open_media
+from lsx.runtime.video import VideoReader
 from tests.corpus import KINDS, make_sound_file, try_corpus
 
 

@@ -22,7 +22,8 @@ from lsx.calibration.clips import ClipOptions
 from lsx.calibration.quantise import QuantiseOptions, quantise, quantise_beside
 from lsx.calibration.store import Calibration
 from lsx.cli.main import main
-from lsx.engines.tensorrt.building import BuildOptions, build_plans
+from lsx.engines.tensorrt.build_options import BuildOptions
+from lsx.engines.tensorrt.building import build_plans
 from lsx.errors import AccuracyError, CalibrationError, NotVerified, UsageError
 from lsx.export.exporter import export_bundle
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles

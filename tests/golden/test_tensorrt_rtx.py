@@ -18,7 +18,8 @@ import pytest
 
 from lsx.bundle import Bundle
 from lsx.cli.main import main
-from lsx.engines.tensorrt.building import PLANNED, BuildOptions, build_plans
+from lsx.engines.tensorrt.build_options import BuildOptions
+from lsx.engines.tensorrt.building import PLANNED, build_plans
 from lsx.engines.tensorrt.inspection import parsed_network, plan_table
 from lsx.engines.tensorrt.libraries import LIBRARIES, PORTABLE, Rtx
 from lsx.engines.tensorrt.network import network_from_graph

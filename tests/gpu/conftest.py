@@ -13,7 +13,8 @@ from lsx.engines.cuda_device import CudaDevice, shared_device
 from lsx.engines.device import DeviceEngine
 from lsx.engines.gpu import compute_capability, driver_runtime
 from lsx.engines.registry import backend_named
-from lsx.engines.tensorrt.building import BuildOptions, build_plans
+from lsx.engines.tensorrt.build_options import BuildOptions
+from lsx.engines.tensorrt.building import build_plans
 from lsx.engines.tensorrt.libraries import LIBRARIES, PORTABLE
 from lsx.errors import BackendUnavailable, BuildError, LsxError
 from lsx.runtime.program import LOOP_GRAPHS

@@ -14,7 +14,8 @@ from lsx.calibration.quantise import QuantiseOptions
 from lsx.cli import build, calibrate, checkpoint, export, run, verify
 from lsx.cli.main import main
 from lsx.cli.options import parse_interval
-from lsx.engines.tensorrt.building import BuildOptions, build_plans
+from lsx.engines.tensorrt.build_options import BuildOptions
+from lsx.engines.tensorrt.building import build_plans
 from lsx.errors import UsageError
 from lsx.export.exporter import export_bundle
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles

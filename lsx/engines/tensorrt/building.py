@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lsx.bundle import Bundle
 from lsx.engines.gpu import compute_capability
+from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.layer_table import LayerTable, layers_in_log, told_kinds
 from lsx.engines.tensorrt.libraries import Library, has_fp8, library_named
 from lsx.engines.tensorrt.network import collecting_logger, network_from_graph, progress_monitor, set_shapes, with_log
@@ -27,7 +28,7 @@ from lsx.specs import ModelSpec
 if TYPE_CHECKING:
     import tensorrt_rtx_bindings as trt
 
-__all__ = ["PLANNED", "BuildOptions", "BuildReport", "build_plans", "profiles_of"]
+__all__ = ["PLANNED", "BuildReport", "build_plans", "profiles_of"]
 
 PLANNED = ("audio_encoder", "vae_encoder", "unet", "unet_shallow", "step", "vae_decoder")
 """The graphs that have plans. The face graphs run on the CPU, beside the loop."""
@@ -36,52 +37,6 @@ _SEGMENTS = 8  # of 30 s each, that one call of the audio encoder may take
 
 Progress = Callable[[str, float], None]
 """Called with what is being built and the share of it that is done, 0..1."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildOptions:
-    """How plans are built."""
-
-    opt_level: int = 3
-    """Builder optimisation level, 0..5: higher builds longer for faster plans. TensorRT's own default is 3."""
-    workspace: int | None = None
-    """Most bytes of scratch memory that a tactic may take; None for all of the GPU's."""
-    aux_streams: int | None = None
-    """Most auxiliary streams, 0..7; None lets TensorRT choose."""
-    timing_cache: Path | None = None
-    """File of measured tactics, read and written; only on a GPU."""
-    version_compatible: bool = False
-    """Plans that later versions of the library load too. They carry code: lsx loads them only when told to trust it."""
-    hardware_compatible: bool = False
-    """Plans for every GPU from compute capability 8.0 on (tensorrt only), at some cost in speed."""
-    guidance: Literal["on", "off", "both"] = "on"
-    """Which batches of the U-Net to build for: 2 (on), 1 (off), or two profiles (both)."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.opt_level <= 5:
-            raise UsageError(f"--opt-level is {self.opt_level}; give 0..5 (3 is usual)")
-        if self.aux_streams is not None and not 0 <= self.aux_streams <= 7:
-            raise UsageError(f"--aux-streams is {self.aux_streams}; give 0..7")
-        if self.workspace is not None and self.workspace < 2**20:
-            raise UsageError(f"--workspace is {self.workspace} bytes; give at least 1MiB, as in 4GiB")
-        if self.guidance not in ("on", "off", "both"):
-            raise UsageError(f"--guidance is {self.guidance}; choose on, off or both")
-
-    @property
-    def batches(self) -> tuple[int, ...]:
-        """Lengths of axis `b`, one for each profile."""
-        return {"on": (2,), "off": (1,), "both": (2, 1)}[self.guidance]
-
-    def as_text(self) -> dict[str, str]:
-        """For the manifest: what shapes the plan, and not what only speeds up its building."""
-        named = {
-            "opt_level": self.opt_level,
-            "workspace": self.workspace,
-            "aux_streams": self.aux_streams,
-            "version_compatible": self.version_compatible,
-            "hardware_compatible": self.hardware_compatible,
-        }
-        return {name: str(value) for name, value in named.items() if value is not None and value is not False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

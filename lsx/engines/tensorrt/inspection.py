@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from lsx.bundle import Bundle
 from lsx.engines.gpu import driver_runtime
-from lsx.engines.tensorrt.building import BuildOptions, profiles_of
+from lsx.engines.tensorrt.build_options import BuildOptions
+from lsx.engines.tensorrt.building import profiles_of
 from lsx.engines.tensorrt.layer_table import LayerTable, PlanLayer, PlanTensor, read_table
 from lsx.engines.tensorrt.libraries import Library
 from lsx.engines.tensorrt.network import collecting_logger, network_from_graph, set_shapes
