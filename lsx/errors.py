@@ -17,6 +17,7 @@
     │   ├── BuildError          a plan that could not be built
     │   ├── StaleEngine         a plan that was built for another GPU, library, graph or batch
     │   ├── EngineClosed        a LipSync that was closed, also while a run of it was under way
+    │   ├── DeviceLost          a GPU that this process can no longer use: restart the process
     │   ├── OutOfDeviceMemory   less free GPU memory than a bundle needs
     │   └── NonFiniteOutput     a call whose result has NaN or infinite values
     ├── Cancelled               a run whose cancel token was cancelled
@@ -37,6 +38,7 @@ __all__ = [
     "CalibrationError",
     "Cancelled",
     "CheckpointError",
+    "DeviceLost",
     "EngineClosed",
     "EngineError",
     "ExportError",
@@ -134,6 +136,10 @@ class StaleEngine(EngineError):
 
 class EngineClosed(EngineError):
     """A LipSync that was closed, also while a run of it was under way."""
+
+
+class DeviceLost(EngineError):
+    """A GPU that failed so that CUDA refuses every later call of this process: only a new process can use it."""
 
 
 class OutOfDeviceMemory(EngineError):

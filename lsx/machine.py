@@ -27,7 +27,6 @@ _LIBRARIES = (
     "tensorrt",
     "tensorrt-rtx-cu13-libs",
     "cuda-bindings",
-    "cuda-core",
 )
 
 

@@ -118,6 +118,15 @@ ProfileEntry = dict[str, tuple[int, int, int]]
 are static in the plan."""
 
 
+class GpuEntry(Entry):
+    """The GPU that a plan was built on."""
+
+    name: str
+    multiprocessors: int
+    memory: int
+    """Bytes."""
+
+
 class PlanEntry(Entry):
     """One TensorRT plan, and all that it was built from."""
 
@@ -140,6 +149,8 @@ class PlanEntry(Entry):
     """Memory of the building process at its highest."""
     layers: FileEntry | None = None
     """The plan's layers as its builder told them, compressed: see engines/tensorrt/layer_table.py."""
+    gpu: GpuEntry | None = None
+    """Where it was built on the GPU that it is for; None for plans that were built ahead of time."""
 
 
 class ModelEntry(Entry):

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lsx.engines.device import Device, DeviceEngine, Event, Graph, Memory, Stream
+from lsx.engines.device import Device, Event, Graph, Memory, Stream
+from lsx.engines.device_engine import Context, DeviceEngine
 from lsx.engines.engine import Array, Engine
 from lsx.errors import EngineError, OutOfDeviceMemory
 
@@ -61,7 +62,7 @@ class SimulatedDevice(Device):
                 raise OutOfDeviceMemory("no memory")
             address, self._next = self._next, self._next + (size // 4096 + 2) * 4096
             self.blocks[address] = np.full(size, 0xFF, np.uint8)
-            return Memory(address, size, self.blocks[address] if host else None, None)
+            return Memory(address, size, self.blocks[address] if host else None)
 
     def free(self, memory: Memory) -> None:
         with self.mutex:
@@ -169,60 +170,85 @@ class _SimulatedGraph(Graph):
 
 
 class SimulatedEngine(DeviceEngine):
-    """Any NumPy engine on a simulated device, with an activation block that it scribbles over."""
+    """Any NumPy engine on a simulated device. Its contexts scribble over activation memory, more of it the longer."""
 
     def __init__(
         self, engine: Engine, device: SimulatedDevice, *, activation: int = 512, capturable: bool = True
     ) -> None:
         super().__init__(engine.graph, list(engine.inputs.values()), list(engine.outputs.values()), device)
-        self._engine, self._simulated = engine, device
-        self._activation_bytes, self._capturable = activation, capturable
-        self._axes: dict[str, int] = {}
-        self._activation: Memory | None = None
+        self.engine, self.simulated = engine, device
+        self.can_capture, self.unit = capturable, activation
         self.fails_in_capture = False
+        self.contexts = 0
+        """Made and not closed."""
 
     description = "simulated"
 
-    def prepare(self, axes: Mapping[str, int]) -> int:
-        self._axes = dict(axes)
-        return self._activation_bytes
+    @property
+    def activation_bytes(self) -> int:
+        return 2 * self.unit
 
-    def use_activation(self, memory: Memory | None) -> None:
+    def warmed_up(self, context: Context) -> None:
+        """Called by each context; for tests to replace."""
+
+    def context(self, axes: Mapping[str, int]) -> SimulatedContext:
+        return SimulatedContext(self, axes)
+
+    def close(self) -> None:
+        self.release_buffers()
+
+
+class SimulatedContext(Context):
+    def __init__(self, engine: SimulatedEngine, axes: Mapping[str, int]) -> None:
+        self._engine, self._axes = engine, dict(axes)
+        self._activation: Memory | None = None
+        self._device = engine.simulated
+        engine.contexts += 1
+
+    @property
+    def activation_bytes(self) -> int:
+        return self._engine.unit * self._axes.get("b", 2)
+
+    def use_activation(self, memory: Memory) -> None:
         self._activation = memory
 
     def capturable(self, stream: Stream) -> bool:
         del stream
-        return self._capturable
+        return self._engine.can_capture
+
+    def warmed_up(self) -> None:
+        self._engine.warmed_up(self)
 
     def enqueue(self, addresses: Mapping[str, int], stream: Stream) -> None:
-        if self.fails_in_capture and self._simulated.capturing is not None:
+        device, engine, activation, needed = self._device, self._engine, self._activation, self.activation_bytes
+        if engine.fails_in_capture and device.capturing is not None:
             raise EngineError("not while capturing")
         assert all(address % 256 == 0 for address in addresses.values())
-        assert self._activation is not None
-        activation = self._activation
+        assert activation is not None
+        assert activation.size >= needed
 
         def array(spec: Any) -> Array:
             shape = tuple(self._axes[n] if isinstance(n, str) else n for n in spec.shape)
-            dtype = np.dtype(self.numpy_dtype(spec))
-            raw = self._simulated.at(addresses[spec.name], int(np.prod(shape)) * dtype.itemsize)
+            dtype = np.dtype(engine.numpy_dtype(spec))
+            raw = device.at(addresses[spec.name], int(np.prod(shape)) * dtype.itemsize)
             return np.asarray(raw.view(dtype).reshape(shape))
 
         marks: deque[bytes] = deque()
 
         def begin() -> None:
-            marks.append(self._simulated.random.randbytes(self._activation_bytes))
-            self._simulated.at(activation.address, self._activation_bytes)[:] = np.frombuffer(marks[-1], np.uint8)
+            marks.append(device.random.randbytes(needed))
+            device.at(activation.address, needed)[:] = np.frombuffer(marks[-1], np.uint8)
 
         def work() -> None:
-            held = self._simulated.at(activation.address, self._activation_bytes)
+            held = device.at(activation.address, needed)
             # Two engines at once in one activation block spoil each other's numbers.
             spoilt = held.tobytes() != marks.popleft()
-            made = self._engine.run({name: array(spec) for name, spec in self.inputs.items()})
-            for name, spec in self.outputs.items():
+            made = engine.engine.run({name: array(spec) for name, spec in engine.inputs.items()})
+            for name, spec in engine.outputs.items():
                 array(spec)[...] = made[name] + np.asarray(77 * spoilt, made[name].dtype)
 
-        self._simulated.enqueue(begin, stream)
-        self._simulated.enqueue(work, stream)
+        device.enqueue(begin, stream)
+        device.enqueue(work, stream)
 
     def close(self) -> None:
-        self.release_buffers()
+        self._engine.contexts -= 1

@@ -27,7 +27,7 @@ from lsx.bench.systems import (
     clip_call,
     forget_torch_memory,
     graph_axes,
-    graph_work,
+    graph_works,
     reference_of,
     runnable_backends,
     seeded_call,
@@ -36,15 +36,16 @@ from lsx.bench.systems import (
 )
 from lsx.bench.timing import Budget, Work, busy_note, few_note, measure, noise_note, rows_of
 from lsx.bundle import Bundle
-from lsx.engines.device import DeviceEngine
+from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.engine import Engine
 from lsx.engines.registry import backend_named, opened_engines
 from lsx.errors import BackendUnavailable, UsageError
 from lsx.files import sha256_of
 from lsx.machine import facts
 from lsx.manifest import MANIFEST
+from lsx.runtime.executors import executors_for
 from lsx.runtime.files import open_inputs
-from lsx.runtime.program import MODEL_GRAPHS
+from lsx.runtime.program import LOOP_GRAPHS, MODEL_GRAPHS
 from lsx.runtime.video import VideoReader
 from lsx.specs import SampleOptions
 
@@ -225,7 +226,9 @@ class _Bench:
             for graph in self._what.graphs:
                 self._say(f"graph {graph}")
                 axes[graph] = graph_axes([e[graph] for e in loaded.values()], self._bundle.model, self._options)
-                works = {name: graph_work(engines[graph], axes[graph]) for name, engines in loaded.items()}
+                works: dict[str, Work] = {}
+                for name, engines in loaded.items():
+                    works |= graph_works(name, engines[graph], axes[graph])
                 self._rows += rows_of("graphs", graph, measure(works, budget), baseline)
             every = {name: next(iter(engines.values())) for name, engines in loaded.items()}
             device = next((e for e in every.values() if isinstance(e, DeviceEngine)), None)
@@ -254,16 +257,17 @@ class _Bench:
                 engines = stack.enter_context(opened_engines(bundle, backend, MODEL_GRAPHS, **self._engine_options()))
                 loaded[system] = engines
                 on_device = all(isinstance(engine, DeviceEngine) for engine in engines.values())
-                variants = {system: (options, True)}
+                loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
+                executors = executors_for(loop, bundle.model)
+                stack.callback(executors.close)
+                works[system] = call_work(executors, bundle.model, options)
                 if on_device:
-                    variants[f"{system}, no CUDA graph"] = (options, False)
-                    if options.cache_interval is not None:
-                        whole = SampleOptions(**asdict(options) | {"cache_interval": None})
-                        variants[f"{system}, no DeepCache"] = (whole, True)
-                for variant, (how, graph) in variants.items():
-                    work, executors = call_work(engines, bundle.model, how, cuda_graph=graph)
-                    stack.callback(executors.close)
-                    works[variant] = work
+                    plain = executors_for(loop, bundle.model, cuda_graph=False, beside=executors)
+                    stack.callback(plain.close)
+                    works[f"{system}, no CUDA graph"] = call_work(plain, bundle.model, options)
+                if on_device and options.cache_interval is not None:
+                    whole = SampleOptions(**asdict(options) | {"cache_interval": None})
+                    works[f"{system}, no DeepCache"] = call_work(executors, bundle.model, whole)
             baseline = None
             if self._checkpoint is not None:
                 self._say("loading PyTorch")

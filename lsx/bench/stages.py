@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from lsx.bench.report import Share, Stages
 from lsx.bench.systems import graph_axes, graph_feed, seeded_call
 from lsx.bench.timing import borrowed, copy_seconds
-from lsx.engines.device import Device, DeviceEngine
+from lsx.engines.device import Device
+from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.engine import Array, Engine
 from lsx.runtime.denoising import Denoiser, seeded_noise
-from lsx.runtime.executor import HostExecutor, Only, io_of
+from lsx.runtime.executor import HostExecutor, Only, io_of, vae_frames_of
 from lsx.runtime.program import LOOP_GRAPHS, Enqueue, Operation, Program, call_program
 from lsx.specs import ModelSpec, SampleOptions
 
@@ -28,8 +29,7 @@ def call_stages(
     """
     loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
     on_device = {graph: engine for graph, engine in loop.items() if isinstance(engine, DeviceEngine)}
-    size = model.vae_frames if len(on_device) == len(loop) else model.host_vae_frames
-    program = call_program(model, io_of(loop), options, vae_frames=size)
+    program = call_program(model, io_of(loop), options, vae_frames=vae_frames_of(loop.values(), model))
     if len(on_device) == len(loop):
         shares = _on_device(program, on_device, model, options)
         whole = seconds

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lsx.bench.timing import Work
 from lsx.bundle import Bundle
-from lsx.engines.device import DeviceEngine
+from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.engine import Engine
 from lsx.engines.onnxruntime import default_threads
 from lsx.engines.registry import backend_named, backend_names
@@ -23,9 +23,9 @@ from lsx.errors import BackendUnavailable, CheckpointError, FaceNotFound, UsageE
 from lsx.runtime.audio import AudioTokens
 from lsx.runtime.calls import CallMaker
 from lsx.runtime.denoising import Denoiser, seeded_noise
-from lsx.runtime.executors import Executors, executors_for
+from lsx.runtime.executor import vae_frames_of
+from lsx.runtime.executors import Executors
 from lsx.runtime.faces import opened_detector
-from lsx.runtime.program import LOOP_GRAPHS
 from lsx.runtime.sound import SoundReader
 from lsx.runtime.video import VideoReader
 from lsx.seeded import normal
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lsx.models.checkpoint import Checkpoint
 
 __all__ = [
+    "CAPTURED",
     "COMPILED",
     "DEEPCACHE",
     "EAGER",
@@ -43,7 +44,7 @@ __all__ = [
     "forget_torch_memory",
     "graph_axes",
     "graph_feed",
-    "graph_work",
+    "graph_works",
     "reference_of",
     "runnable_backends",
     "seeded_call",
@@ -52,6 +53,8 @@ __all__ = [
 ]
 
 EAGER, DEEPCACHE, COMPILED = "PyTorch eager", "PyTorch + DeepCache", "PyTorch compiled + DeepCache"
+CAPTURED = "PyTorch captured"
+"""A graph in PyTorch, launched as a captured CUDA graph: what is left of lsx's lead without the cost of enqueueing."""
 
 
 def runnable_backends(bundle: Bundle) -> tuple[str, ...]:
@@ -71,9 +74,7 @@ def runnable_backends(bundle: Bundle) -> tuple[str, ...]:
 
 def graph_axes(engines: Iterable[Engine], model: ModelSpec, options: SampleOptions) -> dict[str, int]:
     """Lengths of the axes that vary, one for all that are compared: a run's, but fewer frames of the VAE on CPUs."""
-    on_device = any(isinstance(engine, DeviceEngine) for engine in engines)
-    frames = model.vae_frames if on_device else model.host_vae_frames
-    return {"b": options.guidance_batch, "F": frames, "n": 1}
+    return {"b": options.guidance_batch, "F": vae_frames_of(engines, model), "n": 1}
 
 
 def graph_feed(engine: Engine, axes: Mapping[str, int]) -> dict[str, Any]:
@@ -89,16 +90,23 @@ def graph_feed(engine: Engine, axes: Mapping[str, int]) -> dict[str, Any]:
     return engine.cast({name: array(spec) for name, spec in engine.inputs.items()})
 
 
-def graph_work(engine: Engine, axes: Mapping[str, int]) -> Work:
-    """One run of a graph: by events on the device, by the clock on a CPU."""
+def graph_works(name: str, engine: Engine, axes: Mapping[str, int]) -> dict[str, Work]:
+    """One run of a graph, by system: by events on the device, by the clock on a CPU.
+
+    On a device lsx's own are launches of a captured graph where they can be captured, as in the loop; PyTorch is
+    measured as it is run, kernel by kernel, and captured beside that.
+    """
     feed = graph_feed(engine, axes)
     if isinstance(engine, DeviceEngine):
-        return lambda: engine.device_seconds(feed)
+        works: dict[str, Work] = {name: lambda: engine.device_seconds(feed, captured=name != EAGER)}
+        if name == EAGER:
+            works[CAPTURED] = lambda: engine.device_seconds(feed)
+        return works
 
     def work() -> None:
         engine.run(feed)
 
-    return work
+    return {name: work}
 
 
 def clip_call(bundle: Bundle, video: Path, audio: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -139,18 +147,15 @@ def seeded_call(model: ModelSpec) -> tuple[NDArray[np.uint8], NDArray[np.float32
     return faces, normal("bench.tokens", (model.frames, model.tokens, model.audio_dim), 0)
 
 
-def call_work(
-    engines: Mapping[str, Engine], model: ModelSpec, options: SampleOptions, *, cuda_graph: bool = True
-) -> tuple[Work, Executors]:
-    """Encode, denoise and decode one call from host memory to host memory; and the executors, to close."""
-    executors = executors_for({g: engines[g] for g in LOOP_GRAPHS}, model, cuda_graph=cuda_graph)
+def call_work(executors: Executors, model: ModelSpec, options: SampleOptions) -> Work:
+    """Encode, denoise and decode one call from host memory to host memory."""
     denoiser = Denoiser(executors.lender(options), model, seeded_noise(0), options.guidance)
     faces, tokens = seeded_call(model)
 
     def work() -> None:
         denoiser.result(denoiser.submit(faces, tokens, 0))
 
-    return work, executors
+    return work
 
 
 def torch_calls(

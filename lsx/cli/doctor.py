@@ -52,16 +52,19 @@ def doctor(
 
 def _print_plans(bundle: Bundle) -> None:
     """Which plans fit this machine, and why the others do not."""
-    from lsx.engines.gpu import compute_capability
+    from lsx.engines.gpu import first_gpu
     from lsx.engines.tensorrt.libraries import LIBRARIES
-    from lsx.engines.tensorrt.plans import why_not
+    from lsx.engines.tensorrt.plans import another_gpu, why_not
 
     if not bundle.manifest.plans:
         out.print(f"plans: none; it runs on onnxruntime. Build them: lsx build {bundle.path}")
     for plan in bundle.manifest.plans:
         try:
-            capability = compute_capability()
-            reason = why_not(bundle, plan, LIBRARIES[plan.backend], capability)
+            gpu = first_gpu()
+            reason = why_not(bundle, plan, LIBRARIES[plan.backend], gpu)
+            differs = another_gpu(plan, gpu)
+            if reason is None and differs is not None:
+                reason = f"fits, but was built {differs}"
         except LsxError as error:
             reason = f"does not run here: {error}"
         out.print(f"plan {plan.file.path}: {reason or 'fits'}", markup=False)

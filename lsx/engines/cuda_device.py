@@ -1,4 +1,4 @@
-"""CUDA behind `Device`: cuda.core for pinned memory, streams, events; the runtime for copies and graphs."""
+"""CUDA behind `Device`, by the runtime API of cuda-bindings alone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,61 @@ import numpy as np
 
 from lsx.engines.device import Device, Event, Graph, Memory, Stream
 from lsx.engines.gpu import driver_runtime
-from lsx.errors import EngineError, OutOfDeviceMemory
+from lsx.errors import DeviceLost, EngineError, OutOfDeviceMemory
 
-__all__ = ["CudaDevice", "shared_device"]
+__all__ = ["RUNTIME_CALLS", "CudaDevice", "shared_device"]
+
+RUNTIME_CALLS = (
+    "cudaDriverGetVersion",
+    "cudaEventCreateWithFlags",
+    "cudaEventDestroy",
+    "cudaEventElapsedTime",
+    "cudaEventRecord",
+    "cudaEventSynchronize",
+    "cudaFree",
+    "cudaFreeHost",
+    "cudaGetDeviceCount",
+    "cudaGetDeviceProperties",
+    "cudaGetErrorString",
+    "cudaGetLastError",
+    "cudaGraphDestroy",
+    "cudaGraphExecDestroy",
+    "cudaGraphInstantiate",
+    "cudaGraphLaunch",
+    "cudaGraphUpload",
+    "cudaHostAlloc",
+    "cudaMalloc",
+    "cudaMemGetInfo",
+    "cudaMemcpy2DAsync",
+    "cudaMemcpyAsync",
+    "cudaSetDevice",
+    "cudaStreamBeginCapture",
+    "cudaStreamCreateWithFlags",
+    "cudaStreamDestroy",
+    "cudaStreamEndCapture",
+    "cudaStreamWaitEvent",
+)
+"""Every function of the runtime API that lsx calls; `make gpu` tries each."""
+
+_LOST = frozenset(
+    {
+        "cudaErrorAssert",
+        "cudaErrorContained",
+        "cudaErrorECCUncorrectable",
+        "cudaErrorExternalDevice",
+        "cudaErrorHardwareStackError",
+        "cudaErrorIllegalAddress",
+        "cudaErrorIllegalInstruction",
+        "cudaErrorInvalidAddressSpace",
+        "cudaErrorInvalidPc",
+        "cudaErrorLaunchFailure",
+        "cudaErrorLaunchTimeout",
+        "cudaErrorMisalignedAddress",
+        "cudaErrorNvlinkUncorrectable",
+        "cudaErrorTensorMemoryLeak",
+    }
+)
+"""Errors after which CUDA answers every call of the process with the same one."""
 
 
 @lru_cache
@@ -27,51 +79,48 @@ class CudaDevice(Device):
 
     def __init__(self) -> None:
         self._runtime = driver_runtime()
-        from cuda import core
-
-        self._core = core
-        self._device = core.Device(0)
-        self._device.set_current()
-        self._pinned = core.LegacyPinnedMemoryResource()
-        self._streams: dict[Stream, Any] = {}
+        self._streams: set[Stream] = set()
         self._idle: list[Stream] = []
-        self._events: dict[Event, Any] = {}
+        self._events: set[Event] = set()
+        self.enter()
 
     def enter(self) -> None:
-        self._device.set_current()
+        self._checked(self._runtime.cudaSetDevice(0))
 
     def free_bytes(self) -> int:
         free, _total = self._checked(self._runtime.cudaMemGetInfo())
         return int(free)
 
     def allocate(self, size: int) -> Memory:
-        # Not from cuda.core's pool: it keeps what is freed, where TensorRT and `free_bytes` cannot see it.
+        # Not from a pool: it keeps what is freed, where TensorRT and `free_bytes` cannot see it.
         with self.lock:
             status, address = self._runtime.cudaMalloc(size)
         if int(status) != 0:
             self._runtime.cudaGetLastError()  # said here, and not by whatever is called next
+            self._raise_if_lost(status)
             raise OutOfDeviceMemory(
                 f"{size / 2**20:.0f} MiB of GPU memory could not be had ({self.free_bytes() / 2**20:.0f} MiB are "
                 "free). Close other programs on this GPU. What a bundle needs: lsx doctor BUNDLE"
             )
-        return Memory(int(address), size, None, None)
+        return Memory(int(address), size, None)
 
     def allocate_pinned(self, size: int) -> Memory:
-        try:
-            with self.lock:
-                buffer = self._pinned.allocate(size)
-        except Exception as error:  # cuda.core's errors share no importable class
-            raise OutOfDeviceMemory(f"{size / 2**20:.0f} MiB of pinned host memory could not be had") from error
-        address = int(buffer.handle)
-        host = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
-        return Memory(address, size, host, buffer)
+        with self.lock:
+            status, address = self._runtime.cudaHostAlloc(size, self._runtime.cudaHostAllocPortable)
+        if int(status) != 0:
+            self._runtime.cudaGetLastError()
+            self._raise_if_lost(status)
+            raise OutOfDeviceMemory(
+                f"{size / 2**20:.0f} MiB of pinned host memory could not be had ({self._text(status)}). Free memory "
+                "of the host, or raise its limit of locked memory"
+            )
+        host = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(int(address)))
+        return Memory(int(address), size, host)
 
     def free(self, memory: Memory) -> None:
+        give_back = self._runtime.cudaFree if memory.host is None else self._runtime.cudaFreeHost
         with self.lock:
-            if memory.host is None:
-                self._checked(self._runtime.cudaFree(memory.address))
-            else:
-                memory.owner.close()
+            self._checked(give_back(memory.address))
 
     def stream(self) -> Stream:
         # Used again, because PyTorch's allocator keeps memory for every stream that it has seen.
@@ -79,15 +128,18 @@ class CudaDevice(Device):
             return self._idle.pop()
         except IndexError:
             pass
-        made = self._device.create_stream(options=self._core.StreamOptions(nonblocking=True))
-        handle = Stream(int(made.handle))
-        self._streams[handle] = made
+        flags = self._runtime.cudaStreamNonBlocking
+        handle = Stream(int(self._checked(self._runtime.cudaStreamCreateWithFlags(flags))))
+        self._streams.add(handle)
         return handle
 
     def event(self, *, timed: bool = False) -> Event:
-        made = self._device.create_event(options=self._core.EventOptions(timing_enabled=timed))
-        handle = Event(int(made.handle))
-        self._events[handle] = made
+        # Blocking: a thread that waits sleeps instead of spinning on a core that decoding and pasting need.
+        flags = self._runtime.cudaEventBlockingSync
+        if not timed:
+            flags |= self._runtime.cudaEventDisableTiming
+        handle = Event(int(self._checked(self._runtime.cudaEventCreateWithFlags(flags))))
+        self._events.add(handle)
         return handle
 
     def discard(self, *handles: Stream | Event) -> None:
@@ -95,7 +147,8 @@ class CudaDevice(Device):
             if handle in self._streams:
                 self._idle.append(Stream(handle))
             elif handle in self._events:
-                self._events.pop(Event(handle)).close()
+                self._events.discard(Event(handle))
+                self._runtime.cudaEventDestroy(handle)
 
     def copy(self, target: int, source: int, size: int, stream: Stream) -> None:
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDefault
@@ -122,7 +175,6 @@ class CudaDevice(Device):
         return float(self._checked(self._runtime.cudaEventElapsedTime(start, end))) / 1e3
 
     def capture(self, stream: Stream, body: Callable[[Stream], None]) -> Graph:
-        # Not cuda.core's GraphBuilder: after a capture that failed it hides the reason, and may crash when closed.
         runtime = self._runtime
         mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         failure: BaseException | None = None
@@ -139,6 +191,7 @@ class CudaDevice(Device):
                 if failure is not None and not isinstance(failure, Exception):
                     raise failure  # Ctrl-C
                 reason = failure or self._text(status)
+                self._raise_if_lost(status)
                 raise EngineError(f"the loop could not be captured into a CUDA graph: {reason}") from failure
             executable = self._checked(runtime.cudaGraphInstantiate(graph, 0))
         finally:
@@ -154,12 +207,27 @@ class CudaDevice(Device):
     def _checked(self, answer: tuple[Any, ...]) -> Any:
         status, *values = answer
         if int(status) != 0:
+            self._raise_if_lost(status)
             raise EngineError(f"CUDA failed: {self._text(status)} ({status.name}). See: lsx doctor")
         return values if len(values) != 1 else values[0]
 
+    def _raise_if_lost(self, status: Any) -> None:
+        if status.name in _LOST:
+            raise DeviceLost(
+                f"CUDA failed for good: {self._text(status)} ({status.name}). Every later call of this process on the "
+                "GPU fails, too: restart the process. If it happens again, please report it with the output of "
+                "LSX_TENSORRT_LOG=verbose"
+            )
+
+    def check(self) -> None:
+        (status,) = self._runtime.cudaGetLastError()
+        self._raise_if_lost(status)
+
     def close(self) -> None:
-        for made in (*self._events.values(), *self._streams.values()):
-            made.close()
+        for event in self._events:
+            self._runtime.cudaEventDestroy(event)
+        for stream in self._streams:
+            self._runtime.cudaStreamDestroy(stream)
         self._events.clear()
         self._streams.clear()
         self._idle.clear()

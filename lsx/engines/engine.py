@@ -31,6 +31,9 @@ class Engine(ABC):
     Thread-safe for `infer` unless a backend says otherwise. Close it, or use it as a context manager.
     """
 
+    on_device: bool = False
+    """Whether it computes on a GPU."""
+
     def __init__(self, graph: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
         self.graph = graph
         self.inputs = {spec.name: spec for spec in inputs}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import cache
 from io import StringIO
@@ -153,6 +154,8 @@ def session_loader(
         if profile is not None:
             options.enable_profiling = True
             options.profile_file_prefix = str(profile)
+        if provider == "cuda":
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         for axis, length in lengths.items():
@@ -168,9 +171,47 @@ def session_loader(
             raise BackendUnavailable(
                 f"ONNX Runtime offers {wanted} but did not use it: CUDA or cuDNN is missing or too old. See: lsx doctor"
             )
+        if provider == "cuda":
+            elsewhere = heavy_nodes_elsewhere(session.get_provider_graph_assignment_info(), wanted)
+            if elsewhere:
+                raise BackendUnavailable(
+                    f"{graph}: onnxruntime-gpu {onnxruntime.__version__} has no CUDA kernel for {', '.join(elsewhere)} "
+                    "and would compute that on the CPU. Upgrade it: pip install -U 'onnxruntime-gpu>=1.25'"
+                )
         return session
 
     return load
+
+
+_LIGHT = {
+    "Cast",
+    "Concat",
+    "Constant",
+    "ConstantOfShape",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "Range",
+    "Reshape",
+}
+_LIGHT |= {"Shape", "Size", "Slice", "Split", "Squeeze", "Unsqueeze"}
+"""Operators that ONNX Runtime leaves on the CPU for good: they make shapes, or cost nothing."""
+
+
+def heavy_nodes_elsewhere(assignment: Iterable[Any], provider: str) -> list[str]:
+    """What a session computes on another provider than `provider`: `Attention (3)`, by operator.
+
+    assignment : `InferenceSession.get_provider_graph_assignment_info()`.
+    """
+    counted = Counter(
+        node.op_type
+        for part in assignment
+        if part.ep_name != provider
+        for node in part.get_nodes()
+        if node.op_type not in _LIGHT
+    )
+    return [f"{operator} ({count})" for operator, count in sorted(counted.items())]
 
 
 @cache

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lsx.engines.device import Device, DeviceEngine, Memory, Stream
+from lsx.engines.device import Device, Stream
+from lsx.engines.device_engine import Context, DeviceEngine
 from lsx.errors import EngineError
 from lsx.specs import Dtype, TensorSpec
 
@@ -18,7 +20,8 @@ _ELEMENTS: dict[Dtype, int] = {"float32": 1, "uint8": 2, "int64": 7, "float16": 
 class OnnxRuntimeCudaEngine(DeviceEngine):
     """A session of the CUDA provider. It works on a stream and in memory of its own: `enqueue` waits before and after.
 
-    So it cannot be captured, and calls do not overlap; it is there to prove the executor on any GPU.
+    So it cannot be captured, and calls do not overlap; it is there to prove the executor on any GPU. A session is made
+    for one set of lengths; that of the latest ones is kept.
     """
 
     def __init__(
@@ -33,8 +36,8 @@ class OnnxRuntimeCudaEngine(DeviceEngine):
         super().__init__(graph, inputs, outputs, device)
         device.enter()
         self._load = load
-        varying = {n for spec in inputs for n in spec.shape if isinstance(n, str)}
-        self._axes = {axis: axes[axis] for axis in varying}
+        self._turn = threading.RLock()
+        self._axes = self.own_axes(axes)
         with device.lock:
             self._session = load(self._axes)
         self._bindings: dict[tuple[int, ...], Any] = {}
@@ -46,34 +49,29 @@ class OnnxRuntimeCudaEngine(DeviceEngine):
 
         return f"onnxruntime {onnxruntime.__version__}, CUDAExecutionProvider on bound buffers"
 
-    def prepare(self, axes: Mapping[str, int]) -> int:
-        wanted = {axis: axes[axis] for axis in self._axes}
-        if wanted != self._axes:
-            self._bindings.clear()
-            with self.device.lock:
-                self._session = None  # two at once would hold the weights twice
-                self._session, self._axes = self._load(wanted), wanted
-        return 0
+    def context(self, axes: Mapping[str, int]) -> Context:
+        return _BoundContext(self, self.own_axes(axes))
 
-    def use_activation(self, memory: Memory | None) -> None:
-        del memory  # the session has its own
-
-    def capturable(self, stream: Stream) -> bool:
-        del stream
-        return False
-
-    def enqueue(self, addresses: Mapping[str, int], stream: Stream) -> None:
-        key = tuple(addresses[name] for name in (*self.inputs, *self.outputs))
-        binding = self._bindings.get(key)
-        if binding is None:
-            binding = self._bindings[key] = self._bind(addresses)
-        self.device.record(self._before, stream)
-        self.device.synchronise(self._before)
-        try:
-            self._session.run_with_iobinding(binding)
-            binding.synchronize_outputs()
-        except Exception as error:  # ONNX Runtime's errors share no importable class
-            raise EngineError(f"{self.graph}: ONNX Runtime failed: {str(error).splitlines()[0]}") from error
+    def run_bound(self, axes: dict[str, int], addresses: Mapping[str, int], stream: Stream) -> None:
+        """Run at these lengths over the tensors at `addresses`, after what the stream has before."""
+        with self._turn:
+            if axes != self._axes:
+                self._bindings.clear()
+                with self.device.lock:
+                    self._session = None  # two at once would hold the weights twice
+                    self._session, self._axes = self._load(axes), axes
+            key = tuple(addresses[name] for name in (*self.inputs, *self.outputs))
+            binding = self._bindings.get(key)
+            if binding is None:
+                binding = self._bindings[key] = self._bind(addresses)
+            self.device.record(self._before, stream)
+            self.device.synchronise(self._before)
+            try:
+                self._session.run_with_iobinding(binding)
+                binding.synchronize_outputs()
+            except Exception as error:  # ONNX Runtime's errors share no importable class
+                self.device.check()
+                raise EngineError(f"{self.graph}: ONNX Runtime failed: {str(error).splitlines()[0]}") from error
 
     def _bind(self, addresses: Mapping[str, int]) -> Any:
         binding = self._session.io_binding()
@@ -95,3 +93,19 @@ class OnnxRuntimeCudaEngine(DeviceEngine):
         with self.device.lock:
             self._bindings.clear()
             self._session = None
+
+
+class _BoundContext(Context):
+    """A session's engine at one set of lengths."""
+
+    activation_bytes = 0  # the session has its own
+
+    def __init__(self, engine: OnnxRuntimeCudaEngine, axes: dict[str, int]) -> None:
+        self._engine, self._axes = engine, axes
+
+    def capturable(self, stream: Stream) -> bool:
+        del stream
+        return False
+
+    def enqueue(self, addresses: Mapping[str, int], stream: Stream) -> None:
+        self._engine.run_bound(self._axes, addresses, stream)

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from lsx.engines.cuda_device import shared_device
-from lsx.engines.device import DeviceEngine, Memory, Stream
+from lsx.engines.device import Stream
+from lsx.engines.device_engine import Context, DeviceEngine
 from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.engines.registry import Backend, EngineOptions
 from lsx.errors import CheckpointError, EngineError, OutOfDeviceMemory
@@ -69,44 +70,53 @@ class TorchCudaEngine(DeviceEngine):
         module = to_precision(spec.build(checkpoint).eval().requires_grad_(False), spec.name, base_precision(precision))
         with self.device.lock, _memory_told(self.graph):
             self.module: torch.nn.Module | None = module.to("cuda")
-        self._axes: dict[str, int] = {}
         self._pool: torch.cuda.MemPool | None = torch.cuda.MemPool()
 
     @property
     def description(self) -> str:
         return f"torch {torch.__version__} on {torch.cuda.get_device_name()}"
 
-    def prepare(self, axes: Mapping[str, int]) -> int:
-        self._axes = dict(axes)
-        return 0
+    def context(self, axes: Mapping[str, int]) -> Context:
+        return _TorchContext(self, axes)
 
-    def use_activation(self, memory: Memory | None) -> None:
-        del memory  # PyTorch's allocator has its own
+    def enqueue(self, axes: Mapping[str, int], addresses: Mapping[str, int], stream: Stream) -> None:
+        """Enqueue one run at these lengths, over the tensors at `addresses`."""
+        if self.module is None or self._pool is None:
+            raise EngineError(f"{self.graph}: the engine is closed")
+        ours = torch.cuda.stream(torch.cuda.ExternalStream(stream))
+        with _memory_told(self.graph), torch.cuda.use_mem_pool(self._pool), ours, torch.inference_mode():
+            result = self.module(*(_at(addresses[name], spec, axes) for name, spec in self.inputs.items()))
+            results = result if isinstance(result, tuple) else (result,)
+            for (name, spec), value in zip(self.outputs.items(), results, strict=True):
+                _at(addresses[name], spec, axes).copy_(value)
+
+    def close(self) -> None:
+        self.release_buffers()
+        with self.device.lock:
+            self.module = self._pool = None
+
+
+class _TorchContext(Context):
+    """A module's engine at one set of lengths."""
+
+    activation_bytes = 0  # PyTorch's allocator has its own
+
+    def __init__(self, engine: TorchCudaEngine, axes: Mapping[str, int]) -> None:
+        self._engine, self._axes = engine, dict(axes)
 
     def capturable(self, stream: Stream) -> bool:
         del stream
         return True
 
     def enqueue(self, addresses: Mapping[str, int], stream: Stream) -> None:
-        if self.module is None or self._pool is None:
-            raise EngineError(f"{self.graph}: the engine is closed")
-        ours = torch.cuda.stream(torch.cuda.ExternalStream(stream))
-        with _memory_told(self.graph), torch.cuda.use_mem_pool(self._pool), ours, torch.inference_mode():
-            result = self.module(*(self._at(addresses[name], spec) for name, spec in self.inputs.items()))
-            results = result if isinstance(result, tuple) else (result,)
-            for (name, spec), value in zip(self.outputs.items(), results, strict=True):
-                self._at(addresses[name], spec).copy_(value)
+        self._engine.enqueue(self._axes, addresses, stream)
 
-    def _at(self, address: int, spec: TensorSpec) -> torch.Tensor:
-        """The tensor that lies at an address."""
-        shape = spec.shape_at(self._axes)
-        tensor: torch.Tensor = torch.as_tensor(_Memory(address, shape, _TYPES[spec.dtype]), device="cuda")
-        return tensor.view(torch.bfloat16) if spec.dtype == "bfloat16" else tensor
 
-    def close(self) -> None:
-        self.release_buffers()
-        with self.device.lock:
-            self.module = self._pool = None
+def _at(address: int, spec: TensorSpec, axes: Mapping[str, int]) -> torch.Tensor:
+    """The tensor that lies at an address."""
+    memory = _Memory(address, spec.shape_at(axes), _TYPES[spec.dtype])
+    tensor: torch.Tensor = torch.as_tensor(memory, device="cuda")
+    return tensor.view(torch.bfloat16) if spec.dtype == "bfloat16" else tensor
 
 
 @contextmanager

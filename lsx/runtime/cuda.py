@@ -10,12 +10,13 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from lsx.engines.device import Device, DeviceEngine, Event, Graph, Memory, Stream, aligned, bfloat16_dtype
+from lsx.engines.device import Device, Event, Graph, Memory, Stream, aligned
+from lsx.engines.device_engine import Context, DeviceEngine, bfloat16_dtype
 from lsx.engines.engine import NUMPY_DTYPES, Array
 from lsx.errors import EngineError, OutOfDeviceMemory
 from lsx.runtime.cancel import CancelToken
@@ -23,7 +24,7 @@ from lsx.runtime.executor import Executor, Results, Submission, check_inputs
 from lsx.runtime.memory import MemoryPlan, plan_memory
 from lsx.runtime.program import Buffer, Copy, Enqueue, Program, View
 
-__all__ = ["CudaExecutor", "executor_bytes", "share_activation"]
+__all__ = ["ActivationBlock", "CudaExecutor", "executor_bytes"]
 
 _PHASES = ("upload", "device", "download")
 
@@ -31,13 +32,34 @@ SLOTS = 3
 """Calls between submit and result: one going up, one computing, one being read."""
 
 
-def share_activation(engines: Sequence[DeviceEngine], axes: Mapping[str, int], device: Device) -> Memory | None:
-    """One block of activation memory for engines that never run at once, as large as the largest needs."""
-    needed = max(engine.prepare(axes) for engine in engines)
-    memory = device.allocate(needed) if needed else None
-    for engine in engines:
-        engine.use_activation(memory)
-    return memory
+class ActivationBlock:
+    """The activation memory of engines that never run at once: one block, as large as any of their profiles needs.
+
+    It is taken when first asked for and never moved, because captured graphs keep its address.
+    """
+
+    def __init__(self, engines: Iterable[DeviceEngine], device: Device) -> None:
+        self._engines, self._device = tuple(engines), device
+        self._memory: Memory | None = None
+
+    def lend(self, context: Context) -> None:
+        """Let `context` work in the block. Raises OutOfDeviceMemory."""
+        if not context.activation_bytes:
+            return
+        if self._memory is None:
+            self._memory = self._device.allocate(max(engine.activation_bytes for engine in self._engines))
+        if context.activation_bytes > self._memory.size:
+            raise EngineError(
+                f"a graph needs {context.activation_bytes / 2**20:.0f} MiB of activation memory, and its plan said "
+                f"{self._memory.size / 2**20:.0f}. Build the plans again: lsx build --force"
+            )
+        context.use_activation(self._memory)
+
+    def close(self) -> None:
+        """Give the block back. Every graph captured with it is closed before."""
+        if self._memory is not None:
+            self._device.free(self._memory)
+            self._memory = None
 
 
 def executor_bytes(program: Program, plan: MemoryPlan, slots: int = SLOTS) -> tuple[int, int]:
@@ -50,14 +72,15 @@ class CudaExecutor(Executor):
     """Runs a program on a GPU.
 
     Everything is allocated here and nothing later. Where a graph cannot be captured, calls are enqueued operation by
-    operation, with a warning. A call has a slot of the ring until its results are copied out of pinned memory, which
-    its owner does, or a submit that needs the slot.
+    operation, with a warning. The contexts stay their owner's, who has given them their activation memory. A call has a
+    slot of the ring until its results are copied out of pinned memory, which its owner does, or a submit that needs the
+    slot.
     """
 
     def __init__(
         self,
         program: Program,
-        engines: Mapping[str, DeviceEngine],
+        contexts: Mapping[str, Context],
         device: Device,
         *,
         cuda_graph: bool = True,
@@ -65,7 +88,7 @@ class CudaExecutor(Executor):
     ) -> None:
         self.program = program
         self.preparation = {}
-        self._engines, self._device = engines, device
+        self._contexts, self._device = contexts, device
         self._plan = plan_memory(program)
         needed, _ = executor_bytes(program, self._plan, slots)
         device.enter()
@@ -129,11 +152,11 @@ class CudaExecutor(Executor):
         self._device.synchronise(self._ready)
         self.preparation["warm up"] = time.perf_counter() - start
         for name in self.program.graphs():
-            self._engines[name].warmed_up()
+            self._contexts[name].warmed_up()
         if not cuda_graph:
             return
         graphs = self.program.graphs()
-        unable = [name for name in graphs if not self._engines[name].capturable(self._compute)]
+        unable = [name for name in graphs if not self._contexts[name].capturable(self._compute)]
         if unable:
             warnings.warn(f"no CUDA graph: {', '.join(unable)} cannot be captured here", RuntimeWarning, stacklevel=3)
             return
@@ -167,7 +190,7 @@ class CudaExecutor(Executor):
             if isinstance(operation, Enqueue):
                 views = {**operation.feed, **operation.results}
                 addresses = {tensor: self._address(view) for tensor, view in views.items()}
-                self._engines[operation.graph].enqueue(addresses, stream)
+                self._contexts[operation.graph].enqueue(addresses, stream)
             else:
                 self._enqueue_copy(operation, stream)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from lsx.runtime.cancel import CancelToken
 from lsx.runtime.memory import plan_memory
 from lsx.runtime.program import LOOP_GRAPHS, Enqueue, GraphIO, Operation, Program, View
 from lsx.runtime.stages import Stopped
+from lsx.specs import ModelSpec
 
 __all__ = [
     "Executor",
@@ -30,6 +31,7 @@ __all__ = [
     "check_inputs",
     "io_of",
     "io_of_bundle",
+    "vae_frames_of",
 ]
 
 Observer = Callable[[Operation, Mapping[str, Array]], None]
@@ -39,6 +41,11 @@ Observer = Callable[[Operation, Mapping[str, Array]], None]
 def io_of(engines: Mapping[str, Engine]) -> dict[str, GraphIO]:
     """The engines' tensors, for building a program."""
     return {name: GraphIO(inputs=engine.inputs, outputs=engine.outputs) for name, engine in engines.items()}
+
+
+def vae_frames_of(engines: Iterable[Engine], model: ModelSpec) -> int:
+    """Frames that the VAE takes at a time with these engines: TensorRT's plans take as many as a GPU is given."""
+    return model.vae_frames if any(engine.on_device for engine in engines) else model.host_vae_frames
 
 
 class Submission:

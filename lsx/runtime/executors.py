@@ -7,12 +7,13 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
-from lsx.engines.device import Device, DeviceEngine, Memory
+from lsx.engines.device import Device
+from lsx.engines.device_engine import Context, DeviceEngine
 from lsx.engines.engine import Engine
 from lsx.errors import OutOfDeviceMemory
 from lsx.runtime.cancel import CancelToken
-from lsx.runtime.cuda import CudaExecutor, share_activation
-from lsx.runtime.executor import Executor, HostExecutor, Lender, io_of
+from lsx.runtime.cuda import ActivationBlock, CudaExecutor
+from lsx.runtime.executor import Executor, HostExecutor, Lender, io_of, vae_frames_of
 from lsx.runtime.program import call_program
 from lsx.runtime.turns import Turns
 from lsx.specs import ModelSpec, SampleOptions
@@ -117,51 +118,75 @@ class HostExecutors(Executors):
         self._engines = engines
 
     def _make(self, options: SampleOptions) -> Executor:
-        graphs, size = io_of(self._engines), self._model.host_vae_frames
+        graphs, size = io_of(self._engines), vae_frames_of(self._engines.values(), self._model)
         return HostExecutor(call_program(self._model, graphs, options, vae_frames=size), self._engines)
 
 
 class CudaExecutors(Executors):
-    """Executors on a GPU. They never run at once, so their engines share one block of activation memory."""
+    """Executors on a GPU. They never run at once, so their contexts share one block of activation memory.
+
+    A context is made for each set of lengths, with guidance and without, and kept: the graphs captured with one go on
+    being right while another is used.
+    """
 
     most = 4
 
     def __init__(
-        self, engines: Mapping[str, DeviceEngine], model: ModelSpec, device: Device, *, cuda_graph: bool
+        self,
+        engines: Mapping[str, DeviceEngine],
+        model: ModelSpec,
+        device: Device,
+        *,
+        cuda_graph: bool,
+        activation: ActivationBlock | None = None,
     ) -> None:
+        """activation : that of other executors of the same engines, which never run at once with these."""
         super().__init__(model)
         self._engines, self._device, self._cuda_graph = engines, device, cuda_graph
-        self._batch = 0
-        self._activation: Memory | None = None
-
-    def _make_room(self, key: _Key) -> None:
-        if key[1] != self._batch:  # another profile: shapes and activation memory are baked into captured graphs
-            super().close()
-            self._free_activation()
-        super()._make_room(key)
+        self.activation = activation or ActivationBlock(engines.values(), device)
+        self._own_activation = activation is None
+        self._contexts: dict[tuple[str, frozenset[tuple[str, int]]], Context] = {}
 
     def _make(self, options: SampleOptions) -> Executor:
         self._device.enter()
         program = call_program(self._model, io_of(self._engines), options)
-        if options.guidance_batch != self._batch:
-            axes = {"b": options.guidance_batch, "F": self._model.vae_frames}
-            self._activation = share_activation(list(self._engines.values()), axes, self._device)
-            self._batch = options.guidance_batch
-        return CudaExecutor(program, self._engines, self._device, cuda_graph=self._cuda_graph)
+        axes = {"b": options.guidance_batch, "F": self._model.vae_frames}
+        contexts = {graph: self._context(graph, axes) for graph in self._engines}
+        return CudaExecutor(program, contexts, self._device, cuda_graph=self._cuda_graph)
 
-    def _free_activation(self) -> None:
-        if self._activation is not None:
-            self._device.free(self._activation)
-        self._activation, self._batch = None, 0
+    def _context(self, graph: str, axes: Mapping[str, int]) -> Context:
+        engine = self._engines[graph]
+        key = (graph, frozenset(engine.own_axes(axes).items()))
+        if key not in self._contexts:
+            made = engine.context(axes)
+            try:
+                self.activation.lend(made)
+            except BaseException:
+                made.close()
+                raise
+            self._contexts[key] = made
+        return self._contexts[key]
 
     def close(self) -> None:
         super().close()
-        self._free_activation()
+        for context in self._contexts.values():
+            context.close()
+        self._contexts.clear()
+        if self._own_activation:
+            self.activation.close()
 
 
-def executors_for(engines: Mapping[str, Engine], model: ModelSpec, *, cuda_graph: bool = True) -> Executors:
-    """The executors for a loop's engines: on the GPU where all of them are."""
+def executors_for(
+    engines: Mapping[str, Engine], model: ModelSpec, *, cuda_graph: bool = True, beside: Executors | None = None
+) -> Executors:
+    """The executors for a loop's engines: on the GPU where all of them are.
+
+    beside : others of the same engines that never run at once with these, whose activation memory they then share.
+    Close those last.
+    """
     on_device = {name: engine for name, engine in engines.items() if isinstance(engine, DeviceEngine)}
     if len(on_device) < len(engines):
         return HostExecutors(engines, model)
-    return CudaExecutors(on_device, model, next(iter(on_device.values())).device, cuda_graph=cuda_graph)
+    device = next(iter(on_device.values())).device
+    activation = beside.activation if isinstance(beside, CudaExecutors) else None
+    return CudaExecutors(on_device, model, device, cuda_graph=cuda_graph, activation=activation)

@@ -13,7 +13,7 @@ from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.figures import Figures, compare, worst
 from lsx.runtime.audio import AudioTokens
 from lsx.runtime.denoising import Denoiser, NoiseSource
-from lsx.runtime.executor import HostExecutor, Only, io_of
+from lsx.runtime.executor import HostExecutor, Only, io_of, vae_frames_of
 from lsx.runtime.program import LOOP_GRAPHS, Enqueue, Operation, call_program
 from lsx.runtime.schedule import IDENTITY, schedule
 from lsx.specs import ModelSpec, SampleOptions
@@ -42,6 +42,7 @@ class AsFloat32(Engine):
         inputs, outputs = ([s.as_float32() for s in specs.values()] for specs in (engine.inputs, engine.outputs))
         super().__init__(engine.graph, inputs, outputs)
         self._engine = engine
+        self.on_device = engine.on_device
 
     @property
     def description(self) -> str:
@@ -68,7 +69,8 @@ class Loop:
         self._model = model
         loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
         self._latents: list[Array] = []
-        program = call_program(model, io_of(loop), options, vae_frames=model.host_vae_frames)
+        frames = vae_frames_of(loop.values(), model)
+        program = call_program(model, io_of(loop), options, vae_frames=frames)
         self._executor = HostExecutor(program, loop, observe=self._seen)
         self._denoiser = Denoiser(Only(self._executor), model, noise, options.guidance)
         self._tokens = AudioTokens(engines["audio_encoder"], samples, model)

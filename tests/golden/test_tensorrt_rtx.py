@@ -18,15 +18,16 @@ import pytest
 
 from lsx.bundle import Bundle
 from lsx.cli.main import main
+from lsx.engines.gpu import Gpu
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.building import PLANNED, build_plans
 from lsx.engines.tensorrt.inspection import parsed_network, plan_table
 from lsx.engines.tensorrt.libraries import LIBRARIES, PORTABLE, Rtx
 from lsx.engines.tensorrt.network import network_from_graph
-from lsx.engines.tensorrt.plans import fitting_plan, profile_for, why_not
+from lsx.engines.tensorrt.plans import another_gpu, fitting_plan, profile_for, why_not
 from lsx.errors import BackendUnavailable, BuildError, IntegrityError, OutputError, StaleEngine, UsageError
 from lsx.files import sha256_of
-from lsx.manifest import MANIFEST
+from lsx.manifest import MANIFEST, GpuEntry
 from lsx.runtime.faces import FACE_GRAPHS
 from lsx.specs import Precision
 
@@ -141,23 +142,46 @@ def test_guidance_both_gives_two_profiles(own: Bundle) -> None:
         profile_for(single, {"b": 1}, own)
 
 
+def _gpu(major: int, minor: int, name: str = "NVIDIA RTX", multiprocessors: int = 76) -> Gpu:
+    return Gpu(name, (major, minor), multiprocessors, 2**34, "13.0")
+
+
+def test_a_plan_of_another_model_of_gpu_is_told(own: Bundle) -> None:
+    """As TensorRT does: refused for another compute capability, warned of for another model of the same one."""
+    build_plans(own, "tensorrt-rtx", targets=("sm89",), graphs=("step",), options=FAST)
+    ahead = own.manifest.plans[0]
+    assert ahead.gpu is None
+    assert another_gpu(ahead, _gpu(8, 9)) is None
+    built = ahead.model_copy(update={"gpu": GpuEntry(name="NVIDIA RTX", multiprocessors=76, memory=2**34)})
+    assert another_gpu(built, _gpu(8, 9)) is None
+    assert "76 SMs, 16 GiB), and this is NVIDIA L4 (58 SMs" in str(another_gpu(built, _gpu(8, 9, "NVIDIA L4", 58)))
+    assert another_gpu(built, _gpu(8, 9, multiprocessors=58)) is not None
+    compatible = built.model_copy(update={"options": built.options | {"hardware_compatible": "True"}})
+    assert another_gpu(compatible, _gpu(8, 9, "NVIDIA L4", 58)) is None
+    # That of the very GPU is taken before another's.
+    own.add_plan(built.model_copy(update={"file": built.file.model_copy(update={"path": "plans/own.plan"})}))
+    other = GpuEntry(name="NVIDIA L4", multiprocessors=58, memory=2**34)
+    own.add_plan(ahead.model_copy(update={"gpu": other}))
+    assert fitting_plan(own, "step", LIBRARIES["tensorrt-rtx"], _gpu(8, 9)).file.path == "plans/own.plan"
+
+
 def test_a_plan_that_does_not_fit_is_refused(own: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     library = LIBRARIES["tensorrt-rtx"]
     with pytest.raises(
         StaleEngine, match=r"no tensorrt-rtx plan of step\. Build it: lsx build .* --backend tensorrt-rtx"
     ):
-        fitting_plan(own, "step", library, (8, 9))
+        fitting_plan(own, "step", library, _gpu(8, 9))
     build_plans(own, "tensorrt-rtx", targets=("sm89", PORTABLE), graphs=("step",), options=FAST)
-    assert fitting_plan(own, "step", library, (8, 9)).target == "sm89"
-    assert fitting_plan(own, "step", library, (12, 0)).target == PORTABLE
+    assert fitting_plan(own, "step", library, _gpu(8, 9)).target == "sm89"
+    assert fitting_plan(own, "step", library, _gpu(12, 0)).target == PORTABLE
     with pytest.raises(StaleEngine, match=r"was built for sm89, and this GPU is sm90.*--target current"):
-        fitting_plan(own, "step", library, (9, 0))
+        fitting_plan(own, "step", library, _gpu(9, 0))
     plan = own.manifest.plans[0]
     other = plan.model_copy(update={"onnx": ("0" * 64,)})
-    assert "another graph" in str(why_not(own, other, library, (8, 9)))
+    assert "another graph" in str(why_not(own, other, library, _gpu(8, 9)))
     monkeypatch.setattr(Rtx, "version", "1.9.0")
     with pytest.raises(StaleEngine, match=r"was built by tensorrt-rtx 1\.7.*and this is 1\.9\.0"):
-        fitting_plan(own, "step", library, (8, 9))
+        fitting_plan(own, "step", library, _gpu(8, 9))
 
 
 @pytest.mark.parametrize(
@@ -166,7 +190,7 @@ def test_a_plan_that_does_not_fit_is_refused(own: Bundle, monkeypatch: pytest.Mo
         ({"targets": ("sm90",)}, UsageError, "tensorrt-rtx knows portable, current, sm75"),
         ({"targets": ("current",)}, BackendUnavailable, "no GPU"),
         ({"graphs": ("face_detector",)}, UsageError, "plans are made of"),
-        ({"options": BuildOptions(timing_cache=Path("cache"))}, BackendUnavailable, "no GPU"),
+        ({"options": BuildOptions(timing_cache=Path("cache"))}, UsageError, "--timing-cache is tensorrt's"),
         ({"options": BuildOptions(hardware_compatible=True)}, UsageError, "is tensorrt's"),
     ],
 )

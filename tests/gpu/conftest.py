@@ -10,8 +10,8 @@ import pytest
 
 from lsx.bundle import Bundle
 from lsx.engines.cuda_device import CudaDevice, shared_device
-from lsx.engines.device import DeviceEngine
-from lsx.engines.gpu import compute_capability, driver_runtime
+from lsx.engines.device_engine import DeviceEngine
+from lsx.engines.gpu import driver_runtime, first_gpu
 from lsx.engines.registry import backend_named
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.building import build_plans
@@ -53,7 +53,7 @@ def gpu_bundle(
             if backend in LIBRARIES:
                 library = LIBRARIES[backend]
                 fits = any(
-                    library.fits(t, compute_capability(), hardware_compatible=False) for t in library.default_targets
+                    library.fits(t, first_gpu().capability, hardware_compatible=False) for t in library.default_targets
                 )
                 targets = () if fits or not library.default_targets else ("current",)
                 build_plans(opened, backend, targets=targets, options=BuildOptions(guidance="both"))
@@ -79,7 +79,7 @@ def engines(
         pytest.skip(f"{backend}: {error}")
     except BuildError as error:
         if backend == "tensorrt-rtx" and not LIBRARIES[backend].fits(
-            PORTABLE, compute_capability(), hardware_compatible=False
+            PORTABLE, first_gpu().capability, hardware_compatible=False
         ):
             pytest.skip(f"{backend} does not list this GPU, and does not build for it: {error}")
         pytest.fail(f"{backend}: {error}")

@@ -9,7 +9,7 @@ from lsx.bench.options import BenchOptions
 from lsx.bench.peaks import device_peaks
 from lsx.bundle import Bundle
 from lsx.engines.cuda_device import CudaDevice
-from lsx.engines.device import DeviceEngine
+from lsx.engines.device_engine import DeviceEngine
 from lsx.specs import SampleOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore:no CUDA graph", "ignore:.*is not verified")

@@ -13,11 +13,12 @@ import pytest
 
 from lsx.bundle import Bundle
 from lsx.engines.cuda_device import CudaDevice
-from lsx.engines.device import DeviceEngine, Memory, Stream
+from lsx.engines.device import Memory, Stream
+from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.engine import Array
 from lsx.errors import NonFiniteOutput, OutOfDeviceMemory
 from lsx.runtime.alignment import Face
-from lsx.runtime.cuda import CudaExecutor, share_activation
+from lsx.runtime.cuda import ActivationBlock, CudaExecutor
 from lsx.runtime.denoising import Denoiser, audio_batch, repeated_latents, seeded_noise
 from lsx.runtime.executor import HostExecutor, Only, Submission, io_of
 from lsx.runtime.lipsync import LipSync
@@ -48,19 +49,23 @@ def _inputs(model: ModelSpec, call: int = 0, guidance: float = 1.5) -> dict[str,
 @pytest.fixture
 def executor_of(engines: Loaded, device: CudaDevice) -> Iterator[Callable[..., CudaExecutor]]:
     opened, loaded = engines
-    activation = share_activation(list(loaded.values()), {"b": 2, "F": opened.model.vae_frames}, device)
+    activation = ActivationBlock(loaded.values(), device)
+    contexts = {name: engine.context({"b": 2, "F": opened.model.vae_frames}) for name, engine in loaded.items()}
+    for context in contexts.values():
+        activation.lend(context)
     made: list[CudaExecutor] = []
 
     def make(*, cuda_graph: bool = True, slots: int = 3) -> CudaExecutor:
         program = call_program(opened.model, io_of(loaded), OPTIONS)
-        made.append(CudaExecutor(program, loaded, device, cuda_graph=cuda_graph, slots=slots))
+        made.append(CudaExecutor(program, contexts, device, cuda_graph=cuda_graph, slots=slots))
         return made[-1]
 
     yield make
     for executor in made:
         executor.close()
-    if activation is not None:
-        device.free(activation)
+    for context in contexts.values():
+        context.close()
+    activation.close()
 
 
 def _host(opened: Bundle, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -85,7 +90,7 @@ def test_graph_and_plain_enqueues_are_the_same_bit_for_bit(
     results = []
     for cuda_graph in (True, False):
         executor = executor_of(cuda_graph=cuda_graph)
-        able = all(engine.capturable(executor._compute) for engine in engines[1].values())
+        able = all(context.capturable(executor._compute) for context in executor._contexts.values())
         assert (executor.graph is not None) is (cuda_graph and able)
         for call in range(3):
             kept = executor.submit(_inputs(engines[0].model, call)).result(None).arrays["pixels"]

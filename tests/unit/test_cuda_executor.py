@@ -5,16 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lsx.bench.systems import graph_axes, graph_feed
+from lsx.engines.device_engine import Context
 from lsx.engines.engine import Array
 from lsx.errors import EngineError, NonFiniteOutput, OutOfDeviceMemory
-from lsx.runtime.cuda import CudaExecutor, executor_bytes, share_activation
+from lsx.runtime.cuda import ActivationBlock, CudaExecutor, executor_bytes
 from lsx.runtime.denoising import Denoiser, seeded_noise
 from lsx.runtime.executor import Only, io_of
 from lsx.runtime.executors import CudaExecutors, executors_for
 from lsx.runtime.memory import plan_memory
 from lsx.runtime.program import call_program
 from lsx.specs import ModelSpec, SampleOptions
-from tests.simulated_device import SimulatedDevice, SimulatedEngine
+from tests.simulated_device import SimulatedContext, SimulatedDevice, SimulatedEngine
 from tests.unit.test_program import LARGE, MODEL, plain_loop, toy_engines, toy_inputs
 
 OPTIONS = SampleOptions(steps=4, cache_interval=3)
@@ -30,9 +32,20 @@ def _executor(
 ) -> tuple[CudaExecutor, SimulatedDevice, dict[str, SimulatedEngine]]:
     device = SimulatedDevice(seed)
     engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines(model).items()}
-    share_activation(list(engines.values()), {"b": options.guidance_batch, "F": model.vae_frames}, device)
     program = call_program(model, io_of(engines), options)
-    return CudaExecutor(program, engines, device, cuda_graph=cuda_graph, slots=slots), device, engines
+    contexts = _contexts(engines, device, {"b": options.guidance_batch, "F": model.vae_frames})
+    return CudaExecutor(program, contexts, device, cuda_graph=cuda_graph, slots=slots), device, engines
+
+
+def _contexts(
+    engines: dict[str, SimulatedEngine], device: SimulatedDevice, axes: dict[str, int] | None = None
+) -> dict[str, Context]:
+    """One of each engine, in a block that they share."""
+    block = ActivationBlock(engines.values(), device)
+    contexts: dict[str, Context] = {n: e.context(axes or {"b": 2, "F": 16}) for n, e in engines.items()}
+    for context in contexts.values():
+        block.lend(context)
+    return contexts
 
 
 def _wanted(call: int, model: ModelSpec = MODEL, options: SampleOptions = OPTIONS) -> dict[str, Array]:
@@ -93,21 +106,21 @@ def test_a_capture_that_fails_falls_back_with_a_warning() -> None:
     device = SimulatedDevice()
     engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines().items()}
     engines["step"].fails_in_capture = True
-    share_activation(list(engines.values()), {"b": 2, "F": 16}, device)
+    contexts = _contexts(engines, device)
     with pytest.warns(RuntimeWarning, match="not while capturing"):
-        executor = CudaExecutor(call_program(MODEL, io_of(engines), OPTIONS), engines, device)
+        executor = CudaExecutor(call_program(MODEL, io_of(engines), OPTIONS), contexts, device)
     assert executor.graph is None
     assert _close(_pixels(executor, 3), _wanted(3)["pixels"])
 
 
 def test_what_a_failed_submit_left_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    executor, device, engines = _executor(cuda_graph=False)
+    executor, device, _ = _executor(cuda_graph=False)
 
     def fail(*_: object) -> None:
         raise EngineError("broken")
 
     with monkeypatch.context() as patched:
-        patched.setattr(engines["step"], "enqueue", fail)
+        patched.setattr(SimulatedContext, "enqueue", fail)
         with pytest.raises(EngineError, match="broken"):
             executor.submit(toy_inputs(MODEL, OPTIONS, 1))
     assert not any(device.queues.values())
@@ -118,9 +131,9 @@ def test_what_a_failed_submit_left_is_waited_for(monkeypatch: pytest.MonkeyPatch
 def test_an_engine_that_cannot_be_captured_is_named() -> None:
     device = SimulatedDevice()
     engines = {n: SimulatedEngine(e, device, capturable=n != "unet_shallow") for n, e in toy_engines().items()}
-    share_activation(list(engines.values()), {"b": 2, "F": 16}, device)
+    contexts = _contexts(engines, device)
     with pytest.warns(RuntimeWarning, match="unet_shallow cannot be captured"):
-        executor = CudaExecutor(call_program(MODEL, io_of(engines), OPTIONS), engines, device)
+        executor = CudaExecutor(call_program(MODEL, io_of(engines), OPTIONS), contexts, device)
     assert executor.graph is None
 
 
@@ -181,10 +194,10 @@ def test_too_little_memory_is_said_before_anything_starts() -> None:
     needed, _ = executor_bytes(program, plan_memory(program))
     device = SimulatedDevice(memory=needed)
     engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines().items()}
-    share_activation(list(engines.values()), {"b": 2, "F": 16}, device)
+    contexts = _contexts(engines, device)
     before = device.free_bytes()
     with pytest.raises(OutOfDeviceMemory, match="MiB are free"):
-        CudaExecutor(program, engines, device)
+        CudaExecutor(program, contexts, device)
     assert device.free_bytes() == before
 
 
@@ -215,7 +228,7 @@ def test_infer_on_a_device() -> None:
     assert not device.blocks
 
 
-def test_executors_are_kept_by_schedule_and_dropped_with_the_batch() -> None:
+def test_executors_are_kept_by_schedule_and_batch() -> None:
     device = SimulatedDevice()
     engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines().items()}
     executors = executors_for(engines, MODEL)
@@ -224,11 +237,44 @@ def test_executors_are_kept_by_schedule_and_dropped_with_the_batch() -> None:
     assert executors.get(SampleOptions(steps=4, cache_interval=3, guidance=3.0, seed=5)) is first
     assert executors.get(SampleOptions(steps=5, cache_interval=3)) is not first
     assert executors.get(OPTIONS) is first
-    alone = SampleOptions(steps=4, cache_interval=3, guidance=1.0)
-    executor = executors.get(alone)  # another batch: other shapes, other activation memory
-    pixels = executor.submit(toy_inputs(MODEL, alone)).result(None).arrays["pixels"]
-    assert _close(pixels, _wanted(0, options=alone)["pixels"])
-    assert executors.get(OPTIONS) is not first
+    made = {name: engine.contexts for name, engine in engines.items()}
+    assert set(made.values()) == {1}
+    second = executors.get(ALONE)
+    assert executors.get(OPTIONS) is first  # guidance off and on again drops nothing
+    assert executors.get(ALONE) is second
+    # The VAE's lengths are the same in both.
+    assert {name for name, engine in engines.items() if engine.contexts == 2} == {"unet", "unet_shallow", "step"}
+    executors.close()
+    assert not device.blocks
+    assert all(engine.contexts == 0 for engine in engines.values())
+
+
+ALONE = SampleOptions(steps=4, cache_interval=3, guidance=1.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("cuda_graph", [True, False])
+def test_what_was_captured_stays_right_beside_other_lengths(seed: int, cuda_graph: bool) -> None:
+    """Capture A, capture B, replay A: with guidance and without, over one activation block that never moves."""
+    device = SimulatedDevice(seed)
+    engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines().items()}
+    executors = executors_for(engines, MODEL, cuda_graph=cuda_graph)
+    plain = executors_for(engines, MODEL, cuda_graph=False, beside=executors)
+    assert isinstance(executors, CudaExecutors)
+    assert isinstance(plain, CudaExecutors)
+    order = [(executors, OPTIONS), (executors, ALONE), (plain, OPTIONS), (executors, OPTIONS), (executors, ALONE)]
+    activation = set[int]()
+    for call, (some, options) in enumerate(order):
+        executor = some.get(options)
+        pixels = executor.submit(toy_inputs(MODEL, options, call)).result(None).arrays["pixels"]
+        assert _close(pixels, _wanted(call, options=options)["pixels"])
+        # An engine's own run works elsewhere, in a context of its own.
+        feed = graph_feed(engines["unet"], graph_axes(engines.values(), MODEL, options))
+        engines["unet"].run(feed)
+        activation |= {lent._memory.address for lent in (executors.activation, plain.activation) if lent._memory}
+    assert len(activation) == 1
+    engines["unet"].close()
+    plain.close()
     executors.close()
     assert not device.blocks
 
@@ -261,7 +307,7 @@ def test_a_schedule_that_does_not_fit_takes_the_place_of_kept_ones() -> None:
 def test_engines_are_told_when_they_are_warm(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the first run and before the capture, so that what was compiled is kept whatever happens then."""
     told: list[str] = []
-    monkeypatch.setattr(SimulatedEngine, "warmed_up", lambda engine: told.append(engine.graph))
+    monkeypatch.setattr(SimulatedEngine, "warmed_up", lambda engine, _: told.append(engine.graph))
     capture = SimulatedDevice.capture
 
     def capturing(device: SimulatedDevice, *arguments: object) -> object:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from lsx.engines.cuda_device import shared_device
-from lsx.engines.gpu import compute_capability, gpu_name
+from lsx.engines.gpu import first_gpu
 from lsx.engines.registry import Backend, EngineOptions
 from lsx.engines.tensorrt.building import PLANNED
 from lsx.engines.tensorrt.engine import TensorRtEngine
 from lsx.engines.tensorrt.libraries import LIBRARIES
-from lsx.engines.tensorrt.plans import fitting_plan
+from lsx.engines.tensorrt.plans import another_gpu, build_command, fitting_plan
 from lsx.errors import BackendUnavailable, EngineError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class _TensorRtBackend(Backend):
         library = LIBRARIES[self.name]
         try:
             version = library.version
-            return True, f"{version} on {gpu_name()}"
+            return True, f"{version} on {first_gpu().name}"
         except BackendUnavailable as error:
             try:
                 builds = f"{library.version} builds plans here, but does not run them: "
@@ -37,14 +38,14 @@ class _TensorRtBackend(Backend):
     def refuses(self, bundle: Bundle) -> str | None:
         try:
             for graph in PLANNED:
-                fitting_plan(bundle, graph, LIBRARIES[self.name], compute_capability())
+                fitting_plan(bundle, graph, LIBRARIES[self.name], first_gpu())
         except EngineError as error:
             return str(error)
         return None
 
     def files(self, bundle: Bundle) -> list[FileEntry]:
-        library, capability = LIBRARIES[self.name], compute_capability()
-        plans = [fitting_plan(bundle, graph, library, capability).file for graph in PLANNED]
+        library, gpu = LIBRARIES[self.name], first_gpu()
+        plans = [fitting_plan(bundle, graph, library, gpu).file for graph in PLANNED]
         others = [file for graph in bundle.manifest.graphs if graph not in PLANNED for file in bundle.files(graph)]
         return plans + others
 
@@ -56,7 +57,16 @@ class _TensorRtBackend(Backend):
             raise EngineError(f"{graph} has no plans; it runs on onnxruntime")
         library = LIBRARIES[self.name]
         library.module()
-        plan = fitting_plan(bundle, graph, library, compute_capability())
+        gpu = first_gpu()
+        plan = fitting_plan(bundle, graph, library, gpu)
+        differs = another_gpu(plan, gpu)
+        if differs is not None:
+            warnings.warn(
+                f"the {self.name} plans of {bundle.path} were built {differs}: TensorRT may run slowly or fail. "
+                f"Build them here: {build_command(bundle, library, gpu.capability)}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         bundle.verify([plan.file])
         entry = bundle.graph(graph)
         return TensorRtEngine(

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsx.bundle import Bundle
-from lsx.engines.gpu import compute_capability
+from lsx.engines.gpu import Gpu, first_gpu
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.layer_table import LayerTable, layers_in_log, told_kinds
 from lsx.engines.tensorrt.libraries import Library, has_fp8, library_named
 from lsx.engines.tensorrt.network import collecting_logger, network_from_graph, progress_monitor, set_shapes, with_log
 from lsx.errors import BuildError, OutputError, UsageError
 from lsx.files import process_lives, sha256_of, write_whole
-from lsx.manifest import FileEntry, GraphEntry, PlanEntry, ProfileEntry
+from lsx.manifest import FileEntry, GpuEntry, GraphEntry, PlanEntry, ProfileEntry
 from lsx.specs import ModelSpec
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ __all__ = ["PLANNED", "BuildReport", "build_plans", "profiles_of"]
 
 PLANNED = ("audio_encoder", "vae_encoder", "unet", "unet_shallow", "step", "vae_decoder")
 """The graphs that have plans. The face graphs run on the CPU, beside the loop."""
-
-_SEGMENTS = 8  # of 30 s each, that one call of the audio encoder may take
 
 Progress = Callable[[str, float], None]
 """Called with what is being built and the share of it that is done, 0..1."""
@@ -54,8 +52,8 @@ def profiles_of(entry: GraphEntry, model: ModelSpec, options: BuildOptions) -> t
     if "b" in axes:
         return tuple({"b": (b, b, b)} for b in options.batches)
     if "F" in axes:
-        return ({"F": (1, model.vae_frames, model.vae_frames)},)
-    return ({"n": (1, 1, _SEGMENTS)},) if "n" in axes else ({},)
+        return ({"F": (model.vae_frames, model.vae_frames, model.vae_frames)},)
+    return ({"n": (1, 1, 1)},) if "n" in axes else ({},)  # the runtime encodes a segment when a frame needs it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +64,8 @@ class _Request:
     graph: str
     library: Library
     target: str
+    gpu: Gpu | None
+    """The GPU at hand, where the plan is made on and for it."""
     profiles: tuple[ProfileEntry, ...]
     options: BuildOptions
 
@@ -73,7 +73,8 @@ class _Request:
     def name(self) -> str:
         """The plan's file."""
         precision = self.bundle.graph(self.graph).precision
-        return f"{self.graph}.{precision}.{self.library.backend}.{self.target}.plan"
+        where = self.target if self.gpu is None else f"{self.target}-{_as_name(self.gpu.name)}"
+        return f"{self.graph}.{precision}.{self.library.backend}.{where}.plan"
 
     @property
     def onnx(self) -> tuple[str, ...]:
@@ -83,13 +84,15 @@ class _Request:
     @property
     def key(self) -> str:
         """SHA-256 of everything that the plan depends on."""
-        content = {
+        content: dict[str, object] = {
             "onnx": self.onnx,
             "profiles": self.profiles,
             "options": self.options.as_text(),
             "library": [self.library.backend, self.library.version],
             "target": self.target,
         }
+        if self.gpu is not None:
+            content["gpu"] = [self.gpu.name, self.gpu.multiprocessors]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -119,7 +122,12 @@ def build_plans(
         raise UsageError("--hardware-compatible is tensorrt's; with tensorrt-rtx build --target portable, the default")
     library.check_builds_here()
     if options.timing_cache is not None:
-        compute_capability()  # tactics are timed on a GPU; without one the cache would only be in the way
+        if library.user_allocation:
+            raise UsageError(
+                "--timing-cache is tensorrt's: tensorrt-rtx times nothing as it builds. The kernels that it compiles "
+                "when first run are kept without being asked"
+            )
+        first_gpu()  # tactics are timed on a GPU
     fp8 = [graph for graph in graphs if bundle.graph(graph).precision == "fp8"]
     chosen = library.targets(targets or (library.fp8_targets if fp8 else ()))
     for target in chosen:
@@ -136,6 +144,7 @@ def build_plans(
                 graph=graph,
                 library=library,
                 target=target,
+                gpu=first_gpu() if library.bound(target) else None,
                 profiles=profiles_of(bundle.graph(graph), bundle.model, options),
                 options=options,
             )
@@ -190,9 +199,19 @@ def _build_one(request: _Request, progress: Progress | None) -> PlanEntry:
         onnx=request.onnx,
         profiles=request.profiles,
         options=request.options.as_text(),
+        gpu=None if request.gpu is None else _gpu_entry(request.gpu),
         seconds=round(time.perf_counter() - started, 1),
         peak_bytes=peak,
     )
+
+
+def _gpu_entry(gpu: Gpu) -> GpuEntry:
+    return GpuEntry(name=gpu.name, multiprocessors=gpu.multiprocessors, memory=gpu.memory)
+
+
+def _as_name(text: str) -> str:
+    """`nvidia-h100-80gb-hbm3` of a GPU's name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def _entry_of(path: Path) -> FileEntry:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lsx.engines.gpu import compute_capability
+from lsx.engines.gpu import first_gpu
 from lsx.errors import BackendUnavailable, UsageError
 
 if TYPE_CHECKING:
@@ -92,6 +92,10 @@ class Library(ABC):
         """Configure a build for `target`."""
 
     @abstractmethod
+    def bound(self, target: str) -> bool:
+        """Whether a plan for `target` is made on, and for, the GPU at hand."""
+
+    @abstractmethod
     def fits(self, target: str, capability: tuple[int, int], *, hardware_compatible: bool) -> bool:
         """Whether a plan for `target` runs on a GPU of `capability`."""
 
@@ -107,10 +111,10 @@ class DataCentre(Library):
 
     def check_builds_here(self) -> None:
         self.module()
-        compute_capability()
+        first_gpu()
 
     def targets(self, wanted: tuple[str, ...]) -> tuple[str, ...]:
-        here = sm_of(compute_capability())
+        here = sm_of(first_gpu().capability)
         for target in wanted:
             if target != here:
                 raise UsageError(
@@ -121,6 +125,10 @@ class DataCentre(Library):
 
     def aim(self, config: trt.IBuilderConfig, target: str) -> None:
         del config, target
+
+    def bound(self, target: str) -> bool:
+        del target
+        return True
 
     def fits(self, target: str, capability: tuple[int, int], *, hardware_compatible: bool) -> bool:
         return target == sm_of(capability) or (hardware_compatible and capability >= (8, 0))
@@ -155,7 +163,7 @@ class Rtx(Library):
         for target in wanted:
             if target not in known:
                 raise UsageError(f"--target {target}: tensorrt-rtx knows {', '.join(known)}")
-        here = {CURRENT: f"{CURRENT}-{sm_of(compute_capability())}"} if CURRENT in wanted else {}
+        here = {CURRENT: f"{CURRENT}-{sm_of(first_gpu().capability)}"} if CURRENT in wanted else {}
         return tuple(here.get(target, target) for target in wanted) or self.default_targets
 
     def aim(self, config: trt.IBuilderConfig, target: str) -> None:
@@ -166,6 +174,9 @@ class Rtx(Library):
             config.set_compute_capability(self.module().ComputeCapability.CURRENT, 0)
         else:
             config.set_compute_capability(self._capabilities()[target], 0)
+
+    def bound(self, target: str) -> bool:
+        return target.startswith(CURRENT)
 
     def fits(self, target: str, capability: tuple[int, int], *, hardware_compatible: bool) -> bool:
         del hardware_compatible

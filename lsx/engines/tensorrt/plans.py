@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lsx.bundle import Bundle
+from lsx.engines.gpu import Gpu
 from lsx.engines.tensorrt.libraries import Library, sm_of
 from lsx.engines.tensorrt.network import with_log
 from lsx.errors import StaleEngine
@@ -15,30 +16,47 @@ from lsx.manifest import PlanEntry
 if TYPE_CHECKING:
     import tensorrt_rtx_bindings as trt
 
-__all__ = ["build_command", "engine_from_plan", "fitting_plan", "profile_for", "why_not"]
+__all__ = ["another_gpu", "build_command", "engine_from_plan", "fitting_plan", "profile_for", "why_not"]
 
 
-def fitting_plan(bundle: Bundle, graph: str, library: Library, capability: tuple[int, int]) -> PlanEntry:
-    """The plan of `graph` for this library and a GPU of `capability`. Raises StaleEngine with the command to run."""
+def fitting_plan(bundle: Bundle, graph: str, library: Library, gpu: Gpu) -> PlanEntry:
+    """The plan of `graph` for this library and `gpu`, first one that was built on such a GPU.
+
+    Raises StaleEngine with the command to run.
+    """
     entries = [plan for plan in bundle.manifest.plans if plan.graph == graph and plan.backend == library.backend]
     reasons = []
-    for plan in entries:
-        reason = why_not(bundle, plan, library, capability)
+    for plan in sorted(entries, key=lambda one: another_gpu(one, gpu) is not None):
+        reason = why_not(bundle, plan, library, gpu)
         if reason is None:
             return plan
         reasons.append(f"{plan.file.path} {reason}")
     found = "; ".join(reasons) or f"there is no {library.backend} plan of {graph}"
-    raise StaleEngine(f"{found}. Build it: {build_command(bundle, library, capability)}")
+    raise StaleEngine(f"{found}. Build it: {build_command(bundle, library, gpu.capability)}")
 
 
-def why_not(bundle: Bundle, plan: PlanEntry, library: Library, capability: tuple[int, int] | None) -> str | None:
-    """Why a plan cannot be used here; None where it can. capability : None leaves the GPU out."""
+def another_gpu(plan: PlanEntry, gpu: Gpu) -> str | None:
+    """How the GPU that a plan was built on differs from `gpu`, where that matters; None where it does not.
+
+    TensorRT refuses a plan of another compute capability (see `why_not`), and only warns of another model of one.
+    """
+    built = plan.gpu
+    if built is None or "hardware_compatible" in plan.options:
+        return None
+    if (built.name, built.multiprocessors) == (gpu.name, gpu.multiprocessors) and built.memory <= 1.02 * gpu.memory:
+        return None  # drivers differ a little in what memory they keep for themselves
+    was = Gpu(built.name, gpu.capability, built.multiprocessors, built.memory, "")
+    return f"on {was.description}, and this is {gpu.description}"
+
+
+def why_not(bundle: Bundle, plan: PlanEntry, library: Library, gpu: Gpu | None) -> str | None:
+    """Why a plan cannot be used here; None where it can. gpu : None leaves the GPU out."""
     version = library.version
     if plan.library_version != version and not _same_major(plan, version):
         return f"was built by {library.backend} {plan.library_version}, and this is {version}"
     hardware_compatible = "hardware_compatible" in plan.options
-    if capability is not None and not library.fits(plan.target, capability, hardware_compatible=hardware_compatible):
-        return f"was built for {plan.target}, and this GPU is {sm_of(capability)}"
+    if gpu is not None and not library.fits(plan.target, gpu.capability, hardware_compatible=hardware_compatible):
+        return f"was built for {plan.target}, and this GPU is {sm_of(gpu.capability)}"
     if plan.onnx != tuple(file.sha256 for file in bundle.files(plan.graph)):
         return "was built from another graph than the bundle's"
     return None
