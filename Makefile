@@ -7,7 +7,7 @@ JOBS ?= 2
 # Each of the test workers computes on one core: they share the machine.
 ONE_THREAD := LSX_THREADS=1 OMP_NUM_THREADS=1
 
-.PHONY: corpus demo test lint check stubs setup format clean
+.PHONY: gpu gpu-kit corpus demo test lint check stubs setup format clean
 
 setup: $(VENV)/.installed
 
@@ -27,6 +27,18 @@ test: setup
 # A thousand damaged media files, each read or refused on one line.
 corpus: setup
 	$(BIN)/python -m tests.corpus --count $(or $(COUNT),1056)
+
+# The first hour on a machine with an NVIDIA GPU: seven stages, each with a limit and a log, and a report to send. GPU_OPTIONS
+# are `python -m scripts.gpu --help`'s. Without a GPU it stops before anything is installed.
+gpu:
+	$(PYTHON) -m scripts.gpu --check
+	test -x .venv-gpu/bin/python || $(PYTHON) -m venv .venv-gpu
+	.venv-gpu/bin/python -m pip install --quiet -c constraints.txt -e '.[dev,export,rtx,tensorrt]'
+	.venv-gpu/bin/python -m scripts.gpu $(GPU_OPTIONS)
+
+# What an offline machine with a GPU needs, in one archive.
+gpu-kit: setup
+	$(BIN)/python -m scripts.gpu.kit $(KIT_OPTIONS)
 
 # Types of TensorRT's Python calls, made from the installed bindings. Not committed: they are NVIDIA's.
 build/stubs/.made: $(VENV)/.installed scripts/tensorrt_stubs.py

@@ -230,6 +230,12 @@ class _Bench:
                 for name, engines in loaded.items():
                     works |= graph_works(name, engines[graph], axes[graph])
                 self._rows += rows_of("graphs", graph, measure(works, budget), baseline)
+            moved = {
+                (name, graph): size
+                for name, engines in loaded.items()
+                for graph, engine in engines.items()
+                if (size := engine.bytes_moved()) is not None
+            }
             every = {name: next(iter(engines.values())) for name, engines in loaded.items()}
             device = next((e for e in every.values() if isinstance(e, DeviceEngine)), None)
             if device is not None:  # the peaks are the device's
@@ -242,7 +248,7 @@ class _Bench:
         except ImportError as error:
             self._notes.append(f"no roofline: counting FLOPs needs {error.name}, of the export extra")
             return
-        self._found["roofline"] = roofline(self._rows, peaks, axes, bundles)
+        self._found["roofline"] = roofline(self._rows, peaks, axes, bundles, moved)
 
     def _call(self) -> None:
         """The whole 16-frame call on everything."""

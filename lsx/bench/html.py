@@ -118,8 +118,9 @@ def _stages(stages: Stages) -> Iterator[str]:
 def _roofline(roof: Roofline) -> Iterator[str]:
     peak = "not measured" if roof.peak_flops is None else f"{roof.peak_flops / 1e12:.4g} TFLOP/s"
     yield "<h2>Roofline</h2>"
-    yield f"<p>Measured peaks: {peak}, {roof.peak_bytes / 1e9:.4g} GB/s ({escape(roof.how)}). FLOPs and bytes are "
-    yield "counted from the ONNX graphs; bytes are weights, inputs and outputs, each once.</p>"
+    yield f"<p>Measured peaks: {peak}, {roof.peak_bytes / 1e9:.4g} GB/s ({escape(roof.how)}). FLOPs are "
+    yield "counted from the ONNX graphs; bytes are what every layer of the built plan reads and writes "
+    yield "(plan), or where it does not tell the graph's weights, inputs and outputs, each once (graph).</p>"
     shown = [row for row in roof.rows if row.flops]
     if shown and roof.peak_flops is not None:
         intensities = [row.flops / row.bytes for row in shown]
@@ -150,7 +151,7 @@ def _roofline(roof: Roofline) -> Iterator[str]:
             y_log=True,
         )
     yield table(
-        ("graph", "system", "GFLOP", "MB", "ms", "TFLOP/s", "of peak", "GB/s", "of peak", "bound"),
+        ("graph", "system", "GFLOP", "MB", "ms", "TFLOP/s", "of peak", "GB/s", "of peak", "bytes of", "bound"),
         (
             (
                 r.graph,
@@ -162,6 +163,7 @@ def _roofline(roof: Roofline) -> Iterator[str]:
                 "" if r.flops_share is None else f"{100 * r.flops_share:.1f} %",
                 f"{r.bytes / r.seconds / 1e9:.4g}",
                 f"{100 * r.bytes_share:.1f} %",
+                r.bytes_of,
                 r.bound or "",
             )
             for r in roof.rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -70,11 +71,13 @@ class RoofRow(Entry):
     system: str
     flops: float
     bytes: float
+    bytes_of: Literal["plan", "graph"] = "graph"
+    """What they are counted of: every layer of the built plan, or the graph's weights, inputs and outputs."""
     seconds: float
     flops_share: float | None
     """Of the measured matrix product peak."""
     bytes_share: float
-    """Of the measured copy peak; both are of what is counted, so fused or repeated traffic is not in it."""
+    """Of the measured copy peak; both are of what is counted: caches and repeated reads are not in it."""
     bound: str | None
     """`compute` or `memory`: which peak the graph would meet first; None where one is not known."""
 

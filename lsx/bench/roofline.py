@@ -13,9 +13,17 @@ __all__ = ["roofline"]
 
 
 def roofline(
-    rows: Iterable[Row], peaks: Peaks, axes: Mapping[str, Mapping[str, int]], bundles: Mapping[str, Bundle]
+    rows: Iterable[Row],
+    peaks: Peaks,
+    axes: Mapping[str, Mapping[str, int]],
+    bundles: Mapping[str, Bundle],
+    moved: Mapping[tuple[str, str], int],
 ) -> Roofline:
-    """Every measured graph against `peaks`. axes : lengths by graph, as measured; bundles : those of the systems."""
+    """Every measured graph against `peaks`.
+
+    axes : lengths by graph, as measured; bundles : those of the systems; moved : bytes by (system, graph) where the
+    plan's own account is known, else the graph's weights, inputs and outputs stand for them.
+    """
     ridge = None if peaks.flops is None else peaks.flops / peaks.bytes
     found = []
     for row in rows:
@@ -23,16 +31,18 @@ def roofline(
             continue
         cost = graph_cost(bundles[row.system], row.what, dict(axes[row.what]))
         seconds = row.seconds.median
+        moves = moved.get((row.system, row.what), cost.bytes)
         found.append(
             RoofRow(
                 graph=row.what,
                 system=row.system,
                 flops=cost.flops,
-                bytes=cost.bytes,
+                bytes=moves,
+                bytes_of="plan" if (row.system, row.what) in moved else "graph",
                 seconds=seconds,
                 flops_share=None if peaks.flops is None else cost.flops / seconds / peaks.flops,
-                bytes_share=cost.bytes / seconds / peaks.bytes,
-                bound=None if ridge is None else "compute" if cost.flops / cost.bytes > ridge else "memory",
+                bytes_share=moves / seconds / peaks.bytes,
+                bound=None if ridge is None else "compute" if cost.flops / moves > ridge else "memory",
             )
         )
     return Roofline(peak_flops=peaks.flops, peak_bytes=peaks.bytes, how=peaks.how, rows=tuple(found))

@@ -77,8 +77,9 @@ def shared_device() -> CudaDevice:
 class CudaDevice(Device):
     """The first GPU. Raises BackendUnavailable where there is none."""
 
-    def __init__(self) -> None:
-        self._runtime = driver_runtime()
+    def __init__(self, runtime: Any = None) -> None:
+        """runtime : cuda-bindings' runtime API, or what answers like it."""
+        self._runtime = driver_runtime() if runtime is None else runtime
         self._streams: set[Stream] = set()
         self._idle: list[Stream] = []
         self._events: set[Event] = set()

@@ -44,6 +44,10 @@ class Engine(ABC):
     def description(self) -> str:
         """Backend, library version and device, for people."""
 
+    def bytes_moved(self) -> int | None:
+        """Bytes that the layers of one run read and write, as the library that built it told; None where it did not."""
+        return None
+
     @abstractmethod
     def run(self, feed_dict: FeedDict) -> dict[str, Array]:
         """Run on arrays of the graph's own dtypes; outputs likewise, newly allocated. No checks: the hot path."""

@@ -25,6 +25,7 @@ from lsx.export.onnxruntime_form import to_onnxruntime_form
 from lsx.export.precision import islands_of, round_to_precision, to_precision, torch_dtype
 from lsx.export.quantisation import Quantisation, check_coverage
 from lsx.export.recipe import apply_recipe
+from lsx.export.tensorrt_form import to_tensorrt_form
 from lsx.files import sha256_of
 from lsx.manifest import (
     FileEntry,
@@ -131,7 +132,7 @@ class GraphExporter:
         )
 
     def _trace(self, spec: GraphSpec, module: nn.Module) -> tuple[ir.Model, dict[Form, ir.Model]]:
-        """The graph, and the forms of it that ONNX Runtime runs, by provider, where those are others."""
+        """The graph as TensorRT takes it, and the forms that ONNX Runtime runs, by provider, where those are others."""
         feed = spec.feed(self.model, module, 2)
         low = torch_dtype(self.precision)
         arguments = [
@@ -149,6 +150,7 @@ class GraphExporter:
                 rewritten = to_onnxruntime_form(forms["onnxruntime"])
                 rewritten = to_onnxruntime_form(forms["onnxruntime_cuda"], "cuda") and rewritten
                 forms = forms if rewritten else {}
+                to_tensorrt_form(model)
                 for form in (model, *forms.values()):
                     free_leading_axis(form, spec.axis, spec.varying)
                 return model, forms

@@ -139,7 +139,8 @@ def free_leading_axis(model: ir.Model, axis: str, tensors: Mapping[str, int]) ->
     """Make an axis vary in a model traced with a fixed one. tensors : where it is in each I/O tensor that has it.
 
     Valid where inside the graph that axis is the leading factor of every tensor's first axis, as the batch is in the
-    U-Net and the frames in the VAE: then each Reshape may infer its first length. It keeps the graph free of the shape
+    U-Net and the frames in the VAE: then each Reshape may infer its first length; one that takes it over from its input
+    stays as it is. It keeps the graph free of the shape
     arithmetic that tracing with a symbolic axis leaves in it.
     """
     for node in model.graph:
@@ -150,7 +151,7 @@ def free_leading_axis(model: ir.Model, axis: str, tensors: Mapping[str, int]) ->
         if shape is None or constant is None:
             raise RuntimeError(f"{node.name}: a Reshape to a computed shape, in a graph with fixed ones")
         lengths = constant.numpy().copy()
-        if lengths[0] == -1:
+        if lengths[0] in (-1, 0):  # inferred, or taken over from the input
             continue
         if (lengths == -1).any():  # another axis is inferred: say what it is instead
             known = node.outputs[0].shape

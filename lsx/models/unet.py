@@ -21,9 +21,10 @@ __all__ = ["UNet3D", "timestep_embedding"]
 
 
 class CallNorm(nn.GroupNorm):
-    """GroupNorm whose statistics run over all frames of a call, not over one frame.
+    """GroupNorm whose statistics run over all frames of a call, not over one frame; then SiLU.
 
     hidden : [(b frames), channels, h, w]. The original normalises the 5-D tensor; per frame would be another model.
+    SiLU comes before the way back to 4-D, where TensorRT takes both for one kernel.
     """
 
     def __init__(self, groups: int, channels: int) -> None:
@@ -32,11 +33,11 @@ class CallNorm(nn.GroupNorm):
     def forward(self, hidden: Tensor, frames: int = 1) -> Tensor:
         size = hidden.shape[1:]
         x = hidden.unflatten(0, (-1, frames)).transpose(1, 2)
-        return super().forward(x).transpose(1, 2).reshape(-1, *size)
+        return F.silu(super().forward(x)).transpose(1, 2).reshape(-1, *size)
 
 
 class ResnetBlock(nn.Module):
-    """Norm, SiLU, convolution, time, norm, SiLU, convolution, plus the input. time : [1, time channels]."""
+    """Norm and SiLU, convolution, time, norm and SiLU, convolution, plus the input. time : [1, time channels]."""
 
     def __init__(self, channels: int, out_channels: int, time_channels: int, groups: int) -> None:
         super().__init__()
@@ -48,9 +49,9 @@ class ResnetBlock(nn.Module):
         self.conv_shortcut = nn.Conv2d(channels, out_channels, 1) if channels != out_channels else None
 
     def forward(self, hidden: Tensor, time: Tensor, frames: int) -> Tensor:
-        x = self.conv1(F.silu(self.norm1(hidden, frames)))
+        x = self.conv1(self.norm1(hidden, frames))
         x = x + self.time_emb_proj(F.silu(time))[:, :, None, None]
-        x = self.conv2(F.silu(self.norm2(x, frames)))
+        x = self.conv2(self.norm2(x, frames))
         shortcut: Tensor = hidden if self.conv_shortcut is None else self.conv_shortcut(hidden)
         out: Tensor = shortcut + x
         return out
@@ -214,7 +215,7 @@ class UNet3D(nn.Module):
         return self.conv_in(sample.transpose(1, 2).flatten(0, 1)), time, audio
 
     def _finish(self, hidden: Tensor, frames: int) -> Tensor:
-        hidden = self.conv_out(F.silu(self.conv_norm_out(hidden, frames)))
+        hidden = self.conv_out(self.conv_norm_out(hidden, frames))
         out: Tensor = hidden.unflatten(0, (-1, frames)).transpose(1, 2)
         return out
 

@@ -277,7 +277,8 @@ def test_what_a_plan_does_with_norms_and_attention(own: Bundle, graph: str, caps
     assert {name for name, kind in table.kinds.items() if kind == "NORMALIZATION"} == norms
     found = table.fusions()
     assert found.norms == len(norms)
-    assert found.attentions == len(names.get("Attention", ()))
+    assert found.attentions == len(names["Attention"])
+    assert {name for name, kind in table.kinds.items() if kind == "ATTENTION"} == names["Attention"]
     for name in norms:
         layers = [layer for layer in table.layers if name in layer.nodes and layer.inputs]
         words = "".join(layer.name for layer in layers)

@@ -39,7 +39,7 @@ from lsx.bench.report import (
 from lsx.bench.runs import memory_growth
 from lsx.bench.stages import call_stages
 from lsx.bench.sweep import pareto, recommend
-from lsx.bench.systems import graph_axes, graph_feed
+from lsx.bench.systems import CAPTURED, EAGER, graph_axes, graph_feed, graph_works
 from lsx.bench.timing import Budget, measure, noise_note, rows_of
 from lsx.cli.bench import parse_duration
 from lsx.cli.bench_tables import show_changes
@@ -323,6 +323,23 @@ def test_stages_and_peaks_on_a_device() -> None:
     assert all(np.array_equal(a, toy_engines()["unet"].run(feed)[n]) for n, a in engines["unet"].run(feed).items())
     engines["unet"].close()
     assert not device.blocks
+
+
+def test_eager_is_measured_eager_and_captured_is_named_so() -> None:
+    device = SimulatedDevice()
+    engine = SimulatedEngine(toy_engines()["unet"], device)
+    axes = graph_axes([engine], MODEL, SampleOptions())
+    works = graph_works(EAGER, engine, axes)
+    assert list(works) == [EAGER, CAPTURED]
+    for _ in range(3):
+        works[EAGER]()
+    assert device.launches == 0
+    for _ in range(3):
+        works[CAPTURED]()
+    assert device.launches == 2  # the first warms up
+    works[EAGER]()
+    assert device.launches == 2
+    assert list(graph_works("tensorrt", engine, axes)) == ["tensorrt"]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1h", 3600), ("1.5 m", 90), ("45", 45)])

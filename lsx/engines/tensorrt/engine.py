@@ -9,6 +9,7 @@ from lsx.bundle import Bundle
 from lsx.engines.device import Device, Memory, Stream
 from lsx.engines.device_engine import Context, DeviceEngine
 from lsx.engines.gpu import first_gpu
+from lsx.engines.tensorrt.inspection import plan_table
 from lsx.engines.tensorrt.libraries import Library
 from lsx.engines.tensorrt.loaded_plan import LoadedPlan
 from lsx.engines.tensorrt.plans import profile_for
@@ -59,6 +60,10 @@ class TensorRtEngine(DeviceEngine):
     @property
     def description(self) -> str:
         return f"{self.library.backend} {self.library.version}, {self._plan.target} plan on {first_gpu().name}"
+
+    def bytes_moved(self) -> int | None:
+        table = plan_table(self._bundle, self._plan)
+        return None if table is None or table.varying else table.moved
 
     @property
     def activation_bytes(self) -> int:

@@ -12,7 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lsx.errors import IntegrityError
@@ -29,6 +29,8 @@ _NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 _BITS = {"Float": 32, "Half": 16, "BFloat16": 16, "Int8": 8, "UInt8": 8, "FP8": 8, "Int32": 32, "Int64": 64, "Bool": 8}
 _ATTENTION, _NORM = "ATTENTION", "NORMALIZATION"
 _TOLD = {"ATTENTION_INPUT": _ATTENTION, "NORMALIZATION": _NORM, "NORMALIZATION_V2": _NORM}  # of TensorRT's layer types
+_MOVES = re.compile(r"^__myl_(Resh|Tran|Move)+_")
+"""Names of generated kernels that only move tensors."""
 _SYNCHRONISING = ("signal", "wait")
 
 
@@ -66,14 +68,8 @@ class PlanLayer:
         """Of the first output."""
         return self.outputs[0].dtype if self.outputs else ""
 
-    @property
-    def moved(self) -> int:
-        """Bytes read and written, each tensor once: what has to move if nothing stays in a cache."""
-        tensors = {(t.name, "out") if t in self.outputs else (t.name, "in"): t for t in self._all()}
-        return sum(tensor.size for tensor in tensors.values())
-
-    def _all(self) -> tuple[PlanTensor, ...]:
-        return (*self.inputs, *self.constants, *self.outputs)
+    moved: int = 0
+    """Bytes read and written, each tensor once: what has to move if nothing stays in a cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +119,8 @@ class LayerTable:
         counted: Counter[str] = Counter()
         for name, kind in self.kinds.items():
             working = [layer for layer in holding[name] if layer.inputs]
+            if kind == _ATTENTION:  # the few tokens of the sound are laid out anew before it
+                working = [layer for layer in working if not _MOVES.match(layer.name)]
             counted[kind] += 1
             if len(working) == 1:
                 alone = set(working[0].nodes) == {name}
@@ -145,27 +143,36 @@ def read_table(packed: bytes) -> LayerTable:
     """A table from a file's content. Raises IntegrityError."""
     try:
         content = json.loads(gzip.decompress(packed))
-        return LayerTable(tuple(_layer(one) for one in content["layers"]), content["kinds"])
+        return LayerTable(_counted(_layer(one) for one in content["layers"]), content["kinds"])
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"the plan's layer table is damaged ({error}). Build the plan again") from error
 
 
 def _layer(content: Mapping[str, Any]) -> PlanLayer:
-    tensors = {
-        name: tuple(PlanTensor(t["name"], tuple(t["shape"]), t["dtype"]) for t in content[name])
+    inputs, constants, outputs = (
+        tuple(PlanTensor(t["name"], tuple(t["shape"]), t["dtype"]) for t in content[name])
         for name in ("inputs", "constants", "outputs")
-    }
-    return PlanLayer(content["name"], content["kind"], content["tactic"], tuple(content["nodes"]), **tensors)
+    )
+    nodes = tuple(content["nodes"])
+    return PlanLayer(content["name"], content["kind"], content["tactic"], nodes, inputs, constants, outputs)
 
 
 def told_kinds(network: Any) -> dict[str, str]:
     """Names of the attentions and norms of a parsed network, which are the ONNX nodes', with what they are."""
     layers = (network.get_layer(index) for index in range(network.num_layers))
-    return {layer.name: _TOLD[layer.type.name] for layer in layers if layer.type.name in _TOLD}
+    # An attention is several layers of the network; the plan's are named after the node.
+    return {
+        layer.name.removesuffix("_AttentionInput"): _TOLD[layer.type.name]
+        for layer in layers
+        if layer.type.name in _TOLD
+    }
 
 
 def layers_in_log(messages: Iterable[str]) -> tuple[PlanLayer, ...]:
-    """The layers that a builder printed in its log; none where it printed them in another form."""
+    """The layers that a builder printed in its log; none where it printed them in another form.
+
+    Views of one tensor are summed, up to the whole: attention reads q, k and v as three parts of what one layer wrote.
+    """
     found = []
     for message in messages:
         for line in message.splitlines():
@@ -183,7 +190,26 @@ def layers_in_log(messages: Iterable[str]) -> tuple[PlanLayer, ...]:
                     outputs=_tensors(match["outputs"]),
                 )
             )
-    return tuple(found)
+    return _counted(found)
+
+
+def _counted(layers: Iterable[PlanLayer]) -> tuple[PlanLayer, ...]:
+    """With the bytes that each moves."""
+    layers = tuple(layers)
+    whole: dict[str, int] = {}
+    for layer in layers:
+        for tensor in (*layer.outputs, *layer.constants):
+            whole[tensor.name] = max(tensor.size, whole.get(tensor.name, 0))
+    return tuple(replace(layer, moved=_moved(layer, whole)) for layer in layers)
+
+
+def _moved(layer: PlanLayer, whole: Mapping[str, int]) -> int:
+    """Bytes that a layer moves. whole : sizes of the tensors that layers write, by name."""
+    read: dict[str, list[int]] = {}
+    for tensor in (*layer.inputs, *layer.constants):
+        read.setdefault(tensor.name, []).append(tensor.size)
+    total = sum(min(sum(sizes), whole.get(name, max(sizes))) for name, sizes in read.items())
+    return total + sum({tensor.name: tensor.size for tensor in layer.outputs}.values())
 
 
 def _tensors(text: str) -> tuple[PlanTensor, ...]:

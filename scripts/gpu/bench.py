@@ -1,0 +1,71 @@
+"""Stage 7: `lsx verify` and `lsx bench`, as a user would run them, on every backend that has plans or a device."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from lsx.bundle import Bundle
+from lsx.engines.registry import backend_named
+from lsx.errors import LsxError
+from scripts.gpu.checks import Checks, Skipped
+from scripts.gpu.models import checkpoint_of, exported
+from scripts.gpu.stage import Settings
+
+__all__ = ["run"]
+
+
+def run(checks: Checks, settings: Settings) -> None:
+    """All of stage 7."""
+    for resolution in settings.resolutions:
+        name = f"{settings.size}, {resolution} px"
+        bundle = checks.run(
+            f"bundle, {name}",
+            lambda resolution=resolution: exported(settings.folder, settings.size, resolution, "fp16"),
+        )
+        if bundle is None:
+            continue
+        reference = checkpoint_of(settings.folder, settings.size, resolution)
+        for backend in ("tensorrt", "tensorrt-rtx"):
+            what = f"{backend}, {name}"
+            checks.run(f"verify, {what}", _verified, bundle, backend, reference, settings.folder)
+            checks.run(f"bench, {what}", _benched, bundle, backend, reference, settings.folder)
+
+
+def _runnable(bundle: Bundle, backend: str) -> None:
+    """Raises Skipped where `backend` does not run the bundle here."""
+    try:
+        works, reason = backend_named(backend).availability()
+        refused = backend_named(backend).refuses(bundle) if works else reason
+    except LsxError as error:
+        refused = str(error)
+    if refused is not None:
+        raise Skipped(refused)
+
+
+def _lsx(*arguments: str) -> None:
+    print("$ lsx", *arguments, flush=True)
+    command = [sys.executable, "-m", "lsx", "--debug", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)  # noqa: S603
+    print(done.stdout, flush=True)
+    if done.returncode != 0:
+        lines = done.stdout.strip().splitlines() or ["no output"]
+        raise RuntimeError(f"exit code {done.returncode}: {lines[-1]}")
+
+
+def _verified(bundle: Bundle, backend: str, reference: Path, folder: Path) -> dict[str, Any]:
+    _runnable(bundle, backend)
+    out = folder / f"verify-{backend}-{bundle.path.name}"
+    _lsx("verify", str(bundle.path), "--backend", backend, "--reference", str(reference), "-o", str(out))
+    return {"report": out.name}
+
+
+def _benched(bundle: Bundle, backend: str, reference: Path, folder: Path) -> dict[str, Any]:
+    _runnable(bundle, backend)
+    out = folder / f"bench-{backend}-{bundle.path.name}"
+    _lsx("bench", str(bundle.path), "--backend", backend, "--reference", str(reference), "-o", str(out))
+    rows = json.loads((out / "report.json").read_text())["rows"]
+    return {f"{row['what']} on {row['system']}": f"{1e3 * row['seconds']['median']:.4g} ms" for row in rows}

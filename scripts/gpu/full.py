@@ -1,0 +1,61 @@
+"""Stage 5: U-Net and VAE of the released size in PyTorch: eager, captured, and the kernels that the time goes to."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from lsx.bench.systems import CAPTURED, EAGER, graph_axes, graph_feed, graph_works
+from lsx.bench.timing import Budget, measure
+from lsx.bundle import Bundle
+from lsx.engines.device_engine import DeviceEngine
+from lsx.specs import SampleOptions
+from scripts.gpu.checks import Checks, Skipped
+from scripts.gpu.models import checkpoint_of, exported
+from scripts.gpu.stage import Settings
+
+__all__ = ["run"]
+
+GRAPHS = ("unet", "unet_shallow", "vae_encoder", "vae_decoder")
+
+
+def run(checks: Checks, settings: Settings) -> None:
+    """All of stage 5."""
+    for resolution in settings.resolutions:
+        name = f"{settings.size}, {resolution} px"
+        bundle = checks.run(
+            f"export, {name}",
+            lambda resolution=resolution: exported(settings.folder, settings.size, resolution, "fp16"),
+        )
+        if bundle is None:
+            continue
+        for graph in GRAPHS:
+            checks.run(f"{graph}, {name}", _measured, bundle, graph, settings, resolution)
+
+
+def _measured(bundle: Bundle, graph: str, settings: Settings, resolution: int) -> dict[str, Any]:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise Skipped("this PyTorch has no CUDA")
+    reference = checkpoint_of(settings.folder, settings.size, resolution)
+    with bundle.engine(graph, "torch", reference=reference) as engine:
+        axes = graph_axes([engine], bundle.model, SampleOptions())
+        found = measure(graph_works(EAGER, engine, axes), Budget(seconds=10, least=5))
+        kernels = _kernels(engine, axes)
+    torch.cuda.empty_cache()
+    eager, captured = (statistics.median(found[name][1:]) for name in (EAGER, CAPTURED))
+    return {"eager_ms": 1e3 * eager, "captured_ms": 1e3 * captured, "ratio": eager / captured, "kernels": kernels}
+
+
+def _kernels(engine: Any, axes: Any) -> list[dict[str, Any]]:
+    """The twenty kernels that take longest, by PyTorch's profiler."""
+    from torch.profiler import ProfilerActivity, profile
+
+    if not isinstance(engine, DeviceEngine):
+        return []
+    feed = graph_feed(engine, axes)
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        engine.device_seconds(feed, captured=False)
+    rows = sorted(profiled.key_averages(), key=lambda row: -row.device_time_total)
+    return [{"kernel": row.key[:120], "ms": row.device_time_total / 1e3, "count": row.count} for row in rows[:20]]

@@ -1,0 +1,121 @@
+"""Stage 3: a small bundle on the torch backend, schedule by schedule, then the tests that need a GPU."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsx.engines.device_engine import DeviceEngine
+from lsx.runtime.denoising import Denoiser, seeded_noise
+from lsx.runtime.executors import Executors, executors_for
+from lsx.runtime.program import LOOP_GRAPHS
+from lsx.seeded import normal
+from lsx.specs import ModelSpec, SampleOptions
+from scripts.gpu.checks import Checks, Skipped
+from scripts.gpu.models import checkpoint_of, exported
+from scripts.gpu.stage import Settings
+
+__all__ = ["check_loop", "run"]
+
+A, B = SampleOptions(steps=4, cache_interval=3), SampleOptions(steps=3, cache_interval=None)
+ALONE = SampleOptions(steps=4, cache_interval=3, guidance=1.0)
+
+
+def run(checks: Checks, settings: Settings) -> None:
+    """All of stage 3."""
+    bundle = checks.run("export", lambda: exported(settings.folder, "small", 128, "fp16"))
+    if bundle is not None:
+        checks.run("the loop on torch", lambda: _on_torch(checks, bundle, settings.folder))
+    checks.run("tests/gpu", lambda: _tests(settings.folder))
+
+
+def _on_torch(checks: Checks, bundle: Any, folder: Path) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise Skipped("this PyTorch has no CUDA")
+    reference = checkpoint_of(folder, "small", 128)
+    engines = {graph: bundle.engine(graph, "torch", reference=reference) for graph in LOOP_GRAPHS}
+    try:
+        check_loop(checks, engines, bundle.model)
+    finally:
+        for engine in engines.values():
+            engine.close()
+
+
+def check_loop(checks: Checks, engines: Mapping[str, DeviceEngine], model: ModelSpec) -> None:
+    """Schedules A-B-A, batches 2-1-2, two streams at once: each result is that of a fresh executor's, to the bit."""
+    fresh = {name: _fresh(engines, model, options) for name, options in (("A", A), ("B", B), ("alone", ALONE))}
+
+    def in_turn(*order: tuple[str, SampleOptions]) -> None:
+        executors = executors_for(engines, model)
+        try:
+            for name, options in order:
+                _same(_pixels(executors, model, options), fresh[name], name)
+        finally:
+            executors.close()
+
+    checks.run("schedules A-B-A", lambda: in_turn(("A", A), ("B", B), ("A", A)))
+    checks.run("batch 2-1-2", lambda: in_turn(("A", A), ("alone", ALONE), ("A", A)))
+    checks.run("two streams at once", lambda: _two_streams(engines, model, fresh))
+
+
+def _fresh(engines: Mapping[str, DeviceEngine], model: ModelSpec, options: SampleOptions) -> Any:
+    """Of an executor of its own, not captured."""
+    executors = executors_for(engines, model, cuda_graph=False)
+    try:
+        return _pixels(executors, model, options)
+    finally:
+        executors.close()
+
+
+def _pixels(executors: Executors, model: ModelSpec, options: SampleOptions) -> Any:
+    size = model.resolution
+    faces = np.clip(normal("gpu.faces", (model.frames, size, size, 3), 0) * 50 + 127, 0, 255).astype(np.uint8)
+    tokens = normal("gpu.tokens", (model.frames, model.tokens, model.audio_dim), 0)
+    denoiser = Denoiser(executors.lender(options), model, seeded_noise(0), options.guidance)
+    return denoiser.result(denoiser.submit(faces, tokens, 0))["pixels"]
+
+
+def _two_streams(engines: Mapping[str, DeviceEngine], model: ModelSpec, fresh: Mapping[str, Any]) -> None:
+    executors = executors_for(engines, model)
+    failures: list[BaseException] = []
+
+    def stream(name: str, options: SampleOptions) -> None:
+        try:
+            for _ in range(5):
+                _same(_pixels(executors, model, options), fresh[name], name)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=stream, args=pair) for pair in (("A", A), ("alone", ALONE))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    executors.close()
+    if failures:
+        raise failures[0]
+
+
+def _same(made: Any, wanted: Any, name: str) -> None:
+    if not np.array_equal(made, wanted):
+        apart = float(np.abs(made.astype(np.float64) - wanted.astype(np.float64)).max())
+        raise AssertionError(f"{name} differs by up to {apart:g} from what it gives alone")
+
+
+def _tests(folder: Path) -> str:
+    report = folder / "logs" / "3-tests-gpu.xml"
+    command = [sys.executable, "-m", "pytest", "tests/gpu", "-q", "--tb=short", "-rs", f"--junitxml={report}"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    print(done.stdout)
+    last = (done.stdout.strip().splitlines() or ["no output"])[-1]
+    if done.returncode != 0:
+        raise RuntimeError(last)
+    return last
