@@ -40,7 +40,7 @@ def main() -> None:
         _compare(*given.compare)
         return
     with tempfile.TemporaryDirectory() as folder:
-        table = _table(_onnx(given.graph, given.resolution, Path(folder)), given.level)
+        table = plan_table_of(_onnx(given.graph, given.resolution, Path(folder)), given.level)
     if given.output is not None:
         given.output.write_bytes(table.packed())
     by_kind: Counter[str] = Counter()
@@ -88,7 +88,8 @@ def _onnx(graph: str, resolution: int, folder: Path) -> Path:
     return path
 
 
-def _table(path: Path, level: int) -> LayerTable:
+def plan_table_of(path: Path, level: int) -> LayerTable:
+    """Build a plan of an ONNX file of fixed shapes, and give its layers."""
     library = LIBRARIES["tensorrt-rtx"]
     trt: Any = library.module()
     logger = collecting_logger(trt)

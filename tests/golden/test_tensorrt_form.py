@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from lsx.export.graphs import GRAPHS
 from lsx.export.modules import GraphModule, UNetGraph, UNetShallowGraph
 from lsx.export.onnx_file import WeightStore, free_leading_axis, save_model, trace
+from lsx.export.precision import to_precision
 from lsx.export.tensorrt_form import to_tensorrt_form
 from lsx.models.random_checkpoint import seeded_weight
 from lsx.models.unet import UNet3D
@@ -33,10 +35,11 @@ def _module(graph: str, seed: int, config: UNetConfig = NARROW) -> GraphModule:
     return UNetGraph(unet) if graph == "unet" else UNetShallowGraph(unet)
 
 
-def _traced(graph: str, module: GraphModule) -> ir.Model:
-    spec = GRAPHS[graph]
-    feed = spec.feed(MODEL, module, 2)
-    return trace(module, [torch.from_numpy(array) for array in feed.values()], list(feed), spec.outputs, None)
+def _traced(graph: str, module: GraphModule, low: torch.dtype = torch.float32, spec: ModelSpec = MODEL) -> ir.Model:
+    contract = GRAPHS[graph]
+    feed = {name: torch.from_numpy(array) for name, array in contract.feed(spec, module, 2).items()}
+    arguments = [tensor.to(low) if name in contract.low else tensor for name, tensor in feed.items()]
+    return trace(module, arguments, list(feed), contract.outputs, None)
 
 
 def _run(model: ir.Model, feed: dict[str, NDArray[Any]], folder: Path) -> list[NDArray[Any]]:
@@ -104,6 +107,32 @@ def test_a_fault_is_seen(tmp_path: Path) -> None:
     assert len(joining) == 4
     joining[0].attributes["perm"] = ir.AttrInt64s("perm", [2, 1, 0, 3])
     assert _worst("unet_shallow", module, model, 2, tmp_path) > 0.01
+
+
+def test_its_plan_moves_less_and_takes_no_norm_apart(tmp_path: Path) -> None:
+    """In TensorRT-RTX's own layer table, heads being as wide as the released model's."""
+    pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX has wheels for x86-64 alone")
+    from scripts.plan_bytes import plan_table_of
+
+    config = replace(NARROW, block_out_channels=(160, 32), motion_heads=4)
+    moved, apart = [], []
+    for rewritten in (False, True):
+        module = _module("unet_shallow", 1, config)
+        to_precision(module, "unet_shallow", "fp16")
+        model = _traced("unet_shallow", module, torch.float16, replace(MODEL, resolution=128))
+        norms = [node.name for node in model.graph if node.op_type == "LayerNormalization"]
+        if rewritten:
+            to_tensorrt_form(model)
+        folder = tmp_path / str(rewritten)
+        folder.mkdir()
+        save_model(model, folder / "graph.onnx", WeightStore(folder))
+        table = plan_table_of(folder / "graph.onnx", 0)
+        assert table.fusions().attentions_in_one == 4
+        kernels = Counter(node for layer in table.layers if layer.inputs for node in set(layer.nodes))
+        moved.append(table.moved)
+        apart.append(sum(kernels[str(name)] > 1 for name in norms))
+    assert apart == [3, 0]
+    assert moved[1] < 0.95 * moved[0]
 
 
 def test_a_graph_without_attention_stays_as_it_is() -> None:
