@@ -1,30 +1,55 @@
 """lsx: LatentSync from PyTorch checkpoint to bundle to lip-synced video.
 
-Stable names: Bundle, CancelToken, Face, LipSync, LsxError. Importing lsx loads none of its heavy libraries.
+What is listed here is public and stays. Importing lsx loads none of its heavy libraries.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lsx.errors import LsxError
+from lsx import errors
+from lsx.errors import *  # noqa: F403  (every error, by errors.__all__)
 
 if TYPE_CHECKING:
-    from lsx.bundle import Bundle
-    from lsx.runtime.alignment import Face
-    from lsx.runtime.cancel import CancelToken
+    from lsx.bundle.bundle import Bundle
+    from lsx.core.cancel import CancelToken
+    from lsx.core.sampling import SampleOptions
+    from lsx.engines.loading import load_engine
+    from lsx.engines.registry import EngineOptions
+    from lsx.faces.alignment import Face
+    from lsx.media.encoding import EncodeOptions
     from lsx.runtime.lipsync import LipSync
-
-__all__ = ["Bundle", "CancelToken", "Face", "LipSync", "LsxError", "__version__"]
+    from lsx.runtime.run_report import Progress, RunReport
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "Bundle": "lsx.bundle",
-    "CancelToken": "lsx.runtime.cancel",
-    "Face": "lsx.runtime.alignment",
+    "Bundle": "lsx.bundle.bundle",
+    "CancelToken": "lsx.core.cancel",
+    "EncodeOptions": "lsx.media.encoding",
+    "EngineOptions": "lsx.engines.registry",
+    "Face": "lsx.faces.alignment",
     "LipSync": "lsx.runtime.lipsync",
+    "Progress": "lsx.runtime.run_report",
+    "RunReport": "lsx.runtime.run_report",
+    "SampleOptions": "lsx.core.sampling",
+    "load_engine": "lsx.engines.loading",
 }
+
+__all__ = [  # noqa: PLE0604  (the errors' names are their file's to know)
+    "Bundle",
+    "CancelToken",
+    "EncodeOptions",
+    "EngineOptions",
+    "Face",
+    "LipSync",
+    "Progress",
+    "RunReport",
+    "SampleOptions",
+    "__version__",
+    "load_engine",
+    *errors.__all__,
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,17 +14,17 @@ from typing import Any
 
 import torch
 
+from lsx.core.model_spec import ModelSpec
 from lsx.engines.tensorrt.layer_table import LayerTable, layers_in_log, read_table, told_kinds
 from lsx.engines.tensorrt.libraries import LIBRARIES
 from lsx.engines.tensorrt.network import collecting_logger
-from lsx.export.graphs import GRAPHS
-from lsx.export.modules import UNetGraph, UNetShallowGraph
 from lsx.export.onnx_file import WeightStore, save_model, trace
-from lsx.export.precision import to_precision, torch_dtype
 from lsx.export.tensorrt_form import to_tensorrt_form
+from lsx.graphs.graph_specs import GRAPHS
+from lsx.graphs.modules import UNetGraph, UNetShallowGraph
+from lsx.graphs.precision import to_precision, torch_dtype
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
-from lsx.specs import ModelSpec
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lsx.bundle import Bundle
-from lsx.specs import Precision
+from lsx.bundle.bundle import Bundle
+from lsx.core.tensors import Precision
 
 ARRAYS = Path(__file__).parent / "golden" / "arrays"
 

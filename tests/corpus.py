@@ -119,8 +119,8 @@ def damaged(content: bytes, seed: int) -> bytes:
 def read(path: Path) -> str:
     """`decoded`, or the refusal. Anything but MediaError goes through."""
     from lsx.errors import MediaError
-    from lsx.runtime.sound import SoundReader
-    from lsx.runtime.video import VideoReader
+    from lsx.media.audio_reader import SoundReader
+    from lsx.media.video_reader import VideoReader
 
     said = []
     for kind in ("video", "sound"):

@@ -8,9 +8,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from lsx.bundle import Bundle
-from lsx.files import sha256_of
-from lsx.manifest import MANIFEST
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import MANIFEST
+from lsx.core.atomic_files import sha256_of
 
 
 def plant(bundle: Bundle, graph: str, change: Callable[[ir.Model], None]) -> Bundle:

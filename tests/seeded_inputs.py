@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lsx.seeded import normal
+from lsx.core.noise import normal
 
 
 def waveform(samples: int, seed: int = 0) -> NDArray[np.int16]:

@@ -35,19 +35,20 @@ from lsx.bench.systems import (
     torch_calls,
 )
 from lsx.bench.timing import Budget, Work, busy_note, few_note, measure, noise_note, rows_of
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import MANIFEST
+from lsx.core.atomic_files import sha256_of
+from lsx.core.graph_names import LOOP_GRAPHS, MODEL_GRAPHS
+from lsx.core.sampling import SampleOptions
+from lsx.denoising.executor_cache import executors_for
 from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.engine import Engine
-from lsx.engines.registry import backend_named, opened_engines
+from lsx.engines.loading import opened_engines
+from lsx.engines.registry import backend_named
 from lsx.errors import BackendUnavailable, UsageError
-from lsx.files import sha256_of
-from lsx.machine import facts
-from lsx.manifest import MANIFEST
-from lsx.runtime.executors import executors_for
-from lsx.runtime.files import open_inputs
-from lsx.runtime.program import LOOP_GRAPHS, MODEL_GRAPHS
-from lsx.runtime.video import VideoReader
-from lsx.specs import SampleOptions
+from lsx.media.video_reader import VideoReader
+from lsx.reporting.system_info import facts
+from lsx.runtime.run_files import open_inputs
 
 __all__ = ["bench"]
 

@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.core.sampling import SampleOptions
 from lsx.errors import BackendUnavailable, LsxError
-from lsx.runtime.alignment import Face
+from lsx.faces.alignment import Face
+from lsx.media.video_reader import FPS
 from lsx.runtime.frame_stream import FrameStream
 from lsx.runtime.lipsync import LipSync
-from lsx.runtime.report import Progress
-from lsx.runtime.video import FPS
-from lsx.specs import SampleOptions
+from lsx.runtime.run_report import Progress
 
 __all__ = ["run_child"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 from onnx import shape_inference
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
 
 __all__ = ["GraphCost", "graph_cost", "graph_cost_of_file"]
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsx.bench.timing import repeated
-from lsx.bundle import Bundle
-from lsx.runtime.alignment import Aligner, crop_face
-from lsx.runtime.compositing import Compositor
-from lsx.runtime.faces import opened_detector
+from lsx.bundle.bundle import Bundle
+from lsx.faces.alignment import Aligner, crop_face
+from lsx.faces.compositing import Compositor
+from lsx.faces.detector import opened_detector
 
 __all__ = ["align_and_paste_seconds", "detect_seconds"]
 

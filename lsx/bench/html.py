@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 
 from lsx.bench.report import BenchReport, LongRun, Roofline, Row, Stages, Sweep, SweepPoint
-from lsx.page import Point, Series, bars, page, plot, table
+from lsx.reporting.html import Point, Series, bars, page, plot, table
 
 __all__ = ["bench_html"]
 

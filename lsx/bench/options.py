@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lsx.core.graph_names import MODEL_GRAPHS
 from lsx.errors import UsageError
-from lsx.runtime.program import MODEL_GRAPHS
 
 __all__ = ["SECTIONS", "BenchOptions"]
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from lsx.bench.report import ProfileRow
 from lsx.bench.systems import graph_feed
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
 from lsx.engines.onnxruntime import cpu_engine
 
 __all__ = ["operator_rows", "profile_graphs"]

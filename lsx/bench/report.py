@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from lsx.bundle.manifest import Entry
 from lsx.errors import UsageError
-from lsx.manifest import Entry
 
 __all__ = [
     "REPORT",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from lsx.bench.flops import graph_cost
 from lsx.bench.peaks import Peaks
 from lsx.bench.report import Roofline, RoofRow, Row
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
 
 __all__ = ["roofline"]
 

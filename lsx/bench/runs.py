@@ -13,9 +13,9 @@ import numpy as np
 from lsx.bench.child import run_child
 from lsx.bench.options import BenchOptions
 from lsx.bench.report import ClipFigures, ColdStart, LongRun, Share, Stages
-from lsx.bundle import Bundle
-from lsx.runtime.video import FPS
-from lsx.specs import SampleOptions
+from lsx.bundle.bundle import Bundle
+from lsx.core.sampling import SampleOptions
+from lsx.media.video_reader import FPS
 
 __all__ = ["ChildRuns", "memory_growth"]
 

@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from lsx.bench.report import Share, Stages
 from lsx.bench.systems import graph_axes, graph_feed, seeded_call
 from lsx.bench.timing import borrowed, copy_seconds
+from lsx.core.graph_names import LOOP_GRAPHS
+from lsx.core.model_spec import ModelSpec
+from lsx.core.sampling import SampleOptions
+from lsx.denoising.chunk_runner import Denoiser, seeded_noise
+from lsx.denoising.executor import HostExecutor, Only, io_of, vae_frames_of
+from lsx.denoising.program import Enqueue, Operation, Program, call_program
 from lsx.engines.device import Device
 from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.engine import Array, Engine
-from lsx.runtime.denoising import Denoiser, seeded_noise
-from lsx.runtime.executor import HostExecutor, Only, io_of, vae_frames_of
-from lsx.runtime.program import LOOP_GRAPHS, Enqueue, Operation, Program, call_program
-from lsx.specs import ModelSpec, SampleOptions
 
 __all__ = ["call_stages"]
 

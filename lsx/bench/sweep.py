@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsx.bench.report import Sweep, SweepPoint
-from lsx.bundle import Bundle
-from lsx.engines.registry import opened_engines
-from lsx.runtime.denoising import Denoiser, seeded_noise
-from lsx.runtime.executors import Executors, executors_for
-from lsx.runtime.program import LOOP_GRAPHS
-from lsx.specs import SampleOptions, Sampler
+from lsx.bundle.bundle import Bundle
+from lsx.core.graph_names import LOOP_GRAPHS
+from lsx.core.sampling import SampleOptions, Sampler
+from lsx.denoising.chunk_runner import Denoiser, seeded_noise
+from lsx.denoising.executor_cache import Executors, executors_for
+from lsx.engines.loading import opened_engines
 
 __all__ = ["SETTINGS", "pareto", "recommend", "sweep"]
 
@@ -55,7 +55,7 @@ def sweep(
     """Measure every setting on every bundle (precisions of one model), on one call of the same faces and noise.
 
     The reference is DDIM with 50 steps and no DeepCache, on the bundle of the widest precision. options :
-    `Bundle.engine`'s; given : faces uint8 [F, H, W, 3] and tokens float32 [F, S, D]; told : what they are.
+    `load_engine`'s; given : faces uint8 [F, H, W, 3] and tokens float32 [F, S, D]; told : what they are.
     """
     widest = max(bundles, key=lambda b: _WIDTH[b.manifest.precision])
     reference_options = SampleOptions(steps=_REFERENCE_STEPS, guidance=guidance, cache_interval=None)

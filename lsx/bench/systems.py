@@ -14,22 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsx.bench.timing import Work
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.core.model_spec import ModelSpec
+from lsx.core.noise import normal
+from lsx.core.sampling import SampleOptions
+from lsx.core.tensors import TensorSpec
+from lsx.denoising.chunk_runner import Denoiser, seeded_noise
+from lsx.denoising.executor import vae_frames_of
+from lsx.denoising.executor_cache import Executors
 from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.engine import Engine
+from lsx.engines.loading import load_engine
 from lsx.engines.onnxruntime import default_threads
 from lsx.engines.registry import backend_named, backend_names
 from lsx.errors import BackendUnavailable, CheckpointError, FaceNotFound, UsageError
-from lsx.runtime.audio import AudioTokens
-from lsx.runtime.calls import CallMaker
-from lsx.runtime.denoising import Denoiser, seeded_noise
-from lsx.runtime.executor import vae_frames_of
-from lsx.runtime.executors import Executors
-from lsx.runtime.faces import opened_detector
-from lsx.runtime.sound import SoundReader
-from lsx.runtime.video import VideoReader
-from lsx.seeded import normal
-from lsx.specs import ModelSpec, SampleOptions, TensorSpec
+from lsx.faces.detector import opened_detector
+from lsx.media.audio_reader import SoundReader
+from lsx.media.video_reader import VideoReader
+from lsx.runtime.audio_features import AudioTokens
+from lsx.runtime.chunking import CallMaker
 
 if TYPE_CHECKING:
     from lsx.models.checkpoint import Checkpoint
@@ -112,7 +115,7 @@ def graph_works(name: str, engine: Engine, axes: Mapping[str, int]) -> dict[str,
 def clip_call(bundle: Bundle, video: Path, audio: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Faces and tokens of a clip's first call that has a face. Raises MediaError, FaceNotFound."""
     model = bundle.model
-    with opened_detector(bundle) as detector, bundle.engine("audio_encoder") as encoder:
+    with opened_detector(bundle) as detector, load_engine(bundle, "audio_encoder") as encoder:
         maker = CallMaker(model=model, detector=detector, length=model.frames)
         for call in maker.all(VideoReader(video).ping_pong(maker.source_length)):
             if call.faces is not None:
@@ -270,7 +273,7 @@ def reference_of(bundle: Bundle, folder: Path | None, note: Callable[[str], None
         note("no PyTorch baselines: the checkpoint is not where it was exported from; give --reference DIR")
         return None
     try:
-        from lsx.export.torch_backend import reference_checkpoint
+        from lsx.graphs.torch_backend import reference_checkpoint
     except ImportError as error:
         if folder is not None:
             raise UsageError(f"--reference needs {error.name}. Install it: pip install 'lsx[export]'") from error

@@ -16,18 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lsx
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
 from lsx.calibration.clips import Clip, ClipOptions, find_files, survey
-from lsx.calibration.feeds import Recorded, Recorder, Take, kept_length, plan_takes
+from lsx.calibration.recorder import Recorded, Recorder, Take, kept_length, plan_takes
 from lsx.calibration.store import MANIFEST, Calibration, CalibrationManifest, ClipEntry, FeedEntry, SegmentEntry
-from lsx.engines.registry import opened_engines
+from lsx.core.atomic_files import check_replaceable, put_in_place, sha256_of, write_whole
+from lsx.core.graph_names import MODEL_GRAPHS
+from lsx.core.sampling import SampleOptions
+from lsx.engines.loading import opened_engines
 from lsx.errors import CalibrationError, OutputError, UsageError
-from lsx.files import check_replaceable, put_in_place, sha256_of, write_whole
-from lsx.runtime.alignment import Aligner, crop_face
-from lsx.runtime.faces import FaceDetector, opened_detector
-from lsx.runtime.program import MODEL_GRAPHS
-from lsx.runtime.video import FPS, VideoReader
-from lsx.specs import SampleOptions
+from lsx.faces.alignment import Aligner, crop_face
+from lsx.faces.detector import FaceDetector, opened_detector
+from lsx.media.video_reader import FPS, VideoReader
 
 __all__ = ["CONTACT_SHEET", "Plan", "calibrate", "plan_calibration"]
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scenedetect import ContentDetector, FrameTimecode
 
 from lsx.errors import MediaError, UsageError
-from lsx.runtime.calls import Detector
-from lsx.runtime.sound import SoundReader
-from lsx.runtime.video import FPS, VideoReader
+from lsx.media.audio_reader import SoundReader
+from lsx.media.video_reader import FPS, VideoReader
+from lsx.runtime.chunking import Detector
 
 __all__ = ["Clip", "ClipOptions", "Segment", "find_files", "split", "survey"]
 

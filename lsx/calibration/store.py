@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from lsx.bundle.manifest import Entry
+from lsx.core.atomic_files import sha256_of
 from lsx.engines.engine import Array
 from lsx.errors import CalibrationError
-from lsx.files import sha256_of
-from lsx.manifest import Entry
 
 __all__ = ["MANIFEST", "Calibration", "CalibrationManifest", "ClipEntry", "FeedEntry", "SegmentEntry"]
 

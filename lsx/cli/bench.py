@@ -10,19 +10,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
 from lsx.cli.bench_tables import show_changes, show_report
 from lsx.cli.console import err
-from lsx.cli.options import (
-    CacheInterval,
-    Guidance,
-    Provider,
-    Reference,
-    SamplerName,
-    Threads,
-    names_of,
-    sample_options,
-)
+from lsx.cli.options import CacheInterval, Guidance, Provider, Reference, SamplerName, Threads, names_of, sample_options
 from lsx.cli.report_files import ReportFiles
 from lsx.errors import LsxError, UsageError
 
@@ -92,7 +83,7 @@ def bench(
     from lsx.bench.options import BenchOptions
     from lsx.bench.report import REPORT, BenchReport, read_report
     from lsx.bench.systems import runnable_backends
-    from lsx.runtime.program import MODEL_GRAPHS
+    from lsx.core.graph_names import MODEL_GRAPHS
 
     if not threshold >= 0:
         raise UsageError(f"--threshold is {threshold:g}; give percent, from 0 on")

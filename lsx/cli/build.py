@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
 from lsx.cli.console import err, out
 from lsx.cli.options import BundlePath, names_of
 from lsx.engines.tensorrt.build_options import BuildOptions

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
 from lsx.cli.console import err, out, quantize_extra, show_table
 from lsx.cli.options import CacheInterval, Guidance, Reference, Seed, Steps, sample_options
 from lsx.errors import CalibrationError, UsageError

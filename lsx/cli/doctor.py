@@ -9,8 +9,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
 from lsx.cli.console import out, show_table
+from lsx.engines.loading import load_engine
 from lsx.errors import LsxError
 
 __all__ = ["doctor"]
@@ -20,8 +21,8 @@ def doctor(
     bundle: Annotated[Path | None, typer.Argument(help="Also check this bundle.")] = None,
 ) -> None:
     """Print Python, libraries, GPU, memory, disk, backends, encoders; with a bundle, whether it is intact and fits."""
-    from lsx.machine import backends, facts
-    from lsx.runtime.encoding import encoders
+    from lsx.media.encoding import encoders
+    from lsx.reporting.system_info import backends, facts
 
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, value in facts(bundle or Path.cwd()):
@@ -43,7 +44,7 @@ def doctor(
     _print_plans(opened)
     _print_memory(opened)
     try:
-        opened.engine("step").close()
+        load_engine(opened, "step").close()
     except LsxError as error:
         out.print(f"does not run here: {error}")
         raise
@@ -52,7 +53,7 @@ def doctor(
 
 def _print_plans(bundle: Bundle) -> None:
     """Which plans fit this machine, and why the others do not."""
-    from lsx.engines.gpu import first_gpu
+    from lsx.engines.gpu_info import first_gpu
     from lsx.engines.tensorrt.libraries import LIBRARIES
     from lsx.engines.tensorrt.plans import another_gpu, why_not
 
@@ -72,11 +73,11 @@ def _print_plans(bundle: Bundle) -> None:
 
 def _print_memory(bundle: Bundle) -> None:
     """What a run takes of a GPU, as far as it is known without one."""
-    from lsx.runtime.cuda import executor_bytes
-    from lsx.runtime.executor import io_of_bundle
-    from lsx.runtime.memory import plan_memory
-    from lsx.runtime.program import call_program
-    from lsx.specs import SampleOptions
+    from lsx.core.sampling import SampleOptions
+    from lsx.denoising.cuda_executor import executor_bytes
+    from lsx.denoising.executor import io_of_bundle
+    from lsx.denoising.memory_plan import plan_memory
+    from lsx.denoising.program import call_program
 
     program = call_program(bundle.model, io_of_bundle(bundle), SampleOptions())
     device, pinned = executor_bytes(program, plan_memory(program))

@@ -12,10 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lsx.cli.build import run_build
 from lsx.cli.console import err, export_extra, out, quantize_extra
+from lsx.core.tensors import LOW_PRECISIONS
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.libraries import libraries_that_build
 from lsx.errors import UsageError
-from lsx.specs import LOW_PRECISIONS
 
 __all__ = ["export"]
 
@@ -81,7 +81,7 @@ def export(
     quantise_options = None
     if precision in LOW_PRECISIONS:
         quantize_extra()
-        from lsx.calibration.quantise import QuantiseOptions, quantise_beside
+        from lsx.quantization.quantize import QuantiseOptions, quantise_beside
 
         if calibration is None:
             raise UsageError(f"--precision {precision} needs --calibration CALIB. Make one: lsx calibrate --help")

@@ -10,12 +10,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import PlanEntry, StampEntry
+from lsx.bundle.records import Coverage
 from lsx.cli.console import out, show_table
 from lsx.cli.options import BundlePath
 from lsx.errors import EngineError, StaleEngine, UsageError
-from lsx.manifest import PlanEntry, StampEntry
-from lsx.verification import Coverage
 
 if TYPE_CHECKING:
     from lsx.engines.tensorrt.layer_table import LayerTable, PlanLayer

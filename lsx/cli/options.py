@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from lsx.core.sampling import SampleOptions
 from lsx.errors import UsageError
-from lsx.specs import SampleOptions
 
 __all__ = [
     "BackendName",

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lsx.cli.console import out
+from lsx.core.atomic_files import write_whole
 from lsx.errors import OutputError
-from lsx.files import write_whole
 
 __all__ = ["ReportFiles"]
 

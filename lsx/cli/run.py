@@ -21,7 +21,8 @@ from lsx.cli.options import (
     Steps,
     sample_options,
 )
-from lsx.engines.registry import AUTO, backend_named
+from lsx.engines.loading import AUTO
+from lsx.engines.registry import backend_named
 
 __all__ = ["run"]
 
@@ -66,12 +67,12 @@ def run(
     no_face: Annotated[str, typer.Option(help="Frames without a face: pass leaves them, error stops.")] = "pass",
 ) -> None:
     """Lip-sync a video to speech. The output lasts as long as the audio; a shorter video plays back and forth."""
-    from lsx.runtime.encoding import EncodeOptions
-    from lsx.runtime.files import open_inputs
+    from lsx.media.encoding import EncodeOptions
+    from lsx.media.targets import STANDARD_OUTPUT
     from lsx.runtime.lipsync import LipSync
-    from lsx.runtime.report import Progress as Made
-    from lsx.runtime.report import RunReport
-    from lsx.runtime.targets import STANDARD_OUTPUT
+    from lsx.runtime.run_files import open_inputs
+    from lsx.runtime.run_report import Progress as Made
+    from lsx.runtime.run_report import RunReport
 
     options = sample_options(  # checked before engines load
         steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler

@@ -10,7 +10,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.records import MINIMUM_CHUNKS
 from lsx.cli.console import err, export_extra, out, show_table
 from lsx.cli.options import (
     BackendName,
@@ -27,7 +28,6 @@ from lsx.cli.options import (
 )
 from lsx.cli.report_files import ReportFiles
 from lsx.errors import AccuracyError, UsageError
-from lsx.verification import MINIMUM_CHUNKS
 
 if TYPE_CHECKING:
     from lsx.verify.report import Report

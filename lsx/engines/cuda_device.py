@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lsx.engines.device import Device, Event, Graph, Memory, Stream
-from lsx.engines.gpu import driver_runtime
+from lsx.engines.gpu_info import driver_runtime
 from lsx.errors import DeviceLost, EngineError, OutOfDeviceMemory
 
 __all__ = ["RUNTIME_CALLS", "CudaDevice", "shared_device"]

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from lsx.core.tensors import TensorSpec
 from lsx.engines.device import Device, Graph, Memory, Stream, aligned
 from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.errors import EngineError
-from lsx.specs import TensorSpec
 
 __all__ = ["Context", "DeviceEngine", "bfloat16_dtype"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.core.tensors import TensorSpec
 from lsx.errors import EngineError
-from lsx.specs import TensorSpec
 
 __all__ = ["NUMPY_DTYPES", "Array", "Engine", "FeedDict"]
 

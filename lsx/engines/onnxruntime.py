@@ -12,15 +12,15 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lsx.core.tensors import TensorSpec
 from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
 from lsx.engines.registry import Backend, EngineOptions
 from lsx.errors import BackendUnavailable, EngineError, UsageError
-from lsx.specs import TensorSpec
 
 if TYPE_CHECKING:
-    from lsx.bundle import Bundle
-    from lsx.manifest import FileEntry, Form
+    from lsx.bundle.bundle import Bundle
+    from lsx.bundle.manifest import FileEntry, Form
 
 __all__ = ["OnnxRuntimeBackend", "OnnxRuntimeEngine", "cpu_engine", "engine_from_onnx"]
 

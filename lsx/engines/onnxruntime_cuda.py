@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lsx.core.tensors import Dtype, TensorSpec
 from lsx.engines.device import Device, Stream
 from lsx.engines.device_engine import Context, DeviceEngine
 from lsx.errors import EngineError
-from lsx.specs import Dtype, TensorSpec
 
 __all__ = ["OnnxRuntimeCudaEngine"]
 

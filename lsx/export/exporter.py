@@ -10,15 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import lsx
-from lsx.bundle import Bundle
-from lsx.errors import OutputError, UsageError
-from lsx.export.faces.models import FaceSource, find_face_models
-from lsx.export.graph_exporter import GraphExporter
-from lsx.export.graphs import GRAPHS
-from lsx.export.quantisation import Quantisation
-from lsx.export.writing import written_beside
-from lsx.files import write_whole
-from lsx.manifest import (
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
     FaceModels,
@@ -27,13 +20,15 @@ from lsx.manifest import (
     ParityEntry,
     QuantisationEntry,
 )
+from lsx.bundle.writing import written_beside
+from lsx.core.atomic_files import write_whole
+from lsx.core.tensors import LOW_PRECISIONS, PRECISIONS, FloatPrecision, Precision
+from lsx.errors import OutputError, UsageError
+from lsx.export.face_models.models import FaceSource, find_face_models
+from lsx.export.graph_exporter import GraphExporter
+from lsx.graphs.graph_specs import GRAPHS
 from lsx.models.checkpoint import Checkpoint
-from lsx.specs import (
-    LOW_PRECISIONS,
-    PRECISIONS,
-    FloatPrecision,
-    Precision,
-)
+from lsx.quantization.coverage import Quantisation
 
 __all__ = ["STAGES", "export_bundle"]
 
@@ -61,7 +56,7 @@ def export_bundle(
 
     fallback : a wider precision to carry too, in a bundle inside the bundle: a call whose result is not finite is done
     once more with it. parity_report : file for every figure of the check as JSON, also where a graph fails it.
-    quantisation : the recipes of an int8 or fp8 bundle, see `lsx.calibration.quantise`.
+    quantisation : the recipes of an int8 or fp8 bundle, see `lsx.quantization.quantize`.
 
     Raises UsageError, CheckpointError, ParityError, ExportError, OutputError.
     """

@@ -11,13 +11,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from torch import nn
 
+from lsx.bundle.manifest import ParityEntry, TensorEntry
+from lsx.core.tensors import FloatPrecision
 from lsx.engines.onnxruntime import engine_from_onnx
 from lsx.errors import ParityError
 from lsx.export import parity
-from lsx.export.graphs import GraphSpec
 from lsx.export.onnx_file import widen
-from lsx.manifest import ParityEntry, TensorEntry
-from lsx.specs import FloatPrecision
+from lsx.graphs.graph_specs import GraphSpec
 
 __all__ = ["Cases", "GraphCheck", "check_norms", "norms_of"]
 

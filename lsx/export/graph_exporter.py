@@ -15,33 +15,22 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from lsx.bundle.manifest import FileEntry, Form, GraphEntry, ParityEntry, TensorEntry
+from lsx.core.atomic_files import sha256_of
+from lsx.core.model_spec import ModelSpec
+from lsx.core.tensors import Dtype, FloatPrecision, Precision, base_precision
 from lsx.errors import ExportError
 from lsx.export import parity
-from lsx.export.faces.models import FaceSource, face_graphs
+from lsx.export.face_models.models import FaceSource, face_graphs
 from lsx.export.graph_check import Cases, GraphCheck, check_norms, norms_of
-from lsx.export.graphs import GraphSpec
 from lsx.export.onnx_file import OPSET, WeightStore, free_leading_axis, save_model, trace
 from lsx.export.onnxruntime_form import to_onnxruntime_form
-from lsx.export.precision import islands_of, round_to_precision, to_precision, torch_dtype
-from lsx.export.quantisation import Quantisation, check_coverage
-from lsx.export.recipe import apply_recipe
 from lsx.export.tensorrt_form import to_tensorrt_form
-from lsx.files import sha256_of
-from lsx.manifest import (
-    FileEntry,
-    Form,
-    GraphEntry,
-    ParityEntry,
-    TensorEntry,
-)
+from lsx.graphs.graph_specs import GraphSpec
+from lsx.graphs.precision import islands_of, round_to_precision, to_precision, torch_dtype
 from lsx.models.checkpoint import Checkpoint
-from lsx.specs import (
-    Dtype,
-    FloatPrecision,
-    ModelSpec,
-    Precision,
-    base_precision,
-)
+from lsx.quantization.coverage import Quantisation, check_coverage
+from lsx.quantization.recipe import apply_recipe
 
 __all__ = ["GraphExporter"]
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.bundle.manifest import ParityEntry
+from lsx.core.tensors import FloatPrecision
 from lsx.errors import ParityError
-from lsx.figures import compare
-from lsx.manifest import ParityEntry
-from lsx.specs import FloatPrecision
+from lsx.metrics.arrays import compare
 
 __all__ = ["QUANTISED", "UNIT_ROUNDOFF", "Tolerance", "judge", "measure", "tolerance_of"]
 

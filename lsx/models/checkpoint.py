@@ -16,11 +16,11 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from lsx.core.model_spec import ModelSpec
 from lsx.errors import CheckpointError, UsageError
 from lsx.models.mask import mask_at, mask_raster
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
-from lsx.specs import ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,11 +16,11 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lsx.core.noise import normal
 from lsx.errors import OutputError, UsageError
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
 from lsx.models.whisper import sinusoids
-from lsx.seeded import normal
 
 __all__ = ["SIZES", "random_checkpoint", "seeded_weight"]
 

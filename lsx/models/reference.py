@@ -12,9 +12,9 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
+from lsx.core.sampling import Sampler
 from lsx.models.unet import UNet3D
 from lsx.models.whisper import AudioEncoder
-from lsx.specs import Sampler
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL

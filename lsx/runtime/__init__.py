@@ -1,1 +1,1 @@
-"""The runtime: audio, faces, video, schedule, denoising and the frame pipeline. Never imports torch."""
+"""A run: chunks of frames, the sound's features, the pipeline, and LipSync, which is all of it. Never imports torch."""

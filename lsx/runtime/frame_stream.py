@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TypeVar
 
-from lsx.runtime.alignment import Frame
-from lsx.runtime.cancel import CancelToken
+from lsx.core.cancel import CancelToken
+from lsx.core.tensors import Frame
+from lsx.core.threaded_stages import StageChain
 from lsx.runtime.live_runs import ended_by
-from lsx.runtime.stages import StageChain
 
 __all__ = ["FrameStream", "frames_of", "outcome_of"]
 

@@ -11,29 +11,30 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.core.cancel import CancelToken
+from lsx.core.graph_names import FACE_GRAPHS, LOOP_GRAPHS, MODEL_GRAPHS
+from lsx.core.sampling import SampleOptions, Sampler
+from lsx.core.tensors import Frame
+from lsx.core.threaded_stages import StageTimes
+from lsx.denoising.chunk_runner import Denoiser, NoiseSource, seeded_noise
+from lsx.denoising.executor_cache import executors_for
+from lsx.denoising.fallback import Fallback
 from lsx.engines.engine import Engine
-from lsx.engines.registry import AUTO, backend_named, best_backend, check_record, load_engines
+from lsx.engines.loading import AUTO, best_backend, check_record, load_engines
+from lsx.engines.registry import backend_named
 from lsx.errors import StaleEngine, UsageError
-from lsx.runtime.alignment import Frame
-from lsx.runtime.audio import AudioTokens
-from lsx.runtime.calls import CallMaker, Detector
-from lsx.runtime.cancel import CancelToken
-from lsx.runtime.denoising import Denoiser, NoiseSource, seeded_noise
-from lsx.runtime.encoding import EncodeOptions
-from lsx.runtime.executors import executors_for
-from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
-from lsx.runtime.fallback import Fallback
-from lsx.runtime.files import open_inputs, writer_like
+from lsx.faces.detector import FaceDetector
+from lsx.media.audio_reader import SoundReader
+from lsx.media.encoding import EncodeOptions
+from lsx.media.video_reader import VideoReader
+from lsx.runtime.audio_features import AudioTokens
+from lsx.runtime.chunking import CallMaker, Detector
+from lsx.runtime.frame_pipeline import FramePipeline, indexed
 from lsx.runtime.frame_stream import FrameStream, frames_of, outcome_of
 from lsx.runtime.live_runs import LiveRuns, ended_by
-from lsx.runtime.pipeline import FramePipeline, indexed
-from lsx.runtime.program import LOOP_GRAPHS, MODEL_GRAPHS
-from lsx.runtime.report import Progress, ProgressCallback, RunReport
-from lsx.runtime.sound import SoundReader
-from lsx.runtime.stages import StageTimes
-from lsx.runtime.video import VideoReader
-from lsx.specs import SampleOptions, Sampler
+from lsx.runtime.run_files import open_inputs, writer_like
+from lsx.runtime.run_report import Progress, ProgressCallback, RunReport
 
 __all__ = ["LipSync"]
 
@@ -84,7 +85,7 @@ class LipSync:
         """Load the engines of the bundle at `path`.
 
         backend : `auto` takes the best that works here; provider, threads, reference, trust_code : as in
-        `Bundle.engine`; cuda_graph : on a GPU, capture each schedule into a CUDA graph and launch that;
+        `load_engine`; cuda_graph : on a GPU, capture each schedule into a CUDA graph and launch that;
         require_verified : refuse a bundle without a record of `lsx verify` for this backend, and every run with
         settings that no record covers. Without it TensorRT plans and quantised graphs are warned of.
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from weakref import WeakSet
 
+from lsx.core.cancel import CancelToken
+from lsx.core.threaded_stages import Stage, StageChain, StageTimes
 from lsx.errors import Cancelled, EngineClosed
-from lsx.runtime.cancel import CancelToken
-from lsx.runtime.stages import Stage, StageChain, StageTimes
 
 __all__ = ["LiveRuns", "ended_by"]
 

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.core.graph_names import LOOP_GRAPHS
+from lsx.core.model_spec import ModelSpec
+from lsx.core.sampling import SampleOptions
+from lsx.denoising.chunk_runner import Denoiser, NoiseSource
+from lsx.denoising.executor import HostExecutor, Only, io_of, vae_frames_of
+from lsx.denoising.program import Enqueue, Operation, call_program
+from lsx.denoising.schedule import IDENTITY, schedule
 from lsx.engines.engine import Array, Engine, FeedDict
-from lsx.figures import Figures, compare, worst
-from lsx.runtime.audio import AudioTokens
-from lsx.runtime.denoising import Denoiser, NoiseSource
-from lsx.runtime.executor import HostExecutor, Only, io_of, vae_frames_of
-from lsx.runtime.program import LOOP_GRAPHS, Enqueue, Operation, call_program
-from lsx.runtime.schedule import IDENTITY, schedule
-from lsx.specs import ModelSpec, SampleOptions
+from lsx.metrics.arrays import Figures, compare, worst
+from lsx.runtime.audio_features import AudioTokens
 from lsx.verify.inputs import CallInput
 from lsx.verify.reference import Expected, GraphCase
 from lsx.verify.report import GraphFigures

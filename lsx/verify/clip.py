@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.metrics.images import psnr, ssim_map, temporal_difference
+from lsx.metrics.learned import Judges
 from lsx.verify.inputs import CallInput
-from lsx.verify.judges import Judges
-from lsx.verify.metrics import psnr, ssim_map, temporal_difference
 from lsx.verify.report import ClipFigures, WorstFrame
 
 __all__ = ["ClipComparison"]

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lsx.figures import Figures
-from lsx.page import Point, Series, page, plot, table
+from lsx.metrics.arrays import Figures
+from lsx.reporting.html import Point, Series, page, plot, table
 from lsx.verify.report import Report, WorstFrame
 
 __all__ = ["report_html"]

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lsx.runtime.calls import CallMaker, Detector
-from lsx.runtime.sound import SoundReader
-from lsx.runtime.video import VideoReader
-from lsx.seeded import normal
-from lsx.specs import ModelSpec
+from lsx.core.model_spec import ModelSpec
+from lsx.core.noise import normal
+from lsx.media.audio_reader import SoundReader
+from lsx.media.video_reader import VideoReader
+from lsx.runtime.chunking import CallMaker, Detector
 
 __all__ = ["CallInput", "clip_inputs", "seeded_input", "seeded_samples"]
 

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.core.tensors import Dtype, TensorSpec
 from lsx.engines.onnxruntime import engine_from_onnx
-from lsx.export.graphs import GRAPHS
-from lsx.export.quantisation import operators_of_weights
+from lsx.graphs.graph_specs import GRAPHS
 from lsx.models.checkpoint import Checkpoint
-from lsx.specs import Dtype, TensorSpec
+from lsx.quantization.coverage import operators_of_weights
 from lsx.verify.reference import GraphCase
 from lsx.verify.report import LayerFigures
 

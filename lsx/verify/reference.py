@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lsx.core.sampling import SampleOptions
+from lsx.denoising.chunk_runner import NoiseSource
 from lsx.models import reference
 from lsx.models.checkpoint import Checkpoint
 from lsx.models.unet import UNet3D
-from lsx.runtime.denoising import NoiseSource
-from lsx.specs import SampleOptions
 from lsx.verify.inputs import CallInput
 
 __all__ = ["Expected", "GraphCase", "Reference"]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lsx.figures import Figures
-from lsx.thresholds import Thresholds
-from lsx.verification import Coverage
-from lsx.verify.syncnet import SyncFigures
+from lsx.bundle.records import Coverage
+from lsx.core.thresholds import Thresholds
+from lsx.metrics.arrays import Figures
+from lsx.metrics.syncnet import SyncFigures
 
 __all__ = [
     "ClipFigures",

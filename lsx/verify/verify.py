@@ -13,28 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lsx
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import StampEntry
+from lsx.bundle.records import Coverage
+from lsx.core.atomic_files import sha256_of
+from lsx.core.graph_names import MODEL_GRAPHS
+from lsx.core.sampling import SampleOptions
+from lsx.core.thresholds import THRESHOLDS
+from lsx.denoising.chunk_runner import seeded_noise
 from lsx.engines.engine import Engine
-from lsx.engines.registry import AUTO, best_backend, loaded_files, opened_engines
+from lsx.engines.loading import AUTO, best_backend, loaded_files, opened_engines
 from lsx.errors import UsageError
-from lsx.export.torch_backend import reference_checkpoint
-from lsx.figures import Figures, compare, worst
-from lsx.files import sha256_of
-from lsx.manifest import StampEntry
+from lsx.faces.detector import opened_detector
+from lsx.graphs.torch_backend import reference_checkpoint
+from lsx.media.audio_reader import SoundReader
+from lsx.metrics.arrays import Figures, compare, worst
+from lsx.metrics.images import psnr, ssim_map
+from lsx.metrics.learned import Judges
 from lsx.models.checkpoint import Checkpoint
-from lsx.runtime.denoising import seeded_noise
-from lsx.runtime.faces import opened_detector
-from lsx.runtime.program import MODEL_GRAPHS
-from lsx.runtime.sound import SoundReader
-from lsx.specs import SampleOptions
-from lsx.thresholds import THRESHOLDS
-from lsx.verification import Coverage
 from lsx.verify.candidate import AsFloat32, Loop, Outcome, check_graphs, step_cases
 from lsx.verify.clip import ClipComparison
 from lsx.verify.inputs import CallInput, clip_inputs, seeded_input, seeded_samples
-from lsx.verify.judges import Judges
 from lsx.verify.layers import worst_layers
-from lsx.verify.metrics import psnr, ssim_map
 from lsx.verify.reference import Expected, GraphCase, Reference
 from lsx.verify.report import Estimate, Guilt, Report, threshold_of
 
@@ -209,7 +209,7 @@ class _Run:
     def find_guilty(self, report: Report, backend: str, options: dict[str, Any]) -> None:
         """Swap graphs one by one between reference and engine; name the first that fails, and its worst layers.
 
-        options : `Bundle.engine`'s.
+        options : `load_engine`'s.
         """
         with opened_engines(self._bundle, "torch", MODEL_GRAPHS, **options, float32=True) as torch:
             report.guilt.append(self._hybrid("runtime", torch, report))

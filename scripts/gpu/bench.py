@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
 from lsx.engines.registry import backend_named
 from lsx.errors import LsxError
 from scripts.gpu.checks import Checks, Skipped

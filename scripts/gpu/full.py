@@ -7,9 +7,10 @@ from typing import Any
 
 from lsx.bench.systems import CAPTURED, EAGER, graph_axes, graph_feed, graph_works
 from lsx.bench.timing import Budget, measure
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.core.sampling import SampleOptions
 from lsx.engines.device_engine import DeviceEngine
-from lsx.specs import SampleOptions
+from lsx.engines.loading import load_engine
 from scripts.gpu.checks import Checks, Skipped
 from scripts.gpu.models import checkpoint_of, exported
 from scripts.gpu.stage import Settings
@@ -39,7 +40,7 @@ def _measured(bundle: Bundle, graph: str, settings: Settings, resolution: int) -
     if not torch.cuda.is_available():
         raise Skipped("this PyTorch has no CUDA")
     reference = checkpoint_of(settings.folder, settings.size, resolution)
-    with bundle.engine(graph, "torch", reference=reference) as engine:
+    with load_engine(bundle, graph, "torch", reference=reference) as engine:
         axes = graph_axes([engine], bundle.model, SampleOptions())
         found = measure(graph_works(EAGER, engine, axes), Budget(seconds=10, least=5))
         kernels = _kernels(engine, axes)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from lsx.bundle import Bundle
-from lsx.specs import Precision
+from lsx.bundle.bundle import Bundle
+from lsx.core.tensors import Precision
 
 __all__ = ["checkpoint_of", "exported"]
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from lsx.bench.systems import graph_axes, graph_works
 from lsx.bench.timing import Budget, measure
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.core.graph_names import MODEL_GRAPHS
+from lsx.core.sampling import SampleOptions
+from lsx.engines.loading import load_engine
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.building import build_plans
 from lsx.engines.tensorrt.libraries import CURRENT, LIBRARIES, Library
 from lsx.errors import BackendUnavailable
-from lsx.runtime.program import MODEL_GRAPHS
-from lsx.specs import SampleOptions
 from scripts.gpu.checks import Checks, Skipped
 from scripts.gpu.models import exported
 from scripts.gpu.stage import Settings
@@ -53,7 +54,7 @@ def _built(bundle: Bundle, library: Library) -> dict[str, Any]:
 
 
 def _measured(bundle: Bundle, graph: str, library: Library) -> dict[str, Any]:
-    with bundle.engine(graph, library.backend) as engine:
+    with load_engine(bundle, graph, library.backend) as engine:
         axes = graph_axes([engine], bundle.model, SampleOptions())
         found = measure(graph_works(library.backend, engine, axes), Budget(seconds=10, least=5))
         moved = engine.bytes_moved()

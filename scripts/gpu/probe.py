@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from lsx.engines.cuda_device import RUNTIME_CALLS, CudaDevice
-from lsx.engines.gpu import driver_runtime, first_gpu
+from lsx.engines.gpu_info import driver_runtime, first_gpu
 from lsx.engines.tensorrt.libraries import LIBRARIES, Library
 from lsx.errors import BackendUnavailable, OutOfDeviceMemory
-from lsx.machine import backends, facts
+from lsx.reporting.system_info import backends, facts
 from scripts.gpu.checks import Checks, Skipped
 from scripts.gpu.stage import Settings
 

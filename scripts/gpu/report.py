@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from lsx.page import page, table
+from lsx.reporting.html import page, table
 from scripts.gpu.stages import Outcome, Stage
 
 __all__ = ["write_report"]

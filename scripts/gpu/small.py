@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from lsx.core.graph_names import LOOP_GRAPHS
+from lsx.core.model_spec import ModelSpec
+from lsx.core.noise import normal
+from lsx.core.sampling import SampleOptions
+from lsx.denoising.chunk_runner import Denoiser, seeded_noise
+from lsx.denoising.executor_cache import Executors, executors_for
 from lsx.engines.device_engine import DeviceEngine
-from lsx.runtime.denoising import Denoiser, seeded_noise
-from lsx.runtime.executors import Executors, executors_for
-from lsx.runtime.program import LOOP_GRAPHS
-from lsx.seeded import normal
-from lsx.specs import ModelSpec, SampleOptions
+from lsx.engines.loading import load_engine
 from scripts.gpu.checks import Checks, Skipped
 from scripts.gpu.models import checkpoint_of, exported
 from scripts.gpu.stage import Settings
@@ -41,11 +43,12 @@ def _on_torch(checks: Checks, bundle: Any, folder: Path) -> None:
     if not torch.cuda.is_available():
         raise Skipped("this PyTorch has no CUDA")
     reference = checkpoint_of(folder, "small", 128)
-    engines = {graph: bundle.engine(graph, "torch", reference=reference) for graph in LOOP_GRAPHS}
+    loaded = {graph: load_engine(bundle, graph, "torch", reference=reference) for graph in LOOP_GRAPHS}
     try:
-        check_loop(checks, engines, bundle.model)
+        on_device = {graph: engine for graph, engine in loaded.items() if isinstance(engine, DeviceEngine)}
+        check_loop(checks, on_device, bundle.model)
     finally:
-        for engine in engines.values():
+        for engine in loaded.values():
             engine.close()
 
 

@@ -18,10 +18,10 @@ import pytest
 import torch
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import MANIFEST
 from lsx.cli.main import main
-from lsx.manifest import MANIFEST
-from lsx.specs import Precision
+from lsx.core.tensors import Precision
 
 Bundles = Callable[[Precision, int], Bundle]
 

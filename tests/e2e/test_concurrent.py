@@ -13,10 +13,10 @@ import pytest
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
 from lsx import CancelToken, LipSync
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.core.tensors import Precision
 from lsx.errors import Cancelled, EngineClosed
-from lsx.runtime.report import Progress
-from lsx.specs import Precision
+from lsx.runtime.run_report import Progress
 from tests.e2e.test_run import frames_of
 
 QUICK: dict[str, Any] = {"steps": 1, "guidance": 1.0, "crf": 1}

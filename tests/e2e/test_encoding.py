@@ -16,13 +16,13 @@ import pytest
 from numpy.typing import NDArray
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.core.tensors import Precision
 from lsx.errors import OutputError, UsageError
-from lsx.runtime.encoding import EncodeOptions, encoders
-from lsx.runtime.files import open_inputs, writer_like
-from lsx.runtime.sound import SoundReader
-from lsx.runtime.video import EXACT, VideoReader, dithered
-from lsx.specs import Precision
+from lsx.media.audio_reader import SoundReader
+from lsx.media.encoding import EncodeOptions, encoders
+from lsx.media.video_reader import EXACT, VideoReader, dithered
+from lsx.runtime.run_files import open_inputs, writer_like
 
 COUNT = 12
 PCM = "pcm_s16le"

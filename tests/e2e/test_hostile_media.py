@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from lsx.errors import MediaError
-from lsx.runtime.media import open_media
-from lsx.runtime.sound import SoundReader
-from lsx.runtime.video import VideoReader
+from lsx.media.audio_reader import SoundReader
+from lsx.media.opening import open_media
+from lsx.media.video_reader import VideoReader
 from tests.corpus import KINDS, make_sound_file, try_corpus
 
 
@@ -64,13 +64,13 @@ def test_any_error_of_the_decoder_is_a_media_error(
 
     setattr(Broken, method, Broken._some)
     if method == "demux":
-        monkeypatch.setattr("lsx.runtime.video.open_media", lambda _: Broken())
+        monkeypatch.setattr("lsx.media.video_reader.open_media", lambda _: Broken())
         with pytest.raises(MediaError, match=r"whole0.mp4: damaged after 3 frames \(stream index out of range\)"):
             VideoReader(path)
     else:
         reader, sound = VideoReader(path), SoundReader(path)
-        monkeypatch.setattr("lsx.runtime.video.open_media", lambda _: Broken())
-        monkeypatch.setattr("lsx.runtime.sound.open_media", lambda _: Broken())
+        monkeypatch.setattr("lsx.media.video_reader.open_media", lambda _: Broken())
+        monkeypatch.setattr("lsx.media.audio_reader.open_media", lambda _: Broken())
         with pytest.raises(MediaError, match=r"whole0.mp4: damaged at 0.08 s, after 3 frames"):
             list(reader.frames())
         opened.seek(0)

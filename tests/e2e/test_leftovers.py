@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from lsx.errors import OutputError
-from lsx.runtime.output import VideoWriter
-from lsx.runtime.video import ColourTags, VideoReader
+from lsx.media.video_reader import ColourTags, VideoReader
+from lsx.media.video_writer import VideoWriter
 
 WRITER = """
 import os, signal, sys
@@ -77,7 +77,7 @@ def test_a_writer_that_cannot_start_leaves_nothing(tmp_path: Path, monkeypatch: 
     def fail(*_: object) -> None:
         raise OutputError("no such encoder")
 
-    monkeypatch.setattr("lsx.runtime.output.VideoTrack", fail)
+    monkeypatch.setattr("lsx.media.video_writer.VideoTrack", fail)
     with pytest.raises(OutputError):
         VideoWriter(tmp_path / "out.mp4", (64, 48), colours=ColourTags())
     assert _names(tmp_path) == []

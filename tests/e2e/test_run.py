@@ -15,13 +15,13 @@ import pytest
 from numpy.typing import NDArray
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.core.tensors import Precision
 from lsx.errors import FaceNotFound
-from lsx.runtime.alignment import Aligner, crop_size, region_of
+from lsx.faces.alignment import Aligner, crop_size, region_of
+from lsx.media.video_reader import EXACT, VideoReader
 from lsx.runtime.lipsync import LipSync
-from lsx.runtime.report import Progress
-from lsx.runtime.video import EXACT, VideoReader
-from lsx.specs import Precision
+from lsx.runtime.run_report import Progress
 
 QUICK: dict[str, Any] = {"steps": 1, "guidance": 1.0}
 

@@ -22,13 +22,14 @@ from lsx.bench.options import BenchOptions
 from lsx.bench.report import read_report
 from lsx.bench.sweep import sweep
 from lsx.bench.systems import seeded_call
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import MANIFEST
 from lsx.cli.main import main
+from lsx.core.sampling import SampleOptions
+from lsx.core.tensors import Precision
 from lsx.errors import UsageError
-from lsx.export.graphs import GRAPHS
-from lsx.manifest import MANIFEST
+from lsx.graphs.graph_specs import GRAPHS
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles
-from lsx.specs import Precision, SampleOptions
 
 Bundles = Callable[[Precision, int], Bundle]
 QUICK = SampleOptions(steps=2, cache_interval=2)

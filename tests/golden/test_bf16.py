@@ -8,10 +8,11 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.core.tensors import Precision
+from lsx.engines.loading import load_engine
 from lsx.errors import EngineError
-from lsx.export.graphs import GRAPHS
-from lsx.specs import Precision
+from lsx.graphs.graph_specs import GRAPHS
 
 
 @pytest.mark.parametrize("graph", [name for name in GRAPHS if name not in ("audio_encoder", "vae_decoder")])
@@ -24,4 +25,4 @@ def test_bf16(bundle: Callable[[Precision, int], Bundle], graph: str) -> None:
     kinds = {w.data_type for w in model.graph.initializer if len(w.dims) > 1}
     assert kinds <= {TensorProto.BFLOAT16, TensorProto.FLOAT}
     with pytest.raises(EngineError, match="no CPU kernels"):
-        opened.engine(graph)
+        load_engine(opened, graph)

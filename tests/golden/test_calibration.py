@@ -16,19 +16,20 @@ import pytest
 from numpy.typing import NDArray
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
 from lsx.calibration.calibrate import CONTACT_SHEET, calibrate, plan_calibration
 from lsx.calibration.clips import ClipOptions
-from lsx.calibration.quantise import QuantiseOptions, quantise, quantise_beside
 from lsx.calibration.store import Calibration
 from lsx.cli.main import main
+from lsx.core.sampling import SampleOptions
+from lsx.core.tensors import LOW_PRECISIONS, LowPrecision, Precision
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.building import build_plans
 from lsx.errors import AccuracyError, CalibrationError, NotVerified, UsageError
 from lsx.export.exporter import export_bundle
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles
+from lsx.quantization.quantize import QuantiseOptions, quantise, quantise_beside
 from lsx.runtime.lipsync import LipSync
-from lsx.specs import LOW_PRECISIONS, LowPrecision, Precision, SampleOptions
 from lsx.verify.verify import verify
 from tests.planting import edited, plant
 

@@ -12,15 +12,16 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import FORMS, MANIFEST
 from lsx.cli.main import main
+from lsx.core.atomic_files import sha256_of
+from lsx.core.noise import normal
+from lsx.core.tensors import Precision
+from lsx.engines.loading import load_engine
 from lsx.errors import EngineError, IntegrityError
-from lsx.export.graphs import GRAPHS
-from lsx.export.precision import FP32_ISLANDS
-from lsx.files import sha256_of
-from lsx.manifest import FORMS, MANIFEST
-from lsx.seeded import normal
-from lsx.specs import Precision
+from lsx.graphs.graph_specs import GRAPHS
+from lsx.graphs.precision import FP32_ISLANDS
 
 Bundles = Callable[[Precision, int], Bundle]
 
@@ -134,7 +135,7 @@ def test_every_file_is_in_the_manifest(bundle: Bundles) -> None:
 
 
 def test_infer_checks_its_feed(bundle: Bundles) -> None:
-    with bundle("fp32", 128).engine("step") as engine:
+    with load_engine(bundle("fp32", 128), "step") as engine:
         with pytest.raises(EngineError, match="step takes noise_pred"):
             engine.infer({})
         size = (16, 16, 16)
@@ -167,9 +168,9 @@ def test_a_flipped_byte_is_found(bundle: Bundles, tmp_path: Path) -> None:
     content[100] ^= 8
     path.write_bytes(content)
     opened = Bundle.open(copy)
-    opened.engine("unet_shallow").close()
+    load_engine(opened, "unet_shallow").close()
     with pytest.raises(IntegrityError, match=r"step\.onnx is not the file"):
-        opened.engine("step")
+        load_engine(opened, "step")
 
 
 @pytest.mark.parametrize("command", ["inspect", "doctor"])
@@ -194,7 +195,7 @@ def test_the_mask_and_the_time_are_in_the_graphs(bundle: Bundles) -> None:
     other = faces.copy()
     other[0, 80:100, 50:80] = 250  # inside the painted area
     noise = np.zeros((2, 1, 4, 16, 16), np.float32)
-    with opened.engine("vae_encoder") as engine:
+    with load_engine(opened, "vae_encoder") as engine:
         a, b = (engine.infer({"faces": f, "noise": noise})["conditioning"] for f in (faces, other))
     assert np.array_equal(a[:, :5], b[:, :5])
     assert not np.array_equal(a[:, 5:], b[:, 5:])

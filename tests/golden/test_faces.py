@@ -14,19 +14,21 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from examples.synthetic_clip import portrait_frames
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.core.graph_names import FACE_GRAPHS
+from lsx.core.tensors import Precision, TensorSpec
+from lsx.engines.loading import load_engine
 from lsx.engines.onnxruntime import engine_from_onnx
 from lsx.errors import ExportError
-from lsx.export.faces.models import FaceSource, face_graphs, find_face_models
-from lsx.runtime.faces import FACE_GRAPHS, FaceDetector
-from lsx.specs import Precision, TensorSpec
+from lsx.export.face_models.models import FaceSource, face_graphs, find_face_models
+from lsx.faces.detector import FaceDetector
 
 
 @pytest.fixture(scope="module")
 def detector(bundle: Callable[[Precision, int], Bundle]) -> FaceDetector:
     opened = bundle("fp32", 128)
     assert opened.manifest.faces.family == "mediapipe"
-    return FaceDetector({graph: opened.engine(graph, threads=1) for graph in FACE_GRAPHS}, "mediapipe")
+    return FaceDetector({graph: load_engine(opened, graph, threads=1) for graph in FACE_GRAPHS}, "mediapipe")
 
 
 def _portrait() -> NDArray[np.uint8]:

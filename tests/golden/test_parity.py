@@ -16,20 +16,21 @@ import torch
 from torch import nn
 
 from examples.synthetic_clip import portrait_frames
+from lsx.bundle.manifest import GraphEntry
+from lsx.core.noise import normal
+from lsx.core.tensors import FloatPrecision, TensorSpec
 from lsx.engines.onnxruntime import engine_from_onnx
 from lsx.errors import ExportError, ParityError
-from lsx.export import graph_exporter, modules, parity
+from lsx.export import graph_exporter, parity
 from lsx.export.exporter import export_bundle
 from lsx.export.graph_exporter import GraphExporter
-from lsx.export.graphs import GRAPHS
 from lsx.export.onnx_file import save_model, trace
 from lsx.export.onnxruntime_form import to_onnxruntime_form
-from lsx.export.precision import to_precision
-from lsx.manifest import GraphEntry
+from lsx.graphs import modules
+from lsx.graphs.graph_specs import GRAPHS
+from lsx.graphs.precision import to_precision
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles
 from lsx.models.random_checkpoint import random_checkpoint
-from lsx.seeded import normal
-from lsx.specs import FloatPrecision, TensorSpec
 
 SEEDS = (11, 12, 13)
 CUDA_FORM_ON_A_CPU = 12  # its CPU kernel sums in float32 where factors are not broadcast

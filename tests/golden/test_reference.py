@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from lsx.core.noise import normal
 from lsx.models import reference
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles
 from lsx.models.mask import mask_at, mask_raster
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
-from lsx.seeded import normal
 
 ARRAYS = Path(__file__).parent / "arrays"
 

@@ -11,20 +11,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import MANIFEST
+from lsx.core.graph_names import FACE_GRAPHS, LOOP_GRAPHS
+from lsx.core.noise import normal
+from lsx.core.sampling import SampleOptions
+from lsx.core.tensors import Precision
+from lsx.denoising.chunk_runner import audio_batch
+from lsx.denoising.executor import HostExecutor, io_of
+from lsx.denoising.program import Enqueue, Operation, loop_program
 from lsx.engines.engine import Array, Engine, FeedDict
+from lsx.engines.loading import load_engine
 from lsx.errors import IntegrityError, NonFiniteOutput
-from lsx.manifest import MANIFEST
-from lsx.runtime.alignment import Aligner, Face, crop_face, crop_size, region_of
-from lsx.runtime.audio import AudioTokens, LogMel
-from lsx.runtime.compositing import Compositor
-from lsx.runtime.denoising import audio_batch
-from lsx.runtime.executor import HostExecutor, io_of
-from lsx.runtime.faces import FACE_GRAPHS
+from lsx.faces.alignment import Aligner, Face, crop_face, crop_size, region_of
+from lsx.faces.compositing import Compositor
+from lsx.runtime.audio_features import AudioTokens, LogMel
 from lsx.runtime.lipsync import LipSync
-from lsx.runtime.program import LOOP_GRAPHS, Enqueue, Operation, loop_program
-from lsx.seeded import normal
-from lsx.specs import Precision, SampleOptions
 from tests.golden.test_reference import loop_inputs
 from tests.seeded_inputs import landmarks, picture, waveform
 from tests.simulated_device import SimulatedDevice, SimulatedEngine
@@ -47,7 +49,7 @@ def test_log_mel(golden: Golden, samples: int) -> None:
 def test_audio_tokens(bundle: Bundles, golden: Golden, samples: int) -> None:
     recorded = golden("audio")
     opened = bundle("fp32", 128)
-    with opened.engine("audio_encoder") as engine:
+    with load_engine(opened, "audio_encoder") as engine:
         tokens = AudioTokens(engine, waveform(samples), opened.model)
         assert tokens.rows == recorded[f"n{samples}_feature_shape"][0]
         features = tokens.features(recorded[f"n{samples}_rows"].tolist())
@@ -83,7 +85,7 @@ def test_alignment(golden: Golden, resolution: int) -> None:
 @pytest.fixture(scope="module")
 def loop_engines(bundle: Bundles) -> Iterator[tuple[Bundle, dict[str, Engine]]]:
     opened = bundle("fp32", 128)
-    engines = {graph: opened.engine(graph) for graph in LOOP_GRAPHS}
+    engines = {graph: load_engine(opened, graph) for graph in LOOP_GRAPHS}
     yield opened, engines
     for engine in engines.values():
         engine.close()
@@ -211,7 +213,7 @@ def test_fp16_keeps_the_picture(recorded_fp32: _Recorder, bundle: Bundles) -> No
 
 
 def test_fp16_unet_cosine(bundle: Bundles, golden: Golden) -> None:
-    with bundle("fp16", 256).engine("unet") as engine:
+    with load_engine(bundle("fp16", 256), "unet") as engine:
         noise = engine.infer(
             {
                 "sample": normal("b2f16h32.sample", (2, 13, 16, 32, 32), 0),
@@ -231,7 +233,7 @@ def test_a_clip_through_the_cuda_executor_on_a_simulated_device(
     opened, engines = loop_engines
     frames = [picture(360, 640, 0.1 * i) for i in range(20)]
     points = landmarks(20, 360, 640)
-    beside = {graph: opened.engine(graph) for graph in ("audio_encoder", *FACE_GRAPHS)}
+    beside = {graph: load_engine(opened, graph) for graph in ("audio_encoder", *FACE_GRAPHS)}
     device = SimulatedDevice()
     simulated = {name: SimulatedEngine(engine, device) for name, engine in engines.items()}
     made = []

@@ -14,15 +14,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lsx.export.graphs import GRAPHS
-from lsx.export.modules import GraphModule, UNetGraph, UNetShallowGraph
+from lsx.core.model_spec import ModelSpec
 from lsx.export.onnx_file import WeightStore, free_leading_axis, save_model, trace
-from lsx.export.precision import to_precision
 from lsx.export.tensorrt_form import to_tensorrt_form
+from lsx.graphs.graph_specs import GRAPHS
+from lsx.graphs.modules import GraphModule, UNetGraph, UNetShallowGraph
+from lsx.graphs.precision import to_precision
 from lsx.models.random_checkpoint import seeded_weight
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
-from lsx.specs import ModelSpec
 
 MODEL = ModelSpec(version="random", resolution=64)
 NARROW = UNetConfig(block_out_channels=(32, 64), attention_levels=(True, False), heads=4, norm_groups=8)

@@ -16,9 +16,13 @@ from typing import Any
 import onnx
 import pytest
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import MANIFEST, GpuEntry
 from lsx.cli.main import main
-from lsx.engines.gpu import Gpu
+from lsx.core.atomic_files import sha256_of
+from lsx.core.graph_names import FACE_GRAPHS
+from lsx.core.tensors import Precision
+from lsx.engines.gpu_info import Gpu
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.building import PLANNED, build_plans
 from lsx.engines.tensorrt.inspection import parsed_network, plan_table
@@ -26,10 +30,6 @@ from lsx.engines.tensorrt.libraries import LIBRARIES, PORTABLE, Rtx
 from lsx.engines.tensorrt.network import network_from_graph
 from lsx.engines.tensorrt.plans import another_gpu, fitting_plan, profile_for, why_not
 from lsx.errors import BackendUnavailable, BuildError, IntegrityError, OutputError, StaleEngine, UsageError
-from lsx.files import sha256_of
-from lsx.manifest import MANIFEST, GpuEntry
-from lsx.runtime.faces import FACE_GRAPHS
-from lsx.specs import Precision
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX has wheels for x86-64 alone")
 

@@ -14,17 +14,18 @@ import torch
 from numpy.typing import NDArray
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import MANIFEST, StampEntry
 from lsx.cli.main import main
-from lsx.engines.registry import check_record, loaded_files, records_of
+from lsx.core.sampling import SampleOptions
+from lsx.core.tensors import Precision
+from lsx.denoising import schedule
+from lsx.engines.loading import check_record, load_engine, loaded_files, records_of
 from lsx.errors import NotVerified
-from lsx.manifest import MANIFEST, StampEntry
 from lsx.models import reference
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles
-from lsx.runtime import schedule
-from lsx.runtime.audio import AudioTokens
+from lsx.runtime.audio_features import AudioTokens
 from lsx.runtime.lipsync import LipSync
-from lsx.specs import Precision, SampleOptions
 from lsx.verify.report import Report
 from lsx.verify.verify import verify
 from tests.planting import edited, plant
@@ -194,7 +195,7 @@ def test_the_references_sound_is_the_runtimes(bundle: Bundles, checkpoint: Calla
     wave = torch.from_numpy(samples.astype(np.float32) / 32768)
     expected = reference.audio_tokens(loaded.audio_encoder(), wave, frames, loaded.spec.audio_window)
     opened = bundle("fp32", 64)
-    with opened.engine("audio_encoder") as engine:
+    with load_engine(opened, "audio_encoder") as engine:
         found = AudioTokens(engine, samples, opened.model).tokens(frames)
     np.testing.assert_allclose(found, expected.numpy(), atol=2e-4)
 

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.core.graph_names import LOOP_GRAPHS
+from lsx.core.tensors import Precision
 from lsx.engines.cuda_device import CudaDevice, shared_device
 from lsx.engines.device_engine import DeviceEngine
-from lsx.engines.gpu import driver_runtime, first_gpu
+from lsx.engines.gpu_info import driver_runtime, first_gpu
+from lsx.engines.loading import load_engine
 from lsx.engines.registry import backend_named
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.building import build_plans
 from lsx.engines.tensorrt.libraries import LIBRARIES, PORTABLE
 from lsx.errors import BackendUnavailable, BuildError, LsxError
-from lsx.runtime.program import LOOP_GRAPHS
-from lsx.specs import Precision
 
 BACKENDS = ("torch", "onnxruntime", "tensorrt", "tensorrt-rtx")
 
@@ -74,7 +75,7 @@ def engines(
         if not works:
             pytest.skip(reason)
         opened = gpu_bundle(backend)
-        loaded = {graph: opened.engine(graph, backend, provider="cuda") for graph in LOOP_GRAPHS}
+        loaded = {graph: load_engine(opened, graph, backend, provider="cuda") for graph in LOOP_GRAPHS}
     except BackendUnavailable as error:
         pytest.skip(f"{backend}: {error}")
     except BuildError as error:

@@ -7,10 +7,10 @@ import pytest
 from lsx.bench.bench import bench
 from lsx.bench.options import BenchOptions
 from lsx.bench.peaks import device_peaks
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.core.sampling import SampleOptions
 from lsx.engines.cuda_device import CudaDevice
 from lsx.engines.device_engine import DeviceEngine
-from lsx.specs import SampleOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore:no CUDA graph", "ignore:.*is not verified")
 

@@ -11,20 +11,23 @@ import numpy as np
 import psutil
 import pytest
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.core.graph_names import LOOP_GRAPHS
+from lsx.core.model_spec import ModelSpec
+from lsx.core.noise import normal
+from lsx.core.sampling import SampleOptions
+from lsx.denoising.chunk_runner import Denoiser, audio_batch, repeated_latents, seeded_noise
+from lsx.denoising.cuda_executor import ActivationBlock, CudaExecutor
+from lsx.denoising.executor import HostExecutor, Only, Submission, io_of
+from lsx.denoising.program import call_program
 from lsx.engines.cuda_device import CudaDevice
 from lsx.engines.device import Memory, Stream
 from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.engine import Array
+from lsx.engines.loading import load_engine
 from lsx.errors import NonFiniteOutput, OutOfDeviceMemory
-from lsx.runtime.alignment import Face
-from lsx.runtime.cuda import ActivationBlock, CudaExecutor
-from lsx.runtime.denoising import Denoiser, audio_batch, repeated_latents, seeded_noise
-from lsx.runtime.executor import HostExecutor, Only, Submission, io_of
+from lsx.faces.alignment import Face
 from lsx.runtime.lipsync import LipSync
-from lsx.runtime.program import LOOP_GRAPHS, call_program
-from lsx.seeded import normal
-from lsx.specs import ModelSpec, SampleOptions
 from tests.seeded_inputs import landmarks, picture, waveform
 
 # onnxruntime is not captured, and nothing here was verified.
@@ -69,7 +72,7 @@ def executor_of(engines: Loaded, device: CudaDevice) -> Iterator[Callable[..., C
 
 
 def _host(opened: Bundle, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-    loaded = {graph: opened.engine(graph) for graph in LOOP_GRAPHS}
+    loaded = {graph: load_engine(opened, graph) for graph in LOOP_GRAPHS}
     executor = HostExecutor(call_program(opened.model, io_of(loaded), OPTIONS), loaded)
     return executor.submit(inputs).result(None).arrays
 

@@ -43,11 +43,11 @@ from lsx.bench.systems import CAPTURED, EAGER, graph_axes, graph_feed, graph_wor
 from lsx.bench.timing import Budget, measure, noise_note, rows_of
 from lsx.cli.bench import parse_duration
 from lsx.cli.bench_tables import show_changes
+from lsx.core.sampling import SampleOptions
 from lsx.errors import LsxError, UsageError
 from lsx.export.onnx_file import free_leading_axis, save_model, trace
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
-from lsx.specs import SampleOptions
 from tests.simulated_device import SimulatedDevice, SimulatedEngine
 from tests.unit.test_program import MODEL, toy_engines
 

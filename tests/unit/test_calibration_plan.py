@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from lsx.calibration.clips import Clip, ClipOptions, Segment, find_files, split
-from lsx.calibration.feeds import plan_takes
+from lsx.calibration.recorder import plan_takes
+from lsx.core.sampling import SampleOptions
+from lsx.denoising.schedule import schedule
 from lsx.errors import CalibrationError, UsageError
-from lsx.runtime.schedule import schedule
-from lsx.specs import SampleOptions
 
 
 def clip(name: str, *lengths: int) -> Clip:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from lsx.calibration.calibrate import calibrate as calibrate_library
-from lsx.calibration.quantise import QuantiseOptions
 from lsx.cli import build, calibrate, checkpoint, export, run, verify
 from lsx.cli.main import main
 from lsx.cli.options import parse_interval
@@ -20,6 +19,7 @@ from lsx.errors import UsageError
 from lsx.export.exporter import export_bundle
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles
 from lsx.models.random_checkpoint import random_checkpoint
+from lsx.quantization.quantize import QuantiseOptions
 from lsx.runtime.lipsync import LipSync
 from lsx.verify.verify import verify as verify_library
 

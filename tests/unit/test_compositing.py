@@ -8,9 +8,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lsx.runtime import compositing
-from lsx.runtime.alignment import Aligner, Face, crop_face, crop_size, region_of
-from lsx.runtime.compositing import Compositor, resize_bicubic
+from lsx.faces import compositing
+from lsx.faces.alignment import Aligner, Face, crop_face, crop_size, region_of
+from lsx.faces.compositing import Compositor, resize_bicubic
 from tests.seeded_inputs import picture
 
 

@@ -14,11 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from lsx import CancelToken, Face, LipSync
+from lsx.core.graph_names import LOOP_GRAPHS
+from lsx.core.tensors import TensorSpec
 from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.errors import Cancelled, EngineClosed, EngineError
 from lsx.runtime.frame_stream import FrameStream
-from lsx.runtime.program import LOOP_GRAPHS
-from lsx.specs import TensorSpec
 from tests.simulated_device import SimulatedDevice, SimulatedEngine
 from tests.unit.test_program import MODEL, ToyEngine
 
@@ -343,9 +343,9 @@ def test_asyncio(opened: Opened) -> None:
 
 
 def test_a_run_that_asks_for_anothers_call_gets_nothing() -> None:
-    from lsx.runtime.denoising import Denoiser, seeded_noise
-    from lsx.runtime.executors import executors_for
-    from lsx.specs import SampleOptions
+    from lsx.core.sampling import SampleOptions
+    from lsx.denoising.chunk_runner import Denoiser, seeded_noise
+    from lsx.denoising.executor_cache import executors_for
 
     executors = executors_for({g: ToyEngine(g, MODEL) for g in LOOP_GRAPHS}, MODEL)
     lender = executors.lender(SampleOptions(steps=1))

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from lsx.engines import cuda_device, gpu
+from lsx.engines import cuda_device
+from lsx.engines import gpu_info as gpu
 from lsx.engines.cuda_device import RUNTIME_CALLS, CudaDevice
-from lsx.engines.gpu import Gpu
+from lsx.engines.gpu_info import Gpu
 from lsx.errors import BackendUnavailable, DeviceLost, EngineError, OutOfDeviceMemory
 
 runtime = pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings has no wheel for this system")

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from lsx.bench.systems import graph_axes, graph_feed
+from lsx.core.model_spec import ModelSpec
+from lsx.core.sampling import SampleOptions
+from lsx.denoising.chunk_runner import Denoiser, seeded_noise
+from lsx.denoising.cuda_executor import ActivationBlock, CudaExecutor, executor_bytes
+from lsx.denoising.executor import Only, io_of
+from lsx.denoising.executor_cache import CudaExecutors, executors_for
+from lsx.denoising.memory_plan import plan_memory
+from lsx.denoising.program import call_program
 from lsx.engines.device_engine import Context
 from lsx.engines.engine import Array
 from lsx.errors import EngineError, NonFiniteOutput, OutOfDeviceMemory
-from lsx.runtime.cuda import ActivationBlock, CudaExecutor, executor_bytes
-from lsx.runtime.denoising import Denoiser, seeded_noise
-from lsx.runtime.executor import Only, io_of
-from lsx.runtime.executors import CudaExecutors, executors_for
-from lsx.runtime.memory import plan_memory
-from lsx.runtime.program import call_program
-from lsx.specs import ModelSpec, SampleOptions
 from tests.simulated_device import SimulatedContext, SimulatedDevice, SimulatedEngine
 from tests.unit.test_program import LARGE, MODEL, plain_loop, toy_engines, toy_inputs
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from lsx.denoising.executor_cache import CudaExecutors
 from lsx.engines.cuda_device import RUNTIME_CALLS, CudaDevice
 from lsx.engines.device import Event, Stream
 from lsx.engines.device_engine import DeviceEngine
-from lsx.runtime.executors import CudaExecutors
 from scripts.gpu import device as device_stage
 from scripts.gpu import kit, small
 from scripts.gpu.checks import Checks
@@ -218,7 +218,7 @@ def test_the_kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         packed.extractall(tmp_path / "there", filter="data")
     there = tmp_path / "there" / "gpu-kit"
     assert (there / "wheels" / "some-1.0-py3-none-any.whl").read_bytes() == b"a wheel"
-    assert (there / "lsx" / "lsx" / "engines" / "gpu.py").is_file()
+    assert (there / "lsx" / "lsx" / "engines" / "gpu_info.py").is_file()
     done = subprocess.run(["bash", str(there / "run.sh")], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "is for a machine with an NVIDIA GPU" in done.stderr

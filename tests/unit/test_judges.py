@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from transformers import VideoMAEConfig, VideoMAEModel
 
 from lsx.errors import CheckpointError, UsageError
+from lsx.metrics import syncnet
+from lsx.metrics.learned import Judges
+from lsx.metrics.perceptual import LPIPS_FILES, VIDEOMAE_FILE, Lpips, Trepa, VideoTransformer
+from lsx.metrics.syncnet import SYNCNET_FILE, SyncNet, SyncNetModel, mfcc
 from lsx.models.random_checkpoint import seeded_weight
-from lsx.verify import syncnet
-from lsx.verify.judges import Judges
-from lsx.verify.perceptual import LPIPS_FILES, VIDEOMAE_FILE, Lpips, Trepa, VideoTransformer
-from lsx.verify.syncnet import SYNCNET_FILE, SyncNet, SyncNetModel, mfcc
 from tests.seeded_inputs import picture, waveform
 
 RECORDED = Path(__file__).parents[1] / "golden" / "arrays" / "judges.npz"

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lsx.core.model_spec import ModelSpec
+from lsx.core.threaded_stages import StageChain, StageTimes
 from lsx.errors import MediaError
-from lsx.runtime import pipeline
-from lsx.runtime.alignment import Face
-from lsx.runtime.calls import CallMaker
-from lsx.runtime.pipeline import FramePipeline, indexed
-from lsx.runtime.stages import StageChain, StageTimes
-from lsx.runtime.video import ping_pong
-from lsx.specs import ModelSpec
+from lsx.faces.alignment import Face
+from lsx.media.video_reader import ping_pong
+from lsx.runtime import frame_pipeline as pipeline
+from lsx.runtime.chunking import CallMaker
+from lsx.runtime.frame_pipeline import FramePipeline, indexed
 
 POINTS = np.array([[24.0, 24], [40, 24], [32, 34]])
 

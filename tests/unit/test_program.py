@@ -9,24 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lsx.core.graph_names import LOOP_GRAPHS
+from lsx.core.model_spec import ModelSpec
+from lsx.core.noise import normal
+from lsx.core.sampling import SampleOptions
+from lsx.core.tensors import Dtype, TensorSpec
+from lsx.denoising.chunk_runner import Denoiser, audio_batch, repeated_latents, seeded_noise
+from lsx.denoising.executor import HostExecutor, Only, io_of
+from lsx.denoising.memory_plan import lifetimes, plan_memory
+from lsx.denoising.program import Copy, Enqueue, Program, View, call_program, reads_and_writes
+from lsx.denoising.schedule import schedule
 from lsx.engines.device import ALIGNMENT
 from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.errors import EngineError, NonFiniteOutput
-from lsx.runtime.denoising import Denoiser, audio_batch, repeated_latents, seeded_noise
-from lsx.runtime.executor import HostExecutor, Only, io_of
-from lsx.runtime.memory import lifetimes, plan_memory
-from lsx.runtime.program import (
-    LOOP_GRAPHS,
-    Copy,
-    Enqueue,
-    Program,
-    View,
-    call_program,
-    reads_and_writes,
-)
-from lsx.runtime.schedule import schedule
-from lsx.seeded import normal
-from lsx.specs import Dtype, ModelSpec, SampleOptions, TensorSpec
 
 MODEL = ModelSpec(version="test", resolution=64)
 LARGE = ModelSpec(version="test", resolution=576)  # its VAE takes two frames at a time

@@ -11,18 +11,18 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from lsx.calibration.ranges import _least_square_error
+from lsx.core.noise import normal
+from lsx.core.tensors import LOW_PRECISIONS, LowPrecision, TensorSpec
 from lsx.engines.onnxruntime import engine_from_onnx
 from lsx.errors import ExportError
-from lsx.export.modules import GraphModule
 from lsx.export.onnx_file import save_model, trace
-from lsx.export.quantisation import check_coverage
-from lsx.export.quantised import QuantisedConv2d, QuantisedLinear, fake_quantise, quantised_layer
-from lsx.export.recipe import Recipe, apply_recipe, replace_layer
-from lsx.export.smoothing import fold, smoothing_factors, smoothing_groups
+from lsx.graphs.modules import GraphModule
 from lsx.models.attention import MotionModule, SpatialTransformer
-from lsx.seeded import normal
-from lsx.specs import LOW_PRECISIONS, LowPrecision, TensorSpec
+from lsx.quantization.coverage import check_coverage
+from lsx.quantization.qdq_layers import QuantisedConv2d, QuantisedLinear, fake_quantise, quantised_layer
+from lsx.quantization.ranges import _least_square_error
+from lsx.quantization.recipe import Recipe, apply_recipe, replace_layer
+from lsx.quantization.smoothing import fold, smoothing_factors, smoothing_groups
 
 
 def seeded(module: nn.Module) -> nn.Module:

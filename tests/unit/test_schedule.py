@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from lsx.core.noise import normal
+from lsx.core.sampling import SAMPLERS, SampleOptions, Sampler
+from lsx.denoising.schedule import schedule, timesteps
 from lsx.errors import UsageError
 from lsx.models.reference import scheduler
-from lsx.runtime.schedule import schedule, timesteps
-from lsx.seeded import normal
-from lsx.specs import SAMPLERS, SampleOptions, Sampler
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

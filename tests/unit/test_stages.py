@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lsx.runtime.stages import Stage, StageChain, StageTimes, in_order
+from lsx.core.threaded_stages import Stage, StageChain, StageTimes, in_order
 
 
 def _threads() -> list[threading.Thread]:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from lsx.core.tensors import TensorSpec
 from lsx.engines.tensorrt import backend as backend_module
 from lsx.engines.tensorrt.backend import RtxBackend
 from lsx.engines.tensorrt.engine import TensorRtContext, TensorRtEngine
 from lsx.engines.tensorrt.libraries import LIBRARIES
 from lsx.engines.tensorrt.loaded_plan import LoadedPlan
 from lsx.errors import DeviceLost, EngineError, StaleEngine
-from lsx.specs import TensorSpec
 from tests.simulated_device import SimulatedDevice
 from tests.unit.test_cuda_device import A_GPU
 
@@ -190,8 +190,8 @@ def test_looking_at_a_bundle_initialises_nothing(monkeypatch: pytest.MonkeyPatch
         raise AssertionError("CUDA was initialised")
 
     monkeypatch.setattr(backend_module, "shared_device", initialises)
-    monkeypatch.setattr("lsx.engines.gpu.driver_runtime", initialises)
-    monkeypatch.setattr("lsx.engines.gpu._first_gpu", lambda: A_GPU)
+    monkeypatch.setattr("lsx.engines.gpu_info.driver_runtime", initialises)
+    monkeypatch.setattr("lsx.engines.gpu_info._first_gpu", lambda: A_GPU)
     monkeypatch.setattr("lsx.engines.tensorrt.libraries._imported", lambda *_: type("M", (), {"__version__": "1.7"}))
     bundle: Any = type("Bundle", (), {"path": "bundle", "manifest": type("Manifest", (), {"plans": ()})})
     assert "no tensorrt-rtx plan of" in str(RtxBackend().refuses(bundle))

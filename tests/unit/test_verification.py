@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from lsx.manifest import StampEntry
-from lsx.specs import SampleOptions
-from lsx.thresholds import THRESHOLDS
-from lsx.verification import Coverage
+from lsx.bundle.manifest import StampEntry
+from lsx.bundle.records import Coverage
+from lsx.core.sampling import SampleOptions
+from lsx.core.thresholds import THRESHOLDS
 
 
 def _record(**changes: Any) -> StampEntry:

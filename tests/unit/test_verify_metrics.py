@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from lsx.core.noise import normal
+from lsx.core.thresholds import THRESHOLDS
 from lsx.errors import UsageError
-from lsx.figures import compare, worst
-from lsx.seeded import normal
-from lsx.thresholds import THRESHOLDS
+from lsx.metrics.arrays import compare, worst
+from lsx.metrics.images import psnr, ssim_map, temporal_difference
 from lsx.verify.html import report_html
-from lsx.verify.metrics import psnr, ssim_map, temporal_difference
 from lsx.verify.report import ClipFigures, GraphFigures, Report, WorstFrame
 
 

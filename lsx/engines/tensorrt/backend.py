@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from lsx.engines.cuda_device import shared_device
-from lsx.engines.gpu import first_gpu
+from lsx.engines.gpu_info import first_gpu
 from lsx.engines.registry import Backend, EngineOptions
 from lsx.engines.tensorrt.building import PLANNED
 from lsx.engines.tensorrt.engine import TensorRtEngine
@@ -15,9 +15,9 @@ from lsx.engines.tensorrt.plans import another_gpu, build_command, fitting_plan
 from lsx.errors import BackendUnavailable, EngineError
 
 if TYPE_CHECKING:
-    from lsx.bundle import Bundle
+    from lsx.bundle.bundle import Bundle
+    from lsx.bundle.manifest import FileEntry
     from lsx.engines.engine import Engine
-    from lsx.manifest import FileEntry
 
 __all__ = ["DataCentreBackend", "RtxBackend"]
 

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lsx.bundle import Bundle
-from lsx.engines.gpu import Gpu, first_gpu
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import FileEntry, GpuEntry, GraphEntry, PlanEntry, ProfileEntry
+from lsx.core.atomic_files import process_lives, sha256_of, write_whole
+from lsx.core.model_spec import ModelSpec
+from lsx.engines.gpu_info import Gpu, first_gpu
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.layer_table import LayerTable, layers_in_log, told_kinds
 from lsx.engines.tensorrt.libraries import Library, has_fp8, library_named
 from lsx.engines.tensorrt.network import collecting_logger, network_from_graph, progress_monitor, set_shapes, with_log
 from lsx.errors import BuildError, OutputError, UsageError
-from lsx.files import process_lives, sha256_of, write_whole
-from lsx.manifest import FileEntry, GpuEntry, GraphEntry, PlanEntry, ProfileEntry
-from lsx.specs import ModelSpec
 
 if TYPE_CHECKING:
     import tensorrt_rtx_bindings as trt

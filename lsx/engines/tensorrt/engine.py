@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import PlanEntry
+from lsx.core.tensors import TensorSpec
 from lsx.engines.device import Device, Memory, Stream
 from lsx.engines.device_engine import Context, DeviceEngine
-from lsx.engines.gpu import first_gpu
+from lsx.engines.gpu_info import first_gpu
 from lsx.engines.tensorrt.inspection import plan_table
 from lsx.engines.tensorrt.libraries import Library
 from lsx.engines.tensorrt.loaded_plan import LoadedPlan
 from lsx.engines.tensorrt.plans import profile_for
 from lsx.errors import EngineError, StaleEngine
-from lsx.manifest import PlanEntry
-from lsx.specs import TensorSpec
 
 if TYPE_CHECKING:
     import tensorrt_rtx_bindings as trt

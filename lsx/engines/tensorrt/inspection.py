@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lsx.bundle import Bundle
-from lsx.engines.gpu import driver_runtime
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import PlanEntry
+from lsx.engines.gpu_info import driver_runtime
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.building import profiles_of
 from lsx.engines.tensorrt.layer_table import LayerTable, PlanLayer, PlanTensor, read_table
 from lsx.engines.tensorrt.libraries import Library
 from lsx.engines.tensorrt.network import collecting_logger, network_from_graph, set_shapes
 from lsx.engines.tensorrt.plans import engine_from_plan
-from lsx.manifest import PlanEntry
 
 if TYPE_CHECKING:
     import tensorrt_rtx_bindings as trt

@@ -12,7 +12,7 @@ from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lsx.engines.gpu import first_gpu
+from lsx.engines.gpu_info import first_gpu
 from lsx.errors import BackendUnavailable, UsageError
 
 if TYPE_CHECKING:

@@ -6,15 +6,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import PlanEntry
+from lsx.core.atomic_files import write_whole
 from lsx.engines.device import Device
-from lsx.engines.gpu import first_gpu
+from lsx.engines.gpu_info import first_gpu
 from lsx.engines.tensorrt.libraries import Library
 from lsx.engines.tensorrt.network import collecting_logger
 from lsx.engines.tensorrt.plans import engine_from_plan
 from lsx.errors import EngineError, OutOfDeviceMemory, StaleEngine
-from lsx.files import write_whole
-from lsx.manifest import PlanEntry
 
 if TYPE_CHECKING:
     import tensorrt_rtx_bindings as trt

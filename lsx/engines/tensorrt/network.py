@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lsx.bundle import Bundle
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import GraphEntry, ProfileEntry
 from lsx.engines.tensorrt.libraries import Library
 from lsx.errors import BuildError, LsxError, UsageError
-from lsx.manifest import GraphEntry, ProfileEntry
 
 if TYPE_CHECKING:
     import tensorrt_rtx_bindings as trt

@@ -6,12 +6,12 @@ import mmap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lsx.bundle import Bundle
-from lsx.engines.gpu import Gpu
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import PlanEntry
+from lsx.engines.gpu_info import Gpu
 from lsx.engines.tensorrt.libraries import Library, sm_of
 from lsx.engines.tensorrt.network import with_log
 from lsx.errors import StaleEngine
-from lsx.manifest import PlanEntry
 
 if TYPE_CHECKING:
     import tensorrt_rtx_bindings as trt

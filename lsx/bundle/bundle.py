@@ -1,0 +1,177 @@
+"""The bundle: a folder with a manifest, ONNX graphs and plans, all hashed. Reading it executes nothing."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from lsx.bundle.manifest import (
+    FORMS,
+    MANIFEST,
+    SCHEMA_VERSION,
+    FileEntry,
+    Form,
+    GraphEntry,
+    Manifest,
+    PlanEntry,
+    StampEntry,
+)
+from lsx.bundle.records import Coverage
+from lsx.core.atomic_files import sha256_of, write_whole
+from lsx.errors import BundleError, IntegrityError, OutputError, SchemaMismatch
+
+if TYPE_CHECKING:
+    from lsx.engines.engine import Engine
+
+__all__ = ["Bundle"]
+
+
+class Bundle:
+    """An opened bundle. Opening reads the manifest; a graph's files are hashed when its engine is asked for.
+
+    Open one with `Bundle.open(path)`.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.model = manifest.model.spec()
+        self._intact: set[str] = set()
+
+    @classmethod
+    def open(cls, path: Path | str) -> Bundle:
+        """Open the bundle in the folder `path`.
+
+        Raises BundleError when it is none, SchemaMismatch when another lsx wrote it.
+        """
+        path = Path(path)
+        file = path / MANIFEST
+        if not path.is_dir() or not file.is_file():
+            missing = f"no {MANIFEST} in it" if path.is_dir() else "no such folder"
+            raise BundleError(f"{path}: not a bundle ({missing}). Make one: lsx export CHECKPOINT -o {path}")
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            version = content["schema_version"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BundleError(
+                f"{file}: not a manifest ({error}). Export again: lsx export CHECKPOINT -o {path}"
+            ) from error
+        if version != SCHEMA_VERSION:
+            raise SchemaMismatch(
+                f"{path}: bundle schema {version}, but this lsx reads {SCHEMA_VERSION}. "
+                f"Export again: lsx export CHECKPOINT -o {path}"
+            )
+        try:
+            return cls(path, Manifest.model_validate(content))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise BundleError(
+                f"{file}: {where}: {first['msg']}. Export again: lsx export CHECKPOINT -o {path}"
+            ) from error
+
+    def fallback(self) -> Bundle | None:
+        """The bundle inside this one that calls are done again with when they overflow. Raises BundleError."""
+        return None if self.manifest.fallback is None else Bundle.open(self.path / self.manifest.fallback)
+
+    def graph(self, name: str) -> GraphEntry:
+        """The entry of the graph `name`. Raises BundleError when the bundle does not have it."""
+        entry = self.manifest.graphs.get(name)
+        if entry is None:
+            raise BundleError(f"{self.path}: no graph {name}; it has {', '.join(sorted(self.manifest.graphs))}")
+        return entry
+
+    def files(self, graph: str, form: Form = "file") -> list[FileEntry]:
+        """The files of one graph: the .onnx, in `form` where there is one, and the data that it refers to."""
+        entry = self.graph(graph)
+        data = {file.path: file for file in self.manifest.data}
+        missing = [path for path in entry.data if path not in data]
+        if missing:
+            raise BundleError(f"{self.path}: the manifest names no hash for {missing[0]}. Export again")
+        return [entry.in_form(form), *(data[path] for path in entry.data)]
+
+    def graph_files(self) -> list[FileEntry]:
+        """The files of all graphs, in every form that a backend may load."""
+        return [file for name in self.manifest.graphs for form in FORMS for file in self.files(name, form)]
+
+    def hashes(self, files: Callable[[Bundle], Iterable[FileEntry]]) -> dict[str, str]:
+        """SHA-256 by path of what `files` names of this bundle, and of its fallback in its folder."""
+        found = {file.path: file.sha256 for file in files(self)}
+        wider = self.fallback()
+        if wider is not None:
+            found |= {f"{self.manifest.fallback}/{path}": digest for path, digest in wider.hashes(files).items()}
+        return found
+
+    def add_plan(self, plan: PlanEntry) -> None:
+        """Enter `plan` in the manifest, in place of one of the same file. Raises OutputError."""
+        newest = Bundle.open(self.path).manifest  # another build may have written since
+        plans = [other for other in newest.plans if other.file.path != plan.file.path]
+        self._write(newest.model_copy(update={"plans": (*plans, plan)}))
+        self._intact.discard(plan.file.path)
+
+    def add_stamp(self, stamp: StampEntry) -> None:
+        """Enter the verification record `stamp` in the manifest. Raises OutputError.
+
+        It takes the place of one of the same files and settings, unless it is a smoke check and that one is not.
+        """
+        newest = Bundle.open(self.path).manifest
+        new = Coverage.of(stamp, newest.precision)
+        kept = []
+        for other in newest.stamps:
+            old = Coverage.of(other, newest.precision)
+            if other.files == stamp.files and old.settings == new.settings:
+                if new.smoke_check is not None and old.smoke_check is None:
+                    return
+                continue
+            kept.append(other)
+        self._write(newest.model_copy(update={"stamps": (*kept, stamp)}))
+
+    def _write(self, manifest: Manifest) -> None:
+        try:
+            write_whole(self.path / MANIFEST, manifest.text().encode())
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from error
+        self.manifest = manifest
+
+    def verify(self, files: list[FileEntry] | None = None) -> None:
+        """Hash `files` (default: every file of the bundle), each once in this object's life.
+
+        Raises IntegrityError naming the first that is missing or another than the manifest's.
+        """
+        if files is None:
+            wider = self.fallback()
+            if wider is not None:
+                wider.verify()
+            files = self.graph_files()
+            files += [file for plan in self.manifest.plans for file in (plan.file, plan.layers) if file is not None]
+            files += [] if self.manifest.quantisation is None else self.manifest.quantisation.files
+        for file in files:
+            if file.path in self._intact:
+                continue
+            path = self.path / file.path
+            if Path(file.path).is_absolute() or ".." in Path(file.path).parts:
+                raise IntegrityError(f"{self.path}: the manifest names {file.path}, outside the bundle. Do not use it")
+            if not path.is_file() or path.stat().st_size != file.size or sha256_of(path) != file.sha256:
+                fault = "is not the file that the manifest describes" if path.is_file() else "is missing"
+                plan = next((plan for plan in self.manifest.plans if plan.file.path == file.path), None)
+                remedy = (
+                    f"Copy the bundle again, or export it again: lsx export CHECKPOINT -o {self.path}"
+                    if plan is None
+                    else f"Build it again: lsx build {self.path} --backend {plan.backend} --graphs {plan.graph}"
+                )
+                raise IntegrityError(f"{path} {fault}: the copy is damaged. {remedy}")
+            self._intact.add(file.path)
+
+    def engine(self, *arguments: Any, **options: Any) -> Engine:
+        """Load a graph. Deprecated: call `lsx.load_engine(bundle, ...)`, which takes the same arguments."""
+        warnings.warn(
+            "Bundle.engine is deprecated: call lsx.load_engine(bundle, ...)", DeprecationWarning, stacklevel=2
+        )
+        load: Callable[..., Engine] = import_module("lsx").load_engine  # asked for by name: engines build on bundles
+        return load(self, *arguments, **options)

@@ -1,0 +1,1 @@
+"""What every room uses: value types, names, files, threads. The standard library and NumPy, nothing else."""

@@ -1,0 +1,158 @@
+"""Calls of the U-Net on an executor: faces and tokens in, lip-synced faces out, every number made by a graph."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsx.core.cancel import CancelToken
+from lsx.core.model_spec import ModelSpec
+from lsx.core.noise import normal
+from lsx.core.threaded_stages import Stopped
+from lsx.denoising.executor import Lender, Submission
+from lsx.engines.engine import Array
+from lsx.errors import EngineError, NonFiniteOutput
+
+__all__ = ["Denoiser", "NoiseSource", "PendingCall", "audio_batch", "repeated_latents", "seeded_noise"]
+
+NoiseSource = Callable[[str, tuple[int, ...]], NDArray[np.float32]]
+"""(name, shape) to standard normal float32 numbers. Names: latents, masked.<call>, reference.<call>."""
+
+
+def seeded_noise(seed: int) -> NoiseSource:
+    """Noise that depends on the seed and the array's name alone."""
+    return lambda name, shape: normal(f"noise.{name}", shape, seed)
+
+
+def audio_batch(tokens: NDArray[np.float32], batch: int) -> NDArray[np.float32]:
+    """[b, F, S, D] of tokens [F, S, D]: with guidance the unconditional half, all zeros, comes first."""
+    return tokens[None] if batch == 1 else np.stack([np.zeros_like(tokens), tokens])
+
+
+def repeated_latents(noise: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
+    """One frame's noise [1, 4, 1, h, w] for all frames of a call: the original repeats it over the whole video."""
+    return np.repeat(noise, frames, axis=2)
+
+
+@dataclass(slots=True, eq=False)
+class PendingCall:
+    """A call that a Denoiser has started: what it is known by, to nobody but that Denoiser."""
+
+    inputs: dict[str, Array]
+    submission: Submission
+
+
+class Denoiser:
+    """Calls of one run. It owns the run's noise, its pending results and its stop; the executor is lent by the chunk.
+
+    `submit` and `result` may come from two threads.
+    """
+
+    def __init__(
+        self,
+        lender: Lender,
+        model: ModelSpec,
+        noise: NoiseSource,
+        guidance: float = 1.5,
+        wider: Callable[[], Lender | None] = lambda: None,
+    ) -> None:
+        """wider : lends the executor that a call is done again with, once, when its result is not finite; or None."""
+        self._lender = lender
+        self._wider = wider
+        self._stop = CancelToken()
+        self._lock = threading.Lock()
+        self._pending: dict[PendingCall, None] = {}
+        self._seconds: dict[str, float] = {}
+        self.waited = 0.0
+        """Seconds that this run waited for its turns."""
+        self.repeated = 0
+        """Calls that were done again."""
+        self._guidance = np.array([guidance], dtype=np.float32)
+        self._model = model
+        self._noise = noise
+        self._batch = 2 if guidance > 1 else 1
+        first = self._draw("latents", (1, 4, 1, model.latent, model.latent))
+        self._latents = repeated_latents(first, model.frames)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Time by phase (VAE encode, denoise, VAE decode) of all calls whose result was taken."""
+        with self._lock:
+            return dict(self._seconds)
+
+    def _draw(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        noise = np.asarray(self._noise(name, shape), dtype=np.float32)
+        if noise.shape != shape:
+            raise EngineError(f"the noise source gave {list(noise.shape)} for {name}; it must give {list(shape)}")
+        return noise
+
+    def submit(self, faces: NDArray[np.uint8], tokens: NDArray[np.float32], call: int) -> PendingCall:
+        """Start a call on aligned faces uint8 [F, H, W, 3] and audio tokens float32 [F, S, D].
+
+        Raises EngineError; Stopped after `stop`.
+        """
+        shape = (self._model.frames, 4, self._model.latent, self._model.latent)
+        inputs: dict[str, Array] = {
+            "faces": faces,
+            "noise": np.stack([self._draw(f"masked.{call}", shape), self._draw(f"reference.{call}", shape)]),
+            "latents": self._latents,
+            "guidance": self._guidance,
+            "encoder_hidden_states": audio_batch(tokens, self._batch),
+        }
+        pending = PendingCall(inputs, self._submitted(self._lender, inputs))
+        with self._lock:
+            self._pending[pending] = None
+            if self._stop.cancelled:
+                pending.submission.abandoned = True
+        return pending
+
+    def _submitted(self, lender: Lender, inputs: Mapping[str, Array]) -> Submission:
+        start = time.perf_counter()
+        with lender.lent(self._stop) as executor:
+            self.waited += time.perf_counter() - start
+            return executor.submit(inputs, self, self._stop)
+
+    def result(self, pending: PendingCall) -> dict[str, Array]:
+        """A call's `pixels` [F, H, W, 3] (levels, neither rounded nor clipped) and `latents_out`; arrays of its own.
+
+        Raises NonFiniteOutput when the call made NaN or infinite values, and again in the wider precision; EngineError
+        for a call that this did not submit; Stopped after `stop`.
+        """
+        if self._stop.cancelled:
+            raise Stopped
+        with self._lock:
+            known = pending in self._pending
+            self._pending.pop(pending, None)
+        if not known:
+            raise EngineError("a run asked for a call that it did not submit; it was not given. Please report this")
+        arrays = self._taken(pending.submission)
+        wider = self._wider() if arrays["nonfinite"].any() else None
+        if wider is not None:
+            self.repeated += 1
+            arrays = self._taken(self._submitted(wider, pending.inputs))
+        bad = int(np.count_nonzero(arrays["nonfinite"]))
+        if bad:
+            raise NonFiniteOutput(
+                f"{bad} of {self._model.frames} decoded faces have NaN or infinite values: this precision overflows "
+                "on this clip. Export it with --precision fp32 or bf16, or with one of them as --fallback"
+            )
+        return arrays
+
+    def _taken(self, submission: Submission) -> dict[str, Array]:
+        results = submission.result(self)
+        with self._lock:
+            for phase, taken in results.seconds.items():
+                self._seconds[phase] = self._seconds.get(phase, 0.0) + taken
+        return results.arrays
+
+    def stop(self) -> None:
+        """Give up what is pending, and let a `submit` that waits for its turn raise Stopped; from any thread."""
+        self._stop.cancel()
+        with self._lock:
+            for pending in self._pending:
+                pending.submission.abandoned = True

@@ -1,0 +1,174 @@
+"""Backends at work: choosing one, loading a graph or all of them, and what records say of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.records import Coverage
+from lsx.core.sampling import SampleOptions
+from lsx.engines.engine import Engine
+from lsx.engines.registry import AUTO, EngineOptions, backend_named, backend_names
+from lsx.errors import BackendUnavailable, NotVerified
+
+if TYPE_CHECKING:
+    from lsx.bundle.manifest import StampEntry
+
+__all__ = [
+    "AUTO",
+    "best_backend",
+    "check_record",
+    "load_engine",
+    "load_engines",
+    "loaded_files",
+    "opened_engines",
+    "records_of",
+]
+
+
+def loaded_files(bundle: Bundle, backend: str) -> dict[str, str]:
+    """SHA-256 by path of everything that `backend` may load of `bundle` here, its fallback's files among them."""
+    return bundle.hashes(backend_named(backend).files)
+
+
+def records_of(bundle: Bundle, backend: str) -> list[tuple[StampEntry, Coverage]]:
+    """The records of `lsx verify` for what `backend` loads here, newest first; none whose files have changed since."""
+    loaded = loaded_files(bundle, backend)
+    found = []
+    for record in reversed(bundle.manifest.stamps):
+        same_model = all(record.checkpoint.get(part) == h for part, h in bundle.manifest.model.checkpoint.items())
+        if record.backend == backend and same_model and loaded.items() <= record.files.items():
+            found.append((record, Coverage.of(record, bundle.manifest.precision)))
+    return found
+
+
+def check_record(
+    bundle: Bundle, backend: str, *, required: bool, provider: str = "cpu", options: SampleOptions | None = None
+) -> None:
+    """Look whether a record covers what is to be run; options : None for any settings at all.
+
+    Raises NotVerified where one is required and none does, with the command that makes it. Else warns, of TensorRT
+    plans and quantised graphs: an ONNX graph that is not quantised was checked when it was exported.
+    """
+    quantised = any(entry.coverage is not None for entry in bundle.manifest.graphs.values())
+    if backend == "torch" or not (required or quantised or backend.startswith("tensorrt")):
+        return
+    reason = _uncovered([coverage for _, coverage in records_of(bundle, backend)], provider, options)
+    if reason is None:
+        return
+    command = f"lsx verify {bundle.path} --backend {backend} --reference CHECKPOINT --clip VIDEO AUDIO"
+    said = f"{bundle.path} is not verified on {backend}: {reason}. Verify it: {command}{_flags(provider, options)}"
+    if required:
+        raise NotVerified(said)
+    warnings.warn(said, RuntimeWarning, stacklevel=4)
+
+
+def _uncovered(records: list[Coverage], provider: str, options: SampleOptions | None) -> str | None:
+    """Why no record, newest first, covers these settings, told of the one that comes closest; None where one does."""
+    if not records:
+        return "there is no record of it, or the bundle has changed since"
+    full = [coverage for coverage in records if coverage.smoke_check is None and coverage.runs_on(provider)]
+    if not full:
+        smoke = records[0].smoke_check
+        if smoke is None:
+            return f"its record is another's (it was on {records[0].engine})"
+        return f"its record is of a smoke check ({smoke})"
+    if options is None:
+        return None
+    differences = [coverage.differs(options, provider) for coverage in full]
+    return None if None in differences else min((text for text in differences if text is not None), key=len)
+
+
+def _flags(provider: str, options: SampleOptions | None) -> str:
+    """The options of `lsx verify` that these settings need."""
+    made = "" if provider == "cpu" else f" --provider {provider}"
+    if options is not None:
+        interval = "off" if options.cache_interval is None else options.cache_interval
+        made += f" --steps {options.steps} --guidance {options.guidance:g} --cache-interval {interval}"
+        made += f" --sampler {options.sampler}"
+    return made
+
+
+def best_backend(bundle: Bundle, name: str = AUTO) -> str:
+    """`name`, or for `auto` the best backend that works here and has what it needs in the bundle."""
+    if name != AUTO:
+        return backend_named(name).name
+    planned = {plan.backend for plan in bundle.manifest.plans}
+    for candidate in backend_names():
+        if candidate.startswith("tensorrt") and candidate not in planned:
+            continue
+        try:
+            backend = backend_named(candidate)
+        except BackendUnavailable:
+            continue
+        if not backend.availability()[0]:
+            continue
+        reason = backend.refuses(bundle)
+        if reason is None:
+            return candidate
+        warnings.warn(f"{candidate} is not used: {reason}", RuntimeWarning, stacklevel=3)
+    raise BackendUnavailable("no backend works on this machine. See: lsx doctor")
+
+
+def load_engine(
+    bundle: Bundle,
+    graph: str,
+    backend: str = "onnxruntime",
+    *,
+    provider: str = "cpu",
+    threads: int | None = None,
+    reference: Path | str | None = None,
+    guidance_batch: int = 2,
+    trust_code: bool = False,
+    float32: bool = False,
+) -> Engine:
+    """Load `graph` of a bundle on `backend`, its files hashed first.
+
+    provider : onnxruntime's, `cpu` or `cuda`; threads : of the CPU provider, None for $LSX_THREADS or all cores;
+    reference : checkpoint folder for the torch backend, default where the export found it;
+    guidance_batch : the batch to load for first, 2 with guidance, 1 without;
+    trust_code : load TensorRT plans that carry code (`lsx build --version-compatible`);
+    float32 : let the torch backend be a reference, in float32 on a GPU too.
+
+    Raises IntegrityError, BackendUnavailable, EngineError.
+    """
+    options = EngineOptions(
+        provider=provider,
+        threads=threads,
+        reference=None if reference is None else Path(reference),
+        guidance_batch=guidance_batch,
+        trust_code=trust_code,
+        float32=float32,
+    )
+    return backend_named(backend).engine(bundle, graph, options)
+
+
+def load_engines(bundle: Bundle, backend: str, graphs: Iterable[str], **options: Any) -> dict[str, Engine]:
+    """The engines of `graphs`, all or none; what `backend` does not support is ONNX Runtime's. The caller closes them.
+
+    options : `load_engine`'s. Raises IntegrityError, BackendUnavailable, EngineError.
+    """
+    supported = backend_named(backend)
+    with ExitStack() as opened:
+        engines = {
+            graph: opened.enter_context(
+                load_engine(bundle, graph, backend if supported.supports(graph) else "onnxruntime", **options)
+            )
+            for graph in graphs
+        }
+        opened.pop_all()
+    return engines
+
+
+@contextmanager
+def opened_engines(bundle: Bundle, backend: str, graphs: Iterable[str], **options: Any) -> Iterator[dict[str, Engine]]:
+    """`load_engines`, closed in the end."""
+    engines = load_engines(bundle, backend, graphs, **options)
+    with ExitStack() as stack:
+        for engine in engines.values():
+            stack.enter_context(engine)
+        yield engines

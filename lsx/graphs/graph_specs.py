@@ -1,0 +1,169 @@
+"""The graphs: for each its module, seeded example inputs, I/O names and axes that vary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lsx.core.model_spec import ModelSpec
+from lsx.core.noise import normal
+from lsx.graphs import modules
+from lsx.models.checkpoint import Checkpoint
+
+__all__ = ["GRAPHS", "GraphSpec"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphSpec:
+    """One exported graph."""
+
+    name: str
+    build: Callable[[Checkpoint], modules.GraphModule]
+    """Loads the float32 module from a checkpoint."""
+    feed: Callable[[ModelSpec, nn.Module, int], dict[str, NDArray[Any]]]
+    """Seeded inputs, float32 or uint8, at a given length of the varying axis."""
+    outputs: tuple[str, ...]
+    axis: str | None
+    """Name of the axis that varies; None if none does."""
+    varying: dict[str, int]
+    """I/O tensors with that axis, and where it is."""
+    leading: bool = False
+    """Trace with a fixed length of the axis and free it afterwards (`free_leading_axis`)."""
+    low: tuple[str, ...] = ()
+    """I/O tensors in the graph's precision; the others are float32 or uint8."""
+    half: tuple[str, ...] = ()
+    """I/O tensors that are float16 in every lower precision: bfloat16 has too few digits for 256 levels."""
+    deep: bool = True
+    """Whether it is a network, in which rounding errors grow, or a handful of element-wise operations."""
+    checked: tuple[int, ...] = (1,)
+    """Lengths of the varying axis at which parity is checked. The U-Net costs 4 TFLOP a batch entry at full size."""
+
+
+def _unet_feed(spec: ModelSpec, module: nn.Module, batch: int) -> dict[str, NDArray[Any]]:
+    channels = module.get_submodule("unet.conv_in").in_channels
+    size = (spec.frames, spec.latent, spec.latent)
+    return {
+        "sample": normal("parity.sample", (batch, int(str(channels)), *size), 0),
+        "timestep": np.array([481.0], dtype=np.float32),
+        "encoder_hidden_states": normal("parity.audio", (batch, spec.frames, spec.tokens, spec.audio_dim), 0),
+    }
+
+
+def _shallow_feed(spec: ModelSpec, module: nn.Module, batch: int) -> dict[str, NDArray[Any]]:
+    width = module.get_submodule("unet.conv_in").out_channels
+    deep = (batch, spec.frames, int(str(width)), spec.latent, spec.latent)
+    return _unet_feed(spec, module, batch) | {"deep_features": normal("parity.deep", deep, 0)}
+
+
+def _step_feed(spec: ModelSpec, module: nn.Module, batch: int) -> dict[str, NDArray[Any]]:
+    del module
+    size = (spec.frames, spec.latent, spec.latent)
+    return {
+        "noise_pred": normal("parity.noise_pred", (batch, 4, *size), 0),
+        "latents": normal("parity.latents", (1, 4, *size), 0),
+        "previous": normal("parity.previous", (1, 4, *size), 0),
+        "conditioning": normal("parity.conditioning", (1, 9, *size), 0),
+        "coefficients": np.array([1.01, -0.12, 0.03, 1.3, -0.8], dtype=np.float32),
+        "guidance": np.array([1.5], dtype=np.float32),
+    }
+
+
+def _faces(spec: ModelSpec, frames: int) -> NDArray[np.uint8]:
+    smooth = normal("parity.faces", (frames, spec.resolution // 16, spec.resolution // 16, 3), 0)
+    return np.clip(smooth.repeat(16, 1).repeat(16, 2) * 50 + 127, 0, 255).astype(np.uint8)
+
+
+def _encoder_feed(spec: ModelSpec, module: nn.Module, frames: int) -> dict[str, NDArray[Any]]:
+    del module
+    noise = normal("parity.vae_noise", (2, frames, 4, spec.latent, spec.latent), 0)
+    return {"faces": _faces(spec, frames), "noise": noise}
+
+
+def _decoder_feed(spec: ModelSpec, module: nn.Module, frames: int) -> dict[str, NDArray[Any]]:
+    del module
+    latents = normal("parity.vae_latents", (1, 4, frames, spec.latent, spec.latent), 0)
+    return {"latents": latents, "faces": _faces(spec, frames)}
+
+
+def _audio_feed(spec: ModelSpec, module: nn.Module, segments: int) -> dict[str, NDArray[Any]]:
+    del spec, module
+    return {"mel": np.clip(normal("parity.mel", (segments, 80, 3000), 0) * 0.4, -1, 1.5)}
+
+
+def _mask(checkpoint: Checkpoint) -> torch.Tensor:
+    return torch.from_numpy(checkpoint.mask())
+
+
+GRAPHS: dict[str, GraphSpec] = {
+    spec.name: spec
+    for spec in (
+        GraphSpec(
+            name="audio_encoder",
+            build=lambda checkpoint: modules.AudioEncoderGraph(checkpoint.audio_encoder()),
+            feed=_audio_feed,
+            outputs=("hidden_states",),
+            axis="n",
+            varying={"mel": 0, "hidden_states": 0},
+            leading=True,
+        ),
+        GraphSpec(
+            name="vae_encoder",
+            build=lambda checkpoint: modules.VaeEncoderGraph(checkpoint.vae(), _mask(checkpoint)),
+            feed=_encoder_feed,
+            outputs=("conditioning",),
+            axis="F",
+            varying={"faces": 0, "noise": 1, "conditioning": 2},
+            leading=True,
+            low=("conditioning",),
+        ),
+        GraphSpec(
+            name="unet",
+            build=lambda checkpoint: modules.UNetGraph(checkpoint.unet()),
+            feed=_unet_feed,
+            outputs=("noise_pred", "deep_features"),
+            axis="b",
+            varying={"sample": 0, "encoder_hidden_states": 0, "noise_pred": 0, "deep_features": 0},
+            leading=True,
+            low=("sample", "encoder_hidden_states", "noise_pred", "deep_features"),
+        ),
+        GraphSpec(
+            name="unet_shallow",
+            build=lambda checkpoint: modules.UNetShallowGraph(checkpoint.unet()),
+            feed=_shallow_feed,
+            outputs=("noise_pred",),
+            axis="b",
+            varying={"sample": 0, "encoder_hidden_states": 0, "deep_features": 0, "noise_pred": 0},
+            leading=True,
+            low=("sample", "encoder_hidden_states", "deep_features", "noise_pred"),
+            checked=(1, 2),
+        ),
+        GraphSpec(
+            name="step",
+            build=lambda _: modules.StepGraph(),
+            feed=_step_feed,
+            outputs=("latents_out", "previous_out", "sample"),
+            axis="b",
+            varying={"noise_pred": 0, "sample": 0},
+            low=("noise_pred", "conditioning", "sample"),
+            deep=False,
+            checked=(1, 2),
+        ),
+        GraphSpec(
+            name="vae_decoder",
+            build=lambda checkpoint: modules.VaeDecoderGraph(checkpoint.vae(), _mask(checkpoint)),
+            feed=_decoder_feed,
+            outputs=("faces_out", "pixels", "nonfinite"),
+            axis="F",
+            varying={"latents": 2, "faces": 0, "faces_out": 0, "pixels": 0, "nonfinite": 0},
+            leading=True,
+            half=("pixels",),
+        ),
+    )
+}
+"""In the order of export: `unet` before `unet_shallow`, which shares its weights."""

@@ -1,0 +1,119 @@
+"""Sound in: samples for the model, and frames of the file's own quality for the output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from lsx.errors import MediaError
+from lsx.media.opening import decoding, open_media
+
+__all__ = ["MIN_SAMPLES", "SoundReader", "as_samples"]
+
+MIN_SAMPLES = 320
+"""Fewer samples (20 ms) give no feature row at all."""
+
+
+def as_samples(samples: Any) -> NDArray[np.int16] | NDArray[np.float32]:
+    """Check `samples`: mono 16 kHz, int16 or float32 in -1..1, one axis.
+
+    Raises MediaError for another shape or dtype, non-finite values, or less than 20 ms.
+    """
+    array = np.asarray(samples)
+    if array.ndim != 1 or array.dtype not in (np.int16, np.float32):
+        raise MediaError(
+            f"audio samples are {array.dtype}{list(array.shape)}; give int16 or float32 of one axis: mono, 16 kHz"
+        )
+    if array.size < MIN_SAMPLES:
+        raise MediaError(
+            f"the audio has {array.size} samples ({array.size / 16:.1f} ms at 16 kHz); at least 20 ms are needed"
+        )
+    if array.dtype == np.float32 and not np.isfinite(array).all():
+        raise MediaError("the audio has samples that are not finite (NaN or infinity); repair the file first")
+    return array
+
+
+_RATE = 16000
+
+
+class SoundReader:
+    """The audio stream of a file. Raises MediaError : no such file, no audio stream, no samples, damaged."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        with open_media(self.path) as container, decoding(self.path, lambda: "in its header"):
+            context = self._stream(container).codec_context
+            self.codec = str(context.codec.canonical_name)
+            """FFmpeg's name of the codec, as aac or pcm_s16le."""
+            self.rate = int(context.sample_rate)
+            """Samples per second."""
+            self.layout = "mono" if context.layout.nb_channels == 1 else "stereo"
+            """Channels of an encoded output: the file's own mono or stereo; more are mixed down to stereo."""
+
+    def _stream(self, container: Any) -> Any:
+        if not container.streams.audio:
+            raise MediaError(f"{self.path}: no audio stream in it")
+        return container.streams.audio[0]
+
+    def _resampled(self, sample_format: str, layout: str, rate: int, frame_size: int | None = None) -> Iterator[Any]:
+        with open_media(self.path) as container:
+            stream = self._stream(container)
+            resampler = av.AudioResampler(format=sample_format, layout=layout, rate=rate, frame_size=frame_size)
+            seconds = 0.0
+            with decoding(self.path, lambda: f"at {seconds:.2f} s of its sound"):
+                try:
+                    for frame in container.decode(stream):
+                        seconds = frame.time or seconds
+                        frame.pts = None  # samples are counted, not placed: gaps in the stamps are not silence
+                        yield from resampler.resample(frame)
+                    yield from resampler.resample(None)
+                except av.error.EOFError:
+                    return
+
+    def samples(self) -> NDArray[np.int16]:
+        """The whole file as int16 mono at 16 kHz, resampled by FFmpeg. Raises MediaError under 20 ms."""
+        parts = [frame.to_ndarray().reshape(-1) for frame in self._resampled("s16", "mono", _RATE)]
+        if not sum(len(part) for part in parts):
+            raise MediaError(f"{self.path}: no samples in its audio stream")
+        joined: NDArray[np.int16] = np.concatenate(parts)
+        try:
+            as_samples(joined)
+        except MediaError as error:
+            raise MediaError(f"{self.path}: {error}") from error
+        return joined
+
+    def frames(self, sample_format: str, rate: int, size: int) -> Iterator[Any]:
+        """The sound in the file's own channels, as frames of `size` samples in FFmpeg's `sample_format`."""
+        return self._resampled(sample_format, self.layout, rate, size)
+
+    @contextmanager
+    def stream(self) -> Iterator[Any]:
+        """The file's audio stream, open, for its parameters. Raises MediaError."""
+        with open_media(self.path) as container:
+            yield self._stream(container)
+
+    def packets(self) -> Iterator[tuple[Any, Fraction]]:
+        """The file's own packets and the second at which each ends, counted from where its sound starts.
+
+        A codec's lead-in, which players skip, comes before second 0. Raises MediaError.
+        """
+        seconds = Fraction(0)
+        with self.stream() as stream, decoding(self.path, lambda: f"at {float(seconds):.2f} s of its sound"):
+            base = stream.start_time
+            for packet in stream.container.demux(stream):
+                if packet.size == 0:
+                    continue
+                if packet.pts is None:
+                    raise MediaError(f"{self.path}: its sound has no time stamps to copy; choose audio_codec aac")
+                base = packet.pts if base is None else base
+                packet.pts -= base
+                packet.dts = packet.pts
+                seconds = (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base)
+                yield packet, seconds

@@ -1,0 +1,172 @@
+"""Where an output goes: a file that appears when it is whole, or standard output."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, Protocol
+
+from lsx.core.atomic_files import process_lives
+from lsx.errors import OutputError, UsageError
+
+__all__ = ["STANDARD_OUTPUT", "FileTarget", "PipeTarget", "Target", "check_target", "container_of", "target_of"]
+
+STANDARD_OUTPUT = Path("-")
+"""What stands for standard output in the place of a file."""
+
+# The header waits for the first fragment: an empty one could not say how much of the sound's start is lead-in.
+_FRAGMENTED = "frag_keyframe+delay_moov+default_base_moof"
+_CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+
+
+def container_of(path: Path) -> str:
+    """FFmpeg's name of the container that `path` asks for: mp4, mov or matroska. Raises UsageError."""
+    if path == STANDARD_OUTPUT:
+        return "mp4"
+    container = _CONTAINERS.get(path.suffix.lower())
+    if container is None:
+        raise UsageError(f"{path}: the output must end in {', '.join(_CONTAINERS)}, or be - for standard output")
+    return container
+
+
+def check_target(path: Path, inputs: tuple[Path, ...] = ()) -> None:
+    """Refuse a target that cannot be written, before any work is done. Raises UsageError or OutputError."""
+    container_of(path)
+    if path == STANDARD_OUTPUT:
+        if sys.stdout.isatty():
+            raise UsageError("standard output is a terminal; send it to a file or a program: lsx run ... -o - | ...")
+        return
+    if not path.parent.is_dir():
+        raise OutputError(f"{path.parent}: no such folder. Create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"{path.parent}: not writable")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; give a file name")
+    for source in inputs:
+        if path.exists() and source.exists() and path.samefile(source):
+            raise OutputError(f"{path}: is an input of this run; give another name")
+
+
+class Target(Protocol):
+    """Where a muxer writes. `commit` when all is written, and `discard` always, after it or instead."""
+
+    name: str
+    """For messages."""
+    opened: Any
+    """What PyAV opens: a path or a file object."""
+    muxer_options: dict[str, str]
+    """Of FFmpeg's muxer."""
+
+    def commit(self) -> None:
+        """Keep what was written. Raises OSError."""
+
+    def discard(self) -> None:
+        """Free everything; what was not committed is gone where it can be."""
+
+
+def target_of(path: Path) -> Target:
+    """The target that `path` names. Raises OutputError."""
+    return PipeTarget() if path == STANDARD_OUTPUT else FileTarget(path)
+
+
+class FileTarget:
+    """A file beside `path`, hidden and locked, renamed to it by `commit`. Leftovers of killed runs go first."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self.muxer_options = {} if container_of(path) == "matroska" else {"movflags": "+faststart"}
+        _remove_leftovers(path)
+        self._path = path
+        self._partial = path.with_name(f".{path.stem}.{os.getpid()}-{token_hex(4)}{path.suffix}")
+        self._lock = _locked(self._partial)
+        self.opened: Any = str(self._partial)
+
+    def commit(self) -> None:
+        """Rename it to its own name. Raises OSError."""
+        self._partial.replace(self._path)
+
+    def discard(self) -> None:
+        """Remove the partial file, if it is still there, and its lock."""
+        self._partial.unlink(missing_ok=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+class PipeTarget:
+    """Standard output, as fragmented MP4: a fragment at every key frame, and at least one a second.
+
+    What was written before a failure cannot be taken back.
+    """
+
+    def __init__(self) -> None:
+        self.name = "standard output"
+        self.muxer_options = {"movflags": _FRAGMENTED, "frag_duration": "1000000"}
+        sys.stdout.flush()
+        # A descriptor of its own: Python does not stumble over a closed pipe when it ends.
+        self._file = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+        self.opened: Any = _WriteOnly(self._file)
+
+    def commit(self) -> None:
+        """Send what is buffered. Raises OSError."""
+        self._file.flush()
+
+    def discard(self) -> None:
+        """Close this side of it; standard output itself stays open."""
+        with suppress(OSError):
+            self._file.close()
+
+
+class _WriteOnly:
+    """A file that can only be written, from the front to the end, also where standard output is a regular file."""
+
+    name = "standard output"
+
+    def __init__(self, file: Any) -> None:
+        self.write = file.write
+
+    @staticmethod
+    def seekable() -> bool:
+        return False
+
+
+def _locked(partial: Path) -> int | None:
+    """A new file at `partial`, locked for as long as this process lives and keeps the descriptor that is returned.
+
+    By the lock a later run knows a leftover from a file that is being written, also across containers and where
+    process numbers are used again. Raises OutputError.
+    """
+    try:
+        import fcntl
+
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # not on this system
+        return None
+    except OSError as error:
+        raise OutputError(f"{partial.parent}: cannot be written: {error.strerror}") from error
+    return descriptor
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what runs into `path` left that were killed: partial files that nobody holds, of processes that ended."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    pattern = re.compile(rf"\.{re.escape(path.stem)}\.(\d+)(-[0-9a-f]{{8}})?{re.escape(path.suffix)}")
+    for other in path.parent.iterdir():
+        match = pattern.fullmatch(other.name)
+        if match is None or (match[2] is None and process_lives(int(match[1]))):  # older names have no lock behind them
+            continue
+        with suppress(OSError):
+            descriptor = os.open(other, os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                other.unlink()
+            finally:
+                os.close(descriptor)

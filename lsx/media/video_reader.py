@@ -1,0 +1,322 @@
+"""Video in: decoded once, upright, as RGB frames on a grid of 25 a second, forwards or backwards."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.filter
+import numpy as np
+from av.video.reformatter import Interpolation
+from numpy.typing import NDArray
+
+from lsx.core.tensors import Frame
+from lsx.errors import MediaError
+from lsx.media.opening import decoding, open_media
+
+__all__ = [
+    "EXACT",
+    "FPS",
+    "ColourTags",
+    "VideoReader",
+    "dithered",
+    "ping_pong",
+]
+
+FPS = 25
+"""Frames per second of everything that the model sees and makes."""
+
+EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+"""How colours are converted: to RGB and back leaves luma as it was; FFmpeg's default darkens it by a level."""
+
+_LONGEST_GAP = 120  # seconds that one frame may be shown
+_MOST_PIXELS = 8192 * 8192  # of a frame: a damaged header may say anything
+_REVERSE_BYTES = 256 * 2**20  # frames held while playing backwards
+_HDR = {16: "PQ, SMPTE ST 2084", 18: "HLG, ARIB STD-B67"}
+_OF_ONE_LEVEL = 256  # what FFmpeg scales by when it converts to 16 bits of RGB: white is 65280
+
+
+def _bayer(size: int) -> NDArray[np.int64]:
+    """0..size^2-1, each once, so that every smaller square holds evenly spread values. size : a power of two."""
+    if size == 1:
+        return np.zeros((1, 1), np.int64)
+    quarter = 4 * _bayer(size // 2)
+    return np.block([[quarter, quarter + 2], [quarter + 3, quarter + 1]])
+
+
+_THRESHOLDS = ((2 * _bayer(8) + 1) * _OF_ONE_LEVEL // 128).astype(np.uint16)
+_UNSPECIFIED = 2  # in FFmpeg's enumerations of colour spaces, primaries and transfer characteristics
+
+
+def dithered(picture: NDArray[np.uint16]) -> Frame:
+    """Sixteen bits to eight, uint16 (white is 65280) to uint8 [height, width, channels], by ordered dithering.
+
+    Rounding would make steps of a smooth gradient that a camera stored in ten bits. With these thresholds the mean
+    over every 8 x 8 pixels is the exact one, to 1/128 of a level, and a still picture stays still.
+    """
+    height, width = picture.shape[:2]
+    thresholds = np.tile(_THRESHOLDS, (-(-height // 8), -(-width // 8)))[:height, :width, None]
+    result: Frame = ((np.minimum(picture, 255 * _OF_ONE_LEVEL) + thresholds) >> 8).astype(np.uint8)
+    return result
+
+
+def ping_pong(index: int, count: int) -> int:
+    """Source frame of output frame `index`: 0..count-1, count-1..0, 0..count-1, ..."""
+    position = index % (2 * count)
+    return min(position, 2 * count - 1 - position)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColourTags:
+    """How a stream's samples mean colours: FFmpeg's numbers, as tagged in the file."""
+
+    space: int = _UNSPECIFIED
+    range: int = 0
+    primaries: int = _UNSPECIFIED
+    transfer: int = _UNSPECIFIED
+
+    @property
+    def matrix(self) -> int:
+        """The matrix to convert with: the tagged one, BT.601 where none is tagged (FFmpeg's own default)."""
+        return self.space if self.space in (1, 4, 5, 6, 7, 9) else 5
+
+    @property
+    def levels(self) -> int:
+        """The range to convert with: the tagged one, limited (MPEG) where none is."""
+        return self.range or 1
+
+
+def _deinterlaced(frames: Iterator[Any], stream: Any) -> Iterator[Any]:
+    """The frames with their fields joined (bwdif, a frame for a frame) from the first interlaced one on.
+
+    Frames that are not interlaced, before and between, stay as they are.
+    """
+    graph: Any = None
+    stamps: deque[tuple[int | None, Any]] = deque()  # the filter counts time in half steps
+
+    def ready() -> Iterator[Any]:
+        while True:
+            try:
+                done = graph.pull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return
+            done.pts, done.time_base = stamps.popleft()
+            yield done
+
+    for frame in frames:
+        if graph is None:
+            if not frame.interlaced_frame:
+                yield frame
+                continue
+            graph = av.filter.Graph()
+            source = graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=stream.time_base
+            )
+            filtered = graph.add("bwdif", "mode=send_frame:deint=interlaced")
+            sink = graph.add("buffersink")
+            source.link_to(filtered)
+            filtered.link_to(sink)
+            graph.configure()
+        stamps.append((frame.pts, frame.time_base))
+        graph.push(frame)
+        yield from ready()
+    if graph is not None:
+        graph.push(None)
+        yield from ready()
+
+
+class VideoReader:
+    """The video stream of a file.
+
+    Construction reads the packets' time stamps once (nothing is decoded), so a truncated file is refused here and
+    frames can be placed by their times: frame k of the grid is the last source frame that rounds to k or before.
+
+    Raises MediaError : no such file, not a video, no frames, truncated.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        with open_media(self.path) as container:
+            stream = self._stream(container)
+            self._scan(container, stream)
+            self._describe(container)
+        slots = np.floor((self._times - self._times[0]) * FPS + Fraction(1, 2)).astype(np.int64)
+        self._slots = np.maximum.accumulate(slots)
+        end = (self._times[-1] - self._times[0] + self._last_duration) * FPS
+        self.count = max(int(end + Fraction(1, 2)), int(self._slots[-1]) + 1)
+        """Frames on the grid of 25 a second."""
+
+    def _stream(self, container: Any) -> Any:
+        if not container.streams.video:
+            raise MediaError(f"{self.path}: no video stream in it")
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        return stream
+
+    def _scan(self, container: Any, stream: Any) -> None:
+        stamps: list[int | None] = []
+        durations: dict[int | None, int] = {}
+        stored = 0
+        with decoding(self.path, lambda: f"after {len(stamps)} frames"):
+            for packet in container.demux(stream):
+                stored += packet.size > 0
+                if packet.size == 0 or packet.is_discard:  # an edit list leaves frames out that are stored
+                    continue
+                if packet.is_corrupt and stream.frames:
+                    raise MediaError(f"{self.path}: damaged or cut off after {len(stamps)} frames")
+                stamps.append(packet.pts)
+                durations[packet.pts] = packet.duration or 0
+        if not stamps:
+            raise MediaError(f"{self.path}: no frames in its video stream")
+        if stored < stream.frames:
+            raise MediaError(
+                f"{self.path}: cut off: {stored} of {stream.frames} frames are there. Copy or download it again"
+            )
+        rate = stream.average_rate or stream.guessed_rate or Fraction(FPS)
+        known = [stamp for stamp in stamps if stamp is not None]
+        self.seekable = len(known) == len(stamps) and stream.time_base is not None
+        """Whether frames carry times; where they do not, they are counted at the stream's rate."""
+        if self.seekable:
+            self._stamps = np.unique(np.array(known, dtype=np.int64))
+            base = Fraction(stream.time_base)
+            self._times = np.array([stamp * base for stamp in self._stamps.tolist()], dtype=object)
+            duration = durations.get(int(self._stamps[-1]), 0) * base
+        else:
+            self._stamps = np.arange(len(stamps), dtype=np.int64)
+            self._times = np.array([Fraction(i) / rate for i in range(len(stamps))], dtype=object)
+            duration = Fraction(0)
+        self._last_duration = duration or 1 / Fraction(rate)
+        self._check_times()
+
+    def _check_times(self) -> None:
+        """Refuse time stamps that no camera makes: the grid would hold one frame for hours."""
+        gaps = np.diff(self._times) if len(self._times) > 1 else np.zeros(1, dtype=object)
+        worst = max([*gaps.tolist(), self._last_duration])
+        if worst > _LONGEST_GAP:
+            at = float(self._times[int(np.argmax(gaps))] - self._times[0])
+            raise MediaError(
+                f"{self.path}: damaged at {at:.2f} s: its time stamps leap by {float(worst):.0f} s. Repair it: "
+                "ffmpeg -i FILE -c copy REPAIRED.mp4"
+            )
+
+    def _describe(self, container: Any) -> None:
+        with open_media(self.path) as again:
+            stream = self._stream(again)
+            frame = next(self._decoded(again, stream), None)
+            if frame is None:
+                raise MediaError(f"{self.path}: no frame of it can be decoded")
+            self.rotation = int(frame.rotation) % 360
+            """Degrees, counter-clockwise, that the frames were turned by to be upright."""
+            quarter = self.rotation % 180 == 90
+            self.width, self.height = (frame.height, frame.width) if quarter else (frame.width, frame.height)
+            context = stream.codec_context
+            self.colours = ColourTags(
+                space=int(frame.colorspace),
+                range=int(frame.color_range),
+                primaries=int(context.color_primaries),
+                transfer=int(context.color_trc),
+            )
+            self._check_transfer()
+            aspect = stream.sample_aspect_ratio or Fraction(1)
+            self.pixel_aspect = 1 / aspect if quarter and aspect else aspect or Fraction(1)
+        del container
+
+    def _check_transfer(self) -> None:
+        """Refuse HDR: its curve taken for the usual one gives a picture that looks washed out."""
+        name = _HDR.get(self.colours.transfer)
+        if name is not None:
+            raise MediaError(
+                f"{self.path}: HDR video ({name}) is not read. Convert it to SDR first: ffmpeg -i IN -vf "
+                "zscale=t=linear:npl=100,tonemap=hable,zscale=p=bt709:t=bt709:m=bt709:r=tv,format=yuv420p OUT.mp4"
+            )
+
+    def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
+        decoded, seconds = 0, 0.0
+
+        def where() -> str:
+            return f"at {seconds:.2f} s, after {decoded} frames"
+
+        with decoding(self.path, where):
+            context = stream.codec_context
+            if context.width * context.height > _MOST_PIXELS:
+                raise MediaError(
+                    f"{self.path}: frames of {context.width} x {context.height}; at most 8192 x 8192 are read"
+                )
+            for frame in _deinterlaced(container.decode(stream), stream):
+                yield frame
+                decoded += 1
+                seconds = frame.time or seconds
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
+        """Grid frames start..stop in order: new arrays, uint8 [height, width, 3] RGB, upright, contiguous."""
+        stop = self.count if stop is None else min(stop, self.count)
+        grid = np.arange(start, stop)
+        wanted = np.searchsorted(self._slots, grid, side="right") - 1
+        if not len(wanted):
+            return
+        position = 0
+        latest: Any = None
+        with open_media(self.path) as container:
+            stream = self._stream(container)
+            if start > 0 and self.seekable:
+                container.seek(int(self._stamps[wanted[0]]), stream=stream, backward=True)
+            for number, frame in enumerate(self._decoded(container, stream)):
+                index = number
+                if self.seekable:
+                    if frame.pts is None:
+                        continue
+                    index = int(np.searchsorted(self._stamps, frame.pts))
+                # A frame is shown until the next one's slot: emit what the previous one still covers.
+                while position < len(wanted) and latest is not None and wanted[position] < index:
+                    yield self._rgb(latest)
+                    position += 1
+                if position >= len(wanted):
+                    return
+                if index <= wanted[position]:
+                    latest = frame
+            while position < len(wanted) and latest is not None:
+                yield self._rgb(latest)
+                position += 1
+        if latest is None:
+            raise MediaError(f"{self.path}: no frame can be decoded from {start / FPS:.2f} s on")
+
+    def backwards(self) -> Iterator[Frame]:
+        """All grid frames from the last to the first; a bounded number of them is held at a time."""
+        held = max(_REVERSE_BYTES // (self.width * self.height * 3), 8)
+        for stop in range(self.count, 0, -held):
+            yield from reversed(list(self.frames(max(stop - held, 0), stop)))
+
+    def ping_pong(self, length: int) -> Iterator[tuple[int, Frame]]:
+        """`length` frames with their grid index: forwards, backwards, forwards, ..."""
+        made = 0
+        while made < length:
+            forwards = (made // self.count) % 2 == 0
+            frames = self.frames(0, length - made) if forwards else self.backwards()
+            for frame in frames:
+                if made == length:
+                    return
+                yield ping_pong(made, self.count), frame
+                made += 1
+
+    def _rgb(self, frame: Any) -> Frame:
+        quarter = self.rotation % 180 == 90
+        size = (self.height, self.width) if quarter else (self.width, self.height)
+        deep = frame.format.components[0].bits > 8
+        array: NDArray[Any] = frame.reformat(
+            *size,  # of the first frame: a stream may change it on the way
+            format="rgb48le" if deep else "rgb24",
+            src_colorspace=self.colours.matrix,
+            src_color_range=self.colours.levels,
+            dst_color_range=2,
+            interpolation=EXACT,
+        ).to_ndarray()
+        if deep:
+            array = dithered(array)
+        if self.rotation:
+            array = np.rot90(array, self.rotation // 90)
+        return np.ascontiguousarray(array)

@@ -1,0 +1,98 @@
+"""Video out: one encode of picture and sound, which appears under its name when it is whole."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+
+from lsx.core.tensors import Frame
+from lsx.errors import OutputError
+from lsx.media.audio_reader import SoundReader
+from lsx.media.encoding import EncodeOptions, VideoTrack
+from lsx.media.opening import reason_of
+from lsx.media.soundtrack import Soundtrack
+from lsx.media.targets import container_of, target_of
+from lsx.media.video_reader import FPS, ColourTags
+
+__all__ = ["VideoWriter"]
+
+
+class VideoWriter:
+    """Encodes frames and sound into `path`. Use as a context manager: the file appears when the block ends well.
+
+    size : width and height in pixels; sound : encoded or copied alongside, never ahead. `-` is standard output.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        size: tuple[int, int],
+        *,
+        colours: ColourTags,
+        pixel_aspect: Fraction = Fraction(1),
+        encode: EncodeOptions | None = None,
+        sound: SoundReader | None = None,
+    ) -> None:
+        self._target = target_of(path)
+        self._container: Any = None
+        options = encode or EncodeOptions()
+        try:
+            with self._errors():
+                self._container = av.open(
+                    self._target.opened, "w", format=container_of(path), options=self._target.muxer_options
+                )
+                self._video = VideoTrack(self._container, options, size, colours, pixel_aspect)
+                self._sound = None if sound is None else Soundtrack(self._container, options.audio_codec, sound)
+        except BaseException:
+            self._discard()
+            raise
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (av.error.FFmpegError, OSError) as error:
+            number = getattr(error, "errno", None)
+            advice = "the disk is full. Free space, or write elsewhere" if number == errno.ENOSPC else reason_of(error)
+            raise OutputError(f"{self._target.name}: cannot be written: {advice}") from error
+
+    def write(self, frame: Frame) -> None:
+        """Append a frame uint8 [height, width, 3] RGB, and the sound up to its end."""
+        with self._errors():
+            self._container.mux(self._video.encode(frame))
+            self._write_sound(Fraction(self._video.count, FPS))
+
+    def _write_sound(self, until: Fraction | None) -> None:
+        """Encode sound up to `until` seconds, or all that is left."""
+        while self._sound is not None and (until is None or self._sound.end < until):
+            packets = next(self._sound.packets(), None)
+            if packets is None:
+                return
+            self._container.mux(packets)
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                with self._errors():
+                    self._write_sound(None)
+                    self._container.mux(self._video.encode(None))
+                    self._container.close()
+                    self._target.commit()
+        finally:
+            self._discard()
+
+    def _discard(self) -> None:
+        """Close what is open, and let the target go."""
+        with suppress(av.error.FFmpegError, OSError):  # it is thrown away: only the first error counts
+            if self._container is not None:
+                self._container.close()
+        self._target.discard()

@@ -1,0 +1,1 @@
+"""How far results are apart: arrays, images, and networks that judge clips."""

@@ -1,0 +1,31 @@
+"""Networks that judge whole clips, where a folder with their weights is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lsx.errors import UsageError
+from lsx.metrics.perceptual import LPIPS_FILES, VIDEOMAE_FILE, Lpips, Trepa
+from lsx.metrics.syncnet import SYNCNET_FILE, SyncNet
+
+__all__ = ["Judges"]
+
+
+class Judges:
+    """LPIPS, TREPA's VideoMAE and SyncNet, each None where its files are not in `folder`.
+
+    Raises UsageError when the folder has none of them, CheckpointError for files that are damaged or of another form.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        def there(*names: str) -> bool:
+            return folder is not None and all((folder / name).is_file() for name in names)
+
+        self.lpips = Lpips(folder) if folder is not None and there(*LPIPS_FILES) else None
+        self.trepa = Trepa(folder) if folder is not None and there(VIDEOMAE_FILE) else None
+        self.syncnet = SyncNet(folder) if folder is not None and there(SYNCNET_FILE) else None
+        if folder is not None and not (self.lpips or self.trepa or self.syncnet):
+            raise UsageError(
+                f"{folder}: no weights to judge with. It may hold {' with '.join(LPIPS_FILES)} (LPIPS), "
+                f"{VIDEOMAE_FILE} (TREPA), {SYNCNET_FILE} (sync confidence)"
+            )

@@ -1,0 +1,224 @@
+"""Calibration to recipes: smoothing, ranges, search, and the tables and pictures that go into the bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsx.bundle.writing import check_writable
+from lsx.calibration.store import Calibration
+from lsx.core.tensors import LowPrecision
+from lsx.core.thresholds import THRESHOLDS
+from lsx.errors import CalibrationError, OutputError, UsageError
+from lsx.models.checkpoint import Checkpoint
+from lsx.quantization.coverage import Quantisation
+from lsx.quantization.ranges import METHODS, Method, find_ranges, find_smoothing
+from lsx.quantization.recipe import PARTS, Recipe
+from lsx.quantization.sensitivity import Outcome, Search, SearchOptions
+from lsx.quantization.target import INPUTS, Part
+
+__all__ = ["MIN_COVERAGE", "QuantiseOptions", "quantise", "quantise_beside"]
+
+MIN_COVERAGE = 0.85
+"""Lowest share of a part's FLOPs in low precision, unless less is allowed."""
+
+_SHOWN = 40  # layers in the picture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantiseOptions:
+    """How recipes are made."""
+
+    method: Method | None = None
+    """How ranges are found; default percentile for int8, max for fp8, which has no step to save."""
+    percentile: float = 99.99
+    """Of absolute values, for `percentile`."""
+    alpha: float = 0.8
+    """SmoothQuant's share of the activations, for int8; 0 turns it off."""
+    search_budget: int = 400
+    """Most forward passes that measure single layers or blocks, a part."""
+    keep_fp16: tuple[str, ...] = ()
+    """Patterns of layers, by the checkpoint's names, that stay fp16."""
+    allow_partial: bool = False
+    """Whether less than MIN_COVERAGE may be quantised."""
+    unet_cosine: float | None = None
+    """Target of the U-Net; default the precision's threshold."""
+
+    def __post_init__(self) -> None:
+        if self.method is not None and self.method not in METHODS:
+            raise UsageError(f"method is {self.method}; choose one of {', '.join(METHODS)}")
+        if not 50 < self.percentile <= 100:
+            raise UsageError(f"percentile is {self.percentile:g}; give a number over 50 and up to 100 (99.99 is usual)")
+        if not 0 <= self.alpha < 1:
+            raise UsageError(f"alpha is {self.alpha:g}; give a number from 0 (off) to under 1 (0.8 is usual)")
+        if isinstance(self.search_budget, bool) or self.search_budget < 1:
+            raise UsageError(
+                f"search_budget is {self.search_budget}; give a whole number from 1 on (400 measures every layer)"
+            )
+
+
+def quantise(
+    checkpoint: Checkpoint,
+    calibration: Calibration,
+    precision: LowPrecision,
+    work: Path,
+    options: QuantiseOptions | None = None,
+    report: Callable[[str], None] | None = None,
+) -> Quantisation:
+    """Recipes of the U-Net and the VAE decoder from the feeds of `calibration`.
+
+    work : folder in which measurements are kept, so that an interrupted search goes on.
+
+    Raises CalibrationError when the calibration is another checkpoint's, AccuracyError when the target cannot be held.
+    """
+    options, say = options or QuantiseOptions(), report or (lambda _: None)
+    _check_model(checkpoint, calibration)
+    thresholds = THRESHOLDS[precision]
+    targets = {"unet": options.unet_cosine or thresholds.unet_cosine, "vae_decoder": thresholds.vae_cosine}
+    method: Method = options.method or ("percentile" if precision == "int8" else "max")
+    recipes, flops, outcomes = {}, {}, {}
+    feeds: dict[str, dict[str, Any]] = {}
+    for name, graphs in PARTS.items():
+        part = Part(name, checkpoint, calibration)
+        for graph in graphs:
+            recorded = next(calibration.feeds(graph))
+            feeds[graph] = {tensor: recorded[tensor] for tensor in INPUTS[graph]}
+        smoothing = find_smoothing(part, options.alpha, say) if precision == "int8" and options.alpha > 0 else {}
+        ranges, outputs = find_ranges(part, precision, method, options.percentile, say)
+        bounds = SearchOptions(
+            target=targets[name],
+            min_coverage=0.0 if options.allow_partial else MIN_COVERAGE,
+            budget=options.search_budget,
+            keep=options.keep_fp16,
+        )
+        state = work / f"{name}.json"
+        search = Search(part, precision, ranges, outputs, bounds, state, say)
+        outcomes[name] = search.run()
+        flops[name] = search.flops
+        recipes[name] = Recipe(
+            part=name,
+            precision=precision,
+            method=method,
+            ranges=ranges,
+            smoothing=smoothing,
+            kept=outcomes[name].kept,
+        )
+    said = f"{method} {options.percentile:g}" if method == "percentile" else method
+    if precision == "int8" and options.alpha > 0:
+        said += f", SmoothQuant alpha {options.alpha:g}"
+    tables = {name: _table(recipes[name], flops[name], outcomes[name], targets[name]) for name in PARTS}
+    return Quantisation(
+        recipes=recipes,
+        flops=flops,
+        feeds=feeds,
+        calibration=calibration.digest,
+        method=said,
+        files={
+            "layers.json": (json.dumps(tables, indent=1) + "\n").encode(),
+            "sensitivity.png": _picture(outcomes, flops, precision),
+        },
+    )
+
+
+def quantise_beside(
+    checkpoint: Checkpoint,
+    calibration: Path,
+    precision: LowPrecision,
+    output: Path,
+    options: QuantiseOptions,
+    report: Callable[[str], None],
+) -> Quantisation:
+    """`quantise` for a bundle at `output`, its measurements kept in a folder beside it while it is under way.
+
+    The folder's name depends on the checkpoint, the calibration and the options: only the same search goes on from it.
+    """
+    opened = Calibration.open(calibration)
+    check_writable(output)  # before an hour's work, not after it
+    parent = output.absolute().parent
+    measured = [opened.digest, precision, options.method, options.percentile, options.alpha, list(options.keep_fp16)]
+    key = hashlib.sha256(json.dumps(measured).encode()).hexdigest()[:12]
+    work = parent / f".{output.name}-search-{key}"
+    try:
+        work.mkdir(exist_ok=True)
+        made = quantise(checkpoint, opened, precision, work, options, report)
+        shutil.rmtree(work)
+    except OSError as error:
+        raise OutputError(f"{work}: cannot be written: {error.strerror or error}") from error
+    return made
+
+
+def _check_model(checkpoint: Checkpoint, calibration: Calibration) -> None:
+    made_of, given = calibration.manifest.checkpoint, checkpoint.hashes()
+    other = sorted(part for part in given if part != "config" and made_of.get(part) != given[part])
+    if other:
+        raise CalibrationError(
+            f"{calibration.path}: calibrated with another checkpoint ({other[0]} differs). Calibrate again: "
+            "lsx calibrate BUNDLE --clips VIDEOS -o CALIB"
+        )
+    if calibration.manifest.resolution != checkpoint.spec.resolution:
+        raise CalibrationError(
+            f"{calibration.path}: calibrated at {calibration.manifest.resolution} px, the model is for "
+            f"{checkpoint.spec.resolution} px. Calibrate again"
+        )
+
+
+def _table(recipe: Recipe, flops: Mapping[str, float], outcome: Outcome, target: float) -> dict[str, Any]:
+    """Layer by layer: FLOPs, whether it is quantised, why not, range, error alone."""
+    errors = {error.name: error for error in outcome.errors}
+    total = sum(flops.values())
+    return {
+        "precision": recipe.precision,
+        "method": recipe.method,
+        "target_cosine": target,
+        "cosine": outcome.cosine,
+        "cosine_all_quantised": outcome.all_quantised,
+        "coverage": outcome.coverage,
+        "layers": [
+            {
+                "name": name,
+                "flops_share": flops[name] / total,
+                "quantised": recipe.quantises(name),
+                "reason": recipe.kept.get(name),
+                "range": recipe.ranges.get(name),
+                "error": errors[name].error if name in errors else None,
+                "error_measured": errors[name].measured if name in errors else None,
+            }
+            for name in flops
+        ],
+    }
+
+
+def _picture(outcomes: Mapping[str, Outcome], flops: Mapping[str, Mapping[str, float]], precision: str) -> bytes:
+    """PNG: the layers with the highest errors, and which of them stay fp16."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    figure = Figure(figsize=(14, 5 + 0.16 * _SHOWN), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(outcomes), squeeze=False)[0]
+    for panel, (name, outcome) in zip(panels, outcomes.items(), strict=True):
+        worst = sorted(outcome.errors, key=lambda e: -e.error)[:_SHOWN][::-1]
+        colours = ["tab:orange" if e.name in outcome.kept else "tab:blue" for e in worst]
+        panel.barh(np.arange(len(worst)), [max(e.error, 1e-12) for e in worst], color=colours)
+        labels = [f"{e.name}  {100 * flops[name][e.name] / sum(flops[name].values()):.2f} %" for e in worst]
+        panel.set_yticks(np.arange(len(worst)), labels, fontsize=6)
+        panel.set_xscale("log")
+        panel.set_xlabel("relative square error at the graph's output, this layer alone in " + precision)
+        panel.set_title(
+            f"{name}: cosine {outcome.cosine:.5f}, {100 * outcome.coverage:.1f} % of FLOPs quantised\n"
+            f"(all quantised: {outcome.all_quantised:.5f}); orange stays fp16; share of FLOPs behind the name",
+            fontsize=9,
+        )
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110, metadata={"Software": None})
+    return content.getvalue()

@@ -1,0 +1,121 @@
+"""Sound to audio tokens: log-mel on the host, encoder states from the `audio_encoder` graph, rows for each frame.
+
+Source: Whisper's log-mel; LatentSync's windows of feature rows (`audio_feat_length`).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsx.core.model_spec import ModelSpec
+from lsx.engines.engine import Engine
+from lsx.media.audio_reader import as_samples
+
+__all__ = [
+    "SEGMENT",
+    "AudioTokens",
+    "LogMel",
+]
+
+
+SEGMENT = 3000
+"""Mel columns that the encoder takes at a time: 30 s."""
+
+_WINDOW, _HOP, _MELS = 400, 160, 80
+_CHUNK = 6000  # mel columns transformed at a time: bounds the memory that a long file needs
+_KEPT = 3  # segments whose features stay in memory: a frame's window spans two at most
+
+
+def _mel_filters() -> NDArray[np.float64]:
+    """Slaney-scale, Slaney-normalised triangles, float64 [80, 201], 0 to 8 kHz at 16 kHz."""
+
+    def to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+        # Linear below 1 kHz (15 mel), logarithmic above: 27 mel a factor of 6.4.
+        return np.where(mel < 15, mel * (200 / 3), 1000 * np.exp((mel - 15) * (np.log(6.4) / 27)))
+
+    top = 15 + np.log(8) / (np.log(6.4) / 27)
+    edges = to_hz(np.linspace(0, top, _MELS + 2))
+    frequencies = np.linspace(0, 8000, _WINDOW // 2 + 1)
+    slopes = edges[:, None] - frequencies[None]
+    widths = np.diff(edges)[:, None]
+    filters = np.maximum(0, np.minimum(-slopes[:-2] / widths[:-1], slopes[2:] / widths[1:]))
+    return np.asarray(filters * (2 / (edges[2:] - edges[:-2]))[:, None])
+
+
+class LogMel:
+    """The log-mel spectrogram of a whole file, computed a segment at a time.
+
+    Only the file's maximum couples the segments; it is found in one pass at construction.
+    """
+
+    def __init__(self, samples: NDArray[np.int16] | NDArray[np.float32]) -> None:
+        self.columns = len(samples) // _HOP
+        """Mel columns in the file: 100 a second."""
+        self._samples = np.pad(samples, _WINDOW // 2, mode="reflect")
+        self._scale = 1 / 32768 if samples.dtype == np.int16 else 1.0
+        self._filters = _mel_filters().T
+        self._window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WINDOW) / _WINDOW)
+        starts = range(0, self.columns, _CHUNK)
+        peak = max(self._log_power(start, min(start + _CHUNK, self.columns)).max() for start in starts)
+        self._floor = float(peak) - 8
+
+    def _log_power(self, start: int, stop: int) -> NDArray[np.float64]:
+        """log10 of the mel power of columns start..stop, float64 [stop - start, 80]."""
+        span = self._samples[start * _HOP : (stop - 1) * _HOP + _WINDOW].astype(np.float64) * self._scale
+        windows = np.lib.stride_tricks.sliding_window_view(span, _WINDOW)[::_HOP]
+        power = np.abs(np.fft.rfft(windows * self._window)) ** 2
+        return np.asarray(np.log10(np.maximum(power @ self._filters, 1e-10)))
+
+    def segment(self, index: int) -> NDArray[np.float32]:
+        """Columns 3000 * index onwards, float32 [80, 3000]; past the file's end 0, in the normalised space."""
+        start = index * SEGMENT
+        stop = min(start + SEGMENT, self.columns)
+        mel = np.zeros((_MELS, SEGMENT), dtype=np.float32)
+        if stop > start:
+            mel[:, : stop - start] = ((np.maximum(self._log_power(start, stop), self._floor) + 4) / 4).T
+        return mel
+
+
+class AudioTokens:
+    """Audio tokens of any video frame, the encoder run on a segment when its first row is asked for.
+
+    Memory does not grow with the file: a few segments' features are kept.
+    """
+
+    def __init__(self, engine: Engine, samples: Any, model: ModelSpec) -> None:
+        samples = as_samples(samples)
+        self._engine = engine
+        self._model = model
+        self._mel = LogMel(samples)
+        self._segments: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
+        self.rows = self._mel.columns // 2
+        """Feature rows in the file: 50 a second."""
+        self.frames = -(-len(samples) // model.samples_per_frame)
+        """Video frames that the audio lasts, rounded up."""
+
+    def _features(self, segment: int) -> NDArray[np.float32]:
+        """Encoder states of one segment, float32 [1500, states, D]."""
+        if segment not in self._segments:
+            mel = self._mel.segment(segment)[None]
+            self._segments[segment] = self._engine.infer({"mel": mel})["hidden_states"][0]
+            while len(self._segments) > _KEPT:
+                self._segments.popitem(last=False)
+        self._segments.move_to_end(segment)
+        return self._segments[segment]
+
+    def features(self, rows: Sequence[int]) -> NDArray[np.float32]:
+        """Feature rows, each clamped to the file: float32 [len(rows), states, D]."""
+        clamped = [min(max(row, 0), self.rows - 1) for row in rows]
+        per_segment = SEGMENT // 2
+        return np.stack([self._features(row // per_segment)[row % per_segment] for row in clamped])
+
+    def tokens(self, frames: Sequence[int]) -> NDArray[np.float32]:
+        """Tokens of video frames at 25 fps: float32 [len(frames), S, D], the state index fastest."""
+        before, after = self._model.audio_window
+        tokens = [self.features(range(2 * (i - before), 2 * (i + after + 1))) for i in frames]
+        return np.stack(tokens).reshape(len(frames), self._model.tokens, self._model.audio_dim)

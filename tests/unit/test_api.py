@@ -1,0 +1,37 @@
+"""What `lsx` exports is there, and what was documented before still works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import lsx
+from lsx import errors
+from lsx.bundle.bundle import Bundle
+from lsx.engines.loading import load_engine
+
+
+def test_every_public_name_is_there() -> None:
+    for name in lsx.__all__:
+        assert getattr(lsx, name) is not None
+    assert set(errors.__all__) < set(lsx.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        lsx.no_such_name  # noqa: B018
+
+
+def test_bundles_are_where_they_were() -> None:
+    import lsx.bundle
+
+    assert lsx.bundle.Bundle is Bundle is lsx.Bundle
+
+
+def test_bundle_engine_is_deprecated_and_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    take: Callable[..., str] = lambda *arguments, **options: asked.append((arguments, options)) or "engine"  # noqa: E731
+    monkeypatch.setattr(lsx, "load_engine", take, raising=False)
+    bundle = object.__new__(Bundle)
+    with pytest.warns(DeprecationWarning, match=r"call lsx\.load_engine"):
+        assert bundle.engine("step", "onnxruntime", threads=1) == "engine"  # type: ignore[comparison-overlap]
+    assert asked == [((bundle, "step", "onnxruntime"), {"threads": 1})]
+    assert load_engine is not take
