@@ -33,7 +33,8 @@ corpus: setup
 gpu:
 	$(PYTHON) -m scripts.gpu --check
 	test -x .venv-gpu/bin/python || $(PYTHON) -m venv .venv-gpu
-	.venv-gpu/bin/python -m pip install --quiet -c constraints.txt -e '.[dev,export,rtx,tensorrt]'
+	.venv-gpu/bin/python -m pip install --quiet -c constraints.txt -e '.[dev,export,rtx]'
+	-.venv-gpu/bin/python -m pip install --quiet 'tensorrt>=10.14'
 	.venv-gpu/bin/python -m scripts.gpu $(GPU_OPTIONS)
 
 # What an offline machine with a GPU needs, in one archive.

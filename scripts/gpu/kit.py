@@ -15,7 +15,7 @@ from pathlib import Path
 
 __all__ = ["main"]
 
-EXTRAS = "dev,export,rtx,tensorrt"
+EXTRAS = "dev,export,rtx"
 
 _INSTALL = """#!/usr/bin/env bash
 # Installs lsx from the wheels beside this file, without a network, and runs the first hour on a GPU.
@@ -25,6 +25,7 @@ python=${PYTHON:-python3}
 PYTHONPATH=lsx "$python" -m scripts.gpu --check
 "$python" -m venv venv
 venv/bin/python -m pip install --no-index --find-links wheels -e 'lsx[EXTRAS]'
+venv/bin/python -m pip install --no-index --find-links wheels tensorrt || echo "without TensorRT: RTX's alone"
 cd lsx
 exec ../venv/bin/python -m scripts.gpu -o ../gpu-report "$@"
 """.replace("EXTRAS", EXTRAS)
@@ -70,7 +71,11 @@ def _download(folder: Path, version: str) -> None:
         "constraints.txt",
     ]
     needs = ["setuptools>=77", "wheel", f".[{EXTRAS}]"]
-    subprocess.run([*command, f"--python-version={version}", *platforms, *needs], check=True)  # noqa: S603
+    command += [f"--python-version={version}", *platforms]
+    subprocess.run([*command, *needs], check=True)  # noqa: S603
+    tensorrt = subprocess.run([*command, "tensorrt>=10.14"], check=False)  # noqa: S603  (not on every index)
+    if tensorrt.returncode != 0:
+        print("tensorrt's wheels are not to be had here: the kit has TensorRT-RTX alone", file=sys.stderr)
 
 
 def _pack(archive: tarfile.TarFile, wheels: Path | None) -> None:

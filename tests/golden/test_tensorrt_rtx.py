@@ -24,7 +24,7 @@ from lsx.core.graph_names import FACE_GRAPHS
 from lsx.core.tensors import Precision
 from lsx.engines.gpu_info import Gpu
 from lsx.engines.tensorrt.build_options import BuildOptions
-from lsx.engines.tensorrt.building import PLANNED, build_plans
+from lsx.engines.tensorrt.building import PLANNED, build_plans, profiles_of
 from lsx.engines.tensorrt.inspection import parsed_network, plan_table
 from lsx.engines.tensorrt.libraries import LIBRARIES, PORTABLE, Rtx
 from lsx.engines.tensorrt.network import network_from_graph
@@ -131,6 +131,24 @@ def test_what_a_killed_build_left_is_removed(own: Bundle) -> None:
     build_plans(own, "tensorrt-rtx", graphs=("step",), options=FAST)
     assert not abandoned.exists()
     assert alive.exists()
+
+
+def test_lengths_are_fixed_but_for_the_batch(own: Bundle) -> None:
+    """A VAE or sound plan of varying lengths would take more activation memory, for lengths that no run has."""
+    frames = own.model.vae_frames
+    wanted = {
+        "vae_encoder": {"F": (frames,) * 3},
+        "vae_decoder": {"F": (frames,) * 3},
+        "audio_encoder": {"n": (1,) * 3},
+    }
+    for graph, profile in wanted.items():
+        assert profiles_of(own.graph(graph), own.model, BuildOptions(guidance="both")) == (profile,)
+    build_plans(own, "tensorrt-rtx", graphs=("vae_decoder",), options=FAST)
+    opened = Bundle.open(own.path)
+    table = plan_table(opened, opened.manifest.plans[0])
+    assert table is not None
+    assert not table.varying
+    assert any(tensor.shape[:1] == (frames,) for layer in table.layers for tensor in layer.outputs)
 
 
 def test_guidance_both_gives_two_profiles(own: Bundle) -> None:

@@ -17,9 +17,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lsx.bench.flops import graph_cost_of_file
+from lsx.bench.flops import GraphCost, graph_cost_of_file
 from lsx.bench.html import bench_html
 from lsx.bench.options import BenchOptions
+from lsx.bench.peaks import Peaks
 from lsx.bench.report import (
     BenchReport,
     ClipFigures,
@@ -36,6 +37,7 @@ from lsx.bench.report import (
     changes,
     read_report,
 )
+from lsx.bench.roofline import roofline
 from lsx.bench.runs import memory_growth
 from lsx.bench.stages import call_stages
 from lsx.bench.sweep import pareto, recommend
@@ -43,11 +45,14 @@ from lsx.bench.systems import CAPTURED, EAGER, graph_axes, graph_feed, graph_wor
 from lsx.bench.timing import Budget, measure, noise_note, rows_of
 from lsx.cli.bench import parse_duration
 from lsx.cli.bench_tables import show_changes
+from lsx.core.model_spec import ModelSpec
 from lsx.core.sampling import SampleOptions
+from lsx.denoising.executor import vae_frames_of
 from lsx.errors import LsxError, UsageError
 from lsx.export.onnx_file import free_leading_axis, save_model, trace
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
+from lsx.verify.candidate import AsFloat32
 from tests.simulated_device import SimulatedDevice, SimulatedEngine
 from tests.unit.test_program import MODEL, toy_engines
 
@@ -323,6 +328,33 @@ def test_stages_and_peaks_on_a_device() -> None:
     assert all(np.array_equal(a, toy_engines()["unet"].run(feed)[n]) for n, a in engines["unet"].run(feed).items())
     engines["unet"].close()
     assert not device.blocks
+
+
+def test_the_vae_takes_a_gpus_frames_where_any_engine_is_on_one() -> None:
+    """Plans have that length alone: verify's loop, which runs over the host's memory, has to use it, too."""
+    toy, model = toy_engines(), ModelSpec(version="test", resolution=256)
+    assert vae_frames_of(toy.values(), model) == 1
+    on_device = SimulatedEngine(toy["vae_decoder"], SimulatedDevice())
+    assert vae_frames_of([toy["unet"], on_device], model) == 16
+    assert vae_frames_of([toy["unet"], AsFloat32(on_device)], model) == 16
+
+
+def test_the_roofline_takes_a_plans_own_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = GraphCost(flops=8e12, bytes=2e9, by_operator={})
+    monkeypatch.setattr("lsx.bench.roofline.graph_cost", lambda *_: cost)
+    taken = Spread(median=0.5, low=0.5, high=0.5, first=None, repeats=3)
+    rows = [Row(section="graphs", what="unet", system=name, seconds=taken) for name in ("planned", "other")]
+    bundle: Any = None
+    made = roofline(
+        rows,
+        Peaks(flops=1e15, bytes=1e12, how="given"),
+        {"unet": {}},
+        {"planned": bundle, "other": bundle},
+        {("planned", "unet"): int(1e11)},
+    )
+    planned, other = made.rows
+    assert (planned.bytes, planned.bytes_of, planned.bytes_share, planned.bound) == (1e11, "plan", 0.2, "memory")
+    assert (other.bytes, other.bytes_of, other.bytes_share, other.bound) == (2e9, "graph", 0.004, "compute")
 
 
 def test_eager_is_measured_eager_and_captured_is_named_so() -> None:
