@@ -66,6 +66,6 @@ def _verified(bundle: Bundle, backend: str, reference: Path, folder: Path) -> di
 def _benched(bundle: Bundle, backend: str, reference: Path, folder: Path) -> dict[str, Any]:
     _runnable(bundle, backend)
     out = folder / f"bench-{backend}-{bundle.path.name}"
-    _lsx("bench", str(bundle.path), "--backend", backend, "--reference", str(reference), "-o", str(out))
+    _lsx("bench", str(bundle.path), "--backends", backend, "--reference", str(reference), "-o", str(out))
     rows = json.loads((out / "report.json").read_text())["rows"]
     return {f"{row['what']} on {row['system']}": f"{1e3 * row['seconds']['median']:.4g} ms" for row in rows}

@@ -18,8 +18,8 @@ from scripts.gpu.stage import Settings
 __all__ = ["check_device", "run"]
 
 SIZE = 2**20
-WORK = (2000, 2**26)
-"""How many copies of how many bytes a waiting thread waits for: a tenth of a second on a fast GPU."""
+WORK = (200, 2**26)
+"""How many copies up of how many bytes a waiting thread waits for: half a second over a fast bus."""
 
 
 def run(checks: Checks, settings: Settings) -> None:
@@ -211,7 +211,8 @@ def _comes_back(bench: _Bench) -> None:
 def _sleeps(bench: _Bench) -> str:
     """CPU time of this thread while it waits for many copies."""
     count, size = WORK
-    source, target, stream = bench.memory(size), bench.memory(size), bench.stream()
+    source, _ = bench.pinned(size)
+    target, stream = bench.memory(size), bench.stream()
     for _ in range(count):
         bench.device.copy(target.address, source.address, size, stream)
     bench.device.record(bench.done, stream)

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from lsx.cli.main import main
 from lsx.denoising.executor_cache import CudaExecutors
 from lsx.engines.cuda_device import RUNTIME_CALLS, CudaDevice
 from lsx.engines.device import Event, Stream
 from lsx.engines.device_engine import DeviceEngine
+from scripts.gpu import bench as bench_stage
 from scripts.gpu import device as device_stage
 from scripts.gpu import kit, small
 from scripts.gpu.checks import Checks
@@ -174,6 +176,22 @@ def test_without_a_gpu_nothing_follows_the_first(tmp_path: Path) -> None:
     codes = {1: "raise SystemExit('no GPU')", 2: "print()"}
     found: list[Outcome] = list(run_stages([_stage(1), _stage(2)], tmp_path, command=_commands(codes)))
     assert [(outcome.stage, outcome.state, outcome.reason) for outcome in found] == [(1, "failed", "no GPU")]
+
+
+def test_the_last_stages_commands_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as a machine without a GPU can tell: every option is known, and it is the bundle that is missing."""
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(bench_stage, "_runnable", lambda *_: None)
+    monkeypatch.setattr(bench_stage, "_lsx", lambda *arguments: asked.append(arguments))
+    bundle: Any = type("Bundle", (), {"path": tmp_path / "bundle"})()
+    bench_stage._verified(bundle, "tensorrt", tmp_path, tmp_path)
+    with pytest.raises(FileNotFoundError):  # the report that was not written
+        bench_stage._benched(bundle, "tensorrt", tmp_path, tmp_path)
+    assert [arguments[0] for arguments in asked] == ["verify", "bench"]
+    for arguments in asked:
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        assert ended.value.code == 1  # and not 2, as for an option that is not there
 
 
 def _has_gpu() -> bool:
