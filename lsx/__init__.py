@@ -13,7 +13,7 @@ from lsx.errors import *  # noqa: F403  (every error, by errors.__all__)
 if TYPE_CHECKING:
     from lsx.bundle.bundle import Bundle
     from lsx.core.cancel import CancelToken
-    from lsx.core.sampling import SampleOptions
+    from lsx.core.sampling import SamplingOptions
     from lsx.engines.loading import load_engine
     from lsx.engines.registry import EngineOptions
     from lsx.faces.alignment import Face
@@ -32,7 +32,7 @@ _LAZY = {
     "LipSync": "lsx.runtime.lipsync",
     "Progress": "lsx.runtime.run_report",
     "RunReport": "lsx.runtime.run_report",
-    "SampleOptions": "lsx.core.sampling",
+    "SamplingOptions": "lsx.core.sampling",
     "load_engine": "lsx.engines.loading",
 }
 
@@ -45,7 +45,7 @@ __all__ = [  # noqa: PLE0604  (the errors' names are their file's to know)
     "LipSync",
     "Progress",
     "RunReport",
-    "SampleOptions",
+    "SamplingOptions",
     "__version__",
     "load_engine",
     *errors.__all__,

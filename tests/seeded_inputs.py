@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lsx.core.noise import normal
+from lsx.core.noise import named_noise
 
 
 def waveform(samples: int, seed: int = 0) -> NDArray[np.int16]:
     """Noise under a slow envelope, int16 mono at 16 kHz."""
     seconds = np.arange(samples) / 16000
     loudness = 0.5 + 0.5 * np.sin(2 * np.pi * 3 * seconds)
-    levels = np.round(0.1 * normal(f"waveform{samples}", (samples,), seed) * loudness * 32767)
+    levels = np.round(0.1 * named_noise(f"waveform{samples}", (samples,), seed) * loudness * 32767)
     return np.clip(levels, -32768, 32767).astype(np.int16)
 
 
@@ -29,5 +29,5 @@ def landmarks(frames: int, height: int, width: int, seed: int = 0) -> NDArray[np
     """Brow, brow and nose of a drifting face, float64 [frames, 3, 2], rounded to whole pixels."""
     face = np.array([[0.40, 0.42], [0.60, 0.43], [0.505, 0.53]]) * [width, height]
     drift = np.linspace(0, 1, frames)[:, None, None] * np.array([0.03 * width, -0.02 * height])
-    jitter = normal("landmarks", (frames, 3, 2), seed).astype(np.float64) * 0.8
+    jitter = named_noise("landmarks", (frames, 3, 2), seed).astype(np.float64) * 0.8
     return np.asarray(np.round(face[None] + drift + jitter))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lsx.engines.device import Device, Event, Graph, Memory, Stream
+from lsx.engines.device import CapturedGraph, Device, Event, Memory, Stream
 from lsx.engines.device_engine import Context, DeviceEngine
 from lsx.engines.engine import Array, Engine
 from lsx.errors import EngineError, OutOfDeviceMemory
@@ -143,7 +143,7 @@ class SimulatedDevice(Device):
     def _may_run(self, item: Work | _Wait) -> bool:
         return not isinstance(item, _Wait) or self.reached[item.event] >= item.count
 
-    def capture(self, stream: Stream, body: Callable[[Stream], None]) -> Graph:
+    def capture(self, stream: Stream, body: Callable[[Stream], None]) -> CapturedGraph:
         with self.mutex:
             self.capturing = []
             try:
@@ -156,7 +156,7 @@ class SimulatedDevice(Device):
         self.queues.clear()
 
 
-class _SimulatedGraph(Graph):
+class _SimulatedGraph(CapturedGraph):
     def __init__(self, device: SimulatedDevice, works: list[Work]) -> None:
         self._device, self._works = device, works
 

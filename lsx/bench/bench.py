@@ -39,15 +39,15 @@ from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import MANIFEST
 from lsx.core.atomic_files import sha256_of
 from lsx.core.graph_names import LOOP_GRAPHS, MODEL_GRAPHS
-from lsx.core.sampling import SampleOptions
-from lsx.denoising.executor_cache import executors_for
+from lsx.core.sampling import SamplingOptions
+from lsx.denoising.executor_cache import executor_cache_for
 from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.engine import Engine
 from lsx.engines.loading import opened_engines
 from lsx.engines.registry import backend_named
 from lsx.errors import BackendUnavailable, UsageError
 from lsx.media.video_reader import VideoReader
-from lsx.reporting.system_info import facts
+from lsx.reporting.system_info import system_info
 from lsx.runtime.run_files import open_inputs
 
 __all__ = ["bench"]
@@ -57,7 +57,7 @@ def bench(
     bundle: Bundle,
     *,
     reference: Path | None = None,
-    options: SampleOptions | None = None,
+    options: SamplingOptions | None = None,
     what: BenchOptions | None = None,
     progress: Callable[[str], None] = lambda _: None,
     save: Callable[[BenchReport], None] = lambda _: None,
@@ -70,7 +70,7 @@ def bench(
 
     Raises UsageError, BundleError, IntegrityError, CheckpointError, BackendUnavailable, EngineError, MediaError.
     """
-    made = _Bench(bundle, reference, options or SampleOptions(), what or BenchOptions(), progress, save)
+    made = _Bench(bundle, reference, options or SamplingOptions(), what or BenchOptions(), progress, save)
     return made.run()
 
 
@@ -81,7 +81,7 @@ class _Bench:
         self,
         bundle: Bundle,
         reference: Path | None,
-        options: SampleOptions,
+        options: SamplingOptions,
         what: BenchOptions,
         progress: Callable[[str], None],
         save: Callable[[BenchReport], None],
@@ -113,7 +113,7 @@ class _Bench:
         for name in self._what.backends:
             works, reason = backend_named(name).availability()
             for bundle in self._bundles:
-                refused = backend_named(name).refuses(bundle) if works else reason
+                refused = backend_named(name).reason_unsupported(bundle) if works else reason
                 if refused is not None:
                     raise BackendUnavailable(f"backend {name} does not run {bundle.path} here: {refused}")
         if self._what.backends:
@@ -178,7 +178,7 @@ class _Bench:
             schema_version=SCHEMA_VERSION,
             lsx_version=lsx.__version__,
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            machine=dict(facts(self._bundle.path)),
+            machine=dict(system_info(self._bundle.path)),
             bundle={
                 "model": manifest.model.version,
                 "resolution": str(manifest.model.resolution),
@@ -265,15 +265,15 @@ class _Bench:
                 loaded[system] = engines
                 on_device = all(isinstance(engine, DeviceEngine) for engine in engines.values())
                 loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
-                executors = executors_for(loop, bundle.model)
+                executors = executor_cache_for(loop, bundle.model)
                 stack.callback(executors.close)
                 works[system] = call_work(executors, bundle.model, options)
                 if on_device:
-                    plain = executors_for(loop, bundle.model, cuda_graph=False, beside=executors)
+                    plain = executor_cache_for(loop, bundle.model, cuda_graph=False, beside=executors)
                     stack.callback(plain.close)
                     works[f"{system}, no CUDA graph"] = call_work(plain, bundle.model, options)
                 if on_device and options.cache_interval is not None:
-                    whole = SampleOptions(**asdict(options) | {"cache_interval": None})
+                    whole = SamplingOptions(**asdict(options) | {"cache_interval": None})
                     works[f"{system}, no DeepCache"] = call_work(executors, bundle.model, whole)
             baseline = None
             if self._checkpoint is not None:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsx.bundle.bundle import Bundle
-from lsx.core.sampling import SampleOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.errors import BackendUnavailable, LsxError
 from lsx.faces.alignment import Face
 from lsx.media.video_reader import FPS
@@ -129,7 +129,7 @@ def _opened(task: dict[str, Any], bundle: Bundle | None = None) -> LipSync:
 
 
 def _streamed(
-    lipsync: LipSync, options: SampleOptions, frames: _Frames, sound: NDArray[np.int16], length: int
+    lipsync: LipSync, options: SamplingOptions, frames: _Frames, sound: NDArray[np.int16], length: int
 ) -> FrameStream:
     return lipsync.stream(
         frames,
@@ -143,7 +143,7 @@ def _streamed(
     )
 
 
-def _cold(task: dict[str, Any], options: SampleOptions) -> dict[str, Any]:
+def _cold(task: dict[str, Any], options: SamplingOptions) -> dict[str, Any]:
     steps = [("start Python, import lsx", _IMPORTED - task["spawned"])]
     clock = time.perf_counter
     start = clock()
@@ -166,7 +166,7 @@ def _cold(task: dict[str, Any], options: SampleOptions) -> dict[str, Any]:
     return {"steps": steps}
 
 
-def _clip(task: dict[str, Any], options: SampleOptions) -> dict[str, Any]:
+def _clip(task: dict[str, Any], options: SamplingOptions) -> dict[str, Any]:
     memory = _DeviceMemory()
     with _opened(task) as lipsync:
         lipsync.warm_up(options)
@@ -202,7 +202,7 @@ def _clip(task: dict[str, Any], options: SampleOptions) -> dict[str, Any]:
         }
 
 
-def _long(task: dict[str, Any], options: SampleOptions) -> dict[str, Any]:
+def _long(task: dict[str, Any], options: SamplingOptions) -> dict[str, Any]:
     at: list[float] = []
     host: list[int] = []
     device: list[int] = []
@@ -227,7 +227,7 @@ def _long(task: dict[str, Any], options: SampleOptions) -> dict[str, Any]:
 
 def _main() -> int:
     task = json.loads(sys.argv[1])
-    options = SampleOptions(**task["options"])
+    options = SamplingOptions(**task["options"])
     try:
         print(json.dumps({"cold": _cold, "clip": _clip, "long": _long}[task["kind"]](task, options)))
     except LsxError as error:

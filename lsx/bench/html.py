@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 
 from lsx.bench.report import BenchReport, LongRun, Roofline, Row, Stages, Sweep, SweepPoint
-from lsx.reporting.html import Point, Series, bars, page, plot, table
+from lsx.reporting.html import Point, Series, bars, document, plot, table
 
 __all__ = ["bench_html"]
 
@@ -16,7 +16,7 @@ _LABELLED = 14  # points, above which only the best are
 
 def bench_html(report: BenchReport) -> str:
     """The page."""
-    return page("lsx bench", _parts(report))
+    return document("lsx bench", _parts(report))
 
 
 def _parts(report: BenchReport) -> Iterator[str]:

@@ -17,7 +17,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "BenchReport",
     "Change",
-    "ClipFigures",
+    "ClipTiming",
     "ColdStart",
     "LongRun",
     "ProfileRow",
@@ -130,7 +130,7 @@ class ProfileRow(Entry):
     """Nodes that ran."""
 
 
-class ClipFigures(Entry):
+class ClipTiming(Entry):
     """A clip from file to file, in a process of its own."""
 
     video: str
@@ -218,7 +218,7 @@ class BenchReport(Entry):
     host: tuple[Share, ...] = ()
     """Stages of the host on one core, seconds a frame at 1080p."""
     profile: tuple[ProfileRow, ...] = ()
-    clip: ClipFigures | None = None
+    clip: ClipTiming | None = None
     cold: tuple[ColdStart, ...] = ()
     long_run: LongRun | None = None
     sweep: Sweep | None = None

@@ -12,9 +12,9 @@ import numpy as np
 
 from lsx.bench.child import run_child
 from lsx.bench.options import BenchOptions
-from lsx.bench.report import ClipFigures, ColdStart, LongRun, Share, Stages
+from lsx.bench.report import ClipTiming, ColdStart, LongRun, Share, Stages
 from lsx.bundle.bundle import Bundle
-from lsx.core.sampling import SampleOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.media.video_reader import FPS
 
 __all__ = ["ChildRuns", "memory_growth"]
@@ -32,7 +32,7 @@ class ChildRuns:
 
     bundle: Bundle
     reference: Path | None
-    options: SampleOptions
+    options: SamplingOptions
     what: BenchOptions
     backend: str
     """Of the clip and the long run."""
@@ -45,7 +45,7 @@ class ChildRuns:
         steps = tuple(Share(name=name, seconds=seconds, count=1) for name, seconds in found["steps"])
         return ColdStart(system=backend, steps=steps, seconds=sum(s.seconds for s in steps))
 
-    def clip(self, video: Path, audio: Path) -> tuple[ClipFigures, Stages]:
+    def clip(self, video: Path, audio: Path) -> tuple[ClipTiming, Stages]:
         """A clip from file to file."""
         self.say("clip")
         found = self._run("clip", self.backend, video=str(video), audio=str(audio))
@@ -66,7 +66,7 @@ class ChildRuns:
         )
         price = self.what.price_per_hour
         p50, p95, p99 = (float(p) for p in np.percentile(calls, [50, 95, 99]))
-        figures = ClipFigures(
+        figures = ClipTiming(
             video=video.name,
             audio=audio.name,
             frames=frames,

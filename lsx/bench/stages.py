@@ -10,10 +10,10 @@ from lsx.bench.systems import graph_axes, graph_feed, seeded_call
 from lsx.bench.timing import borrowed, copy_seconds
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.model_spec import ModelSpec
-from lsx.core.sampling import SampleOptions
-from lsx.denoising.chunk_runner import Denoiser, seeded_noise
+from lsx.core.sampling import SamplingOptions
+from lsx.denoising.chunk_runner import ChunkRunner, seeded_noise
 from lsx.denoising.executor import HostExecutor, Only, io_of, vae_frames_of
-from lsx.denoising.program import Enqueue, Operation, Program, call_program
+from lsx.denoising.program import Operation, Program, RunGraph, call_program
 from lsx.engines.device import Device
 from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.engine import Array, Engine
@@ -22,7 +22,7 @@ __all__ = ["call_stages"]
 
 
 def call_stages(
-    engines: Mapping[str, Engine], model: ModelSpec, options: SampleOptions, system: str, seconds: float
+    engines: Mapping[str, Engine], model: ModelSpec, options: SamplingOptions, system: str, seconds: float
 ) -> Stages:
     """The stages of one 16-frame call. seconds : what the whole took where it was measured.
 
@@ -51,7 +51,7 @@ def call_stages(
 
 
 def _on_host(
-    program: Program, engines: Mapping[str, Engine], model: ModelSpec, options: SampleOptions
+    program: Program, engines: Mapping[str, Engine], model: ModelSpec, options: SamplingOptions
 ) -> tuple[list[Share], float]:
     found: dict[str, list[float]] = {}
     last = 0.0
@@ -59,12 +59,12 @@ def _on_host(
     def seen(operation: Operation, _written: Mapping[str, Array]) -> None:
         nonlocal last
         now = time.perf_counter()
-        name = operation.graph if isinstance(operation, Enqueue) else "copy"
+        name = operation.graph if isinstance(operation, RunGraph) else "copy"
         found.setdefault(name, []).append(now - last)
         last = now
 
     executor = HostExecutor(program, engines, observe=seen)
-    denoiser = Denoiser(Only(executor), model, seeded_noise(0), options.guidance)
+    denoiser = ChunkRunner(Only(executor), model, seeded_noise(0), options.guidance)
     faces, tokens = seeded_call(model)
     start = last = time.perf_counter()
     denoiser.result(denoiser.submit(faces, tokens, 0))
@@ -74,12 +74,12 @@ def _on_host(
 
 
 def _on_device(
-    program: Program, engines: Mapping[str, DeviceEngine], model: ModelSpec, options: SampleOptions
+    program: Program, engines: Mapping[str, DeviceEngine], model: ModelSpec, options: SamplingOptions
 ) -> list[Share]:
     counts: dict[str, int] = {}
     axes = graph_axes(engines.values(), model, options)
     for operation in program.operations:
-        if isinstance(operation, Enqueue):
+        if isinstance(operation, RunGraph):
             counts[operation.graph] = counts.get(operation.graph, 0) + 1
     device = next(iter(engines.values())).device
     up, down = (sum(buffer.size for buffer in program.owned(owner)) for owner in ("input", "output"))

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from lsx.bench.report import Sweep, SweepPoint
 from lsx.bundle.bundle import Bundle
 from lsx.core.graph_names import LOOP_GRAPHS
-from lsx.core.sampling import SampleOptions, Sampler
-from lsx.denoising.chunk_runner import Denoiser, seeded_noise
-from lsx.denoising.executor_cache import Executors, executors_for
+from lsx.core.sampling import Sampler, SamplingOptions
+from lsx.denoising.chunk_runner import ChunkRunner, seeded_noise
+from lsx.denoising.executor_cache import ExecutorCache, executor_cache_for
 from lsx.engines.loading import opened_engines
 
 __all__ = ["SETTINGS", "pareto", "recommend", "sweep"]
@@ -58,14 +58,14 @@ def sweep(
     `load_engine`'s; given : faces uint8 [F, H, W, 3] and tokens float32 [F, S, D]; told : what they are.
     """
     widest = max(bundles, key=lambda b: _WIDTH[b.manifest.precision])
-    reference_options = SampleOptions(steps=_REFERENCE_STEPS, guidance=guidance, cache_interval=None)
+    reference_options = SamplingOptions(steps=_REFERENCE_STEPS, guidance=guidance, cache_interval=None)
     points: list[SweepPoint] = []
     expected: NDArray[Any] | None = None
     for bundle in sorted(bundles, key=lambda b: -_WIDTH[b.manifest.precision]):
         precision = bundle.manifest.precision
         with ExitStack() as stack:
             engines = stack.enter_context(opened_engines(bundle, backend, LOOP_GRAPHS, **options))
-            executors = executors_for(engines, bundle.model)
+            executors = executor_cache_for(engines, bundle.model)
             stack.callback(executors.close)
             if bundle is widest:
                 progress(f"sweep: reference, {_REFERENCE_STEPS} steps in {precision}")
@@ -75,7 +75,7 @@ def sweep(
             inside = np.abs(expected - given[0]) > 1e-3
             for sampler, steps, interval in settings:
                 progress(f"sweep: {precision}, {sampler}, {steps} steps, cache interval {interval or 'off'}")
-                chosen = SampleOptions(steps=steps, guidance=guidance, cache_interval=interval, sampler=sampler)
+                chosen = SamplingOptions(steps=steps, guidance=guidance, cache_interval=interval, sampler=sampler)
                 made, seconds = _one_call(executors, bundle, chosen, given, _REPEATS)
                 points.append(
                     SweepPoint(
@@ -99,14 +99,14 @@ _WIDTH = {"fp8": 0, "int8": 1, "bf16": 2, "fp16": 3, "fp32": 4}
 
 
 def _one_call(
-    executors: Executors,
+    executors: ExecutorCache,
     bundle: Bundle,
-    options: SampleOptions,
+    options: SamplingOptions,
     given: tuple[NDArray[np.uint8], NDArray[np.float32]],
     repeat: int,
 ) -> tuple[NDArray[Any], float]:
     """Decoded faces in levels, and the median seconds of `repeat` calls, or of as many as take _LONG seconds."""
-    denoiser = Denoiser(executors.lender(options), bundle.model, seeded_noise(0), options.guidance)
+    denoiser = ChunkRunner(executors.lender(options), bundle.model, seeded_noise(0), options.guidance)
     taken: list[float] = []
     pixels = None
     while pixels is None or (len(taken) < repeat and sum(taken) < _LONG):

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from lsx.bench.timing import Work
 from lsx.bundle.bundle import Bundle
 from lsx.core.model_spec import ModelSpec
-from lsx.core.noise import normal
-from lsx.core.sampling import SampleOptions
+from lsx.core.noise import named_noise
+from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import TensorSpec
-from lsx.denoising.chunk_runner import Denoiser, seeded_noise
+from lsx.denoising.chunk_runner import ChunkRunner, seeded_noise
 from lsx.denoising.executor import vae_frames_of
-from lsx.denoising.executor_cache import Executors
+from lsx.denoising.executor_cache import ExecutorCache
 from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.engine import Engine
 from lsx.engines.loading import load_engine
@@ -69,13 +69,13 @@ def runnable_backends(bundle: Bundle) -> tuple[str, ...]:
         except BackendUnavailable:
             continue
         planned = not name.startswith("tensorrt") or any(plan.backend == name for plan in bundle.manifest.plans)
-        if name != "torch" and planned and backend.availability()[0] and backend.refuses(bundle) is None:
+        if name != "torch" and planned and backend.availability()[0] and backend.reason_unsupported(bundle) is None:
             found.append(name)
     on_device = tuple(name for name in found if name.startswith("tensorrt"))
     return on_device or tuple(found)  # a CPU beside a GPU would take all the time and tell nothing
 
 
-def graph_axes(engines: Iterable[Engine], model: ModelSpec, options: SampleOptions) -> dict[str, int]:
+def graph_axes(engines: Iterable[Engine], model: ModelSpec, options: SamplingOptions) -> dict[str, int]:
     """Lengths of the axes that vary, one for all that are compared: a run's, but fewer frames of the VAE on CPUs."""
     return {"b": options.guidance_batch, "F": vae_frames_of(engines, model), "n": 1}
 
@@ -85,7 +85,7 @@ def graph_feed(engine: Engine, axes: Mapping[str, int]) -> dict[str, Any]:
 
     def array(spec: TensorSpec) -> Any:
         shape = spec.shape_at(axes)
-        values = normal(f"bench.{spec.name}", shape, 0)
+        values = named_noise(f"bench.{spec.name}", shape, 0)
         if spec.dtype == "uint8":
             return np.clip(values * 50 + 127, 0, 255).astype(np.uint8)
         return np.full(shape, 481.0, np.float32) if spec.name == "timestep" else values
@@ -146,13 +146,13 @@ def forget_torch_memory() -> None:
 def seeded_call(model: ModelSpec) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Faces uint8 [F, H, W, 3] and tokens float32 [F, S, D] of one call."""
     shape = (model.frames, model.resolution, model.resolution, 3)
-    faces = np.clip(normal("bench.faces", shape, 0) * 50 + 127, 0, 255).astype(np.uint8)
-    return faces, normal("bench.tokens", (model.frames, model.tokens, model.audio_dim), 0)
+    faces = np.clip(named_noise("bench.faces", shape, 0) * 50 + 127, 0, 255).astype(np.uint8)
+    return faces, named_noise("bench.tokens", (model.frames, model.tokens, model.audio_dim), 0)
 
 
-def call_work(executors: Executors, model: ModelSpec, options: SampleOptions) -> Work:
+def call_work(executors: ExecutorCache, model: ModelSpec, options: SamplingOptions) -> Work:
     """Encode, denoise and decode one call from host memory to host memory."""
-    denoiser = Denoiser(executors.lender(options), model, seeded_noise(0), options.guidance)
+    denoiser = ChunkRunner(executors.lender(options), model, seeded_noise(0), options.guidance)
     faces, tokens = seeded_call(model)
 
     def work() -> None:
@@ -162,7 +162,7 @@ def call_work(executors: Executors, model: ModelSpec, options: SampleOptions) ->
 
 
 def torch_calls(
-    checkpoint: Checkpoint, options: SampleOptions, *, compiled: bool, note: Callable[[str], None]
+    checkpoint: Checkpoint, options: SamplingOptions, *, compiled: bool, note: Callable[[str], None]
 ) -> dict[str, Work]:
     """The original's call in PyTorch, as its users run it: eager, with DeepCache, and compiled with DeepCache.
 

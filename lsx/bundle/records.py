@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lsx.bundle.manifest import StampEntry
-from lsx.core.sampling import SampleOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Precision
 from lsx.core.thresholds import THRESHOLDS
 
@@ -65,7 +65,7 @@ class Coverage:
             return f"{', '.join(self.loosened)} had been loosened"
         return None
 
-    def differs(self, options: SampleOptions, provider: str) -> str | None:
+    def differs(self, options: SamplingOptions, provider: str) -> str | None:
         """What of these settings was not verified, or None."""
         wanted = {
             "steps": (self.steps, options.steps),

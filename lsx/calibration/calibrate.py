@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 import lsx
 from lsx.bundle.bundle import Bundle
 from lsx.calibration.clips import Clip, ClipOptions, find_files, survey
-from lsx.calibration.recorder import Recorded, Recorder, Take, kept_length, plan_takes
+from lsx.calibration.recorder import CaptureSpec, Recorded, Recorder, kept_length, plan_takes
 from lsx.calibration.store import MANIFEST, Calibration, CalibrationManifest, ClipEntry, FeedEntry, SegmentEntry
 from lsx.core.atomic_files import check_replaceable, put_in_place, sha256_of, write_whole
 from lsx.core.graph_names import MODEL_GRAPHS
-from lsx.core.sampling import SampleOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.engines.loading import opened_engines
 from lsx.errors import CalibrationError, OutputError, UsageError
 from lsx.faces.alignment import Aligner, crop_face
@@ -44,7 +44,7 @@ class Plan:
 
     clips: list[Clip]
     files: list[Path]
-    takes: list[Take]
+    takes: list[CaptureSpec]
 
     @property
     def kept_seconds(self) -> float:
@@ -57,7 +57,7 @@ def plan_calibration(
     paths: Sequence[Path],
     *,
     calls: int = 32,
-    options: SampleOptions | None = None,
+    options: SamplingOptions | None = None,
     clip_options: ClipOptions | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
@@ -68,7 +68,7 @@ def plan_calibration(
     """
     if isinstance(calls, bool) or not 1 <= calls <= 4096:
         raise UsageError(f"calls is {calls}; give a whole number in 1..4096 (32 is usual)")
-    options, clip_options = options or SampleOptions(), clip_options or ClipOptions()
+    options, clip_options = options or SamplingOptions(), clip_options or ClipOptions()
     report = progress or (lambda _what, _share: None)
     clips, files = [], []
     with opened_detector(bundle) as detector:
@@ -108,7 +108,7 @@ def calibrate(
     output: Path,
     *,
     calls: int = 32,
-    options: SampleOptions | None = None,
+    options: SamplingOptions | None = None,
     clip_options: ClipOptions | None = None,
     reference: Path | None = None,
     progress: Progress | None = None,
@@ -124,7 +124,7 @@ def calibrate(
 
     Raises UsageError, CalibrationError, CheckpointError, OutputError.
     """
-    options = options or SampleOptions()
+    options = options or SamplingOptions()
     report = progress or (lambda _what, _share: None)
     check_replaceable(output, "calibration", lambda folder: (folder / MANIFEST).is_file())
     find_files(paths)  # before a folder is made
@@ -163,7 +163,7 @@ _STATE = "recorded.json"
 
 
 def _recorded(
-    bundle: Bundle, plan: Plan, options: SampleOptions, reference: Path | None, work: Path, report: Progress
+    bundle: Bundle, plan: Plan, options: SamplingOptions, reference: Path | None, work: Path, report: Progress
 ) -> list[FeedEntry]:
     """Every take's feeds, those that an interrupted run already wrote included."""
     key = hashlib.sha256(
@@ -206,7 +206,7 @@ def _recorded(
     ]
 
 
-def _feed_entry(work: Path, plan: Plan, take: Take, made: Recorded) -> FeedEntry:
+def _feed_entry(work: Path, plan: Plan, take: CaptureSpec, made: Recorded) -> FeedEntry:
     clip = plan.clips[take.clip]
     return FeedEntry(
         file=f"feeds/{made.file}",
@@ -220,7 +220,7 @@ def _feed_entry(work: Path, plan: Plan, take: Take, made: Recorded) -> FeedEntry
 
 
 def _manifest(
-    bundle: Bundle, plan: Plan, calls: int, options: SampleOptions, feeds: list[FeedEntry]
+    bundle: Bundle, plan: Plan, calls: int, options: SamplingOptions, feeds: list[FeedEntry]
 ) -> CalibrationManifest:
     return CalibrationManifest(
         schema_version=1,

@@ -13,9 +13,9 @@ from safetensors.numpy import save_file
 from lsx.calibration.clips import Clip, Segment
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.model_spec import ModelSpec
-from lsx.core.noise import normal
-from lsx.core.sampling import SampleOptions
-from lsx.denoising.chunk_runner import Denoiser, seeded_noise
+from lsx.core.noise import named_noise
+from lsx.core.sampling import SamplingOptions
+from lsx.denoising.chunk_runner import ChunkRunner, seeded_noise
 from lsx.denoising.executor import HostExecutor, Only, io_of
 from lsx.denoising.program import call_program
 from lsx.denoising.schedule import schedule
@@ -26,7 +26,7 @@ from lsx.media.audio_reader import SoundReader
 from lsx.media.video_reader import VideoReader
 from lsx.runtime.audio_features import AudioTokens
 
-__all__ = ["FEEDS_A_LOOP", "Recorded", "Recorder", "Take", "plan_takes"]
+__all__ = ["FEEDS_A_LOOP", "CaptureSpec", "Recorded", "Recorder", "plan_takes"]
 
 FEEDS_A_LOOP = 4
 """Feeds of a graph that are taken from one denoising loop: more loops show more faces and sounds."""
@@ -35,7 +35,7 @@ _DECODER_FRAMES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Take:
+class CaptureSpec:
     """One 16-frame call that is denoised, and which of its steps are recorded in which half."""
 
     number: int
@@ -59,7 +59,7 @@ class Recorded:
     half: str
 
 
-def plan_takes(clips: Sequence[Clip], calls: int, options: SampleOptions, frames: int) -> list[Take]:
+def plan_takes(clips: Sequence[Clip], calls: int, options: SamplingOptions, frames: int) -> list[CaptureSpec]:
     """Which calls to record: `calls` feeds of the U-Net over all clips, strata of the time steps, and both halves.
 
     Clips take turns, each with one segment after the other; the place in a segment is drawn from the seed. Of each
@@ -78,7 +78,7 @@ def plan_takes(clips: Sequence[Clip], calls: int, options: SampleOptions, frames
         clip, segment = order[number % len(order)]
         wanted = calls // loops + (number < calls % loops)
         place = kept_length(clips[clip].kept[segment]) - frames
-        draw = float(np.clip(normal(f"calibration.{number}", (1,), options.seed)[0] / 4 + 0.5, 0, 1))
+        draw = float(np.clip(named_noise(f"calibration.{number}", (1,), options.seed)[0] / 4 + 0.5, 0, 1))
         steps: dict[int, str] = {}
         for graph in ("unet", "unet_shallow"):
             having = [index for index, name in enumerate(graphs) if name == graph]
@@ -87,7 +87,7 @@ def plan_takes(clips: Sequence[Clip], calls: int, options: SampleOptions, frames
                 stratum = (j + (number + 0.5) / loops) / count
                 half = "conditional" if options.guidance_batch == 1 or (j + number) % 2 == 0 else "unconditional"
                 steps[having[int(stratum * len(having))]] = half
-        takes.append(Take(number=number, clip=clip, segment=segment, offset=round(draw * place), steps=steps))
+        takes.append(CaptureSpec(number=number, clip=clip, segment=segment, offset=round(draw * place), steps=steps))
     return takes
 
 
@@ -118,22 +118,22 @@ class _Recording(Engine):
 class Recorder:
     """Runs the loop of one schedule on the reference's engines and writes feeds."""
 
-    def __init__(self, engines: Mapping[str, Engine], model: ModelSpec, options: SampleOptions) -> None:
+    def __init__(self, engines: Mapping[str, Engine], model: ModelSpec, options: SamplingOptions) -> None:
         self._model, self._options = model, options
         self._audio = engines["audio_encoder"]
         loop: dict[str, Engine] = {name: _Recording(engines[name], self._seen) for name in LOOP_GRAPHS}
         self._executor = HostExecutor(call_program(model, io_of(loop), options), loop)
         self._step = 0
-        self._take: Take | None = None
+        self._take: CaptureSpec | None = None
         self._folder = Path()
         self._written: list[Recorded] = []
 
-    def record(self, take: Take, file: Path, segment: Segment, folder: Path) -> list[Recorded]:
+    def record(self, take: CaptureSpec, file: Path, segment: Segment, folder: Path) -> list[Recorded]:
         """Denoise one call and write its feeds into `folder`. Raises MediaError."""
         faces, tokens = self.inputs(file, segment, take.offset)
         self._take, self._folder, self._step, self._written = take, folder, 0, []
         noise = seeded_noise(self._options.seed)
-        denoiser = Denoiser(
+        denoiser = ChunkRunner(
             Only(self._executor),
             self._model,
             lambda name, shape: noise(f"{take.number}.{name}", shape),

@@ -22,10 +22,10 @@ def doctor(
 ) -> None:
     """Print Python, libraries, GPU, memory, disk, backends, encoders; with a bundle, whether it is intact and fits."""
     from lsx.media.encoding import encoders
-    from lsx.reporting.system_info import backends, facts
+    from lsx.reporting.system_info import backends, system_info
 
     table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in facts(bundle or Path.cwd()):
+    for name, value in system_info(bundle or Path.cwd()):
         table.add_row(name, value)
     for name, works, detail in backends():
         table.add_row(f"backend {name}", escape(f"{'works' if works else 'does not work'}: {detail}"))
@@ -55,14 +55,14 @@ def _print_plans(bundle: Bundle) -> None:
     """Which plans fit this machine, and why the others do not."""
     from lsx.engines.gpu_info import first_gpu
     from lsx.engines.tensorrt.libraries import LIBRARIES
-    from lsx.engines.tensorrt.plans import another_gpu, why_not
+    from lsx.engines.tensorrt.plans import another_gpu, reason_stale
 
     if not bundle.manifest.plans:
         out.print(f"plans: none; it runs on onnxruntime. Build them: lsx build {bundle.path}")
     for plan in bundle.manifest.plans:
         try:
             gpu = first_gpu()
-            reason = why_not(bundle, plan, LIBRARIES[plan.backend], gpu)
+            reason = reason_stale(bundle, plan, LIBRARIES[plan.backend], gpu)
             differs = another_gpu(plan, gpu)
             if reason is None and differs is not None:
                 reason = f"fits, but was built {differs}"
@@ -73,13 +73,13 @@ def _print_plans(bundle: Bundle) -> None:
 
 def _print_memory(bundle: Bundle) -> None:
     """What a run takes of a GPU, as far as it is known without one."""
-    from lsx.core.sampling import SampleOptions
+    from lsx.core.sampling import SamplingOptions
     from lsx.denoising.cuda_executor import executor_bytes
     from lsx.denoising.executor import io_of_bundle
     from lsx.denoising.memory_plan import plan_memory
     from lsx.denoising.program import call_program
 
-    program = call_program(bundle.model, io_of_bundle(bundle), SampleOptions())
+    program = call_program(bundle.model, io_of_bundle(bundle), SamplingOptions())
     device, pinned = executor_bytes(program, plan_memory(program))
     weights = sum(file.size for file in bundle.manifest.data)
     out.print(

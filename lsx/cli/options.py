@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lsx.core.sampling import SampleOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.errors import UsageError
 
 __all__ = [
@@ -49,9 +49,9 @@ def parse_interval(text: str) -> int | None:
 
 def sample_options(
     *, steps: int, guidance: float, cache_interval: str, seed: int = 0, sampler: str = "ddim"
-) -> SampleOptions:
-    """The options of a command as checked SampleOptions. Raises UsageError."""
-    return SampleOptions(
+) -> SamplingOptions:
+    """The options of a command as checked SamplingOptions. Raises UsageError."""
+    return SamplingOptions(
         steps=steps,
         guidance=guidance,
         seed=seed,

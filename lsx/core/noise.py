@@ -11,10 +11,10 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["normal"]
+__all__ = ["named_noise"]
 
 
-def normal(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
+def named_noise(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
     """Standard normal numbers for `name`: float32 of `shape`.
 
     NumPy's Philox generator, keyed by (seed, CRC-32 of the name's UTF-8 bytes).

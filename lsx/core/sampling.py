@@ -8,7 +8,7 @@ from typing import Literal
 
 from lsx.errors import UsageError
 
-__all__ = ["MAX_SEED", "SAMPLERS", "SampleOptions", "Sampler"]
+__all__ = ["MAX_SEED", "SAMPLERS", "Sampler", "SamplingOptions"]
 
 Sampler = Literal["ddim", "dpm++2m"]
 
@@ -20,7 +20,7 @@ MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SampleOptions:
+class SamplingOptions:
     """How the latents of every call are denoised."""
 
     steps: int = 20

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from lsx.core.cancel import CancelToken
 from lsx.core.model_spec import ModelSpec
-from lsx.core.noise import normal
+from lsx.core.noise import named_noise
 from lsx.core.threaded_stages import Stopped
 from lsx.denoising.executor import Lender, Submission
 from lsx.engines.engine import Array
 from lsx.errors import EngineError, NonFiniteOutput
 
-__all__ = ["Denoiser", "NoiseSource", "PendingCall", "audio_batch", "repeated_latents", "seeded_noise"]
+__all__ = ["ChunkRunner", "NoiseSource", "PendingCall", "audio_batch", "repeated_latents", "seeded_noise"]
 
 NoiseSource = Callable[[str, tuple[int, ...]], NDArray[np.float32]]
 """(name, shape) to standard normal float32 numbers. Names: latents, masked.<call>, reference.<call>."""
@@ -26,7 +26,7 @@ NoiseSource = Callable[[str, tuple[int, ...]], NDArray[np.float32]]
 
 def seeded_noise(seed: int) -> NoiseSource:
     """Noise that depends on the seed and the array's name alone."""
-    return lambda name, shape: normal(f"noise.{name}", shape, seed)
+    return lambda name, shape: named_noise(f"noise.{name}", shape, seed)
 
 
 def audio_batch(tokens: NDArray[np.float32], batch: int) -> NDArray[np.float32]:
@@ -41,13 +41,13 @@ def repeated_latents(noise: NDArray[np.float32], frames: int) -> NDArray[np.floa
 
 @dataclass(slots=True, eq=False)
 class PendingCall:
-    """A call that a Denoiser has started: what it is known by, to nobody but that Denoiser."""
+    """A call that a ChunkRunner has started: what it is known by, to nobody but that ChunkRunner."""
 
     inputs: dict[str, Array]
     submission: Submission
 
 
-class Denoiser:
+class ChunkRunner:
     """Calls of one run. It owns the run's noise, its pending results and its stop; the executor is lent by the chunk.
 
     `submit` and `result` may come from two threads.

@@ -18,8 +18,8 @@ import numpy as np
 from lsx.core.cancel import CancelToken
 from lsx.denoising.executor import Executor, Results, Submission, check_inputs
 from lsx.denoising.memory_plan import MemoryPlan, plan_memory
-from lsx.denoising.program import Buffer, Copy, Enqueue, Program, View
-from lsx.engines.device import Device, Event, Graph, Memory, Stream, aligned
+from lsx.denoising.program import Buffer, Copy, Program, RunGraph, View
+from lsx.engines.device import CapturedGraph, Device, Event, Memory, Stream, aligned
 from lsx.engines.device_engine import Context, DeviceEngine, bfloat16_dtype
 from lsx.engines.engine import NUMPY_DTYPES, Array
 from lsx.errors import EngineError, OutOfDeviceMemory
@@ -104,7 +104,7 @@ class CudaExecutor(Executor):
         self._under_way: deque[Submission] = deque()
         self._lock = threading.Lock()
         self._closed = False
-        self.graph: Graph | None = None
+        self.graph: CapturedGraph | None = None
         try:
             self._block = self._take(self._plan.size)
             self._upload, self._compute, self._download = (self._stream() for _ in range(3))
@@ -187,7 +187,7 @@ class CudaExecutor(Executor):
     def _enqueue(self, stream: Stream) -> None:
         """Every operation of the program, in order, on one stream."""
         for operation in self.program.operations:
-            if isinstance(operation, Enqueue):
+            if isinstance(operation, RunGraph):
                 views = {**operation.feed, **operation.results}
                 addresses = {tensor: self._address(view) for tensor, view in views.items()}
                 self._contexts[operation.graph].enqueue(addresses, stream)

@@ -17,7 +17,7 @@ from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.model_spec import ModelSpec
 from lsx.core.threaded_stages import Stopped
 from lsx.denoising.memory_plan import plan_memory
-from lsx.denoising.program import Enqueue, GraphIO, Operation, Program, View
+from lsx.denoising.program import GraphIO, Operation, Program, RunGraph, View
 from lsx.engines.device import ALIGNMENT
 from lsx.engines.engine import Array, Engine
 from lsx.errors import EngineError
@@ -198,7 +198,7 @@ class HostExecutor(Executor):
         return Submission(owner, lambda _: Results(arrays, seconds))
 
     def _run(self, operation: Operation) -> None:
-        if isinstance(operation, Enqueue):
+        if isinstance(operation, RunGraph):
             feed = {tensor: self._view(view) for tensor, view in operation.feed.items()}
             made = self._engines[operation.graph].run(feed)
             written = {tensor: self._view(view) for tensor, view in operation.results.items()}

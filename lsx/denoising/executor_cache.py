@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from typing import NamedTuple
 
 from lsx.core.cancel import CancelToken
 from lsx.core.model_spec import ModelSpec
-from lsx.core.sampling import SampleOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.core.turns import Turns
 from lsx.denoising.cuda_executor import ActivationBlock, CudaExecutor
 from lsx.denoising.executor import Executor, HostExecutor, Lender, io_of, vae_frames_of
@@ -19,12 +20,19 @@ from lsx.engines.device_engine import Context, DeviceEngine
 from lsx.engines.engine import Engine
 from lsx.errors import OutOfDeviceMemory
 
-__all__ = ["CudaExecutors", "Executors", "HostExecutors", "executors_for"]
-
-_Key = tuple[int, int, int | None, str]
+__all__ = ["CudaExecutorCache", "ExecutorCache", "HostExecutorCache", "ScheduleKey", "executor_cache_for"]
 
 
-class Executors(ABC):
+class ScheduleKey(NamedTuple):
+    """What a schedule's executor depends on; the guidance scale and the seed do not matter to it."""
+
+    steps: int
+    guidance_batch: int
+    cache_interval: int | None
+    sampler: str
+
+
+class ExecutorCache(ABC):
     """Makes an executor for a schedule, and keeps it for the next clip with the same one.
 
     Runs take turns, a chunk each: engines, activation memory and device buffers are one run's at a time. On
@@ -36,16 +44,16 @@ class Executors(ABC):
 
     def __init__(self, model: ModelSpec) -> None:
         self._model = model
-        self._kept: OrderedDict[_Key, Executor] = OrderedDict()
+        self._kept: OrderedDict[ScheduleKey, Executor] = OrderedDict()
         self._turns = Turns()
         self._latest: Executor | None = None
 
-    def lender(self, options: SampleOptions) -> Lender:
+    def lender(self, options: SamplingOptions) -> Lender:
         """Lends the executor for `options`, a chunk at a time."""
         return _Schedule(self, options)
 
     @contextmanager
-    def lent(self, options: SampleOptions, stop: CancelToken) -> Iterator[Executor]:
+    def lent(self, options: SamplingOptions, stop: CancelToken) -> Iterator[Executor]:
         """The executor for `options`, for a block in which no other run has any of them.
 
         Raises Stopped where `stop` is cancelled before it is this run's turn; EngineError, OutOfDeviceMemory.
@@ -53,12 +61,12 @@ class Executors(ABC):
         with self._turns.taken(stop):
             yield self.get(options)
 
-    def get(self, options: SampleOptions) -> Executor:
-        """The executor for `options`, for callers that are alone. The guidance scale and the seed do not matter to it.
+    def get(self, options: SamplingOptions) -> Executor:
+        """The executor for `options`, for callers that are alone.
 
         Calls under way in another one are finished first: all of them work in the same activation memory.
         """
-        key = (options.steps, options.guidance_batch, options.cache_interval, options.sampler)
+        key = ScheduleKey(options.steps, options.guidance_batch, options.cache_interval, options.sampler)
         if self._latest is not None and self._kept.get(key) is not self._latest:
             self._latest.finish()
         if key not in self._kept:
@@ -68,11 +76,11 @@ class Executors(ABC):
         self._latest = self._kept[key]
         return self._latest
 
-    def costs(self) -> dict[_Key, int]:
-        """Device bytes of every schedule that is kept, by (steps, guidance batch, cache interval, sampler)."""
+    def costs(self) -> dict[ScheduleKey, int]:
+        """Device bytes of every schedule that is kept."""
         return {key: executor.device_bytes for key, executor in list(self._kept.items())}
 
-    def _fitting(self, options: SampleOptions) -> Executor:
+    def _fitting(self, options: SamplingOptions) -> Executor:
         while True:
             try:
                 return self._make(options)
@@ -81,7 +89,7 @@ class Executors(ABC):
                     raise
                 self._drop_oldest()
 
-    def _make_room(self, key: _Key) -> None:
+    def _make_room(self, key: ScheduleKey) -> None:
         del key
         while len(self._kept) >= self.most:
             self._drop_oldest()
@@ -93,7 +101,7 @@ class Executors(ABC):
         oldest.close()
 
     @abstractmethod
-    def _make(self, options: SampleOptions) -> Executor: ...
+    def _make(self, options: SamplingOptions) -> Executor: ...
 
     def close(self) -> None:
         """Free all of them."""
@@ -104,26 +112,26 @@ class Executors(ABC):
 class _Schedule(Lender):
     """Lends one schedule's executor."""
 
-    def __init__(self, executors: Executors, options: SampleOptions) -> None:
+    def __init__(self, executors: ExecutorCache, options: SamplingOptions) -> None:
         self._executors, self._options = executors, options
 
     def lent(self, stop: CancelToken) -> AbstractContextManager[Executor]:
         return self._executors.lent(self._options, stop)
 
 
-class HostExecutors(Executors):
+class HostExecutorCache(ExecutorCache):
     """Executors over NumPy memory, for engines of any kind."""
 
     def __init__(self, engines: Mapping[str, Engine], model: ModelSpec) -> None:
         super().__init__(model)
         self._engines = engines
 
-    def _make(self, options: SampleOptions) -> Executor:
+    def _make(self, options: SamplingOptions) -> Executor:
         graphs, size = io_of(self._engines), vae_frames_of(self._engines.values(), self._model)
         return HostExecutor(call_program(self._model, graphs, options, vae_frames=size), self._engines)
 
 
-class CudaExecutors(Executors):
+class CudaExecutorCache(ExecutorCache):
     """Executors on a GPU. They never run at once, so their contexts share one block of activation memory.
 
     A context is made for each set of lengths, with guidance and without, and kept: the graphs captured with one go on
@@ -148,7 +156,7 @@ class CudaExecutors(Executors):
         self._own_activation = activation is None
         self._contexts: dict[tuple[str, frozenset[tuple[str, int]]], Context] = {}
 
-    def _make(self, options: SampleOptions) -> Executor:
+    def _make(self, options: SamplingOptions) -> Executor:
         self._device.enter()
         program = call_program(self._model, io_of(self._engines), options)
         axes = {"b": options.guidance_batch, "F": self._model.vae_frames}
@@ -177,9 +185,9 @@ class CudaExecutors(Executors):
             self.activation.close()
 
 
-def executors_for(
-    engines: Mapping[str, Engine], model: ModelSpec, *, cuda_graph: bool = True, beside: Executors | None = None
-) -> Executors:
+def executor_cache_for(
+    engines: Mapping[str, Engine], model: ModelSpec, *, cuda_graph: bool = True, beside: ExecutorCache | None = None
+) -> ExecutorCache:
     """The executors for a loop's engines: on the GPU where all of them are.
 
     beside : others of the same engines that never run at once with these, whose activation memory they then share.
@@ -187,7 +195,7 @@ def executors_for(
     """
     on_device = {name: engine for name, engine in engines.items() if isinstance(engine, DeviceEngine)}
     if len(on_device) < len(engines):
-        return HostExecutors(engines, model)
+        return HostExecutorCache(engines, model)
     device = next(iter(on_device.values())).device
-    activation = beside.activation if isinstance(beside, CudaExecutors) else None
-    return CudaExecutors(on_device, model, device, cuda_graph=cuda_graph, activation=activation)
+    activation = beside.activation if isinstance(beside, CudaExecutorCache) else None
+    return CudaExecutorCache(on_device, model, device, cuda_graph=cuda_graph, activation=activation)

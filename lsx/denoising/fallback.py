@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from lsx.core.sampling import SampleOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.denoising.executor import Lender
-from lsx.denoising.executor_cache import Executors
+from lsx.denoising.executor_cache import ExecutorCache
 from lsx.engines.engine import Engine
 
 __all__ = ["Fallback"]
@@ -17,15 +17,17 @@ class Fallback:
     """Lends executors of the fallback to every run that needs one."""
 
     def __init__(
-        self, load: Callable[[], dict[str, Engine]] | None, executors_for: Callable[[dict[str, Engine]], Executors]
+        self,
+        load: Callable[[], dict[str, Engine]] | None,
+        executor_cache_for: Callable[[dict[str, Engine]], ExecutorCache],
     ) -> None:
         """load : gives the engines, or None where the bundle has no fallback."""
-        self._load, self._executors_for = load, executors_for
+        self._load, self._executors_for = load, executor_cache_for
         self._lock = threading.Lock()
         self._engines: dict[str, Engine] = {}
-        self._executors: Executors | None = None
+        self._executors: ExecutorCache | None = None
 
-    def lender(self, options: SampleOptions) -> Lender | None:
+    def lender(self, options: SamplingOptions) -> Lender | None:
         """Lends the executor for `options`; None where there is no fallback. Raises EngineError."""
         with self._lock:
             if self._executors is None and self._load is not None:

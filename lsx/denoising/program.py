@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsx.core.model_spec import ModelSpec
-from lsx.core.sampling import SampleOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Dtype, TensorSpec
 from lsx.denoising.schedule import IDENTITY, schedule
 from lsx.errors import EngineError
@@ -23,10 +23,10 @@ from lsx.errors import EngineError
 __all__ = [
     "Buffer",
     "Copy",
-    "Enqueue",
     "GraphIO",
     "Operation",
     "Program",
+    "RunGraph",
     "View",
     "call_program",
     "loop_program",
@@ -36,7 +36,7 @@ __all__ = [
 
 _SIZES: dict[Dtype, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "uint8": 1, "int64": 8}
 
-Owner = Literal["input", "output", "constant", "scratch"]
+BufferRole = Literal["input", "output", "constant", "scratch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Buffer:
     name: str
     dtype: Dtype
     shape: tuple[int, ...]
-    owner: Owner
+    owner: BufferRole
     """Who fills it, and how long it lives: `input` by the caller before a run, `output` read by the caller after it,
     `constant` filled once for all runs; `scratch` lives from its first operation to its last."""
 
@@ -73,7 +73,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Enqueue:
+class RunGraph:
     """Run a graph on these tensors."""
 
     graph: str
@@ -92,7 +92,7 @@ class Copy:
     phase: str
 
 
-Operation = Enqueue | Copy
+Operation = RunGraph | Copy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +111,13 @@ class Program:
     operations: tuple[Operation, ...]
     constants: Mapping[str, NDArray[np.float32]]
 
-    def owned(self, owner: Owner) -> Iterator[Buffer]:
+    def owned(self, owner: BufferRole) -> Iterator[Buffer]:
         """The buffers of one owner."""
         return (buffer for buffer in self.buffers.values() if buffer.owner == owner)
 
     def graphs(self) -> tuple[str, ...]:
         """The graphs that it runs, each once, in the order of their first use."""
-        return tuple(dict.fromkeys(o.graph for o in self.operations if isinstance(o, Enqueue)))
+        return tuple(dict.fromkeys(o.graph for o in self.operations if isinstance(o, RunGraph)))
 
 
 def reads_and_writes(operation: Operation) -> tuple[list[View], list[View]]:
@@ -138,11 +138,11 @@ class _Builder:
     constants: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     phase: str = ""
 
-    def buffer(self, name: str, dtype: Dtype, shape: Sequence[int], owner: Owner) -> View:
+    def buffer(self, name: str, dtype: Dtype, shape: Sequence[int], owner: BufferRole) -> View:
         self.buffers[name] = Buffer(name=name, dtype=dtype, shape=tuple(shape), owner=owner)
         return View(buffer=name)
 
-    def like(self, name: str, spec: TensorSpec, owner: Owner) -> View:
+    def like(self, name: str, spec: TensorSpec, owner: BufferRole) -> View:
         """A buffer for the tensor `spec`, its varying axes at this program's lengths."""
         return self.buffer(name, spec.dtype, spec.shape_at(self.axes), owner)
 
@@ -155,7 +155,7 @@ class _Builder:
         return self.graphs[graph].inputs[tensor]
 
     def run(self, graph: str, feed: Mapping[str, View], names: Mapping[str, View | str]) -> dict[str, View]:
-        """Enqueue `graph`; an output whose name maps to a string gets a scratch buffer called so."""
+        """RunGraph `graph`; an output whose name maps to a string gets a scratch buffer called so."""
         io = self.graphs[graph]
         results = {}
         for tensor, spec in io.outputs.items():
@@ -165,7 +165,7 @@ class _Builder:
             self._check(graph, io.inputs[tensor], view)
         for tensor, view in results.items():
             self._check(graph, io.outputs[tensor], view)
-        self.operations.append(Enqueue(graph=graph, feed=dict(feed), results=results, phase=self.phase))
+        self.operations.append(RunGraph(graph=graph, feed=dict(feed), results=results, phase=self.phase))
         return results
 
     def copy(self, source: View, target: View) -> None:
@@ -184,7 +184,7 @@ class _Builder:
         return Program(buffers=self.buffers, operations=tuple(self.operations), constants=self.constants)
 
 
-def loop_program(model: ModelSpec, graphs: Mapping[str, GraphIO], options: SampleOptions) -> Program:
+def loop_program(model: ModelSpec, graphs: Mapping[str, GraphIO], options: SamplingOptions) -> Program:
     """The steps alone: `latents`, `conditioning`, `encoder_hidden_states`, `guidance` in, `latents_out` out."""
     b = _Builder(graphs, {"b": options.guidance_batch, "F": model.vae_frames}, phase="denoise")
     latents = b.like("latents", b.input_of("step", "latents"), "input")
@@ -195,7 +195,7 @@ def loop_program(model: ModelSpec, graphs: Mapping[str, GraphIO], options: Sampl
 
 
 def call_program(
-    model: ModelSpec, graphs: Mapping[str, GraphIO], options: SampleOptions, *, vae_frames: int | None = None
+    model: ModelSpec, graphs: Mapping[str, GraphIO], options: SamplingOptions, *, vae_frames: int | None = None
 ) -> Program:
     """A whole call. vae_frames : frames that the VAE takes at a time, default the model's for a GPU.
 
@@ -246,7 +246,7 @@ def _part(view: View, axis: int, start: int, stop: int) -> View:
     return View(buffer=view.buffer, axis=axis, start=start, stop=stop)
 
 
-def _denoise(b: _Builder, options: SampleOptions, latents: View, conditioning: View, out: View) -> None:
+def _denoise(b: _Builder, options: SamplingOptions, latents: View, conditioning: View, out: View) -> None:
     """Every step of the schedule, from the noise in `latents` to `out`."""
     audio = b.like("encoder_hidden_states", b.input_of("unet", "encoder_hidden_states"), "input")
     guidance = b.like("guidance", b.input_of("step", "guidance"), "input")

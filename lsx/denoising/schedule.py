@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lsx.core.sampling import SampleOptions, Sampler
+from lsx.core.sampling import Sampler, SamplingOptions
 
 __all__ = ["IDENTITY", "Step", "ddim_coefficients", "dpm_coefficients", "schedule", "timesteps"]
 
@@ -96,7 +96,7 @@ def dpm_coefficients(steps: int) -> NDArray[np.float64]:
     return np.array(rows, dtype=np.float64)
 
 
-def schedule(options: SampleOptions) -> list[Step]:
+def schedule(options: SamplingOptions) -> list[Step]:
     """All steps of a call, in order."""
     table = {"ddim": ddim_coefficients, "dpm++2m": dpm_coefficients}[options.sampler]
     coefficients = table(options.steps).astype(np.float32)

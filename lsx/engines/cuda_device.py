@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lsx.engines.device import Device, Event, Graph, Memory, Stream
+from lsx.engines.device import CapturedGraph, Device, Event, Memory, Stream
 from lsx.engines.gpu_info import driver_runtime
 from lsx.errors import DeviceLost, EngineError, OutOfDeviceMemory
 
@@ -175,7 +175,7 @@ class CudaDevice(Device):
     def elapsed(self, start: Event, end: Event) -> float:
         return float(self._checked(self._runtime.cudaEventElapsedTime(start, end))) / 1e3
 
-    def capture(self, stream: Stream, body: Callable[[Stream], None]) -> Graph:
+    def capture(self, stream: Stream, body: Callable[[Stream], None]) -> CapturedGraph:
         runtime = self._runtime
         mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         failure: BaseException | None = None
@@ -234,7 +234,7 @@ class CudaDevice(Device):
         self._idle.clear()
 
 
-class _CudaGraph(Graph):
+class _CudaGraph(CapturedGraph):
     def __init__(self, device: CudaDevice, executable: Any) -> None:
         self._device, self._executable = device, executable
 

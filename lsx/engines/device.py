@@ -15,7 +15,7 @@ from typing import ClassVar, NewType
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ALIGNMENT", "Device", "Event", "Graph", "Memory", "Stream", "aligned"]
+__all__ = ["ALIGNMENT", "CapturedGraph", "Device", "Event", "Memory", "Stream", "aligned"]
 
 ALIGNMENT = 256
 """Bytes. TensorRT wants every I/O tensor at a multiple of it."""
@@ -42,12 +42,12 @@ class Memory:
     host: NDArray[np.uint8] | None
 
 
-class Graph(ABC):
+class CapturedGraph(ABC):
     """Captured work. It refers to the addresses that it was captured with: keep their memory as long."""
 
     @abstractmethod
     def launch(self, stream: Stream) -> None:
-        """Enqueue all of it."""
+        """RunGraph all of it."""
 
     @abstractmethod
     def close(self) -> None:
@@ -95,13 +95,13 @@ class Device(ABC):
 
     @abstractmethod
     def copy(self, target: int, source: int, size: int, stream: Stream) -> None:
-        """Enqueue a copy of `size` bytes between any two addresses."""
+        """RunGraph a copy of `size` bytes between any two addresses."""
 
     @abstractmethod
     def copy_rows(
         self, target: int, target_pitch: int, source: int, source_pitch: int, width: int, rows: int, stream: Stream
     ) -> None:
-        """Enqueue a copy of `rows` runs of `width` bytes, each a pitch after the last."""
+        """RunGraph a copy of `rows` runs of `width` bytes, each a pitch after the last."""
 
     @abstractmethod
     def record(self, event: Event, stream: Stream) -> None:
@@ -120,7 +120,7 @@ class Device(ABC):
         """Seconds on the device between two timed events, both of which were waited for."""
 
     @abstractmethod
-    def capture(self, stream: Stream, body: Callable[[Stream], None]) -> Graph:
+    def capture(self, stream: Stream, body: Callable[[Stream], None]) -> CapturedGraph:
         """What `body` enqueues on the stream it is given, as a graph, not run. Raises EngineError; nothing is kept."""
 
     def check(self) -> None:  # noqa: B027  (a device that cannot be lost has nothing to check)

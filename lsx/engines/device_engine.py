@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lsx.core.tensors import TensorSpec
-from lsx.engines.device import Device, Graph, Memory, Stream, aligned
+from lsx.engines.device import CapturedGraph, Device, Memory, Stream, aligned
 from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.errors import EngineError
 
@@ -44,7 +44,7 @@ class Context(ABC):
 
     @abstractmethod
     def enqueue(self, addresses: Mapping[str, int], stream: Stream) -> None:
-        """Enqueue one run over the I/O tensors at `addresses`, multiples of 256. Raises EngineError, DeviceLost."""
+        """RunGraph one run over the I/O tensors at `addresses`, multiples of 256. Raises EngineError, DeviceLost."""
 
     @abstractmethod
     def capturable(self, stream: Stream) -> bool:
@@ -132,7 +132,7 @@ class _OwnBuffers:
         self.axes = dict(axes)
         self._engine, self._device = engine, engine.device
         self._device.enter()
-        self._graph: Graph | None = None
+        self._graph: CapturedGraph | None = None
         self._timed = 0
         self._context = engine.context(axes)
         self._spans: dict[str, tuple[int, int, Any, tuple[int, ...]]] = {}

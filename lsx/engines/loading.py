@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.records import Coverage
-from lsx.core.sampling import SampleOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.engines.engine import Engine
 from lsx.engines.registry import AUTO, EngineOptions, backend_named, backend_names
 from lsx.errors import BackendUnavailable, NotVerified
@@ -47,7 +47,7 @@ def records_of(bundle: Bundle, backend: str) -> list[tuple[StampEntry, Coverage]
 
 
 def check_record(
-    bundle: Bundle, backend: str, *, required: bool, provider: str = "cpu", options: SampleOptions | None = None
+    bundle: Bundle, backend: str, *, required: bool, provider: str = "cpu", options: SamplingOptions | None = None
 ) -> None:
     """Look whether a record covers what is to be run; options : None for any settings at all.
 
@@ -67,7 +67,7 @@ def check_record(
     warnings.warn(said, RuntimeWarning, stacklevel=4)
 
 
-def _uncovered(records: list[Coverage], provider: str, options: SampleOptions | None) -> str | None:
+def _uncovered(records: list[Coverage], provider: str, options: SamplingOptions | None) -> str | None:
     """Why no record, newest first, covers these settings, told of the one that comes closest; None where one does."""
     if not records:
         return "there is no record of it, or the bundle has changed since"
@@ -83,7 +83,7 @@ def _uncovered(records: list[Coverage], provider: str, options: SampleOptions | 
     return None if None in differences else min((text for text in differences if text is not None), key=len)
 
 
-def _flags(provider: str, options: SampleOptions | None) -> str:
+def _flags(provider: str, options: SamplingOptions | None) -> str:
     """The options of `lsx verify` that these settings need."""
     made = "" if provider == "cpu" else f" --provider {provider}"
     if options is not None:
@@ -107,7 +107,7 @@ def best_backend(bundle: Bundle, name: str = AUTO) -> str:
             continue
         if not backend.availability()[0]:
             continue
-        reason = backend.refuses(bundle)
+        reason = backend.reason_unsupported(bundle)
         if reason is None:
             return candidate
         warnings.warn(f"{candidate} is not used: {reason}", RuntimeWarning, stacklevel=3)

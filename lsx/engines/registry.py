@@ -60,7 +60,7 @@ class Backend(ABC):
     def engine(self, bundle: Bundle, graph: str, options: EngineOptions) -> Engine:
         """Load a graph of a bundle. Raises BackendUnavailable or EngineError."""
 
-    def refuses(self, bundle: Bundle) -> str | None:
+    def reason_unsupported(self, bundle: Bundle) -> str | None:
         """Why it cannot run `bundle` on this machine, or None. Asked when a backend is to be chosen."""
         del bundle
         return None

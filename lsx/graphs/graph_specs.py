@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lsx.core.model_spec import ModelSpec
-from lsx.core.noise import normal
+from lsx.core.noise import named_noise
 from lsx.graphs import modules
 from lsx.models.checkpoint import Checkpoint
 
@@ -49,51 +49,51 @@ def _unet_feed(spec: ModelSpec, module: nn.Module, batch: int) -> dict[str, NDAr
     channels = module.get_submodule("unet.conv_in").in_channels
     size = (spec.frames, spec.latent, spec.latent)
     return {
-        "sample": normal("parity.sample", (batch, int(str(channels)), *size), 0),
+        "sample": named_noise("parity.sample", (batch, int(str(channels)), *size), 0),
         "timestep": np.array([481.0], dtype=np.float32),
-        "encoder_hidden_states": normal("parity.audio", (batch, spec.frames, spec.tokens, spec.audio_dim), 0),
+        "encoder_hidden_states": named_noise("parity.audio", (batch, spec.frames, spec.tokens, spec.audio_dim), 0),
     }
 
 
 def _shallow_feed(spec: ModelSpec, module: nn.Module, batch: int) -> dict[str, NDArray[Any]]:
     width = module.get_submodule("unet.conv_in").out_channels
     deep = (batch, spec.frames, int(str(width)), spec.latent, spec.latent)
-    return _unet_feed(spec, module, batch) | {"deep_features": normal("parity.deep", deep, 0)}
+    return _unet_feed(spec, module, batch) | {"deep_features": named_noise("parity.deep", deep, 0)}
 
 
 def _step_feed(spec: ModelSpec, module: nn.Module, batch: int) -> dict[str, NDArray[Any]]:
     del module
     size = (spec.frames, spec.latent, spec.latent)
     return {
-        "noise_pred": normal("parity.noise_pred", (batch, 4, *size), 0),
-        "latents": normal("parity.latents", (1, 4, *size), 0),
-        "previous": normal("parity.previous", (1, 4, *size), 0),
-        "conditioning": normal("parity.conditioning", (1, 9, *size), 0),
+        "noise_pred": named_noise("parity.noise_pred", (batch, 4, *size), 0),
+        "latents": named_noise("parity.latents", (1, 4, *size), 0),
+        "previous": named_noise("parity.previous", (1, 4, *size), 0),
+        "conditioning": named_noise("parity.conditioning", (1, 9, *size), 0),
         "coefficients": np.array([1.01, -0.12, 0.03, 1.3, -0.8], dtype=np.float32),
         "guidance": np.array([1.5], dtype=np.float32),
     }
 
 
 def _faces(spec: ModelSpec, frames: int) -> NDArray[np.uint8]:
-    smooth = normal("parity.faces", (frames, spec.resolution // 16, spec.resolution // 16, 3), 0)
+    smooth = named_noise("parity.faces", (frames, spec.resolution // 16, spec.resolution // 16, 3), 0)
     return np.clip(smooth.repeat(16, 1).repeat(16, 2) * 50 + 127, 0, 255).astype(np.uint8)
 
 
 def _encoder_feed(spec: ModelSpec, module: nn.Module, frames: int) -> dict[str, NDArray[Any]]:
     del module
-    noise = normal("parity.vae_noise", (2, frames, 4, spec.latent, spec.latent), 0)
+    noise = named_noise("parity.vae_noise", (2, frames, 4, spec.latent, spec.latent), 0)
     return {"faces": _faces(spec, frames), "noise": noise}
 
 
 def _decoder_feed(spec: ModelSpec, module: nn.Module, frames: int) -> dict[str, NDArray[Any]]:
     del module
-    latents = normal("parity.vae_latents", (1, 4, frames, spec.latent, spec.latent), 0)
+    latents = named_noise("parity.vae_latents", (1, 4, frames, spec.latent, spec.latent), 0)
     return {"latents": latents, "faces": _faces(spec, frames)}
 
 
 def _audio_feed(spec: ModelSpec, module: nn.Module, segments: int) -> dict[str, NDArray[Any]]:
     del spec, module
-    return {"mel": np.clip(normal("parity.mel", (segments, 80, 3000), 0) * 0.4, -1, 1.5)}
+    return {"mel": np.clip(named_noise("parity.mel", (segments, 80, 3000), 0) * 0.4, -1, 1.5)}
 
 
 def _mask(checkpoint: Checkpoint) -> torch.Tensor:

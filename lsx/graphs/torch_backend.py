@@ -80,7 +80,7 @@ class TorchCudaEngine(DeviceEngine):
         return _TorchContext(self, axes)
 
     def enqueue(self, axes: Mapping[str, int], addresses: Mapping[str, int], stream: Stream) -> None:
-        """Enqueue one run at these lengths, over the tensors at `addresses`."""
+        """RunGraph one run at these lengths, over the tensors at `addresses`."""
         if self.module is None or self._pool is None:
             raise EngineError(f"{self.graph}: the engine is closed")
         ours = torch.cuda.stream(torch.cuda.ExternalStream(stream))

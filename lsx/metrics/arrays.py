@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Figures", "compare", "worst"]
+__all__ = ["ArrayError", "compare", "worst"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class ArrayError:
     """How an array differs from what it should be."""
 
     cosine: float
@@ -23,7 +23,7 @@ class Figures:
     """Signal-to-noise ratio in dB; infinite where nothing differs."""
 
 
-def compare(result: NDArray[Any], expected: NDArray[Any]) -> Figures:
+def compare(result: NDArray[Any], expected: NDArray[Any]) -> ArrayError:
     """Figures of two arrays of one shape, computed in float64."""
     a, b = result.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
     error = np.abs(a - b)
@@ -32,11 +32,11 @@ def compare(result: NDArray[Any], expected: NDArray[Any]) -> Figures:
     noise = float(error @ error)
     with np.errstate(divide="ignore"):
         snr = float("inf") if noise == 0 else float(10 * np.log10(float(b @ b) / noise))
-    return Figures(cosine=cosine, max_error=float(error.max()), mean_error=float(error.mean()), snr=snr)
+    return ArrayError(cosine=cosine, max_error=float(error.max()), mean_error=float(error.mean()), snr=snr)
 
 
-def worst(found: Sequence[Figures]) -> Figures:
+def worst(found: Sequence[ArrayError]) -> ArrayError:
     """The worst of each figure over several calls; NaN where any is NaN."""
     rows = np.array([[f.cosine, f.max_error, f.mean_error, f.snr] for f in found])
     low, high = rows.min(axis=0), rows.max(axis=0)
-    return Figures(cosine=float(low[0]), max_error=float(high[1]), mean_error=float(high[2]), snr=float(low[3]))
+    return ArrayError(cosine=float(low[0]), max_error=float(high[1]), mean_error=float(high[2]), snr=float(low[3]))

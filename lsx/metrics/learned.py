@@ -8,10 +8,10 @@ from lsx.errors import UsageError
 from lsx.metrics.perceptual import LPIPS_FILES, VIDEOMAE_FILE, Lpips, Trepa
 from lsx.metrics.syncnet import SYNCNET_FILE, SyncNet
 
-__all__ = ["Judges"]
+__all__ = ["LearnedMetrics"]
 
 
-class Judges:
+class LearnedMetrics:
     """LPIPS, TREPA's VideoMAE and SyncNet, each None where its files are not in `folder`.
 
     Raises UsageError when the folder has none of them, CheckpointError for files that are damaged or of another form.

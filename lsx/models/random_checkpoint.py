@@ -16,7 +16,7 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lsx.core.noise import normal
+from lsx.core.noise import named_noise
 from lsx.errors import OutputError, UsageError
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
@@ -89,7 +89,7 @@ def seeded_weight(key: str, shape: tuple[int, ...], seed: int) -> NDArray[np.flo
 
     Not for the position tables, which keep their formulas.
     """
-    z = normal(key, shape, seed)
+    z = named_noise(key, shape, seed)
     module, _, leaf = key.rpartition(".")
     if len(shape) == 1:
         is_norm = "norm" in module or module.endswith(("_ln", "ln_post"))

@@ -23,7 +23,7 @@ from lsx.models.checkpoint import Checkpoint
 from lsx.quantization.coverage import Quantisation
 from lsx.quantization.ranges import METHODS, Method, find_ranges, find_smoothing
 from lsx.quantization.recipe import PARTS, Recipe
-from lsx.quantization.sensitivity import Outcome, Search, SearchOptions
+from lsx.quantization.sensitivity import Search, SearchOptions, SearchResult
 from lsx.quantization.target import INPUTS, Part
 
 __all__ = ["MIN_COVERAGE", "QuantiseOptions", "quantise", "quantise_beside"]
@@ -171,7 +171,7 @@ def _check_model(checkpoint: Checkpoint, calibration: Calibration) -> None:
         )
 
 
-def _table(recipe: Recipe, flops: Mapping[str, float], outcome: Outcome, target: float) -> dict[str, Any]:
+def _table(recipe: Recipe, flops: Mapping[str, float], outcome: SearchResult, target: float) -> dict[str, Any]:
     """Layer by layer: FLOPs, whether it is quantised, why not, range, error alone."""
     errors = {error.name: error for error in outcome.errors}
     total = sum(flops.values())
@@ -197,7 +197,7 @@ def _table(recipe: Recipe, flops: Mapping[str, float], outcome: Outcome, target:
     }
 
 
-def _picture(outcomes: Mapping[str, Outcome], flops: Mapping[str, Mapping[str, float]], precision: str) -> bytes:
+def _picture(outcomes: Mapping[str, SearchResult], flops: Mapping[str, Mapping[str, float]], precision: str) -> bytes:
     """PNG: the layers with the highest errors, and which of them stay fp16."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -25,9 +25,9 @@ from lsx.errors import AccuracyError
 from lsx.metrics.arrays import compare
 from lsx.quantization.qdq_layers import quantised_layer
 from lsx.quantization.recipe import PARTS, Layer, replace_layer
-from lsx.quantization.target import Feed, Part, hooked
+from lsx.quantization.target import CalibrationSample, Part, hooked
 
-__all__ = ["LayerError", "Outcome", "Search", "SearchOptions"]
+__all__ = ["LayerError", "Search", "SearchOptions", "SearchResult"]
 
 _ROUNDS = 6
 _MARGIN = 0.8  # of the error that the target allows: unseen clips are a little worse than those calibrated on
@@ -59,7 +59,7 @@ class LayerError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class SearchResult:
     """What the search found."""
 
     errors: tuple[LayerError, ...]
@@ -97,13 +97,13 @@ class Search:
         self._feeds = list(part.feeds())
         self._reference = reference
 
-    def run(self) -> Outcome:
+    def run(self) -> SearchResult:
         """Raises AccuracyError when the target cannot be held at the lowest coverage."""
         kept = self._user_kept()
         every = self._cosines(range(len(self._feeds)), kept, "everything quantised")
         errors = self._errors(kept)
         found, cosine = self._greedy(errors, kept, every)
-        return Outcome(
+        return SearchResult(
             errors=tuple(errors), kept=found, cosine=cosine, all_quantised=min(every), coverage=self._coverage(found)
         )
 
@@ -152,7 +152,7 @@ class Search:
             write_whole(self._state, json.dumps(self._known).encode())
         return self._known[key]
 
-    def _local_errors(self, feed: Feed, names: Sequence[str]) -> dict[str, float]:
+    def _local_errors(self, feed: CalibrationSample, names: Sequence[str]) -> dict[str, float]:
         """Relative square error at each layer's own output, all in one pass."""
         found: dict[str, float] = {}
 

@@ -17,14 +17,14 @@ from lsx.graphs.modules import GraphModule, UNetGraph
 from lsx.models.checkpoint import Checkpoint
 from lsx.quantization.recipe import PARTS, Layer, layers_of
 
-__all__ = ["INPUTS", "Feed", "Part", "hooked"]
+__all__ = ["INPUTS", "CalibrationSample", "Part", "hooked"]
 
 Hook = Callable[[Layer, Tensor, Tensor], None]
 """(layer, its input, its output)"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Feed:
+class CalibrationSample:
     """Inputs of one call of one graph."""
 
     graph: str
@@ -42,14 +42,14 @@ class Part:
         self.module: GraphModule = module.to(self.device)
         self._calibration = calibration
 
-    def feeds(self, graph: str | None = None) -> Iterator[Feed]:
+    def feeds(self, graph: str | None = None) -> Iterator[CalibrationSample]:
         """The recorded feeds of one graph, or of all."""
         for name in PARTS[self.name] if graph is None else (graph,):
             for arrays in self._calibration.feeds(name):
                 order = INPUTS[name]
-                yield Feed(name, tuple(torch.from_numpy(arrays[n]).to(self.device) for n in order))
+                yield CalibrationSample(name, tuple(torch.from_numpy(arrays[n]).to(self.device) for n in order))
 
-    def run(self, feed: Feed) -> Tensor:
+    def run(self, feed: CalibrationSample) -> Tensor:
         """The output that errors are measured on: noise_pred, or the decoded faces in -1..1."""
         with torch.inference_mode():
             if feed.graph == "unet_shallow":

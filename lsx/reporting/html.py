@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["Point", "Series", "bars", "page", "plot", "table"]
+__all__ = ["Point", "Series", "bars", "document", "plot", "table"]
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --good: #1a7f37; --bad: #cf222e;
@@ -27,7 +27,7 @@ details table { font-size: 13px; }
 _COLOURS = 6
 
 
-def page(title: str, parts: Iterable[str]) -> str:
+def document(title: str, parts: Iterable[str]) -> str:
     """A whole page. `parts` are HTML."""
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
     body = "\n".join(parts)

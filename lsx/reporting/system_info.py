@@ -12,7 +12,7 @@ import lsx
 from lsx.engines.registry import backend_named, backend_names
 from lsx.errors import LsxError
 
-__all__ = ["backends", "driver", "facts", "gpu"]
+__all__ = ["backends", "driver", "gpu", "system_info"]
 
 _LIBRARIES = (
     "numpy",
@@ -30,7 +30,7 @@ _LIBRARIES = (
 )
 
 
-def facts(folder: Path) -> list[tuple[str, str]]:
+def system_info(folder: Path) -> list[tuple[str, str]]:
     """(name, value) of the machine; free disk is that of `folder`."""
     rows = [
         ("lsx", lsx.__version__),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import Stage
-from lsx.denoising.chunk_runner import Denoiser
+from lsx.denoising.chunk_runner import ChunkRunner
 from lsx.errors import MediaError
 from lsx.faces.compositing import Compositor
 from lsx.media.video_reader import ping_pong
@@ -61,7 +61,7 @@ class FramePipeline:
     """The stages of one clip."""
 
     maker: CallMaker
-    denoiser: Denoiser
+    denoiser: ChunkRunner
     tokens: AudioTokens
     frames_owned: bool = False
     """Whether frames may be painted on; otherwise they are copied first."""

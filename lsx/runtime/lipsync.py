@@ -14,11 +14,11 @@ import numpy as np
 from lsx.bundle.bundle import Bundle
 from lsx.core.cancel import CancelToken
 from lsx.core.graph_names import FACE_GRAPHS, LOOP_GRAPHS, MODEL_GRAPHS
-from lsx.core.sampling import SampleOptions, Sampler
+from lsx.core.sampling import Sampler, SamplingOptions
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import StageTimes
-from lsx.denoising.chunk_runner import Denoiser, NoiseSource, seeded_noise
-from lsx.denoising.executor_cache import executors_for
+from lsx.denoising.chunk_runner import ChunkRunner, NoiseSource, seeded_noise
+from lsx.denoising.executor_cache import ScheduleKey, executor_cache_for
 from lsx.denoising.fallback import Fallback
 from lsx.engines.engine import Engine
 from lsx.engines.loading import AUTO, best_backend, check_record, load_engines
@@ -55,16 +55,16 @@ class LipSync:
         *,
         cuda_graph: bool = True,
         load_fallback: Callable[[], dict[str, Engine]] | None = None,
-        check_settings: Callable[[SampleOptions], None] = lambda _: None,
+        check_settings: Callable[[SamplingOptions], None] = lambda _: None,
     ) -> None:
         """check_settings : raises what forbids a run with these settings."""
         self.bundle = bundle
         self.backend = backend
         self._engines = engines
         loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
-        self._executors = executors_for(loop, bundle.model, cuda_graph=cuda_graph)
+        self._executors = executor_cache_for(loop, bundle.model, cuda_graph=cuda_graph)
         self._fallback = Fallback(
-            load_fallback, lambda wider: executors_for(wider, bundle.model, cuda_graph=cuda_graph)
+            load_fallback, lambda wider: executor_cache_for(wider, bundle.model, cuda_graph=cuda_graph)
         )
         self._check_settings = check_settings
         self._runs = LiveRuns(str(bundle.path))
@@ -102,7 +102,7 @@ class LipSync:
             "trust_code": trust_code,
         }
         wider = bundle.fallback()
-        reason = None if wider is None else backend_named(chosen).refuses(wider)
+        reason = None if wider is None else backend_named(chosen).reason_unsupported(wider)
         if reason is not None:
             raise StaleEngine(f"the bundle's fallback does not run here: {reason}")
         with ExitStack() as opened:
@@ -148,7 +148,7 @@ class LipSync:
         return dict(self._engines)
 
     @property
-    def schedules(self) -> dict[tuple[int, int, int | None, str], int]:
+    def schedules(self) -> dict[ScheduleKey, int]:
         """Device bytes of every schedule that is kept ready, by (steps, guidance batch, cache interval, sampler).
 
         On a CPU they are 0. Weights and activation memory, which schedules share, are apart.
@@ -159,7 +159,7 @@ class LipSync:
         """The bundle's own face detector: frame to Face or None."""
         return FaceDetector(self._engines, self.bundle.manifest.faces.family)
 
-    def warm_up(self, options: SampleOptions) -> dict[str, float]:
+    def warm_up(self, options: SamplingOptions) -> dict[str, float]:
         """Make ready for clips with these options: take memory, run once, capture. The first clip does it otherwise.
 
         Returns the seconds of `warm up` and `capture` on a GPU; on a CPU there are none. Raises EngineError,
@@ -201,7 +201,7 @@ class LipSync:
         Parameters
         ----------
         video, audio : paths, or what `open_inputs` made of them.
-        steps, guidance, seed, cache_interval, sampler : see SampleOptions.
+        steps, guidance, seed, cache_interval, sampler : see SamplingOptions.
         progress : called after every frame, from the calling thread.
         codec, encoder, preset, pix_fmt, audio_codec, crf : see EncodeOptions.
         compare : also write original and result side by side there.
@@ -211,7 +211,7 @@ class LipSync:
         Raises UsageError, NotVerified, MediaError, FaceNotFound, OutputError, EngineError; Cancelled by `cancel`;
         EngineClosed by `close`. Nothing is left under the output's name then.
         """
-        options = SampleOptions(
+        options = SamplingOptions(
             steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
         )
         encode = EncodeOptions(
@@ -278,7 +278,7 @@ class LipSync:
             index, from another thread; a one-shot iterable is too, and its last GiB is kept for ping-pong.
         samples : int16 or float32 (-1..1) mono at 16 kHz.
         length : frames to make; default the audio's, rounded up. Ping-pong beyond the frames given.
-        steps, guidance, cache_interval, seed, sampler : see SampleOptions.
+        steps, guidance, cache_interval, seed, sampler : see SamplingOptions.
         detector : frame to Face or None, called once for each source frame, in order; default the bundle's.
         noise : (name, shape) to float32 array, called with "latents" once, and with "masked.<call>" and
             "reference.<call>" for each call; default seeded.
@@ -288,7 +288,7 @@ class LipSync:
         UsageError, MediaError, EngineError; Cancelled by `cancel`; EngineClosed by `close`; FaceNotFound at the end
         when no frame had a face.
         """
-        options = SampleOptions(
+        options = SamplingOptions(
             steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
         )
         self._runs.check(cancel)
@@ -317,7 +317,7 @@ class LipSync:
         self,
         samples: Any,
         length: int | None,
-        options: SampleOptions,
+        options: SamplingOptions,
         detector: Detector | None,
         noise: NoiseSource | None,
     ) -> FramePipeline:
@@ -330,7 +330,7 @@ class LipSync:
                 detector_threads=1 if detector else _detector_threads(),
                 length=length or tokens.frames,
             ),
-            denoiser=Denoiser(
+            denoiser=ChunkRunner(
                 self._executors.lender(options),
                 model,
                 noise or seeded_noise(options.seed),

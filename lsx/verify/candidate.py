@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.model_spec import ModelSpec
-from lsx.core.sampling import SampleOptions
-from lsx.denoising.chunk_runner import Denoiser, NoiseSource
+from lsx.core.sampling import SamplingOptions
+from lsx.denoising.chunk_runner import ChunkRunner, NoiseSource
 from lsx.denoising.executor import HostExecutor, Only, io_of, vae_frames_of
-from lsx.denoising.program import Enqueue, Operation, call_program
+from lsx.denoising.program import Operation, RunGraph, call_program
 from lsx.denoising.schedule import IDENTITY, schedule
 from lsx.engines.engine import Array, Engine, FeedDict
-from lsx.metrics.arrays import Figures, compare, worst
+from lsx.metrics.arrays import ArrayError, compare, worst
 from lsx.runtime.audio_features import AudioTokens
 from lsx.verify.inputs import CallInput
 from lsx.verify.reference import Expected, GraphCase
 from lsx.verify.report import GraphFigures
 
-__all__ = ["AsFloat32", "Loop", "Outcome", "check_graphs", "step_cases"]
+__all__ = ["AsFloat32", "ChunkResult", "EngineRun", "check_graphs", "step_cases"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
+class ChunkResult:
     """One call through the runtime's loop."""
 
     tokens: Array
@@ -57,14 +57,14 @@ class AsFloat32(Engine):
         self._engine.close()
 
 
-class Loop:
+class EngineRun:
     """The runtime's program on any engines, every step's latents being kept."""
 
     def __init__(
         self,
         engines: Mapping[str, Engine],
         model: ModelSpec,
-        options: SampleOptions,
+        options: SamplingOptions,
         noise: NoiseSource,
         samples: NDArray[np.int16],
     ) -> None:
@@ -74,23 +74,23 @@ class Loop:
         frames = vae_frames_of(loop.values(), model)
         program = call_program(model, io_of(loop), options, vae_frames=frames)
         self._executor = HostExecutor(program, loop, observe=self._seen)
-        self._denoiser = Denoiser(Only(self._executor), model, noise, options.guidance)
+        self._denoiser = ChunkRunner(Only(self._executor), model, noise, options.guidance)
         self._tokens = AudioTokens(engines["audio_encoder"], samples, model)
 
     def _seen(self, operation: Operation, written: Mapping[str, Array]) -> None:
-        if isinstance(operation, Enqueue) and operation.graph == "step":
+        if isinstance(operation, RunGraph) and operation.graph == "step":
             self._latents.append(written["latents_out"].astype(np.float32))
 
-    def run(self, given: CallInput) -> Outcome:
+    def run(self, given: CallInput) -> ChunkResult:
         """One call. Raises EngineError."""
         self._latents.clear()
         tokens = self._tokens.tokens(range(given.first, given.first + self._model.frames))
         made = self._denoiser.result(self._denoiser.submit(given.faces, tokens, given.number))
         pixels = made["pixels"].astype(np.float32)
-        return Outcome(tokens, list(self._latents), pixels)
+        return ChunkResult(tokens, list(self._latents), pixels)
 
 
-def step_cases(expected: Expected, options: SampleOptions, conditioning: Array) -> list[GraphCase]:
+def step_cases(expected: Expected, options: SamplingOptions, conditioning: Array) -> list[GraphCase]:
     """`step` at every step: the runtime's coefficients in, the reference's next latents out."""
     cases = []
     previous = np.zeros_like(expected.latents[0])
@@ -119,7 +119,7 @@ def step_cases(expected: Expected, options: SampleOptions, conditioning: Array) 
 
 def check_graphs(engines: Mapping[str, Engine], cases: Iterable[GraphCase]) -> list[GraphFigures]:
     """Every engine on the reference's inputs: the worst figures of each output."""
-    found: dict[tuple[str, str], list[Figures]] = {}
+    found: dict[tuple[str, str], list[ArrayError]] = {}
     for case in cases:
         made: Mapping[str, Any] = engines[case.graph].infer(case.feed)
         for name, wanted in case.outputs.items():

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsx.metrics.images import psnr, ssim_map, temporal_difference
-from lsx.metrics.learned import Judges
+from lsx.metrics.learned import LearnedMetrics
 from lsx.verify.inputs import CallInput
-from lsx.verify.report import ClipFigures, WorstFrame
+from lsx.verify.report import ClipQuality, WorstFrame
 
 __all__ = ["ClipComparison"]
 
@@ -41,11 +41,11 @@ class ClipComparison:
             self.results.append(_levels(made))
             self.expected.append(_levels(wanted))
 
-    def figures(self, judges: Judges, samples: NDArray[np.int16]) -> ClipFigures:
+    def figures(self, judges: LearnedMetrics, samples: NDArray[np.int16]) -> ClipQuality:
         """Over all frames. samples : the sound, 16 kHz from output frame 0 on."""
         result, expected = np.stack(self.results), np.stack(self.expected)
         everywhere = np.ones_like(self._inside)
-        return ClipFigures(
+        return ClipQuality(
             frames=len(result),
             mouth_psnr=psnr(result, expected, self._inside),
             mouth_ssim=float(np.mean(self._mouth)),
@@ -55,7 +55,7 @@ class ClipComparison:
             **self._judged(judges, samples),
         )
 
-    def _judged(self, judges: Judges, samples: NDArray[np.int16]) -> dict[str, Any]:
+    def _judged(self, judges: LearnedMetrics, samples: NDArray[np.int16]) -> dict[str, Any]:
         """What the networks say that are there."""
         said: dict[str, Any] = {}
         pairs = list(zip(self.results, self.expected, strict=True))

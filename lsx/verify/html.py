@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lsx.metrics.arrays import Figures
-from lsx.reporting.html import Point, Series, page, plot, table
+from lsx.metrics.arrays import ArrayError
+from lsx.reporting.html import Point, Series, document, plot, table
 from lsx.verify.report import Report, WorstFrame
 
 __all__ = ["report_html"]
@@ -56,7 +56,7 @@ def report_html(report: Report, quantisation: Mapping[str, Any] | None = None) -
     parts += [_frame(worst) for worst in report.frames]
     if quantisation is not None:
         parts += [_layers(name, part) for name, part in quantisation.items()]
-    return page("lsx verify", parts)
+    return document("lsx verify", parts)
 
 
 def _options(options: Mapping[str, Any]) -> str:
@@ -84,7 +84,7 @@ def _verdict(report: Report) -> str:
     return made
 
 
-def _cells(f: Figures) -> tuple[str, str, str, str]:
+def _cells(f: ArrayError) -> tuple[str, str, str, str]:
     return f"{f.cosine:.7f}", f"{f.max_error:.3g}", f"{f.mean_error:.3g}", f"{f.snr:.1f}"
 
 

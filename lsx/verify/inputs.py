@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsx.core.model_spec import ModelSpec
-from lsx.core.noise import normal
+from lsx.core.noise import named_noise
 from lsx.media.audio_reader import SoundReader
 from lsx.media.video_reader import VideoReader
 from lsx.runtime.chunking import CallMaker, Detector
@@ -42,7 +42,7 @@ def seeded_samples(seconds: float = 1.2) -> NDArray[np.int16]:
 def seeded_input(model: ModelSpec) -> CallInput:
     """Smooth seeded pictures in place of faces, slowly changing from frame to frame."""
     blocks = model.resolution // 16
-    still, moved = (normal(f"verify.{name}", (1, blocks, blocks, 3), 0) for name in ("still", "moved"))
+    still, moved = (named_noise(f"verify.{name}", (1, blocks, blocks, 3), 0) for name in ("still", "moved"))
     share = np.linspace(0, 1, model.frames, dtype=np.float32)[:, None, None, None]
     small = still * (1 - share) + moved * share
     faces = np.clip(small.repeat(16, 1).repeat(16, 2) * 40 + 127, 0, 255).astype(np.uint8)

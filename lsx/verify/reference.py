@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lsx.core.sampling import SampleOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.denoising.chunk_runner import NoiseSource
 from lsx.models import reference
 from lsx.models.checkpoint import Checkpoint
@@ -78,7 +78,7 @@ class _Watched:
 class Reference:
     """The original's computation on one checkpoint, in float32; on the GPU where there is one."""
 
-    def __init__(self, checkpoint: Checkpoint, options: SampleOptions, noise: NoiseSource) -> None:
+    def __init__(self, checkpoint: Checkpoint, options: SamplingOptions, noise: NoiseSource) -> None:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model, self.options, self._noise = checkpoint.spec, options, noise
         unet = checkpoint.unet().eval().requires_grad_(False).to(self.device)

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from lsx.bundle.records import Coverage
 from lsx.core.thresholds import Thresholds
-from lsx.metrics.arrays import Figures
+from lsx.metrics.arrays import ArrayError
 from lsx.metrics.syncnet import SyncFigures
 
 __all__ = [
-    "ClipFigures",
+    "BisectionResult",
+    "ClipQuality",
     "Estimate",
     "GraphFigures",
-    "Guilt",
     "LayerFigures",
     "Report",
     "WorstFrame",
@@ -33,7 +33,7 @@ class GraphFigures:
     graph: str
     output: str
     calls: int
-    figures: Figures
+    figures: ArrayError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClipFigures:
+class ClipQuality:
     """Decoded faces of whole calls against the reference's; SSIM is the mean over frames, PSNR over all pixels."""
 
     frames: int
@@ -93,7 +93,7 @@ class LayerFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Guilt:
+class BisectionResult:
     """One hybrid of the bisection: this part the engine's, all others the reference's."""
 
     part: str
@@ -129,14 +129,14 @@ class Report:
     coverage: Coverage | None = None
     """The settings that this speaks for; known in the end."""
     graphs: list[GraphFigures] = field(default_factory=list)
-    tokens: Figures | None = None
-    drift: list[Figures] = field(default_factory=list)
+    tokens: ArrayError | None = None
+    drift: list[ArrayError] = field(default_factory=list)
     """Latents before the first step and after each, the worst over the calls."""
     estimates: list[Estimate] = field(default_factory=list)
-    clip: ClipFigures | None = None
+    clip: ClipQuality | None = None
     frames: list[WorstFrame] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    guilt: list[Guilt] = field(default_factory=list)
+    guilt: list[BisectionResult] = field(default_factory=list)
     layers: list[LayerFigures] = field(default_factory=list)
     failing_graph: str | None = None
     """The first graph, or part of the host's code, that is to blame."""

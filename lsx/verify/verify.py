@@ -18,7 +18,7 @@ from lsx.bundle.manifest import StampEntry
 from lsx.bundle.records import Coverage
 from lsx.core.atomic_files import sha256_of
 from lsx.core.graph_names import MODEL_GRAPHS
-from lsx.core.sampling import SampleOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.core.thresholds import THRESHOLDS
 from lsx.denoising.chunk_runner import seeded_noise
 from lsx.engines.engine import Engine
@@ -27,16 +27,16 @@ from lsx.errors import UsageError
 from lsx.faces.detector import opened_detector
 from lsx.graphs.torch_backend import reference_checkpoint
 from lsx.media.audio_reader import SoundReader
-from lsx.metrics.arrays import Figures, compare, worst
+from lsx.metrics.arrays import ArrayError, compare, worst
 from lsx.metrics.images import psnr, ssim_map
-from lsx.metrics.learned import Judges
+from lsx.metrics.learned import LearnedMetrics
 from lsx.models.checkpoint import Checkpoint
-from lsx.verify.candidate import AsFloat32, Loop, Outcome, check_graphs, step_cases
+from lsx.verify.candidate import AsFloat32, ChunkResult, EngineRun, check_graphs, step_cases
 from lsx.verify.clip import ClipComparison
 from lsx.verify.inputs import CallInput, clip_inputs, seeded_input, seeded_samples
 from lsx.verify.layers import worst_layers
 from lsx.verify.reference import Expected, GraphCase, Reference
-from lsx.verify.report import Estimate, Guilt, Report, threshold_of
+from lsx.verify.report import BisectionResult, Estimate, Report, threshold_of
 
 __all__ = ["verify"]
 
@@ -51,7 +51,7 @@ def verify(
     backend: str = AUTO,
     provider: str = "cpu",
     threads: int | None = None,
-    options: SampleOptions | None = None,
+    options: SamplingOptions | None = None,
     calls: int | None = None,
     thresholds: Mapping[str, float] | None = None,
     auxiliary: Path | None = None,
@@ -69,9 +69,9 @@ def verify(
     """
     if calls is not None and calls < 1:
         raise UsageError(f"calls is {calls}; give a whole number from 1 on")
-    options, say = options or SampleOptions(), progress or (lambda _: None)
+    options, say = options or SamplingOptions(), progress or (lambda _: None)
     limits = THRESHOLDS[bundle.manifest.precision].override(thresholds or {})
-    judges = Judges(auxiliary)
+    judges = LearnedMetrics(auxiliary)
     chosen = best_backend(bundle, backend)
     checkpoint = reference_checkpoint(bundle, reference)
     with tempfile.TemporaryDirectory(prefix="lsx-verify-") as temporary:
@@ -95,7 +95,7 @@ def verify(
             run.compare(engines, report, judges)
         report.judge()
         if report.failures:
-            run.find_guilty(report, chosen, engine_options)
+            run.bisect_failure(report, chosen, engine_options)
     record = _record(bundle, report, checkpoint, clip)
     report.coverage = Coverage.of(record, bundle.manifest.precision)
     if report.passed and stamp:
@@ -110,7 +110,7 @@ class _Run:
         self,
         bundle: Bundle,
         checkpoint: Checkpoint,
-        options: SampleOptions,
+        options: SamplingOptions,
         folder: Path,
         say: Callable[[str], None],
     ) -> None:
@@ -165,15 +165,15 @@ class _Run:
         self._estimator = made  # its VAE decodes the engine's estimates too
         return {int(k): made.clean_estimate(expected.latents[k], expected.noise[k], int(k), given.faces) for k in steps}
 
-    def compare(self, engines: Mapping[str, Engine], report: Report, judges: Judges) -> None:
+    def compare(self, engines: Mapping[str, Engine], report: Report, judges: LearnedMetrics) -> None:
         """Every figure of the report."""
         self._say("graph by graph")
         report.graphs = check_graphs(engines, self._cases)
         self._say("clean estimates")
         self._compare_estimates(engines, report)
-        loop = Loop(engines, self._bundle.model, self._options, self._noise, self.samples)
-        drifts: list[list[Figures]] = []
-        tokens: list[Figures] = []
+        loop = EngineRun(engines, self._bundle.model, self._options, self._noise, self.samples)
+        drifts: list[list[ArrayError]] = []
+        tokens: list[ArrayError] = []
         clip = ClipComparison(self._inside)
         for index, given in enumerate(self.inputs):
             self._say(f"engines, call {index + 1} of {len(self.inputs)}")
@@ -206,7 +206,7 @@ class _Run:
                 )
             )
 
-    def find_guilty(self, report: Report, backend: str, options: dict[str, Any]) -> None:
+    def bisect_failure(self, report: Report, backend: str, options: dict[str, Any]) -> None:
         """Swap graphs one by one between reference and engine; name the first that fails, and its worst layers.
 
         options : `load_engine`'s.
@@ -225,10 +225,10 @@ class _Run:
                 report.layers = worst_layers(self._bundle, case, self._checkpoint)
                 break
 
-    def _hybrid(self, part: str, engines: Mapping[str, Engine], report: Report) -> Guilt:
+    def _hybrid(self, part: str, engines: Mapping[str, Engine], report: Report) -> BisectionResult:
         given = self.inputs[0]
-        loop = Loop(engines, self._bundle.model, self._options, self._noise, self.samples)
-        outcome: Outcome = loop.run(given)
+        loop = EngineRun(engines, self._bundle.model, self._options, self._noise, self.samples)
+        outcome: ChunkResult = loop.run(given)
         with np.load(self._folder / "0.npz") as expected:
             latents = compare(outcome.latents[-1], expected["latents"][-1]).cosine
             tokens = compare(outcome.tokens, expected["tokens"]).cosine
@@ -240,7 +240,7 @@ class _Run:
             wanted = limits.as_dict()[threshold_of(part)]
             rows = [r for r in report.graphs if r.graph == part and r.output != "deep_features"]
             held = held and all(row.figures.cosine >= wanted for row in rows)
-        return Guilt(part=part, latents_cosine=latents, mouth_ssim=similar, guilty=not held)
+        return BisectionResult(part=part, latents_cosine=latents, mouth_ssim=similar, guilty=not held)
 
     def _blamed(self, report: Report) -> str:
         """The runtime's own code if it fails with the reference's graphs, else the first guilty graph."""

@@ -39,7 +39,7 @@ def _runnable(bundle: Bundle, backend: str) -> None:
     """Raises Skipped where `backend` does not run the bundle here."""
     try:
         works, reason = backend_named(backend).availability()
-        refused = backend_named(backend).refuses(bundle) if works else reason
+        refused = backend_named(backend).reason_unsupported(bundle) if works else reason
     except LsxError as error:
         refused = str(error)
     if refused is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from lsx.bench.systems import CAPTURED, EAGER, graph_axes, graph_feed, graph_works
 from lsx.bench.timing import Budget, measure
 from lsx.bundle.bundle import Bundle
-from lsx.core.sampling import SampleOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.loading import load_engine
 from scripts.gpu.checks import Checks, Skipped
@@ -41,7 +41,7 @@ def _measured(bundle: Bundle, graph: str, settings: Settings, resolution: int) -
         raise Skipped("this PyTorch has no CUDA")
     reference = checkpoint_of(settings.folder, settings.size, resolution)
     with load_engine(bundle, graph, "torch", reference=reference) as engine:
-        axes = graph_axes([engine], bundle.model, SampleOptions())
+        axes = graph_axes([engine], bundle.model, SamplingOptions())
         found = measure(graph_works(EAGER, engine, axes), Budget(seconds=10, least=5))
         kernels = _kernels(engine, axes)
     torch.cuda.empty_cache()

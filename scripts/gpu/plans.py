@@ -9,7 +9,7 @@ from lsx.bench.systems import graph_axes, graph_works
 from lsx.bench.timing import Budget, measure
 from lsx.bundle.bundle import Bundle
 from lsx.core.graph_names import MODEL_GRAPHS
-from lsx.core.sampling import SampleOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.engines.loading import load_engine
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.building import build_plans
@@ -55,7 +55,7 @@ def _built(bundle: Bundle, library: Library) -> dict[str, Any]:
 
 def _measured(bundle: Bundle, graph: str, library: Library) -> dict[str, Any]:
     with load_engine(bundle, graph, library.backend) as engine:
-        axes = graph_axes([engine], bundle.model, SampleOptions())
+        axes = graph_axes([engine], bundle.model, SamplingOptions())
         found = measure(graph_works(library.backend, engine, axes), Budget(seconds=10, least=5))
         moved = engine.bytes_moved()
     return {"ms": 1e3 * statistics.median(found[library.backend][1:]), "bytes_moved": moved}

@@ -9,7 +9,7 @@ from lsx.engines.cuda_device import RUNTIME_CALLS, CudaDevice
 from lsx.engines.gpu_info import driver_runtime, first_gpu
 from lsx.engines.tensorrt.libraries import LIBRARIES, Library
 from lsx.errors import BackendUnavailable, OutOfDeviceMemory
-from lsx.reporting.system_info import backends, facts
+from lsx.reporting.system_info import backends, system_info
 from scripts.gpu.checks import Checks, Skipped
 from scripts.gpu.stage import Settings
 
@@ -78,7 +78,7 @@ TENSORRT_NAMES: dict[str, tuple[str, ...]] = {
 
 def run(checks: Checks, settings: Settings) -> None:
     """All of stage 1."""
-    checks.run("versions", lambda: dict(facts(settings.folder)))
+    checks.run("versions", lambda: dict(system_info(settings.folder)))
     if checks.run("GPU", lambda: first_gpu().description) is None:
         return
     checks.run("backends", lambda: {name: detail for name, _, detail in backends()})

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from lsx.reporting.html import page, table
+from lsx.reporting.html import document, table
 from scripts.gpu.stages import Outcome, Stage
 
 __all__ = ["write_report"]
@@ -29,7 +29,7 @@ def write_report(folder: Path, outcomes: Sequence[Outcome], chosen: Sequence[Sta
     }
     (folder / "gpu-report.json").write_text(json.dumps(content, indent=1, default=str) + "\n")
     path = folder / "gpu-report.html"
-    path.write_text(page("lsx on a GPU", _parts(outcomes, left, created)), encoding="utf-8")
+    path.write_text(document("lsx on a GPU", _parts(outcomes, left, created)), encoding="utf-8")
     return path
 
 

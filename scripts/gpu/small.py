@@ -13,10 +13,10 @@ import numpy as np
 
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.model_spec import ModelSpec
-from lsx.core.noise import normal
-from lsx.core.sampling import SampleOptions
-from lsx.denoising.chunk_runner import Denoiser, seeded_noise
-from lsx.denoising.executor_cache import Executors, executors_for
+from lsx.core.noise import named_noise
+from lsx.core.sampling import SamplingOptions
+from lsx.denoising.chunk_runner import ChunkRunner, seeded_noise
+from lsx.denoising.executor_cache import ExecutorCache, executor_cache_for
 from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.loading import load_engine
 from scripts.gpu.checks import Checks, Skipped
@@ -25,8 +25,8 @@ from scripts.gpu.stage import Settings
 
 __all__ = ["check_loop", "run"]
 
-A, B = SampleOptions(steps=4, cache_interval=3), SampleOptions(steps=3, cache_interval=None)
-ALONE = SampleOptions(steps=4, cache_interval=3, guidance=1.0)
+A, B = SamplingOptions(steps=4, cache_interval=3), SamplingOptions(steps=3, cache_interval=None)
+ALONE = SamplingOptions(steps=4, cache_interval=3, guidance=1.0)
 
 
 def run(checks: Checks, settings: Settings) -> None:
@@ -56,8 +56,8 @@ def check_loop(checks: Checks, engines: Mapping[str, DeviceEngine], model: Model
     """Schedules A-B-A, batches 2-1-2, two streams at once: each result is that of a fresh executor's, to the bit."""
     fresh = {name: _fresh(engines, model, options) for name, options in (("A", A), ("B", B), ("alone", ALONE))}
 
-    def in_turn(*order: tuple[str, SampleOptions]) -> None:
-        executors = executors_for(engines, model)
+    def in_turn(*order: tuple[str, SamplingOptions]) -> None:
+        executors = executor_cache_for(engines, model)
         try:
             for name, options in order:
                 _same(_pixels(executors, model, options), fresh[name], name)
@@ -69,28 +69,28 @@ def check_loop(checks: Checks, engines: Mapping[str, DeviceEngine], model: Model
     checks.run("two streams at once", lambda: _two_streams(engines, model, fresh))
 
 
-def _fresh(engines: Mapping[str, DeviceEngine], model: ModelSpec, options: SampleOptions) -> Any:
+def _fresh(engines: Mapping[str, DeviceEngine], model: ModelSpec, options: SamplingOptions) -> Any:
     """Of an executor of its own, not captured."""
-    executors = executors_for(engines, model, cuda_graph=False)
+    executors = executor_cache_for(engines, model, cuda_graph=False)
     try:
         return _pixels(executors, model, options)
     finally:
         executors.close()
 
 
-def _pixels(executors: Executors, model: ModelSpec, options: SampleOptions) -> Any:
+def _pixels(executors: ExecutorCache, model: ModelSpec, options: SamplingOptions) -> Any:
     size = model.resolution
-    faces = np.clip(normal("gpu.faces", (model.frames, size, size, 3), 0) * 50 + 127, 0, 255).astype(np.uint8)
-    tokens = normal("gpu.tokens", (model.frames, model.tokens, model.audio_dim), 0)
-    denoiser = Denoiser(executors.lender(options), model, seeded_noise(0), options.guidance)
+    faces = np.clip(named_noise("gpu.faces", (model.frames, size, size, 3), 0) * 50 + 127, 0, 255).astype(np.uint8)
+    tokens = named_noise("gpu.tokens", (model.frames, model.tokens, model.audio_dim), 0)
+    denoiser = ChunkRunner(executors.lender(options), model, seeded_noise(0), options.guidance)
     return denoiser.result(denoiser.submit(faces, tokens, 0))["pixels"]
 
 
 def _two_streams(engines: Mapping[str, DeviceEngine], model: ModelSpec, fresh: Mapping[str, Any]) -> None:
-    executors = executors_for(engines, model)
+    executors = executor_cache_for(engines, model)
     failures: list[BaseException] = []
 
-    def stream(name: str, options: SampleOptions) -> None:
+    def stream(name: str, options: SamplingOptions) -> None:
         try:
             for _ in range(5):
                 _same(_pixels(executors, model, options), fresh[name], name)

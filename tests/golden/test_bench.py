@@ -25,14 +25,14 @@ from lsx.bench.systems import seeded_call
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import MANIFEST
 from lsx.cli.main import main
-from lsx.core.sampling import SampleOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Precision
 from lsx.errors import UsageError
 from lsx.graphs.graph_specs import GRAPHS
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles
 
 Bundles = Callable[[Precision, int], Bundle]
-QUICK = SampleOptions(steps=2, cache_interval=2)
+QUICK = SamplingOptions(steps=2, cache_interval=2)
 
 
 def ran(arguments: list[str]) -> int | str | None:

@@ -21,7 +21,7 @@ from lsx.calibration.calibrate import CONTACT_SHEET, calibrate, plan_calibration
 from lsx.calibration.clips import ClipOptions
 from lsx.calibration.store import Calibration
 from lsx.cli.main import main
-from lsx.core.sampling import SampleOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import LOW_PRECISIONS, LowPrecision, Precision
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.building import build_plans
@@ -34,7 +34,7 @@ from lsx.verify.verify import verify
 from tests.planting import edited, plant
 
 Bundles = Callable[[Precision, int], Bundle]
-QUICK = SampleOptions(steps=4, seed=3)
+QUICK = SamplingOptions(steps=4, seed=3)
 LOWERED = {"unet_cosine": 0.985, "mouth_ssim": 0.9}
 SHORT = ClipOptions(min_seconds=1.0, max_seconds=2.0)
 
@@ -183,7 +183,7 @@ def test_a_quantised_bundle_holds(
     with pytest.raises(NotVerified, match="lsx verify"):
         LipSync.open(opened, "onnxruntime", require_verified=True)
     clip = (videos / "face.mp4", videos / "face.mp4")
-    options = SampleOptions(steps=4)
+    options = SamplingOptions(steps=4)
     report = verify(
         opened, reference=checkpoint(64), clip=clip, calls=1, backend="onnxruntime", options=options, thresholds=LOWERED
     )
@@ -202,7 +202,7 @@ def test_a_scale_times_four_is_caught(
     assert next(row for row in tables["unet"]["layers"] if row["name"] == layer)["quantised"]
     planted = plant(own, "unet", edited(f"unet.{layer}.weight_scale", lambda scale: scale * 4))
     clip = (videos / "face.mp4", videos / "face.mp4")
-    options = SampleOptions(steps=2, cache_interval=2)
+    options = SamplingOptions(steps=2, cache_interval=2)
     report = verify(
         planted,
         reference=checkpoint(64),

@@ -16,7 +16,7 @@ from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import FORMS, MANIFEST
 from lsx.cli.main import main
 from lsx.core.atomic_files import sha256_of
-from lsx.core.noise import normal
+from lsx.core.noise import named_noise
 from lsx.core.tensors import Precision
 from lsx.engines.loading import load_engine
 from lsx.errors import EngineError, IntegrityError
@@ -140,10 +140,10 @@ def test_infer_checks_its_feed(bundle: Bundles) -> None:
             engine.infer({})
         size = (16, 16, 16)
         feed: dict[str, Any] = {
-            "noise_pred": normal("n", (2, 4, *size), 0),
-            "latents": normal("l", (1, 4, *size), 0),
-            "previous": normal("p", (1, 4, *size), 0),
-            "conditioning": normal("c", (1, 9, *size), 0),
+            "noise_pred": named_noise("n", (2, 4, *size), 0),
+            "latents": named_noise("l", (1, 4, *size), 0),
+            "previous": named_noise("p", (1, 4, *size), 0),
+            "conditioning": named_noise("c", (1, 9, *size), 0),
             "coefficients": np.array([2, 3, 5, 7, 11], np.float32),
             "guidance": np.array([1.5], np.float32),
         }

@@ -17,7 +17,7 @@ from torch import nn
 
 from examples.synthetic_clip import portrait_frames
 from lsx.bundle.manifest import GraphEntry
-from lsx.core.noise import normal
+from lsx.core.noise import named_noise
 from lsx.core.tensors import FloatPrecision, TensorSpec
 from lsx.engines.onnxruntime import engine_from_onnx
 from lsx.errors import ExportError, ParityError
@@ -185,8 +185,8 @@ def test_a_refusal_says_what_and_the_report_holds_all(
 
 
 def test_measures_equal_numpys() -> None:
-    expected = normal("x", (100, 300), 0) * 7
-    result = expected + normal("e", expected.shape, 1) * np.float32(0.01)
+    expected = named_noise("x", (100, 300), 0) * 7
+    result = expected + named_noise("e", expected.shape, 1) * np.float32(0.01)
     limit = parity.Tolerance(mean=1, high=1, gross=1, cosine=0)
     entry = parity.measure("out", result, expected, limit, method="m")
     errors = np.abs(result.astype(float) - expected)
@@ -216,8 +216,8 @@ def test_norms_on_masked_frames_of_a_clip(
     """
     checkpoint = checkpoints(12)
     faces = np.stack([cv2.resize(frame, (64, 64)) for frame in portrait_frames(4)])
-    latents = normal("l", (1, 4, 4, 8, 8), 0)
-    feed = {"faces": faces, "noise": normal("n", (2, 4, 4, 8, 8), 0)} if graph == "vae_encoder" else {}
+    latents = named_noise("l", (1, 4, 4, 8, 8), 0)
+    feed = {"faces": faces, "noise": named_noise("n", (2, 4, 4, 8, 8), 0)} if graph == "vae_encoder" else {}
     feed = feed or {"latents": latents, "faces": faces}
     module = GRAPHS[graph].build(checkpoint).eval().requires_grad_(False)
     inside = module.get_submodule("encoder" if graph == "vae_encoder" else "decoder")
@@ -269,7 +269,7 @@ def test_unet_and_audio_encoder_against_float64(
     if "sample" in feed:
         encoder = GRAPHS["vae_encoder"].build(checkpoint).eval()
         faces = np.stack([cv2.resize(frame, (64, 64)) for frame in portrait_frames(16)])
-        noise = normal("n", (2, 16, 4, 8, 8), 0)
+        noise = named_noise("n", (2, 16, 4, 8, 8), 0)
         with torch.inference_mode():
             made = encoder(torch.from_numpy(faces), torch.from_numpy(noise))
         made = made if isinstance(made, torch.Tensor) else torch.cat([m.float() for m in made], 1)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from lsx.core.noise import normal
+from lsx.core.noise import named_noise
 from lsx.models import reference
 from lsx.models.checkpoint import Checkpoint, CheckpointFiles
 from lsx.models.mask import mask_at, mask_raster
@@ -70,8 +70,8 @@ def test_unet(
     size: int,
     timestep: int,
 ) -> None:
-    sample = torch.from_numpy(normal(f"{case}.sample", (batch, 13, frames, size, size), 0))
-    audio = torch.from_numpy(normal(f"{case}.audio", (batch * frames, 50, 384), 0))
+    sample = torch.from_numpy(named_noise(f"{case}.sample", (batch, 13, frames, size, size), 0))
+    audio = torch.from_numpy(named_noise(f"{case}.audio", (batch * frames, 50, 384), 0))
     with torch.inference_mode():
         noise, _ = small[1](sample, torch.tensor([float(timestep)]), audio)
     assert np.abs(noise.numpy() - golden("unet_forward")[case]).max() < 1e-4
@@ -108,16 +108,16 @@ def test_denoising_loop(
 
 def loop_inputs() -> tuple[np.ndarray[Any, Any], ...]:
     """Noise, conditioning and audio of the recorded loops."""
-    noise = np.repeat(normal("loop.noise", (1, 4, 1, 16, 16), 0), 16, axis=2)
-    conditioning = normal("loop.conditioning", (1, 9, 16, 16, 16), 0)
+    noise = np.repeat(named_noise("loop.noise", (1, 4, 1, 16, 16), 0), 16, axis=2)
+    conditioning = named_noise("loop.conditioning", (1, 9, 16, 16, 16), 0)
     conditioning[:, 0] = conditioning[:, 0] > 0
-    return noise, conditioning, normal("loop.audio", (16, 50, 384), 0)
+    return noise, conditioning, named_noise("loop.audio", (16, 50, 384), 0)
 
 
 def test_vae(small: tuple[Checkpoint, UNet3D], golden: Golden) -> None:
     vae, recorded = small[0].vae(), golden("vae")
-    image = torch.tanh(torch.from_numpy(normal("vae.image", (2, 3, 64, 64), 0)))
-    noise = torch.from_numpy(normal("vae.noise", (2, 4, 8, 8), 0))
+    image = torch.tanh(torch.from_numpy(named_noise("vae.image", (2, 3, 64, 64), 0)))
+    noise = torch.from_numpy(named_noise("vae.noise", (2, 4, 8, 8), 0))
     latents = reference.encode(vae, image, noise)
     assert np.abs(latents.numpy() - recorded["latents"]).max() < 1e-4
     decoded = reference.decode(vae, torch.from_numpy(recorded["latents"]))

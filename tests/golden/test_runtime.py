@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import MANIFEST
 from lsx.core.graph_names import FACE_GRAPHS, LOOP_GRAPHS
-from lsx.core.noise import normal
-from lsx.core.sampling import SampleOptions
+from lsx.core.noise import named_noise
+from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Precision
 from lsx.denoising.chunk_runner import audio_batch
 from lsx.denoising.executor import HostExecutor, io_of
-from lsx.denoising.program import Enqueue, Operation, loop_program
+from lsx.denoising.program import Operation, RunGraph, loop_program
 from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.engines.loading import load_engine
 from lsx.errors import IntegrityError, NonFiniteOutput
@@ -110,12 +110,12 @@ def test_loop_through_the_graphs(
 ) -> None:
     opened, engines = loop_engines
     noise, conditioning, audio = loop_inputs()
-    options = SampleOptions(steps=steps, guidance=guidance, cache_interval=interval)
+    options = SamplingOptions(steps=steps, guidance=guidance, cache_interval=interval)
     program = loop_program(opened.model, io_of(engines), options)
     made: list[Array] = []
 
     def observe(operation: Operation, written: Mapping[str, Array]) -> None:
-        if isinstance(operation, Enqueue) and operation.graph == "step":
+        if isinstance(operation, RunGraph) and operation.graph == "step":
             made.append(written["latents_out"].copy())
 
     executor = HostExecutor(program, engines, observe)
@@ -162,7 +162,7 @@ class _Recorder:
                     guidance=1.5,
                     cache_interval=None,
                     detector=lambda _: Face(points=next(points)),
-                    noise=lambda name, shape: normal(f"noise.{name}", shape, 0),
+                    noise=lambda name, shape: named_noise(f"noise.{name}", shape, 0),
                 )
             )
 
@@ -216,9 +216,9 @@ def test_fp16_unet_cosine(bundle: Bundles, golden: Golden) -> None:
     with load_engine(bundle("fp16", 256), "unet") as engine:
         noise = engine.infer(
             {
-                "sample": normal("b2f16h32.sample", (2, 13, 16, 32, 32), 0),
+                "sample": named_noise("b2f16h32.sample", (2, 13, 16, 32, 32), 0),
                 "timestep": np.array([481.0], np.float32),
-                "encoder_hidden_states": normal("b2f16h32.audio", (32, 50, 384), 0).reshape(2, 16, 50, 384),
+                "encoder_hidden_states": named_noise("b2f16h32.audio", (32, 50, 384), 0).reshape(2, 16, 50, 384),
             }
         )["noise_pred"]
     assert noise.dtype == np.float32

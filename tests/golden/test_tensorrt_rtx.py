@@ -28,7 +28,7 @@ from lsx.engines.tensorrt.building import PLANNED, build_plans, profiles_of
 from lsx.engines.tensorrt.inspection import parsed_network, plan_table
 from lsx.engines.tensorrt.libraries import LIBRARIES, PORTABLE, Rtx
 from lsx.engines.tensorrt.network import network_from_graph
-from lsx.engines.tensorrt.plans import another_gpu, fitting_plan, profile_for, why_not
+from lsx.engines.tensorrt.plans import another_gpu, fitting_plan, profile_for, reason_stale
 from lsx.errors import BackendUnavailable, BuildError, IntegrityError, OutputError, StaleEngine, UsageError
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX has wheels for x86-64 alone")
@@ -196,7 +196,7 @@ def test_a_plan_that_does_not_fit_is_refused(own: Bundle, monkeypatch: pytest.Mo
         fitting_plan(own, "step", library, _gpu(9, 0))
     plan = own.manifest.plans[0]
     other = plan.model_copy(update={"onnx": ("0" * 64,)})
-    assert "another graph" in str(why_not(own, other, library, _gpu(8, 9)))
+    assert "another graph" in str(reason_stale(own, other, library, _gpu(8, 9)))
     monkeypatch.setattr(Rtx, "version", "1.9.0")
     with pytest.raises(StaleEngine, match=r"was built by tensorrt-rtx 1\.7.*and this is 1\.9\.0"):
         fitting_plan(own, "step", library, _gpu(8, 9))

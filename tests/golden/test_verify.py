@@ -17,7 +17,7 @@ from examples.synthetic_clip import portrait_frames, speech, write_clip, write_w
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import MANIFEST, StampEntry
 from lsx.cli.main import main
-from lsx.core.sampling import SampleOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Precision
 from lsx.denoising import schedule
 from lsx.engines.loading import check_record, load_engine, loaded_files, records_of
@@ -32,7 +32,7 @@ from tests.planting import edited, plant
 from tests.seeded_inputs import waveform
 
 Bundles = Callable[[Precision, int], Bundle]
-QUICK = SampleOptions(steps=2, cache_interval=2)
+QUICK = SamplingOptions(steps=2, cache_interval=2)
 
 
 @pytest.fixture
@@ -98,10 +98,10 @@ def test_a_record_covers_its_settings_and_no_others(
     with LipSync.open(own, "onnxruntime", require_verified=True) as lipsync:
         lipsync.warm_up(QUICK)
         for other in (
-            SampleOptions(steps=2, cache_interval=None),
-            SampleOptions(steps=3, cache_interval=2),
-            SampleOptions(steps=2, cache_interval=2, guidance=1.0),
-            SampleOptions(steps=2, cache_interval=2, sampler="dpm++2m"),
+            SamplingOptions(steps=2, cache_interval=None),
+            SamplingOptions(steps=3, cache_interval=2),
+            SamplingOptions(steps=2, cache_interval=2, guidance=1.0),
+            SamplingOptions(steps=2, cache_interval=2, sampler="dpm++2m"),
         ):
             with pytest.raises(NotVerified, match=r"verified: .*Verify it: lsx verify .* --steps"):
                 lipsync.warm_up(other)

@@ -8,7 +8,7 @@ from lsx.bench.bench import bench
 from lsx.bench.options import BenchOptions
 from lsx.bench.peaks import device_peaks
 from lsx.bundle.bundle import Bundle
-from lsx.core.sampling import SampleOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.engines.cuda_device import CudaDevice
 from lsx.engines.device_engine import DeviceEngine
 
@@ -21,7 +21,7 @@ def test_events_and_stages(engines: tuple[Bundle, dict[str, DeviceEngine]], devi
     what = BenchOptions(
         sections=("graphs", "call", "cold"), backends=(backend,), provider="cuda", compiled=False, repeat=5
     )
-    made = bench(opened, options=SampleOptions(steps=6), what=what)
+    made = bench(opened, options=SamplingOptions(steps=6), what=what)
     graphs = {row.what: row.seconds.median for row in made.rows if row.section == "graphs" and row.system == backend}
     assert graphs["unet"] > graphs["unet_shallow"] > graphs["step"] > 0
     call = next(row for row in made.rows if row.section == "call" and row.system == backend)

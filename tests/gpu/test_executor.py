@@ -14,9 +14,9 @@ import pytest
 from lsx.bundle.bundle import Bundle
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.model_spec import ModelSpec
-from lsx.core.noise import normal
-from lsx.core.sampling import SampleOptions
-from lsx.denoising.chunk_runner import Denoiser, audio_batch, repeated_latents, seeded_noise
+from lsx.core.noise import named_noise
+from lsx.core.sampling import SamplingOptions
+from lsx.denoising.chunk_runner import ChunkRunner, audio_batch, repeated_latents, seeded_noise
 from lsx.denoising.cuda_executor import ActivationBlock, CudaExecutor
 from lsx.denoising.executor import HostExecutor, Only, Submission, io_of
 from lsx.denoising.program import call_program
@@ -33,18 +33,18 @@ from tests.seeded_inputs import landmarks, picture, waveform
 # onnxruntime is not captured, and nothing here was verified.
 pytestmark = pytest.mark.filterwarnings("ignore:no CUDA graph", "ignore:.*is not verified")
 
-OPTIONS = SampleOptions(steps=4, cache_interval=3)
+OPTIONS = SamplingOptions(steps=4, cache_interval=3)
 Loaded = tuple[Bundle, dict[str, DeviceEngine]]
 
 
 def _inputs(model: ModelSpec, call: int = 0, guidance: float = 1.5) -> dict[str, Array]:
     f, h = model.frames, model.latent
-    faces = normal(f"faces{call}", (f, model.resolution // 16, model.resolution // 16, 3), 0) * 40 + 120
+    faces = named_noise(f"faces{call}", (f, model.resolution // 16, model.resolution // 16, 3), 0) * 40 + 120
     return {
         "faces": faces.repeat(16, 1).repeat(16, 2).clip(0, 255).astype(np.uint8),
-        "noise": normal(f"noise{call}", (2, f, 4, h, h), 0),
-        "latents": repeated_latents(normal("latents", (1, 4, 1, h, h), 0), f),
-        "encoder_hidden_states": audio_batch(normal(f"tokens{call}", (f, model.tokens, model.audio_dim), 0), 2),
+        "noise": named_noise(f"noise{call}", (2, f, 4, h, h), 0),
+        "latents": repeated_latents(named_noise("latents", (1, 4, 1, h, h), 0), f),
+        "encoder_hidden_states": audio_batch(named_noise(f"tokens{call}", (f, model.tokens, model.audio_dim), 0), 2),
         "guidance": np.array([guidance], np.float32),
     }
 
@@ -171,7 +171,7 @@ def test_200_calls_take_no_more_memory(
 
 def test_the_tripwire(engines: Loaded, executor_of: Callable[..., CudaExecutor]) -> None:
     model = engines[0].model
-    denoiser = Denoiser(Only(executor_of()), model, seeded_noise(0))
+    denoiser = ChunkRunner(Only(executor_of()), model, seeded_noise(0))
     faces = _inputs(model)["faces"]
     tokens = np.full((model.frames, model.tokens, model.audio_dim), np.nan, np.float32)
     pending = denoiser.submit(faces, tokens, 0)

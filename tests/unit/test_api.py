@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import lsx
@@ -34,3 +36,14 @@ def test_bundle_engine_is_deprecated_and_works(monkeypatch: pytest.MonkeyPatch) 
     with pytest.warns(DeprecationWarning, match=r"call lsx\.load_engine"):
         bundle.engine("step", "onnxruntime", threads=1)
     assert asked == [(bundle, "step", "onnxruntime", {"threads": 1})]
+
+
+def test_the_glossarys_files_are_there() -> None:
+    root = Path(__file__).parents[2]
+    rows = (root / "docs" / "glossary.md").read_text(encoding="utf-8").splitlines()
+    terms = [row.split("|")[1:4] for row in rows if row.startswith("| ") and "`lsx/" in row]
+    assert len(terms) >= 25
+    assert [term for term, _, _ in terms] == sorted((term for term, _, _ in terms), key=str.lower)
+    for _, meaning, file in terms:
+        assert meaning.strip().endswith(".")
+        assert (root / file.strip().strip("`")).is_file(), file

@@ -23,7 +23,7 @@ from lsx.bench.options import BenchOptions
 from lsx.bench.peaks import Peaks
 from lsx.bench.report import (
     BenchReport,
-    ClipFigures,
+    ClipTiming,
     ColdStart,
     LongRun,
     Roofline,
@@ -46,7 +46,7 @@ from lsx.bench.timing import Budget, measure, noise_note, rows_of
 from lsx.cli.bench import parse_duration
 from lsx.cli.bench_tables import show_changes
 from lsx.core.model_spec import ModelSpec
-from lsx.core.sampling import SampleOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.denoising.executor import vae_frames_of
 from lsx.errors import LsxError, UsageError
 from lsx.export.onnx_file import free_leading_axis, save_model, trace
@@ -223,7 +223,7 @@ def report(scale: float = 1.0) -> BenchReport:
             ),
         ),
         host=(Share(name="paste", seconds=0.01, count=1),),
-        clip=ClipFigures(
+        clip=ClipTiming(
             video="v",
             audio="a",
             frames=32,
@@ -309,7 +309,7 @@ def test_stages_and_peaks_on_a_device() -> None:
     """On a device that says one second for everything: kinds times their count, and the rest is waited for."""
     device = SimulatedDevice()
     engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines().items()}
-    options = SampleOptions(steps=4, cache_interval=3)
+    options = SamplingOptions(steps=4, cache_interval=3)
     found = call_stages(engines, MODEL, options, "simulated", 20.0)
     assert {s.name: s.seconds for s in found.stages} == {
         "upload": 1,
@@ -360,7 +360,7 @@ def test_the_roofline_takes_a_plans_own_bytes(monkeypatch: pytest.MonkeyPatch) -
 def test_eager_is_measured_eager_and_captured_is_named_so() -> None:
     device = SimulatedDevice()
     engine = SimulatedEngine(toy_engines()["unet"], device)
-    axes = graph_axes([engine], MODEL, SampleOptions())
+    axes = graph_axes([engine], MODEL, SamplingOptions())
     works = graph_works(EAGER, engine, axes)
     assert list(works) == [EAGER, CAPTURED]
     for _ in range(3):

@@ -51,7 +51,7 @@ def test_export_is_export_bundle() -> None:
 
 
 def test_calibrate_is_calibrate() -> None:
-    options = {"steps", "guidance", "seed", "cache_interval", "min_face"}  # of SampleOptions and ClipOptions
+    options = {"steps", "guidance", "seed", "cache_interval", "min_face"}  # of SamplingOptions and ClipOptions
     library = _names(calibrate_library) - {"options", "clip_options", "progress", "surveyed", "paths"}
     assert _names(calibrate.calibrate) == library | options | {"clips", "dry_run"}
 

@@ -343,13 +343,13 @@ def test_asyncio(opened: Opened) -> None:
 
 
 def test_a_run_that_asks_for_anothers_call_gets_nothing() -> None:
-    from lsx.core.sampling import SampleOptions
-    from lsx.denoising.chunk_runner import Denoiser, seeded_noise
-    from lsx.denoising.executor_cache import executors_for
+    from lsx.core.sampling import SamplingOptions
+    from lsx.denoising.chunk_runner import ChunkRunner, seeded_noise
+    from lsx.denoising.executor_cache import executor_cache_for
 
-    executors = executors_for({g: ToyEngine(g, MODEL) for g in LOOP_GRAPHS}, MODEL)
-    lender = executors.lender(SampleOptions(steps=1))
-    first, second = (Denoiser(lender, MODEL, seeded_noise(seed)) for seed in (0, 1))
+    executors = executor_cache_for({g: ToyEngine(g, MODEL) for g in LOOP_GRAPHS}, MODEL)
+    lender = executors.lender(SamplingOptions(steps=1))
+    first, second = (ChunkRunner(lender, MODEL, seeded_noise(seed)) for seed in (0, 1))
     faces, tokens = np.zeros((16, 64, 64, 3), np.uint8), np.zeros((16, MODEL.tokens, MODEL.audio_dim), np.float32)
     pending = first.submit(faces, tokens, 0)
     with pytest.raises(EngineError, match="did not submit"):

@@ -7,11 +7,11 @@ import pytest
 
 from lsx.bench.systems import graph_axes, graph_feed
 from lsx.core.model_spec import ModelSpec
-from lsx.core.sampling import SampleOptions
-from lsx.denoising.chunk_runner import Denoiser, seeded_noise
+from lsx.core.sampling import SamplingOptions
+from lsx.denoising.chunk_runner import ChunkRunner, seeded_noise
 from lsx.denoising.cuda_executor import ActivationBlock, CudaExecutor, executor_bytes
 from lsx.denoising.executor import Only, io_of
-from lsx.denoising.executor_cache import CudaExecutors, executors_for
+from lsx.denoising.executor_cache import CudaExecutorCache, executor_cache_for
 from lsx.denoising.memory_plan import plan_memory
 from lsx.denoising.program import call_program
 from lsx.engines.device_engine import Context
@@ -20,14 +20,14 @@ from lsx.errors import EngineError, NonFiniteOutput, OutOfDeviceMemory
 from tests.simulated_device import SimulatedContext, SimulatedDevice, SimulatedEngine
 from tests.unit.test_program import LARGE, MODEL, plain_loop, toy_engines, toy_inputs
 
-OPTIONS = SampleOptions(steps=4, cache_interval=3)
+OPTIONS = SamplingOptions(steps=4, cache_interval=3)
 
 
 def _executor(
     seed: int = 0,
     *,
     model: ModelSpec = MODEL,
-    options: SampleOptions = OPTIONS,
+    options: SamplingOptions = OPTIONS,
     cuda_graph: bool = True,
     slots: int = 3,
 ) -> tuple[CudaExecutor, SimulatedDevice, dict[str, SimulatedEngine]]:
@@ -49,7 +49,7 @@ def _contexts(
     return contexts
 
 
-def _wanted(call: int, model: ModelSpec = MODEL, options: SampleOptions = OPTIONS) -> dict[str, Array]:
+def _wanted(call: int, model: ModelSpec = MODEL, options: SamplingOptions = OPTIONS) -> dict[str, Array]:
     return plain_loop(toy_engines(model), toy_inputs(model, options, call), options)
 
 
@@ -80,7 +80,7 @@ def test_calls_in_any_order_of_events_give_the_loops_numbers(seed: int, cuda_gra
 
 
 def test_the_vae_in_parts() -> None:
-    options = SampleOptions(steps=1, cache_interval=None)
+    options = SamplingOptions(steps=1, cache_interval=None)
     executor, _, _ = _executor(model=LARGE, options=options)
     result = executor.submit(toy_inputs(LARGE, options)).result(None).arrays
     for name, array in _wanted(0, LARGE, options).items():
@@ -98,7 +98,7 @@ def test_graph_and_plain_enqueues_are_the_same_bit_for_bit() -> None:
 def test_a_launch_follows_changed_inputs_and_guidance() -> None:
     executor, _, _ = _executor()
     for guidance in (1.5, 3.0):
-        options = SampleOptions(steps=4, cache_interval=3, guidance=guidance)
+        options = SamplingOptions(steps=4, cache_interval=3, guidance=guidance)
         result = executor.submit(toy_inputs(MODEL, options)).result(None)
         assert _close(result.arrays["pixels"], _wanted(0, options=options)["pixels"])
 
@@ -204,7 +204,7 @@ def test_too_little_memory_is_said_before_anything_starts() -> None:
 
 def test_the_tripwire() -> None:
     executor, _, _ = _executor()
-    denoiser = Denoiser(Only(executor), MODEL, seeded_noise(0))
+    denoiser = ChunkRunner(Only(executor), MODEL, seeded_noise(0))
     tokens = np.zeros((16, MODEL.tokens, MODEL.audio_dim), np.float32)
     tokens[:3] = np.nan
     pending = denoiser.submit(np.zeros((16, 64, 64, 3), np.uint8), tokens, 0)
@@ -232,11 +232,11 @@ def test_infer_on_a_device() -> None:
 def test_executors_are_kept_by_schedule_and_batch() -> None:
     device = SimulatedDevice()
     engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines().items()}
-    executors = executors_for(engines, MODEL)
-    assert isinstance(executors, CudaExecutors)
+    executors = executor_cache_for(engines, MODEL)
+    assert isinstance(executors, CudaExecutorCache)
     first = executors.get(OPTIONS)
-    assert executors.get(SampleOptions(steps=4, cache_interval=3, guidance=3.0, seed=5)) is first
-    assert executors.get(SampleOptions(steps=5, cache_interval=3)) is not first
+    assert executors.get(SamplingOptions(steps=4, cache_interval=3, guidance=3.0, seed=5)) is first
+    assert executors.get(SamplingOptions(steps=5, cache_interval=3)) is not first
     assert executors.get(OPTIONS) is first
     made = {name: engine.contexts for name, engine in engines.items()}
     assert set(made.values()) == {1}
@@ -250,7 +250,7 @@ def test_executors_are_kept_by_schedule_and_batch() -> None:
     assert all(engine.contexts == 0 for engine in engines.values())
 
 
-ALONE = SampleOptions(steps=4, cache_interval=3, guidance=1.0)
+ALONE = SamplingOptions(steps=4, cache_interval=3, guidance=1.0)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -259,10 +259,10 @@ def test_what_was_captured_stays_right_beside_other_lengths(seed: int, cuda_grap
     """Capture A, capture B, replay A: with guidance and without, over one activation block that never moves."""
     device = SimulatedDevice(seed)
     engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines().items()}
-    executors = executors_for(engines, MODEL, cuda_graph=cuda_graph)
-    plain = executors_for(engines, MODEL, cuda_graph=False, beside=executors)
-    assert isinstance(executors, CudaExecutors)
-    assert isinstance(plain, CudaExecutors)
+    executors = executor_cache_for(engines, MODEL, cuda_graph=cuda_graph)
+    plain = executor_cache_for(engines, MODEL, cuda_graph=False, beside=executors)
+    assert isinstance(executors, CudaExecutorCache)
+    assert isinstance(plain, CudaExecutorCache)
     order = [(executors, OPTIONS), (executors, ALONE), (plain, OPTIONS), (executors, OPTIONS), (executors, ALONE)]
     activation = set[int]()
     for call, (some, options) in enumerate(order):
@@ -284,22 +284,22 @@ def test_a_schedule_that_does_not_fit_takes_the_place_of_kept_ones() -> None:
     """What each costs is what the device had less; and the last one is refused only where it does not fit alone."""
     device = SimulatedDevice()
     engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines().items()}
-    executors = executors_for(engines, MODEL)
+    executors = executor_cache_for(engines, MODEL)
     executors.get(OPTIONS)
     before = device.free_bytes()
-    other = SampleOptions(steps=5, cache_interval=3)
+    other = SamplingOptions(steps=5, cache_interval=3)
     executors.get(other)
     (first, second), (_, cost) = executors.costs(), executors.costs().values()
     assert cost <= before - device.free_bytes() < 2 * cost  # pinned memory counts here, too
     assert (first[0], second[0]) == (4, 5)
     device.capacity -= device.free_bytes()
-    third = SampleOptions(steps=6, cache_interval=3)
+    third = SamplingOptions(steps=6, cache_interval=3)
     executors.get(third)
     assert third.steps in [key[0] for key in executors.costs()]
     assert first not in executors.costs()
     device.capacity = 0
     with pytest.raises(OutOfDeviceMemory):
-        executors.get(SampleOptions(steps=7, cache_interval=3))
+        executors.get(SamplingOptions(steps=7, cache_interval=3))
     assert not executors.costs()
     executors.close()
     assert not device.blocks

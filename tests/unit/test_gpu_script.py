@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lsx.cli.main import main
-from lsx.denoising.executor_cache import CudaExecutors
+from lsx.denoising.executor_cache import CudaExecutorCache
 from lsx.engines.cuda_device import RUNTIME_CALLS, CudaDevice
 from lsx.engines.device import Event, Stream
 from lsx.engines.device_engine import DeviceEngine
@@ -122,7 +122,7 @@ def test_the_loop_stage_finds_contexts_that_are_shared(monkeypatch: pytest.Monke
     """As when one context of an engine served both batches, its shapes changing under what was captured."""
     made: dict[str, Any] = {}
 
-    def shared(executors: CudaExecutors, graph: str, axes: dict[str, int]) -> Any:
+    def shared(executors: CudaExecutorCache, graph: str, axes: dict[str, int]) -> Any:
         if graph not in made:
             made[graph] = executors._engines[graph].context(axes)
         made[graph]._axes = axes
@@ -133,7 +133,7 @@ def test_the_loop_stage_finds_contexts_that_are_shared(monkeypatch: pytest.Monke
     fresh = small._fresh
     kept = {id(options): fresh(engines, MODEL, options) for options in (small.A, small.B, small.ALONE)}
     monkeypatch.setattr(small, "_fresh", lambda _engines, _model, options: kept[id(options)])
-    monkeypatch.setattr(CudaExecutors, "_context", shared)
+    monkeypatch.setattr(CudaExecutorCache, "_context", shared)
     checks = Checks()
     check_loop(checks, engines, MODEL)
     assert "batch 2-1-2" in _failed(checks)

@@ -15,7 +15,7 @@ from transformers import VideoMAEConfig, VideoMAEModel
 
 from lsx.errors import CheckpointError, UsageError
 from lsx.metrics import syncnet
-from lsx.metrics.learned import Judges
+from lsx.metrics.learned import LearnedMetrics
 from lsx.metrics.perceptual import LPIPS_FILES, VIDEOMAE_FILE, Lpips, Trepa, VideoTransformer
 from lsx.metrics.syncnet import SYNCNET_FILE, SyncNet, SyncNetModel, mfcc
 from lsx.models.random_checkpoint import seeded_weight
@@ -153,10 +153,10 @@ def test_syncnets_towers(tmp_path: Path) -> None:
 
 def test_a_folder_of_judges(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no weights to judge with"):
-        Judges(tmp_path)
-    judges = Judges(syncnet_folder(tmp_path))
+        LearnedMetrics(tmp_path)
+    judges = LearnedMetrics(syncnet_folder(tmp_path))
     assert judges.syncnet is not None
     assert judges.lpips is None
     torch.save({"netcnnaud.0.weight": torch.zeros(1)}, tmp_path / SYNCNET_FILE)
     with pytest.raises(CheckpointError, match="do not fit"):
-        Judges(tmp_path)
+        LearnedMetrics(tmp_path)

@@ -11,13 +11,13 @@ import pytest
 
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.model_spec import ModelSpec
-from lsx.core.noise import normal
-from lsx.core.sampling import SampleOptions
+from lsx.core.noise import named_noise
+from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Dtype, TensorSpec
-from lsx.denoising.chunk_runner import Denoiser, audio_batch, repeated_latents, seeded_noise
+from lsx.denoising.chunk_runner import ChunkRunner, audio_batch, repeated_latents, seeded_noise
 from lsx.denoising.executor import HostExecutor, Only, io_of
 from lsx.denoising.memory_plan import lifetimes, plan_memory
-from lsx.denoising.program import Copy, Enqueue, Program, View, call_program, reads_and_writes
+from lsx.denoising.program import Copy, Program, RunGraph, View, call_program, reads_and_writes
 from lsx.denoising.schedule import schedule
 from lsx.engines.device import ALIGNMENT
 from lsx.engines.engine import Array, Engine, FeedDict
@@ -124,20 +124,20 @@ def toy_engines(model: ModelSpec = MODEL) -> dict[str, Engine]:
     return {graph: ToyEngine(graph, model) for graph in LOOP_GRAPHS}
 
 
-def toy_inputs(model: ModelSpec, options: SampleOptions, call: int = 0) -> dict[str, Array]:
+def toy_inputs(model: ModelSpec, options: SamplingOptions, call: int = 0) -> dict[str, Array]:
     f, h = model.frames, model.latent
-    faces = normal(f"faces{call}", (f, model.resolution, model.resolution, 3), 0) * 40 + 120
-    tokens = normal(f"tokens{call}", (f, model.tokens, model.audio_dim), 0)
+    faces = named_noise(f"faces{call}", (f, model.resolution, model.resolution, 3), 0) * 40 + 120
+    tokens = named_noise(f"tokens{call}", (f, model.tokens, model.audio_dim), 0)
     return {
         "faces": faces.clip(0, 255).astype(np.uint8),
-        "noise": normal(f"noise{call}", (2, f, 4, h, h), 0),
-        "latents": repeated_latents(normal("latents", (1, 4, 1, h, h), 0), f),
+        "noise": named_noise(f"noise{call}", (2, f, 4, h, h), 0),
+        "latents": repeated_latents(named_noise("latents", (1, 4, 1, h, h), 0), f),
         "encoder_hidden_states": audio_batch(tokens, options.guidance_batch),
         "guidance": np.array([options.guidance], np.float32),
     }
 
 
-def plain_loop(engines: Mapping[str, Any], inputs: Mapping[str, Array], options: SampleOptions) -> dict[str, Array]:
+def plain_loop(engines: Mapping[str, Any], inputs: Mapping[str, Array], options: SamplingOptions) -> dict[str, Array]:
     """The same call without programs, buffers or memory plans."""
     conditioning = engines["vae_encoder"].run({n: inputs[n] for n in ("faces", "noise")})["conditioning"]
     latents, audio = inputs["latents"], inputs["encoder_hidden_states"]
@@ -159,17 +159,17 @@ def plain_loop(engines: Mapping[str, Any], inputs: Mapping[str, Array], options:
 
 
 OPTIONS = [
-    SampleOptions(steps=1, cache_interval=None),
-    SampleOptions(steps=5, cache_interval=3),
-    SampleOptions(steps=20, cache_interval=3),
-    SampleOptions(steps=20, cache_interval=7, guidance=1.0),
-    SampleOptions(steps=12, cache_interval=2, sampler="dpm++2m"),
+    SamplingOptions(steps=1, cache_interval=None),
+    SamplingOptions(steps=5, cache_interval=3),
+    SamplingOptions(steps=20, cache_interval=3),
+    SamplingOptions(steps=20, cache_interval=7, guidance=1.0),
+    SamplingOptions(steps=12, cache_interval=2, sampler="dpm++2m"),
 ]
 
 
 @pytest.mark.parametrize("model", [MODEL, LARGE], ids=["whole", "in parts"])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_live_buffers_never_overlap(options: SampleOptions, model: ModelSpec) -> None:
+def test_live_buffers_never_overlap(options: SamplingOptions, model: ModelSpec) -> None:
     program = call_program(model, io_of(toy_engines(model)), options)
     plan = plan_memory(program)
     spans = lifetimes(program)
@@ -189,7 +189,7 @@ def test_live_buffers_never_overlap(options: SampleOptions, model: ModelSpec) ->
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_nothing_is_read_that_nothing_wrote(options: SampleOptions) -> None:
+def test_nothing_is_read_that_nothing_wrote(options: SamplingOptions) -> None:
     program = call_program(MODEL, io_of(toy_engines()), options)
     written = {b.name for owner in ("input", "constant") for b in program.owned(owner)}
     for operation in program.operations:
@@ -208,10 +208,10 @@ def test_a_read_of_nothing_is_refused() -> None:
 
 
 def test_the_features_stay_until_the_last_shallow_step() -> None:
-    program = call_program(MODEL, io_of(toy_engines()), SampleOptions(steps=7, cache_interval=3))
+    program = call_program(MODEL, io_of(toy_engines()), SamplingOptions(steps=7, cache_interval=3))
     spans = lifetimes(program)
     unets = [
-        (i, o.graph) for i, o in enumerate(program.operations) if isinstance(o, Enqueue) and o.graph.startswith("unet")
+        (i, o.graph) for i, o in enumerate(program.operations) if isinstance(o, RunGraph) and o.graph.startswith("unet")
     ]
     assert [graph for _, graph in unets] == ["unet", "unet_shallow", "unet_shallow"] * 2 + ["unet"]
     assert spans["deep.1"] == (unets[0][0], unets[2][0])
@@ -221,7 +221,7 @@ def test_the_features_stay_until_the_last_shallow_step() -> None:
 @pytest.mark.parametrize(
     ("model", "options"), [(LARGE, OPTIONS[1]), *((MODEL, options) for options in OPTIONS)], ids=str
 )
-def test_the_host_executor_equals_a_plain_loop(options: SampleOptions, model: ModelSpec) -> None:
+def test_the_host_executor_equals_a_plain_loop(options: SamplingOptions, model: ModelSpec) -> None:
     engines = toy_engines(model)
     executor = HostExecutor(call_program(model, io_of(engines), options), engines)
     for call in range(2):
@@ -250,7 +250,7 @@ def test_wrong_inputs_are_refused() -> None:
 def test_values_that_are_not_finite_are_an_error() -> None:
     engines = toy_engines()
     executor = HostExecutor(call_program(MODEL, io_of(engines), OPTIONS[0]), engines)
-    denoiser = Denoiser(Only(executor), MODEL, seeded_noise(0))
+    denoiser = ChunkRunner(Only(executor), MODEL, seeded_noise(0))
     tokens = np.zeros((16, MODEL.tokens, MODEL.audio_dim), np.float32)
     faces = np.zeros((16, 64, 64, 3), np.uint8)
     denoiser.result(denoiser.submit(faces, tokens, 0))
@@ -274,9 +274,9 @@ def test_a_call_that_overflows_is_done_once_more_in_the_wider_precision() -> Non
     narrow["unet"] = Overflowing("unet", MODEL)
     wide = Only(HostExecutor(call_program(MODEL, io_of(engines), options), engines))
     program = call_program(MODEL, io_of(narrow), options)
-    with_wide = Denoiser(Only(HostExecutor(program, narrow)), MODEL, seeded_noise(0), wider=lambda: wide)
-    without = Denoiser(Only(HostExecutor(program, narrow)), MODEL, seeded_noise(0))
-    plain = Denoiser(Only(HostExecutor(program, engines)), MODEL, seeded_noise(0))
+    with_wide = ChunkRunner(Only(HostExecutor(program, narrow)), MODEL, seeded_noise(0), wider=lambda: wide)
+    without = ChunkRunner(Only(HostExecutor(program, narrow)), MODEL, seeded_noise(0))
+    plain = ChunkRunner(Only(HostExecutor(program, engines)), MODEL, seeded_noise(0))
     faces = np.full((16, 64, 64, 3), 90, np.uint8)
     for call, loudness in enumerate((1, 200)):
         tokens = np.full((16, MODEL.tokens, MODEL.audio_dim), loudness, np.float32)

@@ -11,7 +11,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from lsx.core.noise import normal
+from lsx.core.noise import named_noise
 from lsx.core.tensors import LOW_PRECISIONS, LowPrecision, TensorSpec
 from lsx.engines.onnxruntime import engine_from_onnx
 from lsx.errors import ExportError
@@ -28,7 +28,7 @@ from lsx.quantization.smoothing import fold, smoothing_factors, smoothing_groups
 def seeded(module: nn.Module) -> nn.Module:
     for name, value in module.state_dict().items():
         if not name.endswith("pe"):
-            value.copy_(torch.from_numpy(normal(name, tuple(value.shape), 0)) / 4 + ("norm" in name) * 1.0)
+            value.copy_(torch.from_numpy(named_noise(name, tuple(value.shape), 0)) / 4 + ("norm" in name) * 1.0)
     return module.eval().requires_grad_(False)
 
 
@@ -43,7 +43,7 @@ def grid(precision: LowPrecision) -> np.ndarray:
 
 @pytest.mark.parametrize("precision", LOW_PRECISIONS)
 def test_fake_quantisation_is_the_nearest_code(precision: LowPrecision) -> None:
-    x = normal("x", (4000,), 0).astype(np.float32) * 40
+    x = named_noise("x", (4000,), 0).astype(np.float32) * 40
     scale = 0.25
     codes = grid(precision)
     nearest = codes[np.abs(x[:, None] / scale - codes).argmin(1)]
@@ -56,7 +56,7 @@ def test_fake_quantisation_is_the_nearest_code(precision: LowPrecision) -> None:
 def test_a_quantised_layer_in_onnx(tmp_path: Path, kind: str, precision: LowPrecision) -> None:
     """Q/DQ in the file: both inputs, weights per channel of the output, and the numbers of the simulation."""
     layer = seeded(nn.Linear(24, 32) if kind == "linear" else nn.Conv2d(16, 24, 3, stride=2, padding=1))
-    x = normal("in", (5, 24) if kind == "linear" else (2, 16, 10, 10), 0)
+    x = named_noise("in", (5, 24) if kind == "linear" else (2, 16, 10, 10), 0)
     quantised = quantised_layer(layer, 3.0, precision)
     assert isinstance(quantised, QuantisedLinear if kind == "linear" else QuantisedConv2d)
     model = trace(quantised, [torch.from_numpy(x)], ["x"], ["y"])
@@ -85,8 +85,8 @@ def test_a_quantised_layer_in_onnx(tmp_path: Path, kind: str, precision: LowPrec
 
 @pytest.mark.parametrize("alpha", [0.5, 0.8])
 def test_smoothing_changes_no_output(alpha: float) -> None:
-    hidden = torch.from_numpy(normal("h", (4, 64, 4, 4), 0))
-    audio = torch.from_numpy(normal("a", (4, 10, 24), 0))
+    hidden = torch.from_numpy(named_noise("h", (4, 64, 4, 4), 0))
+    audio = torch.from_numpy(named_noise("a", (4, 10, 24), 0))
 
     class Pair(nn.Module):
         def __init__(self) -> None:
@@ -102,7 +102,7 @@ def test_smoothing_changes_no_output(alpha: float) -> None:
     before = pair(hidden)
     factors = {}
     for group in smoothing_groups(pair):
-        largest = torch.from_numpy(np.abs(normal(group.name, (group.readers[0].in_features,), 0))) * 3
+        largest = torch.from_numpy(np.abs(named_noise(group.name, (group.readers[0].in_features,), 0))) * 3
         factors[group.name] = smoothing_factors(group, largest, alpha)
         assert abs(np.log(factors[group.name]).mean()) < 0.05  # 0 but for the clamped ones
     # to_q of both attentions and of both temporal ones, their output projections, two feed-forwards, proj_in.
@@ -133,7 +133,7 @@ class _Two(GraphModule):
 
 def test_coverage_is_read_from_the_graph() -> None:
     flops = {"first": 3.0, "second": 1.0}
-    x = torch.from_numpy(normal("x", (2, 8), 0))
+    x = torch.from_numpy(named_noise("x", (2, 8), 0))
 
     def checked(quantised: tuple[str, ...], kept: dict[str, str]) -> float:
         module = _Two().eval().requires_grad_(False)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lsx.core.noise import normal
-from lsx.core.sampling import SAMPLERS, SampleOptions, Sampler
+from lsx.core.noise import named_noise
+from lsx.core.sampling import SAMPLERS, Sampler, SamplingOptions
 from lsx.denoising.schedule import schedule, timesteps
 from lsx.errors import UsageError
 from lsx.models.reference import scheduler
@@ -19,11 +19,11 @@ def test_a_sampler_equals_diffusers(sampler: Sampler, steps: int) -> None:
     theirs = scheduler(sampler)
     theirs.set_timesteps(steps)
     assert timesteps(steps, sampler).tolist() == theirs.timesteps.tolist()
-    latents = normal("latents", (1, 4, 2, 3, 3), 0)
+    latents = named_noise("latents", (1, 4, 2, 3, 3), 0)
     previous = np.zeros_like(latents)
     wanted = torch.from_numpy(latents)
-    for index, step in enumerate(schedule(SampleOptions(steps=steps, sampler=sampler))):
-        noise = normal(f"noise{index}", latents.shape, 0)
+    for index, step in enumerate(schedule(SamplingOptions(steps=steps, sampler=sampler))):
+        noise = named_noise(f"noise{index}", latents.shape, 0)
         c = step.coefficients
         latents, previous = c[0] * latents + c[1] * noise + c[2] * previous, c[3] * latents + c[4] * noise
         wanted = theirs.step(torch.from_numpy(noise), theirs.timesteps[index], wanted).prev_sample
@@ -31,10 +31,10 @@ def test_a_sampler_equals_diffusers(sampler: Sampler, steps: int) -> None:
 
 
 def test_deep_cache_runs_the_whole_unet_every_third_step() -> None:
-    steps = schedule(SampleOptions(steps=8, cache_interval=3))
+    steps = schedule(SamplingOptions(steps=8, cache_interval=3))
     full = [i for i, step in enumerate(steps) if step.graph == "unet"]
     assert full == [0, 3, 6]
-    assert all(step.graph == "unet" for step in schedule(SampleOptions(steps=8, cache_interval=None)))
+    assert all(step.graph == "unet" for step in schedule(SamplingOptions(steps=8, cache_interval=None)))
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_deep_cache_runs_the_whole_unet_every_third_step() -> None:
 )
 def test_options_outside_their_range(name: str, value: float) -> None:
     with pytest.raises(UsageError, match=f"{name} is"):
-        SampleOptions(**{name: value})  # type: ignore[arg-type]
+        SamplingOptions(**{name: value})  # type: ignore[arg-type]
 
 
 def test_dpm_has_no_999_steps() -> None:
     with pytest.raises(UsageError, match="at most 998"):
-        SampleOptions(steps=999, sampler="dpm++2m")
+        SamplingOptions(steps=999, sampler="dpm++2m")

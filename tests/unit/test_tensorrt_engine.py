@@ -194,7 +194,7 @@ def test_looking_at_a_bundle_initialises_nothing(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("lsx.engines.gpu_info._first_gpu", lambda: A_GPU)
     monkeypatch.setattr("lsx.engines.tensorrt.libraries._imported", lambda *_: type("M", (), {"__version__": "1.7"}))
     bundle: Any = type("Bundle", (), {"path": "bundle", "manifest": type("Manifest", (), {"plans": ()})})
-    assert "no tensorrt-rtx plan of" in str(RtxBackend().refuses(bundle))
+    assert "no tensorrt-rtx plan of" in str(RtxBackend().reason_unsupported(bundle))
     works, told = RtxBackend().availability()
     assert works
     assert "H100" in told

@@ -8,7 +8,7 @@ import pytest
 
 from lsx.bundle.manifest import StampEntry
 from lsx.bundle.records import Coverage
-from lsx.core.sampling import SampleOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.core.thresholds import THRESHOLDS
 
 
@@ -48,29 +48,29 @@ def test_what_is_a_smoke_check() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (SampleOptions(), None),
-        (SampleOptions(guidance=3.0, seed=9), None),
-        (SampleOptions(guidance=1.0), "guidance off (verified: on)"),
-        (SampleOptions(steps=2), "steps 2 (verified: 20), cache interval 2 (verified: 3)"),
-        (SampleOptions(cache_interval=None), "cache interval 1 (verified: 3)"),
-        (SampleOptions(sampler="dpm++2m"), "sampler dpm++2m (verified: ddim)"),
+        (SamplingOptions(), None),
+        (SamplingOptions(guidance=3.0, seed=9), None),
+        (SamplingOptions(guidance=1.0), "guidance off (verified: on)"),
+        (SamplingOptions(steps=2), "steps 2 (verified: 20), cache interval 2 (verified: 3)"),
+        (SamplingOptions(cache_interval=None), "cache interval 1 (verified: 3)"),
+        (SamplingOptions(sampler="dpm++2m"), "sampler dpm++2m (verified: ddim)"),
     ],
 )
-def test_what_differs(options: SampleOptions, said: str | None) -> None:
+def test_what_differs(options: SamplingOptions, said: str | None) -> None:
     assert _coverage().differs(options, "cpu") == said
 
 
 def test_intervals_that_mean_the_same() -> None:
     off = _coverage(options={"cache_interval": "None"})
-    assert off.differs(SampleOptions(cache_interval=1), "cpu") is None
+    assert off.differs(SamplingOptions(cache_interval=1), "cpu") is None
     long = _coverage(options={"cache_interval": "500"})
-    assert long.differs(SampleOptions(cache_interval=20), "cpu") is None
-    assert long.differs(SampleOptions(cache_interval=19), "cpu") is not None
+    assert long.differs(SamplingOptions(cache_interval=20), "cpu") is None
+    assert long.differs(SamplingOptions(cache_interval=19), "cpu") is not None
 
 
 def test_the_provider_counts_for_onnxruntime() -> None:
-    assert "provider cuda" in str(_coverage().differs(SampleOptions(), "cuda"))
-    assert _coverage(backend="tensorrt", engine="TensorRT 11.4").differs(SampleOptions(), "cuda") is None
+    assert "provider cuda" in str(_coverage().differs(SamplingOptions(), "cuda"))
+    assert _coverage(backend="tensorrt", engine="TensorRT 11.4").differs(SamplingOptions(), "cuda") is None
 
 
 def test_in_words() -> None:

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from lsx.core.noise import normal
+from lsx.core.noise import named_noise
 from lsx.core.thresholds import THRESHOLDS
 from lsx.errors import UsageError
 from lsx.metrics.arrays import compare, worst
 from lsx.metrics.images import psnr, ssim_map, temporal_difference
 from lsx.verify.html import report_html
-from lsx.verify.report import ClipFigures, GraphFigures, Report, WorstFrame
+from lsx.verify.report import ClipQuality, GraphFigures, Report, WorstFrame
 
 
 def pictures() -> tuple[np.ndarray, np.ndarray]:
-    first = np.clip(normal("p", (8, 8, 3), 0).repeat(8, 0).repeat(8, 1) * 50.0 + 127, 0, 255).astype(np.float64)
-    return first, np.clip(first + normal("n", (64, 64, 3), 0) * 9, 0, 255)
+    first = np.clip(named_noise("p", (8, 8, 3), 0).repeat(8, 0).repeat(8, 1) * 50.0 + 127, 0, 255).astype(np.float64)
+    return first, np.clip(first + named_noise("n", (64, 64, 3), 0) * 9, 0, 255)
 
 
 def test_ssim_and_psnr_are_scikit_images() -> None:
@@ -66,7 +66,7 @@ def report(cosine: float) -> Report:
     figures = compare(np.array([1.0, 0.0]), np.array([cosine, math.sqrt(1 - cosine**2)]))
     made.graphs = [GraphFigures(graph="unet", output="noise_pred", calls=1, figures=figures)]
     made.drift = [figures, figures]
-    made.clip = ClipFigures(
+    made.clip = ClipQuality(
         frames=1, mouth_psnr=math.inf, mouth_ssim=0.99, face_psnr=40.0, face_ssim=0.99, temporal=0.0
     )
     picture = np.zeros((4, 4, 3), np.uint8)

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from lsx.bundle.manifest import FileEntry
     from lsx.engines.engine import Engine
 
-__all__ = ["DataCentreBackend", "RtxBackend"]
+__all__ = ["RtxBackend", "TensorRtBackend"]
 
 
-class _TensorRtBackend(Backend):
+class _PlanBackend(Backend):
     def availability(self) -> tuple[bool, str]:
         library = LIBRARIES[self.name]
         try:
@@ -35,7 +35,7 @@ class _TensorRtBackend(Backend):
                 builds = ""
             return False, f"{builds}{error}"
 
-    def refuses(self, bundle: Bundle) -> str | None:
+    def reason_unsupported(self, bundle: Bundle) -> str | None:
         try:
             for graph in PLANNED:
                 fitting_plan(bundle, graph, LIBRARIES[self.name], first_gpu())
@@ -80,13 +80,13 @@ class _TensorRtBackend(Backend):
         )
 
 
-class DataCentreBackend(_TensorRtBackend):
+class TensorRtBackend(_PlanBackend):
     """TensorRT."""
 
     name = "tensorrt"
 
 
-class RtxBackend(_TensorRtBackend):
+class RtxBackend(_PlanBackend):
     """TensorRT for RTX."""
 
     name = "tensorrt-rtx"

@@ -297,7 +297,7 @@ class _Job:
         if library.user_allocation:
             config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-        library.aim(config, request.target)
+        library.configure_target(config, request.target)
         set_shapes(library, builder, network, config, bundle.graph(graph), request.profiles)
         cache = _read_timing_cache(config, options.timing_cache)
         plan: trt.IHostMemory | None = builder.build_serialized_network(network, config)

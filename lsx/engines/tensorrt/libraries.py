@@ -88,7 +88,7 @@ class Library(ABC):
         """The targets to build for: `wanted`, or this machine's default. Raises UsageError, BackendUnavailable."""
 
     @abstractmethod
-    def aim(self, config: trt.IBuilderConfig, target: str) -> None:
+    def configure_target(self, config: trt.IBuilderConfig, target: str) -> None:
         """Configure a build for `target`."""
 
     @abstractmethod
@@ -123,7 +123,7 @@ class DataCentre(Library):
                 )
         return (here,)
 
-    def aim(self, config: trt.IBuilderConfig, target: str) -> None:
+    def configure_target(self, config: trt.IBuilderConfig, target: str) -> None:
         del config, target
 
     def bound(self, target: str) -> bool:
@@ -166,7 +166,7 @@ class Rtx(Library):
         here = {CURRENT: f"{CURRENT}-{sm_of(first_gpu().capability)}"} if CURRENT in wanted else {}
         return tuple(here.get(target, target) for target in wanted) or self.default_targets
 
-    def aim(self, config: trt.IBuilderConfig, target: str) -> None:
+    def configure_target(self, config: trt.IBuilderConfig, target: str) -> None:
         if target == PORTABLE:
             return
         config.num_compute_capabilities = 1

@@ -16,7 +16,7 @@ from lsx.errors import StaleEngine
 if TYPE_CHECKING:
     import tensorrt_rtx_bindings as trt
 
-__all__ = ["another_gpu", "build_command", "engine_from_plan", "fitting_plan", "profile_for", "why_not"]
+__all__ = ["another_gpu", "build_command", "engine_from_plan", "fitting_plan", "profile_for", "reason_stale"]
 
 
 def fitting_plan(bundle: Bundle, graph: str, library: Library, gpu: Gpu) -> PlanEntry:
@@ -27,7 +27,7 @@ def fitting_plan(bundle: Bundle, graph: str, library: Library, gpu: Gpu) -> Plan
     entries = [plan for plan in bundle.manifest.plans if plan.graph == graph and plan.backend == library.backend]
     reasons = []
     for plan in sorted(entries, key=lambda one: another_gpu(one, gpu) is not None):
-        reason = why_not(bundle, plan, library, gpu)
+        reason = reason_stale(bundle, plan, library, gpu)
         if reason is None:
             return plan
         reasons.append(f"{plan.file.path} {reason}")
@@ -49,7 +49,7 @@ def another_gpu(plan: PlanEntry, gpu: Gpu) -> str | None:
     return f"on {was.description}, and this is {gpu.description}"
 
 
-def why_not(bundle: Bundle, plan: PlanEntry, library: Library, gpu: Gpu | None) -> str | None:
+def reason_stale(bundle: Bundle, plan: PlanEntry, library: Library, gpu: Gpu | None) -> str | None:
     """Why a plan cannot be used here; None where it can. gpu : None leaves the GPU out."""
     version = library.version
     if plan.library_version != version and not _same_major(plan, version):
