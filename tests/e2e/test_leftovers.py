@@ -18,8 +18,8 @@ WRITER = """
 import os, signal, sys
 import numpy as np
 from pathlib import Path
-from lsx.runtime.output import VideoWriter
-from lsx.runtime.video import ColourTags
+from lsx.media.video_writer import VideoWriter
+from lsx.media.video_reader import ColourTags
 with VideoWriter(Path(sys.argv[1]), (64, 48), colours=ColourTags()) as writer:
     for index in range(200):
         if index == int(sys.argv[2]):
