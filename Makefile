@@ -1,4 +1,5 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both set up .venv first.
+.DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +8,18 @@ JOBS ?= 2
 # Each of the test workers computes on one core: they share the machine.
 ONE_THREAD := LSX_THREADS=1 OMP_NUM_THREADS=1
 
-.PHONY: gpu gpu-kit corpus demo test lint check stubs setup format clean
+.PHONY: help gpu gpu-kit corpus demo test lint check stubs setup format clean
+
+help:
+	@echo 'make demo     the main job from nothing, in the folder demo'
+	@echo 'make test     all tests'
+	@echo 'make check    format, lint, types, imports and the unit tests: green at every commit'
+	@echo 'make lint     the same without tests'
+	@echo 'make format   format, and mend what ruff can'
+	@echo 'make gpu      the first hour on a machine with an NVIDIA GPU'
+	@echo 'make gpu-kit  what an offline machine with a GPU needs, in one archive'
+	@echo 'make corpus   a thousand damaged media files'
+	@echo 'make clean    remove what was made'
 
 setup: $(VENV)/.installed
 

@@ -147,40 +147,57 @@ def session_loader(
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.enable_mem_pattern = False  # the arena alone is as fast, and takes less
-        if provider == "cpu":
-            _share_arena()
-            options.add_session_config_entry("session.use_env_allocators", "1")
         options.intra_op_num_threads = threads or default_threads()
         if profile is not None:
             options.enable_profiling = True
             options.profile_file_prefix = str(profile)
-        if provider == "cuda":
-            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         for axis, length in lengths.items():
             options.add_free_dimension_override_by_name(axis, length)
-        if provider == "cuda" and hasattr(onnxruntime, "preload_dlls"):
-            with redirect_stdout(StringIO()):  # it prints what it does not find; what follows says it better
-                onnxruntime.preload_dlls()  # CUDA and cuDNN of pip's wheels, which the loader does not see
-        try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=[wanted])
-        except Exception as error:  # ONNX Runtime's errors share no importable class
-            raise EngineError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from error
-        if session.get_providers()[0] != wanted:  # it falls back to the CPU in silence
-            raise BackendUnavailable(
-                f"ONNX Runtime offers {wanted} but did not use it: CUDA or cuDNN is missing or too old. See: lsx doctor"
-            )
         if provider == "cuda":
-            elsewhere = heavy_nodes_elsewhere(session.get_provider_graph_assignment_info(), wanted)
-            if elsewhere:
-                raise BackendUnavailable(
-                    f"{graph}: onnxruntime-gpu {onnxruntime.__version__} has no CUDA kernel for {', '.join(elsewhere)} "
-                    "and would compute that on the CPU. Upgrade it: pip install -U 'onnxruntime-gpu>=1.25'"
-                )
-        return session
+            return _cuda_session(path, graph, options)
+        _share_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        return _session(path, options, wanted)
 
     return load
+
+
+def _session(path: Path, options: Any, provider: str) -> Any:
+    import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+    except Exception as error:  # ONNX Runtime's errors share no importable class
+        raise EngineError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from error
+    if session.get_providers()[0] != provider:  # it falls back to the CPU in silence
+        raise BackendUnavailable(
+            f"ONNX Runtime offers {provider} but did not use it: CUDA or cuDNN is missing or too old. See: lsx doctor"
+        )
+    return session
+
+
+def _cuda_session(path: Path, graph: str, options: Any) -> Any:
+    """A session whose heavy nodes are all the CUDA provider's. Raises BackendUnavailable where one is not."""
+    import onnxruntime
+
+    upgrade = "Upgrade it: pip install -U 'onnxruntime-gpu>=1.25'"
+    if not hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info"):
+        raise BackendUnavailable(f"onnxruntime-gpu {onnxruntime.__version__} is older than 1.25. {upgrade}")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if hasattr(onnxruntime, "preload_dlls"):
+        with redirect_stdout(StringIO()):  # it prints what it does not find; what follows says it better
+            onnxruntime.preload_dlls()  # CUDA and cuDNN of pip's wheels, which the loader does not see
+    provider = _PROVIDERS["cuda"]
+    session = _session(path, options, provider)
+    elsewhere = heavy_nodes_elsewhere(session.get_provider_graph_assignment_info(), provider)
+    if elsewhere:
+        raise BackendUnavailable(
+            f"{graph}: onnxruntime-gpu {onnxruntime.__version__} has no CUDA kernel for {', '.join(elsewhere)} "
+            f"and would compute that on the CPU. {upgrade}"
+        )
+    return session
 
 
 _LIGHT = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,25 @@ from lsx.export.onnx_file import OPSET, WeightStore, free_leading_axis, save_mod
 from lsx.export.onnxruntime_form import to_onnxruntime_form
 from lsx.export.tensorrt_form import to_tensorrt_form
 from lsx.graphs.graph_specs import GraphSpec
+from lsx.graphs.modules import GraphModule
 from lsx.graphs.precision import islands_of, round_to_precision, to_precision, torch_dtype
 from lsx.models.checkpoint import Checkpoint
 from lsx.quantization.coverage import Quantisation, check_coverage
-from lsx.quantization.recipe import apply_recipe
+from lsx.quantization.recipe import Recipe, apply_recipe
 
 __all__ = ["GraphExporter"]
 
 _LOW: dict[FloatPrecision, Dtype] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Reference:
+    """Inputs, and what the module gives for them in float32, before and after its weights are rounded."""
+
+    feeds: Cases
+    expected: Cases
+    rounded: Cases
+    """Empty for float32 and for quantized graphs."""
 
 
 class GraphExporter:
@@ -57,11 +69,47 @@ class GraphExporter:
         return FileEntry(path=path, sha256=sha256_of(full), size=full.stat().st_size)
 
     def graph(self, spec: GraphSpec, report: Callable[[str], None]) -> GraphEntry:
+        """One graph: reference, trace, files, check. Raises ExportError, ParityError.
+
+        report : called with what is being done.
+        """
         recipe = None if self.quantisation is None else self.quantisation.recipe_of(spec.name)
         report(f"{spec.name}: reference")
         module = spec.build(self.checkpoint)
         module.eval().requires_grad_(False)
         norms = norms_of(module)
+        reference = self._reference(spec, module, recipe)
+        report(f"{spec.name}: tracing")
+        to_precision(module, spec.name, self.precision)
+        model, forms = self._trace(spec, module)
+        check_norms(spec.name, model, norms)
+        coverage = None
+        if recipe is not None and self.quantisation is not None:
+            coverage = check_coverage(spec.name, model, module, recipe, self.quantisation.flops[recipe.part])
+        del module
+        report(f"{spec.name}: writing")
+        operators = Counter(node.op_type for node in model.graph)
+        paths, data = self._write(spec.name, {"file": model, **forms})
+        del model, forms
+        report(f"{spec.name}: checking")
+        inputs = tuple(self._tensor(spec, name, array) for name, array in reference.feeds[0].items())
+        outputs = tuple(self._tensor(spec, name, array) for name, array in reference.expected[0].items())
+        self._check(spec, paths, inputs, outputs, reference, quantized=recipe is not None)
+        return GraphEntry(
+            **{form: self.file(f"onnx/{path.name}") for form, path in paths.items()},
+            data=tuple(f"onnx/{name}" for name in data),
+            inputs=inputs,
+            outputs=outputs,
+            precision=self.precision if recipe is None else recipe.precision,
+            opset=OPSET,
+            operators=dict(sorted(operators.items())),
+            islands=tuple(f"{i.module}: {i.reason}" for i in islands_of(spec.name) if self.precision != "fp32"),
+            parity=tuple(self.parity[spec.name]),
+            coverage=coverage,
+        )
+
+    def _reference(self, spec: GraphSpec, module: GraphModule, recipe: Recipe | None) -> _Reference:
+        """What the module gives before it is changed; it is left with the weights that the graph will have."""
         if self.quantisation is None or recipe is None:
             feeds = [spec.feed(self.model, module, n) for n in spec.checked]
         else:
@@ -73,52 +121,44 @@ class GraphExporter:
         elif self.precision != "fp32":
             round_to_precision(module, spec.name, self.precision)
             rounded = [_run_module(module, feed, spec.outputs) for feed in feeds]
-        report(f"{spec.name}: tracing")
-        to_precision(module, spec.name, self.precision)
-        path = self.folder / "onnx" / f"{spec.name}.onnx"
-        model, forms = self._trace(spec, module)
-        check_norms(spec.name, model, norms)
-        inputs = [self._tensor(spec, name, array) for name, array in feeds[0].items()]
-        outputs = [self._tensor(spec, name, array) for name, array in expected[0].items()]
-        report(f"{spec.name}: writing")
-        coverage = None
-        if recipe is not None and self.quantisation is not None:
-            coverage = check_coverage(spec.name, model, module, recipe, self.quantisation.flops[recipe.part])
-        del module
-        data = save_model(model, path, self.store)
-        operators = Counter(node.op_type for node in model.graph)
-        del model
-        onnx.checker.check_model(str(path))
-        paths = {form: path.with_name(f"{spec.name}.{form.replace('_', '-')}.onnx") for form in forms}
-        for form, other in forms.items():
-            data = tuple(sorted({*data, *save_model(other, paths[form], self.store)}))
-        del forms
-        report(f"{spec.name}: checking")
+        return _Reference(feeds, expected, rounded)
+
+    def _write(self, name: str, forms: dict[Form, ir.Model]) -> tuple[dict[Form, Path], tuple[str, ...]]:
+        """Write every form of a graph; returns their files, and the data files that they refer to."""
+        folder = self.folder / "onnx"
+        paths: dict[Form, Path] = {}
+        data: set[str] = set()
+        for form, model in forms.items():
+            own = name if form == "file" else f"{name}.{form.replace('_', '-')}"
+            paths[form] = folder / f"{own}.onnx"
+            data |= set(save_model(model, paths[form], self.store))
+        onnx.checker.check_model(str(paths["file"]))
+        return paths, tuple(sorted(data))
+
+    def _check(
+        self,
+        spec: GraphSpec,
+        paths: dict[Form, Path],
+        inputs: tuple[TensorEntry, ...],
+        outputs: tuple[TensorEntry, ...],
+        reference: _Reference,
+        *,
+        quantized: bool,
+    ) -> None:
+        """Run the graph on ONNX Runtime against its module. Raises ParityError; the figures are kept either way."""
         with tempfile.TemporaryDirectory(dir=self.folder) as temporary:
             check = GraphCheck(
                 spec=spec,
-                path=paths.get("onnxruntime", path),
+                path=paths.get("onnxruntime", paths["file"]),
                 precision=self.precision,
-                inputs=inputs,
-                outputs=outputs,
-                quantised=recipe is not None,
+                inputs=list(inputs),
+                outputs=list(outputs),
+                quantised=quantized,
                 folder=Path(temporary),
             )
-            measured = self.parity[spec.name] = check.entries(feeds, expected, rounded)
+            measured = check.entries(reference.feeds, reference.expected, reference.rounded)
+        self.parity[spec.name] = measured
         parity.judge(spec.name, measured)
-        return GraphEntry(
-            file=self.file(f"onnx/{path.name}"),
-            **{form: self.file(f"onnx/{own.name}") for form, own in paths.items()},
-            data=tuple(f"onnx/{name}" for name in data),
-            inputs=tuple(inputs),
-            outputs=tuple(outputs),
-            precision=self.precision if recipe is None else recipe.precision,
-            opset=OPSET,
-            operators=dict(sorted(operators.items())),
-            islands=tuple(f"{i.module}: {i.reason}" for i in islands_of(spec.name) if self.precision != "fp32"),
-            parity=tuple(measured),
-            coverage=coverage,
-        )
 
     def _trace(self, spec: GraphSpec, module: nn.Module) -> tuple[ir.Model, dict[Form, ir.Model]]:
         """The graph as TensorRT takes it, and the forms that ONNX Runtime runs, by provider, where those are others."""

@@ -205,7 +205,7 @@ def test_a_plan_that_does_not_fit_is_refused(own: Bundle, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("arguments", "error", "line"),
     [
-        ({"targets": ("sm90",)}, UsageError, "tensorrt-rtx knows portable, current, sm75"),
+        ({"targets": ("sm90",)}, UsageError, "tensorrt-rtx knows portable, current, sm75.*with --backend tensorrt"),
         ({"targets": ("current",)}, BackendUnavailable, "no GPU"),
         ({"graphs": ("face_detector",)}, UsageError, "plans are made of"),
         ({"options": BuildOptions(timing_cache=Path("cache"))}, UsageError, "--timing-cache is tensorrt's"),

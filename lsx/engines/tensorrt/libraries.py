@@ -162,7 +162,8 @@ class Rtx(Library):
         known = [PORTABLE, CURRENT, *self._capabilities()]
         for target in wanted:
             if target not in known:
-                raise UsageError(f"--target {target}: tensorrt-rtx knows {', '.join(known)}")
+                elsewhere = "; for another GPU build on it, with --backend tensorrt" if target.startswith("sm") else ""
+                raise UsageError(f"--target {target}: tensorrt-rtx knows {', '.join(known)}{elsewhere}")
         here = {CURRENT: f"{CURRENT}-{sm_of(first_gpu().capability)}"} if CURRENT in wanted else {}
         return tuple(here.get(target, target) for target in wanted) or self.default_targets
 
