@@ -23,7 +23,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 python=${PYTHON:-python3}
 PYTHONPATH=lsx "$python" -m scripts.gpu --check
-"$python" -m venv venv
+"$python" -m venv --system-site-packages venv
 venv/bin/python -m pip install --no-index --find-links wheels -e 'lsx[EXTRAS]'
 venv/bin/python -m pip install --no-index --find-links wheels tensorrt || echo "without TensorRT: RTX's alone"
 cd lsx
@@ -57,25 +57,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _download(folder: Path, version: str) -> None:
-    """Wheels for Linux on x86-64, PyTorch's CUDA build among them: some gigabytes."""
-    platforms = [f"--platform={name}" for name in ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "linux_x86_64")]
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "-d",
-        str(folder),
-        "--only-binary=:all:",
-        "-c",
-        "constraints.txt",
-    ]
-    needs = ["setuptools>=77", "wheel", f".[{EXTRAS}]"]
-    command += [f"--python-version={version}", *platforms]
-    subprocess.run([*command, *needs], check=True)  # noqa: S603
-    tensorrt = subprocess.run([*command, "tensorrt>=10.14"], check=False)  # noqa: S603  (not on every index)
-    if tensorrt.returncode != 0:
-        print("tensorrt's wheels are not to be had here: the kit has TensorRT-RTX alone", file=sys.stderr)
+    """Wheels for Linux on x86-64: what CI pins, and PyTorch's CUDA build and TensorRT where pip can get them."""
+    minors = (34, 31, 28, 27, 26, 24, 17, 12, 5)  # pip takes no wheel of one for another
+    names = [f"manylinux_2_{minor}_x86_64" for minor in minors]
+    names += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
+    command = [sys.executable, "-m", "pip", "download", "-d", str(folder), "--only-binary=:all:"]
+    command += [f"--python-version={version}", *(f"--platform={name}" for name in names)]
+    pins = [line.split("#")[0].strip() for line in Path("constraints.txt").read_text().splitlines()]
+    pinned = [pin for pin in pins if pin and not pin.startswith("torch==")]
+    done = subprocess.run([*command, "--no-deps", "setuptools>=77", "wheel", *pinned], check=False)  # noqa: S603
+    if done.returncode != 0:
+        raise SystemExit("gpu-kit: pip could not get every wheel (above); have them elsewhere, and give --wheels DIR")
+    torch = next(pin for pin in pins if pin.startswith("torch=="))
+    for name in (torch, "tensorrt>=10.14"):
+        done = subprocess.run([*command, "-c", "constraints.txt", name], check=False)  # noqa: S603
+        if done.returncode != 0:
+            print(
+                f"gpu-kit: {name} is not to be had here; the GPU machine's own is used where it has one",
+                file=sys.stderr,
+            )
 
 
 def _pack(archive: tarfile.TarFile, wheels: Path | None) -> None:
