@@ -17,7 +17,7 @@ import torch
 from lsx.core.model_spec import ModelSpec
 from lsx.engines.tensorrt.layer_table import LayerTable, layers_in_log, read_table, told_kinds
 from lsx.engines.tensorrt.libraries import LIBRARIES
-from lsx.engines.tensorrt.network import collecting_logger
+from lsx.engines.tensorrt.network import collecting_logger, network_from_file
 from lsx.export.onnx_file import WeightStore, save_model, trace
 from lsx.export.tensorrt_form import to_tensorrt_form
 from lsx.graphs.graph_specs import GRAPHS
@@ -94,15 +94,7 @@ def plan_table_of(path: Path, level: int) -> LayerTable:
     trt: Any = library.module()
     logger = collecting_logger(trt)
     builder = trt.Builder(logger)
-    network = builder.create_network(library.network_flags())
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(path)):
-        raise SystemExit(f"{path}: {logger.last}")
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        if layer.type == trt.LayerType.ATTENTION_INPUT:
-            layer.__class__ = trt.IAttentionInputLayer
-            layer.attention.decomposable = True
+    network, parser = network_from_file(library, builder, logger, path, path.stem)
     kinds = told_kinds(network)
     config = builder.create_builder_config()
     config.builder_optimization_level = level
@@ -110,6 +102,7 @@ def plan_table_of(path: Path, level: int) -> LayerTable:
     config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     if builder.build_serialized_network(network, config) is None:
         raise SystemExit(f"{path}: not built: {logger.last}")
+    del parser
     return LayerTable(layers_in_log(logger.layers), kinds)
 
 

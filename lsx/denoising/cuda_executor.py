@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,46 +20,16 @@ from lsx.denoising.executor import Executor, Results, Submission, check_inputs
 from lsx.denoising.memory_plan import MemoryPlan, plan_memory
 from lsx.denoising.program import Buffer, Copy, Program, RunGraph, View
 from lsx.engines.device import CapturedGraph, Device, Event, Memory, Stream, aligned
-from lsx.engines.device_engine import Context, DeviceEngine, bfloat16_dtype
+from lsx.engines.device_engine import Context, bfloat16_dtype
 from lsx.engines.engine import NUMPY_DTYPES, Array
 from lsx.errors import EngineError, OutOfDeviceMemory
 
-__all__ = ["ActivationBlock", "CudaExecutor", "executor_bytes"]
+__all__ = ["CudaExecutor", "executor_bytes"]
 
 _PHASES = ("upload", "device", "download")
 
 SLOTS = 3
 """Calls between submit and result: one going up, one computing, one being read."""
-
-
-class ActivationBlock:
-    """The activation memory of engines that never run at once: one block, as large as any of their profiles needs.
-
-    It is taken when first asked for and never moved, because captured graphs keep its address.
-    """
-
-    def __init__(self, engines: Iterable[DeviceEngine], device: Device) -> None:
-        self._engines, self._device = tuple(engines), device
-        self._memory: Memory | None = None
-
-    def lend(self, context: Context) -> None:
-        """Let `context` work in the block. Raises OutOfDeviceMemory."""
-        if not context.activation_bytes:
-            return
-        if self._memory is None:
-            self._memory = self._device.allocate(max(engine.activation_bytes for engine in self._engines))
-        if context.activation_bytes > self._memory.size:
-            raise EngineError(
-                f"a graph needs {context.activation_bytes / 2**20:.0f} MiB of activation memory, and its plan said "
-                f"{self._memory.size / 2**20:.0f}. Build the plans again: lsx build --force"
-            )
-        context.use_activation(self._memory)
-
-    def close(self) -> None:
-        """Give the block back. Every graph captured with it is closed before."""
-        if self._memory is not None:
-            self._device.free(self._memory)
-            self._memory = None
 
 
 def executor_bytes(program: Program, plan: MemoryPlan, slots: int = SLOTS) -> tuple[int, int]:

@@ -12,7 +12,8 @@ from lsx.core.cancel import CancelToken
 from lsx.core.model_spec import ModelSpec
 from lsx.core.sampling import SamplingOptions
 from lsx.core.turns import Turns
-from lsx.denoising.cuda_executor import ActivationBlock, CudaExecutor
+from lsx.denoising.activation_block import ActivationBlock
+from lsx.denoising.cuda_executor import CudaExecutor
 from lsx.denoising.executor import Executor, HostExecutor, Lender, io_of, vae_frames_of
 from lsx.denoising.program import call_program
 from lsx.engines.device import Device

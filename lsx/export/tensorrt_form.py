@@ -94,14 +94,14 @@ class _Region:
             outside = [(node, index) for node, index in value.uses() if node not in self._nodes]
             value.shape = _swapped_shape(value)
             if outside:
-                back = self._transposed(value, _SWAP, value.producer())
+                back = self._transposed(value, _SWAP)
                 for node, index in outside:
                     node.replace_input_with(index, back)
 
     def _swapped_value(self, value: ir.Value) -> ir.Value:
         """A value from outside, transposed once for all that take it."""
         if value not in self._swapped:
-            self._swapped[value] = self._transposed(value, _SWAP, value.producer())
+            self._swapped[value] = self._transposed(value, _SWAP)
         return self._swapped[value]
 
     def _swapped_constant(self, value: ir.Value) -> ir.Value:
@@ -130,8 +130,8 @@ class _Region:
         tokens, count, channels = (int(n) for n in output.shape.numpy())
         users = list(output.uses())
         output.shape = ir.Shape([count, heads, tokens, channels // heads])
-        apart = self._transposed(output, [2, 0, 1, 3], node)
-        joined = self._reshaped(apart, [0, 0, channels], [tokens, count, channels], apart.producer())
+        apart = self._transposed(output, [2, 0, 1, 3])
+        joined = self._reshaped(apart, [0, 0, channels], [tokens, count, channels])
         for user, index in users:
             user.replace_input_with(index, joined)
 
@@ -141,31 +141,31 @@ class _Region:
             raise RuntimeError(f"{node.name}: an Attention of unknown shape")
         tokens, count, channels = (int(n) for n in value.shape.numpy())
         width = channels // heads
-        split = self._reshaped(value, [0, 0, heads, width], [tokens, count, heads, width], value.producer())
-        return self._transposed(split, [1, 2, 0, 3], split.producer())
+        split = self._reshaped(value, [0, 0, heads, width], [tokens, count, heads, width])
+        return self._transposed(split, [1, 2, 0, 3])
 
-    def _transposed(self, value: ir.Value, order: list[int], after: ir.Node | None) -> ir.Value:
+    def _transposed(self, value: ir.Value, order: list[int]) -> ir.Value:
         made = ir.node("Transpose", [value], attributes={"perm": order})
         shape = None if value.shape is None else [value.shape[axis] for axis in order]
-        return self._inserted(made, value, shape, after)
+        return self._inserted(made, value, shape)
 
-    def _reshaped(self, value: ir.Value, target: list[int], shape: list[int], after: ir.Node | None) -> ir.Value:
+    def _reshaped(self, value: ir.Value, target: list[int], shape: list[int]) -> ir.Value:
         """target : with 0 for a length that stays, so that none is fixed which is to vary."""
         name = f"tensorrt_shape_{'_'.join(str(n) for n in target)}"
         known = self._graph.initializers.get(name) or self._constant(name, ir.tensor(np.array(target, np.int64)))
-        return self._inserted(ir.node("Reshape", [value, known]), value, shape, after)
+        return self._inserted(ir.node("Reshape", [value, known]), value, shape)
 
-    def _inserted(
-        self, node: ir.Node, like: ir.Value, shape: Sequence[int | ir.SymbolicDim] | None, after: ir.Node | None
-    ) -> ir.Value:
+    def _inserted(self, node: ir.Node, source: ir.Value, shape: Sequence[int | ir.SymbolicDim] | None) -> ir.Value:
+        """The output of a new node, put where what it takes is there."""
         output = node.outputs[0]
-        output.name = f"{like.name}_{node.op_type.lower()}"
+        output.name = f"{source.name}_{node.op_type.lower()}"
         while output.name in self._taken:
             output.name += "_"
         node.name = f"node_{output.name}"
-        _set_dtype(output, like)
+        _set_dtype(output, source)
         output.shape = None if shape is None else ir.Shape(shape)
         self._taken.add(output.name)
+        after = source.producer()
         if after is None:
             self._graph.insert_before(self._graph[0], node)
         else:

@@ -12,7 +12,7 @@ from lsx.bundle.bundle import Bundle
 from lsx.engines.registry import backend_named
 from lsx.errors import LsxError
 from scripts.gpu.checks import Checks, Skipped
-from scripts.gpu.models import checkpoint_of, exported
+from scripts.gpu.models import bundles_of
 from scripts.gpu.stage import Settings
 
 __all__ = ["run"]
@@ -20,15 +20,7 @@ __all__ = ["run"]
 
 def run(checks: Checks, settings: Settings) -> None:
     """All of stage 7."""
-    for resolution in settings.resolutions:
-        name = f"{settings.size}, {resolution} px"
-        bundle = checks.run(
-            f"bundle, {name}",
-            lambda resolution=resolution: exported(settings.folder, settings.size, resolution, "fp16"),
-        )
-        if bundle is None:
-            continue
-        reference = checkpoint_of(settings.folder, settings.size, resolution)
+    for name, bundle, reference in bundles_of(checks, settings):
         for backend in ("tensorrt", "tensorrt-rtx"):
             what = f"{backend}, {name}"
             checks.run(f"verify, {what}", _verified, bundle, backend, reference, settings.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from pathlib import Path
 from typing import Any
 
 from lsx.bench.systems import CAPTURED, EAGER, graph_axes, graph_feed, graph_works
@@ -12,7 +13,7 @@ from lsx.core.sampling import SamplingOptions
 from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.loading import load_engine
 from scripts.gpu.checks import Checks, Skipped
-from scripts.gpu.models import checkpoint_of, exported
+from scripts.gpu.models import bundles_of
 from scripts.gpu.stage import Settings
 
 __all__ = ["run"]
@@ -22,24 +23,16 @@ GRAPHS = ("unet", "unet_shallow", "vae_encoder", "vae_decoder")
 
 def run(checks: Checks, settings: Settings) -> None:
     """All of stage 5."""
-    for resolution in settings.resolutions:
-        name = f"{settings.size}, {resolution} px"
-        bundle = checks.run(
-            f"export, {name}",
-            lambda resolution=resolution: exported(settings.folder, settings.size, resolution, "fp16"),
-        )
-        if bundle is None:
-            continue
+    for name, bundle, reference in bundles_of(checks, settings):
         for graph in GRAPHS:
-            checks.run(f"{graph}, {name}", _measured, bundle, graph, settings, resolution)
+            checks.run(f"{graph}, {name}", _measured, bundle, graph, reference)
 
 
-def _measured(bundle: Bundle, graph: str, settings: Settings, resolution: int) -> dict[str, Any]:
+def _measured(bundle: Bundle, graph: str, reference: Path) -> dict[str, Any]:
     import torch
 
     if not torch.cuda.is_available():
         raise Skipped("this PyTorch has no CUDA")
-    reference = checkpoint_of(settings.folder, settings.size, resolution)
     with load_engine(bundle, graph, "torch", reference=reference) as engine:
         axes = graph_axes([engine], bundle.model, SamplingOptions())
         found = measure(graph_works(EAGER, engine, axes), Budget(seconds=10, least=5))

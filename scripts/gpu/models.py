@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from lsx.bundle.bundle import Bundle
 from lsx.core.tensors import Precision
+from scripts.gpu.checks import Checks
+from scripts.gpu.stage import Settings
 
-__all__ = ["checkpoint_of", "exported"]
+__all__ = ["bundles_of", "checkpoint_of", "exported"]
 
 
 def checkpoint_of(folder: Path, size: str, resolution: int) -> Path:
@@ -35,3 +38,12 @@ def exported(folder: Path, size: str, resolution: int, precision: Precision) -> 
         source = checkpoint_of(folder, size, resolution)
         export_bundle(Checkpoint(CheckpointFiles.in_folder(source)), path, precision=precision)
     return Bundle.open(path)
+
+
+def bundles_of(checks: Checks, settings: Settings) -> Iterator[tuple[str, Bundle, Path]]:
+    """(name, fp16 bundle, its checkpoint) at each resolution; one that cannot be made is recorded and left out."""
+    for resolution in settings.resolutions:
+        name = f"{settings.size}, {resolution} px"
+        bundle = checks.run(f"bundle, {name}", exported, settings.folder, settings.size, resolution, "fp16")
+        if bundle is not None:
+            yield name, bundle, checkpoint_of(settings.folder, settings.size, resolution)

@@ -16,7 +16,7 @@ from lsx.engines.tensorrt.building import build_plans
 from lsx.engines.tensorrt.libraries import CURRENT, LIBRARIES, Library
 from lsx.errors import BackendUnavailable
 from scripts.gpu.checks import Checks, Skipped
-from scripts.gpu.models import exported
+from scripts.gpu.models import bundles_of
 from scripts.gpu.stage import Settings
 
 __all__ = ["run"]
@@ -24,14 +24,7 @@ __all__ = ["run"]
 
 def run(checks: Checks, settings: Settings) -> None:
     """All of stage 6."""
-    for resolution in settings.resolutions:
-        name = f"{settings.size}, {resolution} px"
-        bundle = checks.run(
-            f"bundle, {name}",
-            lambda resolution=resolution: exported(settings.folder, settings.size, resolution, "fp16"),
-        )
-        if bundle is None:
-            continue
+    for name, bundle, _ in bundles_of(checks, settings):
         for library in LIBRARIES.values():
             what = f"{library.backend}, {name}"
             if checks.run(f"build, {what}", _built, bundle, library) is None:

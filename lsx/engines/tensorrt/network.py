@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsx.bundle.bundle import Bundle
@@ -17,7 +18,7 @@ from lsx.errors import BuildError, LsxError, UsageError
 if TYPE_CHECKING:
     import tensorrt_rtx_bindings as trt
 
-__all__ = ["collecting_logger", "network_from_graph", "progress_monitor", "set_shapes", "with_log"]
+__all__ = ["collecting_logger", "network_from_file", "network_from_graph", "progress_monitor", "set_shapes", "with_log"]
 
 _KEPT_LINES = 50  # of the log, for a failure
 
@@ -25,7 +26,14 @@ _KEPT_LINES = 50  # of the log, for a failure
 def network_from_graph(
     library: Library, builder: trt.Builder, logger: trt.ILogger, bundle: Bundle, graph: str
 ) -> tuple[trt.INetworkDefinition, trt.OnnxParser]:
-    """A bundle's graph as a TensorRT network. The parser owns the weights: keep it as long as the network.
+    """A bundle's graph as a TensorRT network; parser and errors as in `network_from_file`."""
+    return network_from_file(library, builder, logger, bundle.path / bundle.graph(graph).file.path, graph)
+
+
+def network_from_file(
+    library: Library, builder: trt.Builder, logger: trt.ILogger, path: Path, graph: str
+) -> tuple[trt.INetworkDefinition, trt.OnnxParser]:
+    """An ONNX file as a TensorRT network. The parser owns the weights: keep it as long as the network.
 
     Raises BuildError naming node, operator and reason of the first node that the parser does not take.
     """
@@ -35,7 +43,6 @@ def network_from_graph(
         trt = library.module()
     network = builder.create_network(library.network_flags())
     parser = trt.OnnxParser(network, logger)
-    path = bundle.path / bundle.graph(graph).file.path
     if not parser.parse_from_file(str(path)):
         raise with_log(BuildError(_parser_failure(library, graph, parser)), logger)
     attention = trt.LayerType.__members__.get("ATTENTION_INPUT")  # from 10.14 on; before, the parser does not take it
