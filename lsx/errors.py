@@ -8,7 +8,7 @@
     │   └── ParityError         an exported graph whose numbers differ from its module's
     ├── BundleError             a bundle that is absent, incomplete or not a bundle
     │   ├── SchemaMismatch      a bundle written by an lsx with another schema
-    │   ├── NotVerified         a bundle without a stamp, where one is required
+    │   ├── NotVerified         a bundle without a record, where one is required
     │   └── IntegrityError      a file in a bundle that is not the one its manifest describes
     ├── CalibrationError        calibration data that is absent, damaged, or of another model
     ├── AccuracyError           a result further from the reference than its thresholds allow
@@ -19,7 +19,7 @@
     │   ├── EngineClosed        a LipSync that was closed, also while a run of it was under way
     │   ├── DeviceLost          a GPU that this process can no longer use: restart the process
     │   ├── OutOfDeviceMemory   less free GPU memory than a bundle needs
-    │   └── NonFiniteOutput     a call whose result has NaN or infinite values
+    │   └── NonFiniteOutput     a chunk whose result has NaN or infinite values
     ├── Cancelled               a run whose cancel token was cancelled
     ├── MediaError              a video or audio file that cannot be read
     ├── FaceNotFound            no face in a frame (or in any frame) where one is required
@@ -147,7 +147,7 @@ class OutOfDeviceMemory(EngineError):
 
 
 class NonFiniteOutput(EngineError):
-    """A call whose result has NaN or infinite values."""
+    """A chunk whose result has NaN or infinite values."""
 
 
 class Cancelled(LsxError):

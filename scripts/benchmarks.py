@@ -68,7 +68,7 @@ def _section(report: BenchReport) -> Iterator[str]:
     yield f"\n## {bundle['model']}, {bundle['resolution']} px, {bundle['precision']}\n"
     yield f"    {report.command}\n"
     yield f"{_machine(report)}\n"
-    for section in ("call", "graphs"):
+    for section in ("chunk", "graphs"):
         rows = [row for row in report.rows if row.section == section]
         if rows:
             yield from _rows(rows)
@@ -111,17 +111,17 @@ def _runs(report: BenchReport) -> Iterator[str]:
         c = report.clip
         device = "" if c.peak_device_bytes is None else f", device {c.peak_device_bytes / 2**20:.0f} MiB"
         yield f"{c.video}, {c.frames} frames: {c.seconds_per_second:.3g} s a second of video, first frame after "
-        yield f"{_seconds(c.first_frame)}, a call {_seconds(c.call_p50)} (p95 {_seconds(c.call_p95)}, p99 "
-        yield f"{_seconds(c.call_p99)}), host memory at most {c.peak_host_bytes / 2**20:.0f} MiB{device}.\n"
+        yield f"{_seconds(c.first_frame)}, a chunk {_seconds(c.chunk_p50)} (p95 {_seconds(c.chunk_p95)}, p99 "
+        yield f"{_seconds(c.chunk_p99)}), host memory at most {c.peak_host_bytes / 2**20:.0f} MiB{device}.\n"
     if report.long_run is not None:
         run = report.long_run
-        end = "which fails" if run.failed else "which passes" if run.judged else "too few calls to judge"
+        end = "which fails" if run.failed else "which passes" if run.judged else "too few chunks to judge"
         yield f"Long run of {run.seconds:.0f} s, {run.frames} frames: host memory {run.host_bytes[-1] / 2**20:.0f} MiB "
         yield f"at the end, growth after the warm-up {100 * run.growth:.2f} %, {end}.\n"
     if report.sweep is not None:
         yield f"Speed against quality, from {report.sweep.reference}:"
         yield from _table(
-            ("precision", "sampler", "steps", "cache interval", "a call", "error, levels", ""),
+            ("precision", "sampler", "steps", "cache interval", "a chunk", "error, levels", ""),
             (
                 (
                     p.precision,

@@ -62,14 +62,16 @@ def bundle(shared: Path, checkpoint: Callable[[int], Path]) -> Callable[[Precisi
 
     def make(precision: Precision = "fp32", resolution: int = 128) -> Bundle:
         from lsx.export.exporter import export_bundle
-        from lsx.models.checkpoint import Checkpoint, CheckpointFiles
+        from lsx.export.options import ExportOptions
+        from lsx.models.checkpoint import Checkpoint
+        from lsx.models.checkpoint_files import CheckpointFiles
 
         name = f"bundle-{precision}-{resolution}"
         source = checkpoint(resolution)
         with _locked(shared / f"{name}.lock"):
             if not (shared / name).exists():
                 loaded = Checkpoint(CheckpointFiles.in_folder(source))
-                export_bundle(loaded, shared / name, precision=precision)
+                export_bundle(loaded, shared / name, ExportOptions(precision=precision))
         return Bundle.open(shared / name)
 
     return make

@@ -17,22 +17,22 @@ from lsx.bench.peaks import device_peaks, host_peaks
 from lsx.bench.profile import profile_graphs
 from lsx.bench.report import SCHEMA_VERSION, BenchReport, Row, Share, Stages, Sweep
 from lsx.bench.runs import ChildRuns
-from lsx.bench.stages import call_stages
-from lsx.bench.sweep import sweep
+from lsx.bench.stages import chunk_stages
+from lsx.bench.sweep import SweepInputs, sweep
 from lsx.bench.systems import (
     COMPILED,
     DEEPCACHE,
     EAGER,
-    call_work,
-    clip_call,
+    chunk_work,
+    clip_chunk,
     forget_torch_memory,
     graph_axes,
     graph_works,
     reference_of,
     runnable_backends,
-    seeded_call,
+    seeded_chunk,
     set_torch_threads,
-    torch_calls,
+    torch_chunks,
 )
 from lsx.bench.timing import Budget, Work, busy_note, few_note, measure, noise_note, rows_of
 from lsx.bundle.bundle import Bundle
@@ -44,7 +44,7 @@ from lsx.denoising.executor_cache import executor_cache_for
 from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.engine import Engine
 from lsx.engines.loading import opened_engines
-from lsx.engines.registry import backend_named
+from lsx.engines.registry import EngineOptions, backend_named
 from lsx.errors import BackendUnavailable, UsageError
 from lsx.media.video_reader import VideoReader
 from lsx.reporting.system_info import system_info
@@ -56,7 +56,7 @@ __all__ = ["bench"]
 def bench(
     bundle: Bundle,
     *,
-    reference: Path | None = None,
+    checkpoint_dir: Path | None = None,
     options: SamplingOptions | None = None,
     what: BenchOptions | None = None,
     progress: Callable[[str], None] = lambda _: None,
@@ -64,13 +64,13 @@ def bench(
 ) -> BenchReport:
     """Measure `bundle` on this machine against what its user has today.
 
-    reference : checkpoint folder for the PyTorch baselines, default where the export found it; without one there are
-    no baselines, and a note says so. save : called with what there is after each section, so that a later failure
+    checkpoint_dir : of the PyTorch baselines, default where the export found it; without one there are no
+    baselines, and a note says so. save : called with what there is after each section, so that a later failure
     loses nothing.
 
     Raises UsageError, BundleError, IntegrityError, CheckpointError, BackendUnavailable, EngineError, MediaError.
     """
-    made = _Bench(bundle, reference, options or SamplingOptions(), what or BenchOptions(), progress, save)
+    made = _Bench(bundle, checkpoint_dir, options or SamplingOptions(), what or BenchOptions(), progress, save)
     return made.run()
 
 
@@ -80,7 +80,7 @@ class _Bench:
     def __init__(
         self,
         bundle: Bundle,
-        reference: Path | None,
+        checkpoint_dir: Path | None,
         options: SamplingOptions,
         what: BenchOptions,
         progress: Callable[[str], None],
@@ -99,14 +99,14 @@ class _Bench:
         for one in self._bundles:
             one.verify()
         set_torch_threads(what.threads)
-        self._checkpoint = reference_of(bundle, reference, self._notes.append) if self._needs_torch() else None
-        self._reference = reference
+        self._checkpoint = reference_of(bundle, checkpoint_dir, self._notes.append) if self._needs_torch() else None
+        self._checkpoint_dir = checkpoint_dir
         self._rows: list[Row] = []
         self._stages: list[Stages] = []
         self._found: dict[str, Any] = {}
 
     def _needs_torch(self) -> bool:
-        return "graphs" in self._what.sections or "call" in self._what.sections
+        return "graphs" in self._what.sections or "chunk" in self._what.sections
 
     def _chosen_backends(self) -> tuple[str, ...]:
         """Those that run every bundle."""
@@ -128,12 +128,12 @@ class _Bench:
     def run(self) -> BenchReport:
         """All sections that were asked for; what is measured is handed to `save` after each."""
         sections, what = self._what.sections, self._what
-        runs = ChildRuns(self._bundle, self._reference, self._options, what, self._backends[0], self._say)
+        runs = ChildRuns(self._bundle, self._checkpoint_dir, self._options, what, self._backends[0], self._say)
         if "graphs" in sections:
             self._graphs()
             self._save(self._report())
-        if "call" in sections:
-            self._call()
+        if "chunk" in sections:
+            self._chunk()
             self._found["host"] = self._host()
             self._save(self._report())
         if what.profile:
@@ -158,17 +158,16 @@ class _Bench:
         return self._report()
 
     def _sweep(self) -> Sweep:
-        given, told = seeded_call(self._bundle.model), "seeded noise for faces and sound"
+        inputs = SweepInputs(*seeded_chunk(self._bundle.model), "seeded noise for faces and sound")
         if self._what.clip is not None:
             video, audio = self._what.clip
-            given, told = clip_call(self._bundle, video, audio), f"the first call of {video.name}"
+            inputs = SweepInputs(*clip_chunk(self._bundle, video, audio), f"the first chunk of {video.name}")
         return sweep(
             self._bundles,
             self._backends[0],
             self._options.guidance,
             self._engine_options(),
-            given=given,
-            told=told,
+            inputs=inputs,
             progress=self._say,
         )
 
@@ -192,13 +191,13 @@ class _Bench:
             **self._found,
         )
 
-    def _engine_options(self) -> dict[str, Any]:
-        return {
-            "provider": self._what.provider,
-            "threads": self._what.threads,
-            "trust_code": self._what.trust_code,
-            "guidance_batch": self._options.guidance_batch,
-        }
+    def _engine_options(self) -> EngineOptions:
+        return EngineOptions(
+            provider=self._what.provider,
+            threads=self._what.threads,
+            trust_code=self._what.trust_code,
+            guidance_batch=self._options.guidance_batch,
+        )
 
     def _systems(self) -> Iterator[tuple[str, Bundle, str]]:
         """(name, bundle, backend) of everything of lsx's; the precision is named where there are several."""
@@ -214,12 +213,14 @@ class _Bench:
             loaded: dict[str, dict[str, Engine]] = {}
             for name, bundle, backend in self._systems():
                 loaded[name] = stack.enter_context(
-                    opened_engines(bundle, backend, self._what.graphs, **self._engine_options())
+                    opened_engines(bundle, backend, self._what.graphs, self._engine_options())
                 )
             bundles = {name: bundle for name, bundle, _ in self._systems()}
             if self._checkpoint is not None:
                 loaded[EAGER] = stack.enter_context(
-                    opened_engines(self._bundle, "torch", self._what.graphs, reference=self._reference)
+                    opened_engines(
+                        self._bundle, "torch", self._what.graphs, EngineOptions(checkpoint_dir=self._checkpoint_dir)
+                    )
                 )
             baseline = EAGER if self._checkpoint is not None else None
             budget = Budget(repeat=self._what.repeat, seconds=6, least=5)
@@ -251,47 +252,47 @@ class _Bench:
             return
         self._found["roofline"] = roofline(self._rows, peaks, axes, bundles, moved)
 
-    def _call(self) -> None:
-        """The whole 16-frame call on everything."""
+    def _chunk(self) -> None:
+        """The whole 16-frame chunk on everything."""
         options = self._options
         cache = "no DeepCache" if options.cache_interval is None else f"cache interval {options.cache_interval}"
         name = f"{options.steps} steps, {options.sampler}, guidance {options.guidance:g}, {cache}"
         works: dict[str, Work] = {}
         with ExitStack() as stack:
-            self._say("loading engines for the call")
+            self._say("loading engines for the chunk")
             loaded = {}
             for system, bundle, backend in self._systems():
-                engines = stack.enter_context(opened_engines(bundle, backend, MODEL_GRAPHS, **self._engine_options()))
+                engines = stack.enter_context(opened_engines(bundle, backend, MODEL_GRAPHS, self._engine_options()))
                 loaded[system] = engines
                 on_device = all(isinstance(engine, DeviceEngine) for engine in engines.values())
                 loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
                 executors = executor_cache_for(loop, bundle.model)
                 stack.callback(executors.close)
-                works[system] = call_work(executors, bundle.model, options)
+                works[system] = chunk_work(executors, bundle.model, options)
                 if on_device:
                     plain = executor_cache_for(loop, bundle.model, cuda_graph=False, beside=executors)
                     stack.callback(plain.close)
-                    works[f"{system}, no CUDA graph"] = call_work(plain, bundle.model, options)
+                    works[f"{system}, no CUDA graph"] = chunk_work(plain, bundle.model, options)
                 if on_device and options.cache_interval is not None:
                     whole = SamplingOptions(**asdict(options) | {"cache_interval": None})
-                    works[f"{system}, no DeepCache"] = call_work(executors, bundle.model, whole)
+                    works[f"{system}, no DeepCache"] = chunk_work(executors, bundle.model, whole)
             baseline = None
             if self._checkpoint is not None:
                 self._say("loading PyTorch")
                 compiled = self._what.compiled
                 if compiled is None:
                     compiled = _on_gpu()
-                torch = torch_calls(self._checkpoint, options, compiled=compiled, note=self._notes.append)
+                torch = torch_chunks(self._checkpoint, options, compiled=compiled, note=self._notes.append)
                 works |= torch
                 baseline = next((n for n in (DEEPCACHE, COMPILED, EAGER) if n in torch), None)
-            self._say(f"16-frame call on {len(works)} systems")
+            self._say(f"16-frame chunk on {len(works)} systems")
             # The first run of each is the warm-up. On a CPU a round takes a minute: one has to do, and a note says so.
             found = measure(works, Budget(repeat=self._what.repeat, seconds=60, least=1, most=20))
-            self._rows += rows_of("call", name, found, baseline)
+            self._rows += rows_of("chunk", name, found, baseline)
             for system, engines in loaded.items():
-                self._say(f"stages of the call on {system}")
+                self._say(f"stages of the chunk on {system}")
                 median = statistics.median(found[system][1:])
-                self._stages.append(call_stages(engines, self._bundle.model, options, system, median))
+                self._stages.append(chunk_stages(engines, self._bundle.model, options, system, median))
         forget_torch_memory()
 
     def _host(self) -> tuple[Share, ...]:
@@ -308,10 +309,10 @@ class _Bench:
 
 def _chosen(bundle: Bundle, what: BenchOptions) -> tuple[Bundle, ...]:
     """The bundle, its fallback and those beside it, by the precisions asked for."""
-    own, wider = bundle.manifest.precision, bundle.fallback()
+    own, fallback = bundle.manifest.precision, bundle.fallback()
     known: dict[str, Bundle] = {own: bundle}
-    if wider is not None:
-        known[wider.manifest.precision] = wider
+    if fallback is not None:
+        known[fallback.manifest.precision] = fallback
     default: list[str] = [own]
     for path in what.beside:
         other = Bundle.open(path)

@@ -123,7 +123,7 @@ def _opened(task: dict[str, Any], bundle: Bundle | None = None) -> LipSync:
         task["backend"],
         provider=task["provider"],
         threads=task["threads"],
-        reference=task["reference"],
+        checkpoint_dir=task["checkpoint_dir"],
         trust_code=task["trust_code"],
     )
 
@@ -131,16 +131,7 @@ def _opened(task: dict[str, Any], bundle: Bundle | None = None) -> LipSync:
 def _streamed(
     lipsync: LipSync, options: SamplingOptions, frames: _Frames, sound: NDArray[np.int16], length: int
 ) -> FrameStream:
-    return lipsync.stream(
-        frames,
-        sound,
-        length,
-        options.steps,
-        options.guidance,
-        options.cache_interval,
-        detector=_face,
-        sampler=options.sampler,
-    )
+    return lipsync.stream(frames, sound, length, options, detector=_face)
 
 
 def _cold(task: dict[str, Any], options: SamplingOptions) -> dict[str, Any]:
@@ -174,6 +165,8 @@ def _clip(task: dict[str, Any], options: SamplingOptions) -> dict[str, Any]:
         taken: list[int] = []
 
         def seen(progress: Progress) -> None:
+            if progress.frames == len(times):  # told of a step, not of a frame
+                return
             times.append(time.perf_counter())
             if progress.frames % 16 == 0:
                 taken.extend(memory.taken())
@@ -185,10 +178,7 @@ def _clip(task: dict[str, Any], options: SamplingOptions) -> dict[str, Any]:
                 task["video"],
                 task["audio"],
                 Path(folder) / "result.mp4",
-                steps=options.steps,
-                guidance=options.guidance,
-                cache_interval=options.cache_interval,
-                sampler=options.sampler,
+                options,
                 progress=seen,
             )
         return {

@@ -66,7 +66,7 @@ def _time(seconds: float) -> str:
 
 
 def _sections(report: BenchReport) -> Iterator[str]:
-    for section, title in (("call", "The 16-frame call"), ("graphs", "Graphs")):
+    for section, title in (("chunk", "The 16-frame chunk"), ("graphs", "Graphs")):
         rows = [row for row in report.rows if row.section == section]
         if rows:
             yield f"<h2>{title}</h2>"
@@ -179,7 +179,7 @@ def _clip(report: BenchReport) -> Iterator[str]:
         ("frames", str(clip.frames)),
         ("seconds of compute per second of video", f"{clip.seconds_per_second:.3f}"),
         ("first frame", f"{clip.first_frame:.3f} s"),
-        ("a call, p50, p95, p99", f"{clip.call_p50:.3f}, {clip.call_p95:.3f}, {clip.call_p99:.3f} s"),
+        ("a chunk, p50, p95, p99", f"{clip.chunk_p50:.3f}, {clip.chunk_p95:.3f}, {clip.chunk_p99:.3f} s"),
         ("peak host memory", f"{clip.peak_host_bytes / 2**20:.0f} MiB"),
         ("streams per device at 25 frames/s", f"{clip.streams:.3f}"),
     ]
@@ -228,9 +228,9 @@ def _sweep(found: Sweep) -> Iterator[str]:
         for number, precision in enumerate(precisions)
     ]
     edge = Series(name="Pareto set", points=[Point(x=p.seconds, y=p.error) for p in best], colour=5)
-    yield plot("speed against quality", [edge, *every], x_title="seconds a call", y_title="error, levels")
+    yield plot("speed against quality", [edge, *every], x_title="seconds a chunk", y_title="error, levels")
     yield table(
-        ("precision", "sampler", "steps", "cache interval", "s a call", "error", "Pareto"),
+        ("precision", "sampler", "steps", "cache interval", "s a chunk", "error", "Pareto"),
         (
             (
                 p.precision,

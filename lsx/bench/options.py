@@ -10,7 +10,7 @@ from lsx.errors import UsageError
 
 __all__ = ["SECTIONS", "BenchOptions"]
 
-SECTIONS = ("graphs", "call", "cold")
+SECTIONS = ("graphs", "chunk", "cold")
 """Those that need nothing else; a clip, a duration and a sweep are asked for by their own options."""
 
 
@@ -42,6 +42,8 @@ class BenchOptions:
     trust_code: bool = False
 
     def __post_init__(self) -> None:
+        if "call" in self.sections:  # what a chunk was called
+            object.__setattr__(self, "sections", tuple("chunk" if s == "call" else s for s in self.sections))
         for name, given, known in (("sections", self.sections, SECTIONS), ("graphs", self.graphs, MODEL_GRAPHS)):
             unknown = [one for one in given if one not in known]
             if unknown:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -34,7 +34,8 @@ __all__ = [
     "read_report",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 called a chunk a call, in `section`, in the names of figures and in the clip's quantiles."""
 REPORT = "report.json"
 
 
@@ -52,9 +53,9 @@ class Row(Entry):
     """One thing measured on one system, in turn with the others of the same section and name."""
 
     section: str
-    """`graphs` or `call`."""
+    """`graphs` or `chunk`."""
     what: str
-    """The graph, or the call with its steps."""
+    """The graph, or the chunk with its steps."""
     system: str
     """A backend of lsx, or a PyTorch baseline."""
     seconds: Spread
@@ -141,10 +142,10 @@ class ClipTiming(Entry):
     """Of compute per second of video: under 1 is faster than real time."""
     first_frame: float
     """Seconds from the start of the run, engines loaded, to the first finished frame."""
-    call_p50: float
-    call_p95: float
-    call_p99: float
-    """Seconds from one call's last frame to the next one's."""
+    chunk_p50: float
+    chunk_p95: float
+    chunk_p99: float
+    """Seconds from one chunk's last frame to the next one's."""
     peak_host_bytes: int
     peak_device_bytes: int | None
     streams: float
@@ -167,19 +168,19 @@ class LongRun(Entry):
     seconds: float
     frames: int
     at: tuple[float, ...]
-    """Seconds at which memory was read, after each call."""
+    """Seconds at which memory was read, after each chunk."""
     host_bytes: tuple[int, ...]
     device_bytes: tuple[int, ...]
     """Taken on the device; empty without one."""
     growth: float
     """From the first quarter after the warm-up to the last, as a share, host or device, whichever grew more."""
     judged: bool
-    """Whether it made calls enough to judge by."""
+    """Whether it made chunks enough to judge by."""
     failed: bool
 
 
 class SweepPoint(Entry):
-    """One setting: how long a call takes, and how far it is from the 50-step result."""
+    """One setting: how long a chunk takes, and how far it is from the 50-step result."""
 
     precision: str
     sampler: str
@@ -235,7 +236,7 @@ class BenchReport(Entry):
                 yield f"{row.section}: {row.what} on {row.system}", row.seconds.median
         if self.clip is not None:
             yield "clip: seconds per second", self.clip.seconds_per_second
-            yield "clip: call p95", self.clip.call_p95
+            yield "clip: chunk p95", self.clip.chunk_p95
         for cold in self.cold:
             yield f"cold start on {cold.system}", cold.seconds
 
@@ -269,12 +270,24 @@ def read_report(path: Path) -> BenchReport:
     """A report.json, or the folder that holds one. Raises UsageError for anything else."""
     file = path / REPORT if path.is_dir() else path
     try:
-        return BenchReport.model_validate(json.loads(file.read_text(encoding="utf-8")))
+        return BenchReport.model_validate(_current(json.loads(file.read_text(encoding="utf-8"))))
     except OSError as error:
         raise UsageError(f"{file}: cannot be read: {error.strerror}. Give a report.json of lsx bench") from error
     except (ValueError, ValidationError) as error:
         first = str(error).splitlines()[0]
         raise UsageError(f"{file}: not a report of this lsx bench ({first}). Measure again with -o") from error
+
+
+def _current(content: Any) -> Any:
+    """The content of a report of schema 1 as this lsx would have written it."""
+    if not isinstance(content, dict) or content.get("schema_version") != 1:
+        return content
+    for row in content.get("rows", ()):
+        row["section"] = "chunk" if row["section"] == "call" else row["section"]
+    clip = content.get("clip")
+    if clip is not None:
+        content["clip"] = {name.replace("call_p", "chunk_p"): value for name, value in clip.items()}
+    return content | {"schema_version": SCHEMA_VERSION}
 
 
 def changes(before: BenchReport, after: BenchReport) -> list[Change]:

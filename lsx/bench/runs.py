@@ -22,7 +22,7 @@ __all__ = ["ChildRuns", "memory_growth"]
 GROWTH = 0.01
 """Of memory after the warm-up, above which a long run has failed."""
 
-_JUDGED = 8  # calls
+_JUDGED = 8  # chunks
 _ENGINES_RUN = ("VAE encode", "denoise", "VAE decode", "device")  # stages of a run in which engines do
 
 
@@ -31,7 +31,7 @@ class ChildRuns:
     """Runs of one bundle with the same options."""
 
     bundle: Bundle
-    reference: Path | None
+    checkpoint_dir: Path | None
     options: SamplingOptions
     what: BenchOptions
     backend: str
@@ -51,7 +51,7 @@ class ChildRuns:
         found = self._run("clip", self.backend, video=str(video), audio=str(audio))
         at, frames, seconds = found["at"], found["frames"], found["seconds"]
         ends = [at[i] for i in range(15, len(at), 16)]
-        calls = np.diff(ends) if len(ends) > 1 else np.array(ends or [seconds])
+        chunks = np.diff(ends) if len(ends) > 1 else np.array(ends or [seconds])
         per_second = seconds / (frames / FPS)
         waits = found["waits"]
         shares = tuple(Share(name=n, seconds=s, count=1, waited=waits.get(n, 0.0)) for n, s in found["stages"].items())
@@ -65,7 +65,7 @@ class ChildRuns:
             device_busy=min(ran / seconds, 1.0),
         )
         price = self.what.price_per_hour
-        p50, p95, p99 = (float(p) for p in np.percentile(calls, [50, 95, 99]))
+        p50, p95, p99 = (float(p) for p in np.percentile(chunks, [50, 95, 99]))
         figures = ClipTiming(
             video=video.name,
             audio=audio.name,
@@ -73,9 +73,9 @@ class ChildRuns:
             seconds=seconds,
             seconds_per_second=per_second,
             first_frame=at[0],
-            call_p50=p50,
-            call_p95=p95,
-            call_p99=p99,
+            chunk_p50=p50,
+            chunk_p95=p95,
+            chunk_p99=p99,
             peak_host_bytes=found["peak_host_bytes"],
             peak_device_bytes=max(found["device_bytes"], default=None),
             streams=1 / per_second,
@@ -84,7 +84,7 @@ class ChildRuns:
         return figures, stages
 
     def long(self, duration: float) -> tuple[LongRun, str | None]:
-        """Synthetic frames for `duration` seconds; and a note where they made too few calls."""
+        """Synthetic frames for `duration` seconds; and a note where they made too few chunks."""
         self.say("long run")
         found = self._run("long", self.backend, duration=duration)
         made = len(found["host"])
@@ -100,7 +100,7 @@ class ChildRuns:
             judged=judged,
             failed=judged and growth > GROWTH,
         )
-        few = f"long run: {made} calls are too few to judge memory by; give a longer --duration"
+        few = f"long run: {made} chunks are too few to judge memory by; give a longer --duration"
         return run, None if judged else few
 
     def _run(self, kind: str, backend: str, **more: Any) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class ChildRuns:
             "provider": self.what.provider,
             "threads": self.what.threads,
             "trust_code": self.what.trust_code,
-            "reference": None if self.reference is None else str(self.reference),
+            "checkpoint_dir": None if self.checkpoint_dir is None else str(self.checkpoint_dir),
             "options": asdict(self.options),
             **more,
         }
@@ -119,7 +119,7 @@ class ChildRuns:
 
 
 def memory_growth(taken: list[int]) -> float:
-    """From the first quarter after the warm-up (a tenth, at least 2 calls) to the last, by their medians; a share."""
+    """From the first quarter after the warm-up (a tenth, at least 2 chunks) to the last, by their medians; a share."""
     after = taken[max(len(taken) // 10, 2) :]
     if len(after) < 2:
         return 0.0

@@ -1,4 +1,4 @@
-"""Where a call's time goes: each kind of graph, what goes up and comes down, and what is waited for."""
+"""Where a chunk's time goes: each kind of graph, what goes up and comes down, and what is waited for."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import time
 from collections.abc import Mapping
 
 from lsx.bench.report import Share, Stages
-from lsx.bench.systems import graph_axes, graph_feed, seeded_call
+from lsx.bench.systems import graph_axes, graph_feed, seeded_chunk
 from lsx.bench.timing import borrowed, copy_seconds
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.model_spec import ModelSpec
 from lsx.core.sampling import SamplingOptions
 from lsx.denoising.chunk_runner import ChunkRunner, seeded_noise
 from lsx.denoising.executor import HostExecutor, Only, io_of, vae_frames_of
-from lsx.denoising.program import Operation, Program, RunGraph, call_program
+from lsx.denoising.program import Operation, Program, RunGraph, chunk_program
 from lsx.engines.device import Device
 from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.engine import Array, Engine
 
-__all__ = ["call_stages"]
+__all__ = ["chunk_stages"]
 
 
-def call_stages(
+def chunk_stages(
     engines: Mapping[str, Engine], model: ModelSpec, options: SamplingOptions, system: str, seconds: float
 ) -> Stages:
-    """The stages of one 16-frame call. seconds : what the whole took where it was measured.
+    """The stages of one 16-frame chunk. seconds : what the whole took where it was measured.
 
-    On a CPU every operation of a call of its own is timed by the clock, and that call is the whole; on a device every
+    On a CPU every operation of a chunk of its own is timed by the clock, and that chunk is the whole; on a device every
     kind is timed alone by events, and what the whole took beyond their sum is `wait`.
     """
     loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
     on_device = {graph: engine for graph, engine in loop.items() if isinstance(engine, DeviceEngine)}
-    program = call_program(model, io_of(loop), options, vae_frames=vae_frames_of(loop.values(), model))
+    program = chunk_program(model, io_of(loop), options, vae_frames=vae_frames_of(loop.values(), model))
     if len(on_device) == len(loop):
         shares = _on_device(program, on_device, model, options)
         whole = seconds
@@ -41,7 +41,7 @@ def call_stages(
     wait = whole - sum(share.seconds for share in shares)
     shares.append(Share(name="wait", seconds=max(wait, 0.0), count=1))
     return Stages(
-        what=f"16-frame call, {options.steps} steps",
+        what=f"16-frame chunk, {options.steps} steps",
         system=system,
         seconds=whole,
         overlapping=False,
@@ -65,7 +65,7 @@ def _on_host(
 
     executor = HostExecutor(program, engines, observe=seen)
     denoiser = ChunkRunner(Only(executor), model, seeded_noise(0), options.guidance)
-    faces, tokens = seeded_call(model)
+    faces, tokens = seeded_chunk(model)
     start = last = time.perf_counter()
     denoiser.result(denoiser.submit(faces, tokens, 0))
     whole = time.perf_counter() - start

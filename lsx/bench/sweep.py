@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from lsx.core.sampling import Sampler, SamplingOptions
 from lsx.denoising.chunk_runner import ChunkRunner, seeded_noise
 from lsx.denoising.executor_cache import ExecutorCache, executor_cache_for
 from lsx.engines.loading import opened_engines
+from lsx.engines.registry import EngineOptions
 
-__all__ = ["SETTINGS", "pareto", "recommend", "sweep"]
+__all__ = ["SETTINGS", "SweepInputs", "pareto", "recommend", "sweep"]
 
 SETTINGS: tuple[tuple[Sampler, int, int | None], ...] = (
     ("ddim", 50, 3),
@@ -41,21 +43,31 @@ _REFERENCE_STEPS = 50
 _REPEATS, _LONG = 3, 10.0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SweepInputs:
+    """The one chunk that every setting denoises."""
+
+    faces: NDArray[np.uint8]
+    """uint8 [F, H, W, 3]."""
+    tokens: NDArray[np.float32]
+    """float32 [F, S, D]."""
+    label: str
+    """What they are, in words."""
+
+
 def sweep(
     bundles: Sequence[Bundle],
     backend: str,
     guidance: float,
-    options: dict[str, Any],
+    options: EngineOptions,
     settings: Sequence[tuple[Sampler, int, int | None]] = SETTINGS,
     *,
-    given: tuple[NDArray[np.uint8], NDArray[np.float32]],
-    told: str,
+    inputs: SweepInputs,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Sweep:
-    """Measure every setting on every bundle (precisions of one model), on one call of the same faces and noise.
+    """Measure every setting on every bundle (precisions of one model), on one chunk of the same faces and noise.
 
-    The reference is DDIM with 50 steps and no DeepCache, on the bundle of the widest precision. options :
-    `load_engine`'s; given : faces uint8 [F, H, W, 3] and tokens float32 [F, S, D]; told : what they are.
+    The reference is DDIM with 50 steps and no DeepCache, on the bundle of the widest precision.
     """
     widest = max(bundles, key=lambda b: _WIDTH[b.manifest.precision])
     reference_options = SamplingOptions(steps=_REFERENCE_STEPS, guidance=guidance, cache_interval=None)
@@ -64,19 +76,19 @@ def sweep(
     for bundle in sorted(bundles, key=lambda b: -_WIDTH[b.manifest.precision]):
         precision = bundle.manifest.precision
         with ExitStack() as stack:
-            engines = stack.enter_context(opened_engines(bundle, backend, LOOP_GRAPHS, **options))
+            engines = stack.enter_context(opened_engines(bundle, backend, LOOP_GRAPHS, options))
             executors = executor_cache_for(engines, bundle.model)
             stack.callback(executors.close)
             if bundle is widest:
                 progress(f"sweep: reference, {_REFERENCE_STEPS} steps in {precision}")
-                expected, _ = _one_call(executors, bundle, reference_options, given, 1)
+                expected, _ = _one_chunk(executors, bundle, reference_options, inputs, 1)
             if expected is None:
                 raise RuntimeError("the widest bundle comes first")
-            inside = np.abs(expected - given[0]) > 1e-3
+            inside = np.abs(expected - inputs.faces) > 1e-3
             for sampler, steps, interval in settings:
                 progress(f"sweep: {precision}, {sampler}, {steps} steps, cache interval {interval or 'off'}")
                 chosen = SamplingOptions(steps=steps, guidance=guidance, cache_interval=interval, sampler=sampler)
-                made, seconds = _one_call(executors, bundle, chosen, given, _REPEATS)
+                made, seconds = _one_chunk(executors, bundle, chosen, inputs, _REPEATS)
                 points.append(
                     SweepPoint(
                         precision=precision,
@@ -90,7 +102,7 @@ def sweep(
                 )
     best = pareto(points)
     marked = tuple(point.model_copy(update={"pareto": point in best}) for point in points)
-    said = f"DDIM, {_REFERENCE_STEPS} steps, no DeepCache, {widest.manifest.precision}, on {told}"
+    said = f"DDIM, {_REFERENCE_STEPS} steps, no DeepCache, {widest.manifest.precision}, on {inputs.label}"
     return Sweep(reference=said, points=marked, recommendation=recommend(marked))
 
 
@@ -98,20 +110,20 @@ _WIDTH = {"fp8": 0, "int8": 1, "bf16": 2, "fp16": 3, "fp32": 4}
 """Of precisions, by how close they come to the reference."""
 
 
-def _one_call(
+def _one_chunk(
     executors: ExecutorCache,
     bundle: Bundle,
     options: SamplingOptions,
-    given: tuple[NDArray[np.uint8], NDArray[np.float32]],
+    inputs: SweepInputs,
     repeat: int,
 ) -> tuple[NDArray[Any], float]:
-    """Decoded faces in levels, and the median seconds of `repeat` calls, or of as many as take _LONG seconds."""
+    """Decoded faces in levels, and the median seconds of `repeat` chunks, or of as many as take _LONG seconds."""
     denoiser = ChunkRunner(executors.lender(options), bundle.model, seeded_noise(0), options.guidance)
     taken: list[float] = []
     pixels = None
     while pixels is None or (len(taken) < repeat and sum(taken) < _LONG):
         start = time.perf_counter()
-        made = denoiser.result(denoiser.submit(*given, 0))
+        made = denoiser.result(denoiser.submit(inputs.faces, inputs.tokens, 0))
         taken.append(time.perf_counter() - start)
         pixels = made["pixels"].astype(np.float32)
     return pixels, statistics.median(taken)
@@ -132,17 +144,17 @@ def recommend(points: Sequence[SweepPoint]) -> str:
     limit = min((p.error for p in released), default=None)
     if limit is None:
         fastest = pareto(points)[-1]
-        return f"take {_said(fastest)}: the least error, {fastest.error:.2f} levels, in {fastest.seconds:.3g} s a call"
+        return f"take {_said(fastest)}: the least error, {fastest.error:.2f} levels, in {fastest.seconds:.3g} s a chunk"
     standard = min(released, key=lambda p: p.error)
     chosen = min((p for p in points if p.error <= limit), key=lambda p: p.seconds)
     if chosen is standard:
         return (
             f"stay with {_said(chosen)}: nothing faster is as close to the 50-step result "
-            f"({chosen.error:.2f} levels, {chosen.seconds:.3g} s a call)"
+            f"({chosen.error:.2f} levels, {chosen.seconds:.3g} s a chunk)"
         )
     return (
         f"take {_said(chosen)}: {chosen.error:.2f} levels from the 50-step result where the released setting is "
-        f"{limit:.2f}, and {standard.seconds / chosen.seconds:.2f}x as fast ({chosen.seconds:.3g} s a call)"
+        f"{limit:.2f}, and {standard.seconds / chosen.seconds:.2f}x as fast ({chosen.seconds:.3g} s a chunk)"
     )
 
 

@@ -32,7 +32,7 @@ from lsx.faces.detector import opened_detector
 from lsx.media.audio_reader import SoundReader
 from lsx.media.video_reader import VideoReader
 from lsx.runtime.audio_features import AudioTokens
-from lsx.runtime.chunking import CallMaker
+from lsx.runtime.frame_pipeline import clip_chunks
 
 if TYPE_CHECKING:
     from lsx.models.checkpoint import Checkpoint
@@ -42,17 +42,17 @@ __all__ = [
     "COMPILED",
     "DEEPCACHE",
     "EAGER",
-    "call_work",
-    "clip_call",
+    "chunk_work",
+    "clip_chunk",
     "forget_torch_memory",
     "graph_axes",
     "graph_feed",
     "graph_works",
     "reference_of",
     "runnable_backends",
-    "seeded_call",
+    "seeded_chunk",
     "set_torch_threads",
-    "torch_calls",
+    "torch_chunks",
 ]
 
 EAGER, DEEPCACHE, COMPILED = "PyTorch eager", "PyTorch + DeepCache", "PyTorch compiled + DeepCache"
@@ -112,15 +112,15 @@ def graph_works(name: str, engine: Engine, axes: Mapping[str, int]) -> dict[str,
     return {name: work}
 
 
-def clip_call(bundle: Bundle, video: Path, audio: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Faces and tokens of a clip's first call that has a face. Raises MediaError, FaceNotFound."""
+def clip_chunk(bundle: Bundle, video: Path, audio: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Faces and tokens of a clip's first chunk that has a face. Raises MediaError, FaceNotFound."""
     model = bundle.model
     with opened_detector(bundle) as detector, load_engine(bundle, "audio_encoder") as encoder:
-        maker = CallMaker(model=model, detector=detector, length=model.frames)
-        for call in maker.all(VideoReader(video).ping_pong(maker.source_length)):
-            if call.faces is not None:
+        source = VideoReader(video).ping_pong(model.frames)
+        for chunk in clip_chunks(source, detector, model, model.frames):
+            if chunk.faces is not None:
                 tokens = AudioTokens(encoder, SoundReader(audio).samples(), model)
-                return call.faces, tokens.tokens([item.index for item in call.items])
+                return chunk.faces, tokens.tokens([item.index for item in chunk.items])
     raise FaceNotFound(f"{video}: no face in its first {model.frames} frames")
 
 
@@ -143,17 +143,17 @@ def forget_torch_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def seeded_call(model: ModelSpec) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Faces uint8 [F, H, W, 3] and tokens float32 [F, S, D] of one call."""
+def seeded_chunk(model: ModelSpec) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Faces uint8 [F, H, W, 3] and tokens float32 [F, S, D] of one chunk."""
     shape = (model.frames, model.resolution, model.resolution, 3)
     faces = np.clip(named_noise("bench.faces", shape, 0) * 50 + 127, 0, 255).astype(np.uint8)
     return faces, named_noise("bench.tokens", (model.frames, model.tokens, model.audio_dim), 0)
 
 
-def call_work(executors: ExecutorCache, model: ModelSpec, options: SamplingOptions) -> Work:
-    """Encode, denoise and decode one call from host memory to host memory."""
+def chunk_work(executors: ExecutorCache, model: ModelSpec, options: SamplingOptions) -> Work:
+    """Encode, denoise and decode one chunk from host memory to host memory."""
     denoiser = ChunkRunner(executors.lender(options), model, seeded_noise(0), options.guidance)
-    faces, tokens = seeded_call(model)
+    faces, tokens = seeded_chunk(model)
 
     def work() -> None:
         denoiser.result(denoiser.submit(faces, tokens, 0))
@@ -161,12 +161,12 @@ def call_work(executors: ExecutorCache, model: ModelSpec, options: SamplingOptio
     return work
 
 
-def torch_calls(
+def torch_chunks(
     checkpoint: Checkpoint, options: SamplingOptions, *, compiled: bool, note: Callable[[str], None]
 ) -> dict[str, Work]:
-    """The original's call in PyTorch, as its users run it: eager, with DeepCache, and compiled with DeepCache.
+    """The original's chunk in PyTorch, as its users run it: eager, with DeepCache, and compiled with DeepCache.
 
-    fp16 on a GPU, float32 on a CPU; each call is waited for. Without a cache interval there is no DeepCache to have.
+    fp16 on a GPU, float32 on a CPU; each chunk is waited for. Without a cache interval there is no DeepCache to have.
     """
     import torch
 
@@ -181,15 +181,15 @@ def torch_calls(
         torch.nn.Module.to(vae, device, dtype)  # diffusers' own warns of nothing
         mask = torch.from_numpy(checkpoint.mask()).to(device, dtype)
     except torch.cuda.OutOfMemoryError:
-        note("PyTorch does not fit into this GPU beside lsx's engines: no baselines of the call")
+        note("PyTorch does not fit into this GPU beside lsx's engines: no baselines of the chunk")
         return {}
-    faces, tokens = seeded_call(model)
+    faces, tokens = seeded_chunk(model)
     noise = seeded_noise(0)
 
     def draw(name: str, shape: tuple[int, ...]) -> Any:
         return torch.from_numpy(noise(name, shape)).to(device, dtype)
 
-    def call(network: Any, interval: int | None, vae: Any = vae) -> Work:
+    def chunk(network: Any, interval: int | None, vae: Any = vae) -> Work:
         def work() -> None:
             with torch.inference_mode():
                 pixels = torch.from_numpy(faces).to(device).permute(0, 3, 1, 2).to(dtype) / 255 * 2 - 1
@@ -226,19 +226,19 @@ def torch_calls(
             return False
         return True
 
-    cached = {} if options.cache_interval is None else {DEEPCACHE: call(unet, options.cache_interval)}
-    works = cached | {EAGER: call(unet, None)}  # the baseline next to lsx's own, so that little drifts between them
+    cached = {} if options.cache_interval is None else {DEEPCACHE: chunk(unet, options.cache_interval)}
+    works = cached | {EAGER: chunk(unet, None)}  # the baseline next to lsx's own, so that little drifts between them
     if on_gpu:
         works = {name: work for name, work in works.items() if fits(work, name)}
     if compiled and options.cache_interval is not None:
-        work = call(_CompiledUNet(unet), options.cache_interval, _compiled_vae(vae))
+        work = chunk(_CompiledUNet(unet), options.cache_interval, _compiled_vae(vae))
         start = time.perf_counter()
         try:
             work()  # compiles
         except Exception as error:
             note(f"torch.compile does not work here: {str(error).strip().splitlines()[0]}")
         else:
-            note(f"torch.compile took {time.perf_counter() - start:.0f} s until its first call was done")
+            note(f"torch.compile took {time.perf_counter() - start:.0f} s until its first chunk was done")
             works[COMPILED] = work
     return works
 
@@ -270,13 +270,13 @@ def reference_of(bundle: Bundle, folder: Path | None, note: Callable[[str], None
     """The bundle's checkpoint, or None with a note where it is not at hand. One that was asked for must be there."""
     where = folder or Path(bundle.manifest.model.source)
     if folder is None and not where.is_dir():
-        note("no PyTorch baselines: the checkpoint is not where it was exported from; give --reference DIR")
+        note("no PyTorch baselines: the checkpoint is not where it was exported from; give --checkpoint-dir DIR")
         return None
     try:
         from lsx.graphs.torch_backend import reference_checkpoint
     except ImportError as error:
         if folder is not None:
-            raise UsageError(f"--reference needs {error.name}. Install it: pip install 'lsx[export]'") from error
+            raise UsageError(f"--checkpoint-dir needs {error.name}. Install it: pip install 'lsx[export]'") from error
         note(f"no PyTorch baselines: {error.name} is not installed")
         return None
     try:

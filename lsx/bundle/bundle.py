@@ -20,7 +20,7 @@ from lsx.bundle.manifest import (
     GraphEntry,
     Manifest,
     PlanEntry,
-    StampEntry,
+    VerificationRecord,
 )
 from lsx.bundle.records import Coverage
 from lsx.core.atomic_files import sha256_of, write_whole
@@ -77,7 +77,7 @@ class Bundle:
             ) from error
 
     def fallback(self) -> Bundle | None:
-        """The bundle inside this one that calls are done again with when they overflow. Raises BundleError."""
+        """The bundle inside this one that chunks are done again with when they overflow. Raises BundleError."""
         return None if self.manifest.fallback is None else Bundle.open(self.path / self.manifest.fallback)
 
     def graph(self, name: str) -> GraphEntry:
@@ -103,9 +103,9 @@ class Bundle:
     def hashes(self, files: Callable[[Bundle], Iterable[FileEntry]]) -> dict[str, str]:
         """SHA-256 by path of what `files` names of this bundle, and of its fallback in its folder."""
         found = {file.path: file.sha256 for file in files(self)}
-        wider = self.fallback()
-        if wider is not None:
-            found |= {f"{self.manifest.fallback}/{path}": digest for path, digest in wider.hashes(files).items()}
+        fallback = self.fallback()
+        if fallback is not None:
+            found |= {f"{self.manifest.fallback}/{path}": digest for path, digest in fallback.hashes(files).items()}
         return found
 
     def add_plan(self, plan: PlanEntry) -> None:
@@ -115,22 +115,22 @@ class Bundle:
         self._write(newest.model_copy(update={"plans": (*plans, plan)}))
         self._intact.discard(plan.file.path)
 
-    def add_stamp(self, stamp: StampEntry) -> None:
-        """Enter the verification record `stamp` in the manifest. Raises OutputError.
+    def add_record(self, record: VerificationRecord) -> None:
+        """Enter the verification record `record` in the manifest. Raises OutputError.
 
         It takes the place of one of the same files and settings, unless it is a smoke check and that one is not.
         """
         newest = Bundle.open(self.path).manifest
-        new = Coverage.of(stamp, newest.precision)
+        new = Coverage.of(record, newest.precision)
         kept = []
-        for other in newest.stamps:
+        for other in newest.records:
             old = Coverage.of(other, newest.precision)
-            if other.files == stamp.files and old.settings == new.settings:
+            if other.files == record.files and old.settings == new.settings:
                 if new.smoke_check is not None and old.smoke_check is None:
                     return
                 continue
             kept.append(other)
-        self._write(newest.model_copy(update={"stamps": (*kept, stamp)}))
+        self._write(newest.model_copy(update={"records": (*kept, record)}))
 
     def _write(self, manifest: Manifest) -> None:
         try:
@@ -145,12 +145,12 @@ class Bundle:
         Raises IntegrityError naming the first that is missing or another than the manifest's.
         """
         if files is None:
-            wider = self.fallback()
-            if wider is not None:
-                wider.verify()
+            fallback = self.fallback()
+            if fallback is not None:
+                fallback.verify()
             files = self.graph_files()
             files += [file for plan in self.manifest.plans for file in (plan.file, plan.layers) if file is not None]
-            files += [] if self.manifest.quantisation is None else self.manifest.quantisation.files
+            files += [] if self.manifest.quantization is None else self.manifest.quantization.files
         for file in files:
             if file.path in self._intact:
                 continue

@@ -24,9 +24,9 @@ __all__ = [
     "ParityEntry",
     "PlanEntry",
     "ProfileEntry",
-    "QuantisationEntry",
-    "StampEntry",
+    "QuantizationEntry",
     "TensorEntry",
+    "VerificationRecord",
 ]
 
 MANIFEST = "manifest.json"
@@ -40,7 +40,7 @@ FORMS: tuple[Form, ...] = get_args(Form)
 class Entry(BaseModel):
     """A part of a JSON file that lsx writes: immutable, and without unknown names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 class FileEntry(Entry):
@@ -106,7 +106,7 @@ class GraphEntry(Entry):
     """Modules that stay float32 in a graph of lower precision, with the reason."""
     parity: tuple[ParityEntry, ...] = ()
     coverage: float | None = None
-    """Share of the FLOPs of convolutions and linear layers that is quantised; None in a graph that is not."""
+    """Share of the FLOPs of convolutions and linear layers that is quantized; None in a graph that is not."""
 
     def in_form(self, form: Form) -> FileEntry:
         """The graph's file in `form`, or as traced where it has no such form."""
@@ -186,8 +186,8 @@ class FaceModels(Entry):
     """SHA-256 of the files that the graphs were made from, by name."""
 
 
-class QuantisationEntry(Entry):
-    """How an int8 or fp8 bundle was quantised."""
+class QuantizationEntry(Entry):
+    """How an int8 or fp8 bundle was quantized."""
 
     calibration: str
     """SHA-256 of the calibration's manifest."""
@@ -197,7 +197,7 @@ class QuantisationEntry(Entry):
     """Tables and pictures of layers, coverage and sensitivity."""
 
 
-class StampEntry(Entry):
+class VerificationRecord(Entry):
     """What `lsx verify` proved. It covers exactly these files: it is void for any other."""
 
     backend: str
@@ -229,12 +229,12 @@ class Manifest(Entry):
     data: tuple[FileEntry, ...] = ()
     """The external data files of all graphs."""
     plans: tuple[PlanEntry, ...] = ()
-    quantisation: QuantisationEntry | None = None
-    stamps: tuple[StampEntry, ...] = ()
+    quantization: QuantizationEntry | None = Field(default=None, alias="quantisation")
+    records: tuple[VerificationRecord, ...] = Field(default=(), alias="stamps")
     """What was verified, one a backend; the newest last."""
     fallback: Literal["fallback"] | None = None
-    """Folder of the same model's bundle in a wider precision, for calls that overflow in this one."""
+    """Folder of the same model's bundle in a wider precision, for chunks that overflow in this one."""
 
     def text(self) -> str:
         """As the file's content."""
-        return self.model_dump_json(indent=1) + "\n"
+        return self.model_dump_json(indent=1, by_alias=True) + "\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lsx.bundle.manifest import StampEntry
+from lsx.bundle.manifest import VerificationRecord
 from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Precision
 from lsx.core.thresholds import THRESHOLDS
@@ -37,7 +37,7 @@ class Coverage:
     """Thresholds that were lower than the precision's own."""
 
     @classmethod
-    def of(cls, record: StampEntry, precision: Precision) -> Coverage:
+    def of(cls, record: VerificationRecord, precision: Precision) -> Coverage:
         """What `record` of a bundle of `precision` covers. Records of lsx 0.1.0 say it, too."""
         options, own = record.options, THRESHOLDS[precision].as_dict()
         interval = options.get("cache_interval", "None")

@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,19 @@ from numpy.typing import NDArray
 import lsx
 from lsx.bundle.bundle import Bundle
 from lsx.calibration.clips import Clip, ClipOptions, find_files, survey
-from lsx.calibration.recorder import CaptureSpec, Recorded, Recorder, kept_length, plan_takes
+from lsx.calibration.recorder import CaptureSpec, Recorded, Recorder, kept_length, plan_captures
 from lsx.calibration.store import MANIFEST, Calibration, CalibrationManifest, ClipEntry, FeedEntry, SegmentEntry
 from lsx.core.atomic_files import check_replaceable, put_in_place, sha256_of, write_whole
 from lsx.core.graph_names import MODEL_GRAPHS
 from lsx.core.sampling import SamplingOptions
 from lsx.engines.loading import opened_engines
+from lsx.engines.registry import EngineOptions
 from lsx.errors import CalibrationError, OutputError, UsageError
 from lsx.faces.alignment import Aligner, crop_face
 from lsx.faces.detector import FaceDetector, opened_detector
 from lsx.media.video_reader import FPS, VideoReader
 
-__all__ = ["CONTACT_SHEET", "Plan", "calibrate", "plan_calibration"]
+__all__ = ["CONTACT_SHEET", "CalibrationOptions", "CalibrationPlan", "calibrate", "plan_calibration"]
 
 CONTACT_SHEET = "contact_sheet.png"
 _TILE, _COLUMNS, _MOST_TILES = 160, 8, 400
@@ -39,12 +40,12 @@ Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class CalibrationPlan:
     """What was found, and what would be recorded."""
 
     clips: list[Clip]
     files: list[Path]
-    takes: list[CaptureSpec]
+    captures: list[CaptureSpec]
 
     @property
     def kept_seconds(self) -> float:
@@ -52,34 +53,48 @@ class Plan:
         return sum(kept_length(segment) for clip in self.clips for segment in clip.kept) / FPS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationOptions:
+    """What is recorded, and of which segments. Raises UsageError."""
+
+    samples: int = 32
+    """U-Net forwards whose inputs are recorded."""
+    clips: ClipOptions = field(default_factory=ClipOptions)
+    checkpoint_dir: Path | None = None
+    """The checkpoint's folder, default where the export found it."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.samples, bool) or not 1 <= self.samples <= 4096:
+            raise UsageError(f"samples is {self.samples}; give a whole number in 1..4096 (32 is usual)")
+
+
 def plan_calibration(
     bundle: Bundle,
     paths: Sequence[Path],
+    what: CalibrationOptions | None = None,
     *,
-    calls: int = 32,
     options: SamplingOptions | None = None,
-    clip_options: ClipOptions | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
-) -> Plan:
-    """Look through all files, with the bundle's face detector, and plan the calls. Writes nothing but to `cache`.
+) -> CalibrationPlan:
+    """Look through all files, with the bundle's face detector, and plan the chunks. Writes nothing but to `cache`.
 
-    The plan has no takes where nothing was kept. Raises UsageError.
+    The plan has no captures where nothing was kept. Raises UsageError.
     """
-    if isinstance(calls, bool) or not 1 <= calls <= 4096:
-        raise UsageError(f"calls is {calls}; give a whole number in 1..4096 (32 is usual)")
-    options, clip_options = options or SamplingOptions(), clip_options or ClipOptions()
+    what, options = what or CalibrationOptions(), options or SamplingOptions()
     report = progress or (lambda _what, _share: None)
     clips, files = [], []
     with opened_detector(bundle) as detector:
         found = find_files(paths)
         for number, (name, file) in enumerate(found, 1):
-            what = f"looking at {name} ({number} of {len(found)})"
-            report(what, 0.0)
-            clips.append(_surveyed(name, file, detector, clip_options, cache, lambda share: report(what, share)))  # noqa: B023
+            label = f"looking at {name} ({number} of {len(found)})"
+            report(label, 0.0)
+            clips.append(_surveyed(name, file, detector, what.clips, cache, lambda share: report(label, share)))  # noqa: B023
             files.append(file)
     kept = any(clip.kept for clip in clips)
-    return Plan(clips, files, plan_takes(clips, calls, options, bundle.model.frames) if kept else [])
+    return CalibrationPlan(
+        clips, files, plan_captures(clips, what.samples, options, bundle.model.frames) if kept else []
+    )
 
 
 def _surveyed(
@@ -106,52 +121,42 @@ def calibrate(
     bundle: Bundle,
     paths: Sequence[Path],
     output: Path,
+    what: CalibrationOptions | None = None,
     *,
-    calls: int = 32,
     options: SamplingOptions | None = None,
-    clip_options: ClipOptions | None = None,
-    reference: Path | None = None,
     progress: Progress | None = None,
-    surveyed: Callable[[Plan], None] | None = None,
+    surveyed: Callable[[CalibrationPlan], None] | None = None,
 ) -> Calibration:
-    """Record the feeds of `calls` U-Net calls into the folder `output`, replacing an older calibration there.
+    """Record the inputs of U-Net forwards into the folder `output`, replacing an older calibration there.
 
     An interrupted run leaves its finished parts in a folder beside `output`, from which the next one with the same
     arguments goes on. Two runs with one seed on one machine are identical to the byte.
 
-    options : the loop that is recorded; its seed draws places and noise. reference : the checkpoint's folder, default
-    where the export found it. surveyed : called with the plan before anything is recorded.
+    options : the loop that is recorded; its seed draws places and noise. surveyed : called with the plan before
+    anything is recorded.
 
     Raises UsageError, CalibrationError, CheckpointError, OutputError.
     """
-    options = options or SamplingOptions()
+    what, options = what or CalibrationOptions(), options or SamplingOptions()
     report = progress or (lambda _what, _share: None)
     check_replaceable(output, "calibration", lambda folder: (folder / MANIFEST).is_file())
     find_files(paths)  # before a folder is made
     work = output.absolute().parent / f".{output.name}-work"
     with _disk(output):
         (work / "survey").mkdir(parents=True, exist_ok=True)
-        plan = plan_calibration(
-            bundle,
-            paths,
-            calls=calls,
-            options=options,
-            clip_options=clip_options,
-            cache=work / "survey",
-            progress=progress,
-        )
+        plan = plan_calibration(bundle, paths, what, options=options, cache=work / "survey", progress=progress)
         if surveyed is not None:
             surveyed(plan)
-        if not plan.takes:
+        if not plan.captures:
             shutil.rmtree(work, ignore_errors=True)
             raise CalibrationError(
                 "no segment was kept: nothing to calibrate on. Give clips with one large, steady face, "
                 "or lower --min-face"
             )
-        feeds = _recorded(bundle, plan, options, reference, work, report)
+        feeds = _recorded(bundle, plan, options, what.checkpoint_dir, work, report)
         report("writing", 1.0)
         (work / CONTACT_SHEET).write_bytes(_png(_contact_sheet(plan)))
-        manifest = _manifest(bundle, plan, calls, options, feeds)
+        manifest = _manifest(bundle, plan, what.samples, options, feeds)
         (work / MANIFEST).write_text(manifest.text(), encoding="utf-8")
         shutil.rmtree(work / "survey")
         (work / _STATE).unlink()
@@ -163,7 +168,12 @@ _STATE = "recorded.json"
 
 
 def _recorded(
-    bundle: Bundle, plan: Plan, options: SamplingOptions, reference: Path | None, work: Path, report: Progress
+    bundle: Bundle,
+    plan: CalibrationPlan,
+    options: SamplingOptions,
+    checkpoint_dir: Path | None,
+    work: Path,
+    report: Progress,
 ) -> list[FeedEntry]:
     """Every take's feeds, those that an interrupted run already wrote included."""
     key = hashlib.sha256(
@@ -171,7 +181,7 @@ def _recorded(
             [
                 bundle.manifest.model.checkpoint,
                 asdict(options),
-                [asdict(take) for take in plan.takes],
+                [asdict(take) for take in plan.captures],
                 [clip.sha256 for clip in plan.clips],
             ],
             sort_keys=True,
@@ -186,13 +196,14 @@ def _recorded(
     if not state["takes"]:
         shutil.rmtree(work / "feeds", ignore_errors=True)
     (work / "feeds").mkdir(exist_ok=True)
-    missing = [take for take in plan.takes if str(take.number) not in state["takes"]]
+    missing = [take for take in plan.captures if str(take.number) not in state["takes"]]
     if missing:
         report("loading the reference", 0.0)
-        with opened_engines(bundle, "torch", MODEL_GRAPHS, reference=reference, float32=True) as engines:
+        engine = EngineOptions(checkpoint_dir=checkpoint_dir, float32=True)
+        with opened_engines(bundle, "torch", MODEL_GRAPHS, engine) as engines:
             recorder = Recorder(engines, bundle.model, options)
             for take in missing:
-                report(f"denoising call {take.number + 1} of {len(plan.takes)}", take.number / len(plan.takes))
+                report(f"denoising chunk {take.number + 1} of {len(plan.captures)}", take.number / len(plan.captures))
                 clip = plan.clips[take.clip]
                 segment = clip.kept[take.segment]
                 made = recorder.record(take, plan.files[take.clip], segment, work / "feeds")
@@ -201,12 +212,12 @@ def _recorded(
     write_whole(file, json.dumps(state).encode())
     return [
         _feed_entry(work, plan, take, Recorded(**made))
-        for take in plan.takes
+        for take in plan.captures
         for made in state["takes"][str(take.number)]
     ]
 
 
-def _feed_entry(work: Path, plan: Plan, take: CaptureSpec, made: Recorded) -> FeedEntry:
+def _feed_entry(work: Path, plan: CalibrationPlan, take: CaptureSpec, made: Recorded) -> FeedEntry:
     clip = plan.clips[take.clip]
     return FeedEntry(
         file=f"feeds/{made.file}",
@@ -220,13 +231,13 @@ def _feed_entry(work: Path, plan: Plan, take: CaptureSpec, made: Recorded) -> Fe
 
 
 def _manifest(
-    bundle: Bundle, plan: Plan, calls: int, options: SamplingOptions, feeds: list[FeedEntry]
+    bundle: Bundle, plan: CalibrationPlan, samples: int, options: SamplingOptions, feeds: list[FeedEntry]
 ) -> CalibrationManifest:
     return CalibrationManifest(
         schema_version=1,
         lsx_version=lsx.__version__,
         seed=options.seed,
-        calls=calls,
+        calls=samples,
         steps=options.steps,
         guidance=options.guidance,
         cache_interval=options.cache_interval,
@@ -251,7 +262,7 @@ def _manifest(
     )
 
 
-def _contact_sheet(plan: Plan) -> NDArray[np.uint8]:
+def _contact_sheet(plan: CalibrationPlan) -> NDArray[np.uint8]:
     """The aligned face in the middle of every kept segment, with the clip's name and the time."""
     tiles: list[NDArray[np.uint8]] = []
     for clip, file in zip(plan.clips, plan.files, strict=True):

@@ -17,7 +17,7 @@ from lsx.core.noise import named_noise
 from lsx.core.sampling import SamplingOptions
 from lsx.denoising.chunk_runner import ChunkRunner, seeded_noise
 from lsx.denoising.executor import HostExecutor, Only, io_of
-from lsx.denoising.program import call_program
+from lsx.denoising.program import chunk_program
 from lsx.denoising.schedule import schedule
 from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.errors import CalibrationError
@@ -26,7 +26,7 @@ from lsx.media.audio_reader import SoundReader
 from lsx.media.video_reader import VideoReader
 from lsx.runtime.audio_features import AudioTokens
 
-__all__ = ["FEEDS_A_LOOP", "CaptureSpec", "Recorded", "Recorder", "plan_takes"]
+__all__ = ["FEEDS_A_LOOP", "CaptureSpec", "Recorded", "Recorder", "plan_captures"]
 
 FEEDS_A_LOOP = 4
 """Feeds of a graph that are taken from one denoising loop: more loops show more faces and sounds."""
@@ -36,7 +36,7 @@ _DECODER_FRAMES = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureSpec:
-    """One 16-frame call that is denoised, and which of its steps are recorded in which half."""
+    """One 16-frame chunk that is denoised, and which of its steps are recorded in which half."""
 
     number: int
     clip: int
@@ -59,8 +59,8 @@ class Recorded:
     half: str
 
 
-def plan_takes(clips: Sequence[Clip], calls: int, options: SamplingOptions, frames: int) -> list[CaptureSpec]:
-    """Which calls to record: `calls` feeds of the U-Net over all clips, strata of the time steps, and both halves.
+def plan_captures(clips: Sequence[Clip], samples: int, options: SamplingOptions, frames: int) -> list[CaptureSpec]:
+    """Which chunks to record: `samples` samples of the U-Net over all clips, strata of the time steps, and both halves.
 
     Clips take turns, each with one segment after the other; the place in a segment is drawn from the seed. Of each
     loop's full steps FEEDS_A_LOOP are taken, a little later from loop to loop, and so of its shallow ones.
@@ -72,11 +72,11 @@ def plan_takes(clips: Sequence[Clip], calls: int, options: SamplingOptions, fram
     if not order:
         raise CalibrationError("no segment was kept: nothing to calibrate on. Give clips with one large, steady face")
     graphs = [step.graph for step in schedule(options)]
-    loops = -(-calls // min(FEEDS_A_LOOP, graphs.count("unet")))
+    loops = -(-samples // min(FEEDS_A_LOOP, graphs.count("unet")))
     takes = []
     for number in range(loops):
         clip, segment = order[number % len(order)]
-        wanted = calls // loops + (number < calls % loops)
+        wanted = samples // loops + (number < samples % loops)
         place = kept_length(clips[clip].kept[segment]) - frames
         draw = float(np.clip(named_noise(f"calibration.{number}", (1,), options.seed)[0] / 4 + 0.5, 0, 1))
         steps: dict[int, str] = {}
@@ -122,14 +122,14 @@ class Recorder:
         self._model, self._options = model, options
         self._audio = engines["audio_encoder"]
         loop: dict[str, Engine] = {name: _Recording(engines[name], self._seen) for name in LOOP_GRAPHS}
-        self._executor = HostExecutor(call_program(model, io_of(loop), options), loop)
+        self._executor = HostExecutor(chunk_program(model, io_of(loop), options), loop)
         self._step = 0
         self._take: CaptureSpec | None = None
         self._folder = Path()
         self._written: list[Recorded] = []
 
     def record(self, take: CaptureSpec, file: Path, segment: Segment, folder: Path) -> list[Recorded]:
-        """Denoise one call and write its feeds into `folder`. Raises MediaError."""
+        """Denoise one chunk and write its feeds into `folder`. Raises MediaError."""
         faces, tokens = self.inputs(file, segment, take.offset)
         self._take, self._folder, self._step, self._written = take, folder, 0, []
         noise = seeded_noise(self._options.seed)
@@ -143,7 +143,7 @@ class Recorder:
         return self._written
 
     def inputs(self, file: Path, segment: Segment, offset: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Aligned faces uint8 [F, H, W, 3] and tokens float32 [F, S, D] of a call at `offset` in the segment."""
+        """Aligned faces uint8 [F, H, W, 3] and tokens float32 [F, S, D] of a chunk at `offset` in the segment."""
         aligner = Aligner(self._model.resolution)
         affines = [aligner.affine(points) for points in segment.points_array()[: offset + self._model.frames]]
         start = segment.start + offset

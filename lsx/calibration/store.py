@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
@@ -44,14 +44,14 @@ class ClipEntry(Entry):
 
 
 class FeedEntry(Entry):
-    """The inputs of one call of one graph, guidance batch 1."""
+    """The inputs of one forward of one graph, guidance batch 1."""
 
     file: str
     sha256: str
     graph: str
     clip: str
     frame: int
-    """First of the call's frames, at 25 a second."""
+    """First of the chunk's frames, at 25 a second."""
     step: int
     """Denoising step, from 0; the number of steps for the VAE decoder."""
     half: Literal["conditional", "unconditional", "none"]
@@ -64,7 +64,7 @@ class CalibrationManifest(Entry):
     schema_version: int
     lsx_version: str
     seed: int
-    calls: int
+    samples: int = Field(alias="calls")
     steps: int
     guidance: float
     cache_interval: int | None
@@ -78,7 +78,7 @@ class CalibrationManifest(Entry):
 
     def text(self) -> str:
         """As the file's content."""
-        return self.model_dump_json(indent=1) + "\n"
+        return self.model_dump_json(indent=1, by_alias=True) + "\n"
 
 
 class Calibration:
@@ -114,7 +114,7 @@ class Calibration:
         return [entry for entry in self.manifest.feeds if entry.graph == graph]
 
     def feeds(self, graph: str) -> Iterator[dict[str, Array]]:
-        """The inputs of every recorded call of `graph`, float32 or uint8.
+        """The inputs of every recorded forward of `graph`, float32 or uint8.
 
         Raises CalibrationError for a file that is missing or another than the manifest's."""
         for entry in self.entries(graph):

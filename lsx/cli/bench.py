@@ -8,12 +8,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from lsx.bundle.bundle import Bundle
 from lsx.cli.bench_tables import show_changes, show_report
-from lsx.cli.console import err
-from lsx.cli.options import CacheInterval, Guidance, Provider, Reference, SamplerName, Threads, names_of, sample_options
+from lsx.cli.console import emit
+from lsx.cli.options import (
+    CacheInterval,
+    CheckpointDir,
+    Guidance,
+    Provider,
+    SamplerName,
+    Threads,
+    names_of,
+    sample_options,
+)
+from lsx.cli.progress import task
 from lsx.cli.report_files import ReportFiles
 from lsx.errors import LsxError, UsageError
 
@@ -27,11 +36,11 @@ def bench(
     bundle: Annotated[
         Path, typer.Argument(help="Bundle made by lsx export; with --compare also a report, and nothing is measured.")
     ],
-    reference: Reference = None,
+    checkpoint_dir: CheckpointDir = None,
     backends: Annotated[str | None, typer.Option(help="lsx's backends, by commas; default all that run here.")] = None,
     sections: Annotated[
-        str, typer.Option(help="graphs, call, cold, by commas; clip, long run and sweep have options of their own.")
-    ] = "graphs,call,cold",
+        str, typer.Option(help="graphs, chunk, cold, by commas; clip, long run and sweep have options of their own.")
+    ] = "graphs,chunk,cold",
     graphs: Annotated[str | None, typer.Option(help="Graphs, by commas; default all.")] = None,
     clip: Annotated[tuple[Path, Path] | None, typer.Option(help="Also run this video with this sound.")] = None,
     duration: Annotated[
@@ -53,13 +62,13 @@ def bench(
         typer.Option(help="Precisions of all these, by commas, also of the fallback; default all but the fallback's."),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Denoising steps; default 20, and 3 on a CPU, where a call takes long.")
+        int | None, typer.Option(help="Denoising steps; default 20, and 3 on a CPU, where a chunk takes long.")
     ] = None,
     guidance: Guidance = 1.5,
     cache_interval: CacheInterval = "3",
     sampler: SamplerName = "ddim",
     repeat: Annotated[
-        int | None, typer.Option(help="Rounds; default as many as fit into 6 s a graph and a minute of calls.")
+        int | None, typer.Option(help="Rounds; default as many as fit into 6 s a graph and a minute of chunks.")
     ] = None,
     compiled: Annotated[
         bool | None,
@@ -122,16 +131,17 @@ def bench(
         told = made.model_copy(update={"command": command})
         files.write(told.text(), lambda: bench_html(told))
 
-    with err.status("bench") as status:
+    with task("bench") as progress:
         report = run_bench(
             opened,
-            reference=reference,
+            checkpoint_dir=checkpoint_dir,
             options=options,
             what=what,
-            progress=lambda said: status.update(escape(said)),
+            progress=progress.update,
             save=write,
         )
     write(report)
+    emit(**report.model_copy(update={"command": command}).model_dump(mode="json"))
     show_report(report)
     files.say()
     if earlier is not None:

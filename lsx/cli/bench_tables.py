@@ -96,14 +96,14 @@ def _show_runs(report: BenchReport) -> None:
         out.print(
             f"clip: {c.frames} frames, {c.seconds_per_second:.3f} s a second of video, "
             f"first frame {c.first_frame:.2f} s, "
-            f"calls p50 {c.call_p50:.2f}, p95 {c.call_p95:.2f}, p99 {c.call_p99:.2f} s; peak memory host "
+            f"chunks p50 {c.chunk_p50:.2f}, p95 {c.chunk_p95:.2f}, p99 {c.chunk_p99:.2f} s; peak memory host "
             f"{c.peak_host_bytes / 2**20:.0f} MiB{device}; {c.streams:.3f} streams at 25 frames/s{cost}"
         )
     if report.long_run is not None:
         run = report.long_run
         out.print(f"long run: {run.frames} frames in {run.seconds:.0f} s, memory grew by {100 * run.growth:.2f} %")
     if report.sweep is not None:
-        table = _table("precision", "sampler", "steps", "cache", "s a call", "error", "")
+        table = _table("precision", "sampler", "steps", "cache", "s a chunk", "error", "")
         for p in sorted(report.sweep.points, key=lambda p: p.seconds):
             table.add_row(
                 p.precision,

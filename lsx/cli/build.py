@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from lsx.bundle.bundle import Bundle
-from lsx.cli.console import err, out
+from lsx.cli.console import emit, mode, out
 from lsx.cli.options import BundlePath, names_of
+from lsx.cli.progress import task
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.building import PLANNED, BuildReport, build_plans
 from lsx.engines.tensorrt.libraries import libraries_that_build
@@ -63,11 +63,11 @@ def build(
     if not backends:
         raise BackendUnavailable("no TensorRT here that can build. Install one: pip install 'lsx[rtx]'")
     built, kept = 0, 0
-    wider = opened.fallback()
-    parts = (opened,) if wider is None else (opened, wider)
-    for part, name in ((part, name) for part in parts for name in backends):
+    fallback = opened.fallback()
+    bundles = (opened,) if fallback is None else (opened, fallback)
+    for one, name in ((one, name) for one in bundles for name in backends):
         report = run_build(
-            part,
+            one,
             name,
             targets=names_of(target),
             graphs=names_of(graphs) or PLANNED,
@@ -89,9 +89,7 @@ def run_build(
     force: bool = False,
 ) -> BuildReport:
     """Build with a progress bar, and print what was built."""
-    columns = (TextColumn("{task.description:32}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err) as bar:
-        task = bar.add_task("build", total=1.0)
+    with task("build") as work:
         report = build_plans(
             bundle,
             backend,
@@ -99,9 +97,11 @@ def run_build(
             graphs=graphs,
             options=options,
             force=force,
-            progress=lambda what, share: bar.update(task, description=what, completed=share),
+            progress=lambda what, share: work.update(what, share, 1.0, f"{100 * share:.0f} %"),
         )
-        bar.update(task, description="done", completed=1.0)
+    plans = mode.result.setdefault("plans", [])
+    plans += [plan.model_dump(mode="json") for plan in report.built]
+    emit(kept=mode.result.get("kept", 0) + len(report.kept))
     for plan in report.built:
         out.print(
             f"plan: {bundle.path / plan.file.path} ({plan.file.size / 2**20:.1f} MiB, {plan.seconds:.0f} s, "

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lsx.cli.console import export_extra, out
+from lsx.cli.console import command, emit, export_extra, out
 
 __all__ = ["app", "random"]
 
@@ -20,6 +20,7 @@ def _root() -> None:
 
 
 @app.command("random")
+@command
 def random(
     folder: Annotated[Path, typer.Argument(help="New folder to write.")],
     size: Annotated[str, typer.Option(help="small (30 MB, the released topology) or full (5.5 GB).")] = "small",
@@ -32,3 +33,4 @@ def random(
 
     random_checkpoint(folder, size=size, seed=seed, resolution=resolution)
     out.print(f"checkpoint: {folder}")
+    emit(checkpoint=str(folder))

@@ -1,28 +1,64 @@
-"""What all commands share: consoles, progress, and turning errors into one line and an exit code."""
+"""What all commands share: where they print, what they print in, and how errors end."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import json
 import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from types import FrameType
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from lsx.errors import LsxError, MissingDependency
 
-__all__ = ["err", "export_extra", "out", "quantize_extra", "run_command", "show_table"]
+__all__ = [
+    "JsonFlag",
+    "QuietFlag",
+    "VerboseFlag",
+    "command",
+    "detail",
+    "emit",
+    "err",
+    "export_extra",
+    "fail",
+    "mode",
+    "out",
+    "quantize_extra",
+    "run_command",
+    "set_mode",
+    "show_table",
+]
 
 _FILE_WIDTH = 200
 
 out = Console(highlight=False, soft_wrap=True)
-"""Results."""
+"""Results, for people."""
 err = Console(stderr=True, highlight=False, soft_wrap=True)
-"""Progress and errors."""
+"""Warnings and errors."""
+
+
+@dataclass
+class _Mode:
+    """How this process prints."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    result: dict[str, Any] = field(default_factory=dict)
+    """What `--json` prints in the end."""
+
+
+mode = _Mode()
 
 _EXPORT_LIBRARIES = {
     "torch",
@@ -39,10 +75,54 @@ _EXPORT_LIBRARIES = {
 
 _QUANTIZE_LIBRARIES = {"modelopt", "scenedetect", "matplotlib"}
 
+JsonFlag = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object on standard output, and progress as JSON lines on the other."),
+]
+QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
+VerboseFlag = Annotated[bool, typer.Option("--verbose", "-v", help="Say more of what is done.")]
+
+
+def set_mode(*, json: bool, quiet: bool, verbose: bool) -> None:
+    """Print as these flags say, from now on; what was set before stays."""
+    mode.json, mode.quiet, mode.verbose = mode.json or json, mode.quiet or quiet, mode.verbose or verbose
+    out.quiet = mode.json or mode.quiet
+
+
+def command(function: Callable[..., object]) -> Callable[..., object]:
+    """`function` as a command with the flags that all have: --json, --quiet, --verbose."""
+    signature = inspect.signature(function, eval_str=True)
+
+    @functools.wraps(function)
+    def with_flags(*, json: bool, quiet: bool, verbose: bool, **options: Any) -> object:
+        set_mode(json=json, quiet=quiet, verbose=verbose)
+        return function(**options)
+
+    flags = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+        for name, annotation in (("json", JsonFlag), ("quiet", QuietFlag), ("verbose", VerboseFlag))
+    ]
+    changed: Any = with_flags
+    changed.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *flags])
+    changed.__annotations__ = {p.name: p.annotation for p in changed.__signature__.parameters.values()}
+    return with_flags
+
+
+def emit(**result: Any) -> None:
+    """Add to what `--json` prints: one object when the command ends, well or not."""
+    mode.result.update(result)
+
+
+def detail(text: str) -> None:
+    """A line that is printed under --verbose alone."""
+    if mode.verbose and not mode.json:
+        err.print(escape(text))
+
 
 def show_table(table: Table) -> None:
     """Print a table; where no terminal bounds it, as wide as it wants."""
-    (out if out.is_terminal else Console(highlight=False, width=_FILE_WIDTH)).print(table)
+    if not out.quiet:
+        (out if out.is_terminal else Console(highlight=False, width=_FILE_WIDTH)).print(table)
 
 
 def export_extra() -> None:
@@ -70,36 +150,47 @@ def _terminated(_signal: int, _frame: FrameType | None) -> None:
 
 def _warned(message: Warning | str) -> None:
     """A warning as one line, like an error."""
-    err.print(f"[yellow]lsx:[/yellow] {escape(' '.join(str(message).split()))}")
+    text = " ".join(str(message).split())
+    if mode.json:
+        print(json.dumps({"warning": text}), file=sys.stderr, flush=True)
+    elif not mode.quiet:
+        err.print(f"[yellow]lsx:[/yellow] {escape(text)}")
 
 
-def run_command(command: Callable[[], object], *, debug: bool) -> int:
-    """Run `command`; returns the process's exit code. Errors become one line, with a traceback only under `debug`.
+def run_command(work: Callable[[], object], *, debug: bool) -> int:
+    """Run `work`; returns the process's exit code. Errors become one line, with a traceback only under `debug`.
+
+    Under `--json` the result, or the error, is printed on standard output as one object.
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
     """
     warnings.showwarning = lambda message, *_args, **_kwargs: _warned(message)
     signal.signal(signal.SIGTERM, _terminated)  # so that temporary files are removed then, too
+    code, kind, line = 0, "", ""
     try:
-        command()
+        work()
     except LsxError as error:
-        return _failed(f"{type(error).__name__}: {error}", error.exit_code, debug=debug)
+        code, kind, line = error.exit_code, type(error).__name__, str(error)
     except KeyboardInterrupt:
-        return _failed("interrupted; nothing was left behind", 130, debug=debug)
+        code, line = 130, "interrupted; nothing was left behind"
     except MemoryError:
-        return _failed("out of memory. Close other programs, or use a smaller resolution", 1, debug=debug)
+        code, line = 1, "out of memory. Close other programs, or use a smaller resolution"
     except Exception as error:
-        line = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        return _failed(
-            f"{type(error).__name__}: {line} (unexpected; run again with --debug and report it)",
-            1,
-            debug=debug,
-        )
-    return 0
-
-
-def _failed(line: str, code: int, *, debug: bool) -> int:
-    if debug:
-        traceback.print_exc(file=sys.stderr)
-    err.print(f"[red]lsx:[/red] {escape(line)}")
+        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        code, kind = 1, type(error).__name__
+        line = f"{first} (unexpected; run again with --debug and report it)"
+    if code:
+        if debug:
+            traceback.print_exc(file=sys.stderr)
+        fail(code, kind, line)
+    elif mode.json:
+        print(json.dumps(mode.result), flush=True)
     return code
+
+
+def fail(code: int, kind: str, line: str) -> None:
+    """Print an error: one line, or under --json an object with what there is of a result."""
+    if mode.json:
+        error = {"type": kind or "Interrupted", "message": line, "exit_code": code}
+        print(json.dumps(mode.result | {"error": error}), flush=True)
+    err.print(f"[red]lsx:[/red] {escape(f'{kind}: {line}' if kind else line)}")

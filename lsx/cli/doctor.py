@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lsx.bundle.bundle import Bundle
-from lsx.cli.console import out, show_table
+from lsx.cli.console import emit, out, show_table
 from lsx.engines.loading import load_engine
 from lsx.errors import LsxError
 
@@ -21,27 +21,17 @@ def doctor(
     bundle: Annotated[Path | None, typer.Argument(help="Also check this bundle.")] = None,
 ) -> None:
     """Print Python, libraries, GPU, memory, disk, backends, encoders; with a bundle, whether it is intact and fits."""
-    from lsx.media.encoding import encoders
-    from lsx.reporting.system_info import backends, system_info
-
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in system_info(bundle or Path.cwd()):
-        table.add_row(name, value)
-    for name, works, detail in backends():
-        table.add_row(f"backend {name}", escape(f"{'works' if works else 'does not work'}: {detail}"))
-    for codec, encoder, reason in encoders():
-        table.add_row(
-            f"encoder {encoder}", escape(f"{codec}: {'works' if reason is None else f'does not work: {reason}'}")
-        )
-    show_table(table)
-    if bundle is None:
+    opened = None
+    if bundle is not None:  # what is damaged is said at once, before libraries are tried
+        opened = Bundle.open(bundle)
+        opened.verify()
+    _print_machine(bundle or Path.cwd())
+    if opened is None:
         return
-    opened = Bundle.open(bundle)
     model = opened.model
     out.print(f"\nbundle {bundle}: {model.version}, {model.resolution} px, {opened.manifest.precision}")
-    opened.verify()
     out.print("intact: every file is the one its manifest describes")
-    _print_plans(opened)
+    plans = _print_plans(opened)
     _print_memory(opened)
     try:
         load_engine(opened, "step").close()
@@ -49,16 +39,42 @@ def doctor(
         out.print(f"does not run here: {error}")
         raise
     out.print("runs here: yes, on onnxruntime")
+    emit(bundle={"path": str(bundle), "precision": opened.manifest.precision, "intact": True, "plans": plans})
 
 
-def _print_plans(bundle: Bundle) -> None:
-    """Which plans fit this machine, and why the others do not."""
+def _print_machine(folder: Path) -> None:
+    """The machine, its backends and its encoders."""
+    from lsx.media.encoding import encoders
+    from lsx.reporting.system_info import backends, system_info
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    system = system_info(folder)
+    for name, value in system:
+        table.add_row(name, value)
+    found_backends, found_encoders = backends(), encoders()
+    for name, works, reason in found_backends:
+        table.add_row(f"backend {name}", escape(f"{'works' if works else 'does not work'}: {reason}"))
+    for codec, encoder, missing in found_encoders:
+        table.add_row(
+            f"encoder {encoder}", escape(f"{codec}: {'works' if missing is None else f'does not work: {missing}'}")
+        )
+    show_table(table)
+    emit(
+        system=dict(system),
+        backends={name: {"works": works, "detail": reason} for name, works, reason in found_backends},
+        encoders={name: {"codec": codec, "works": missing is None} for codec, name, missing in found_encoders},
+    )
+
+
+def _print_plans(bundle: Bundle) -> dict[str, str]:
+    """Which plans fit this machine, and why the others do not; by path."""
     from lsx.engines.gpu_info import first_gpu
     from lsx.engines.tensorrt.libraries import LIBRARIES
     from lsx.engines.tensorrt.plans import another_gpu, reason_stale
 
     if not bundle.manifest.plans:
         out.print(f"plans: none; it runs on onnxruntime. Build them: lsx build {bundle.path}")
+    said = {}
     for plan in bundle.manifest.plans:
         try:
             gpu = first_gpu()
@@ -68,7 +84,9 @@ def _print_plans(bundle: Bundle) -> None:
                 reason = f"fits, but was built {differs}"
         except LsxError as error:
             reason = f"does not run here: {error}"
-        out.print(f"plan {plan.file.path}: {reason or 'fits'}", markup=False)
+        said[plan.file.path] = reason or "fits"
+        out.print(f"plan {plan.file.path}: {said[plan.file.path]}", markup=False)
+    return said
 
 
 def _print_memory(bundle: Bundle) -> None:
@@ -77,9 +95,9 @@ def _print_memory(bundle: Bundle) -> None:
     from lsx.denoising.cuda_executor import executor_bytes
     from lsx.denoising.executor import io_of_bundle
     from lsx.denoising.memory_plan import plan_memory
-    from lsx.denoising.program import call_program
+    from lsx.denoising.program import chunk_program
 
-    program = call_program(bundle.model, io_of_bundle(bundle), SamplingOptions())
+    program = chunk_program(bundle.model, io_of_bundle(bundle), SamplingOptions())
     device, pinned = executor_bytes(program, plan_memory(program))
     weights = sum(file.size for file in bundle.manifest.data)
     out.print(

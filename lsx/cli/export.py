@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.writing import check_writable
 from lsx.cli.build import run_build
-from lsx.cli.console import err, export_extra, out, quantize_extra
+from lsx.cli.console import detail, emit, export_extra, out, quantize_extra
+from lsx.cli.progress import Task, task
 from lsx.core.tensors import LOW_PRECISIONS
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.libraries import libraries_that_build
 from lsx.errors import UsageError
+
+if TYPE_CHECKING:
+    from lsx.export.options import ExportOptions
+    from lsx.models.checkpoint_files import CheckpointFiles
+    from lsx.quantization.options import QuantizeOptions
 
 __all__ = ["export"]
 
@@ -28,7 +34,7 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.")],
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, int8 or fp8.")] = "fp16",
     fallback: Annotated[
-        str | None, typer.Option(help="Carry this precision too (fp32, bf16), for calls that overflow in the first.")
+        str | None, typer.Option(help="Carry this precision too (fp32, bf16), for chunks that overflow in the first.")
     ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="Calibration made by lsx calibrate; int8 and fp8 need it.")
@@ -73,66 +79,102 @@ def export(
 ) -> None:
     """Export a checkpoint's graphs to ONNX, check each against PyTorch, write them as a bundle, and build plans."""
     export_extra()
-    from lsx.export.exporter import STAGES, export_bundle
-    from lsx.models.checkpoint import Checkpoint, CheckpointFiles
+    from lsx.export.options import ExportOptions
+    from lsx.models.checkpoint_files import CheckpointFiles
+    from lsx.quantization.options import QuantizeOptions
 
-    files = CheckpointFiles.in_folder(checkpoint, unet=unet, whisper=whisper, vae=vae, config=config, mask=mask)
-    loaded = Checkpoint(files, model=model, resolution=resolution)
-    quantise_options = None
-    if precision in LOW_PRECISIONS:
-        quantize_extra()
-        from lsx.quantization.quantize import QuantiseOptions, quantise_beside
-
+    wanted = ExportOptions(
+        precision=precision,  # type: ignore[arg-type]  # checked there
+        fallback=fallback,  # type: ignore[arg-type]  # checked there
+        face_models=face_models,
+        parity_report=parity_report,
+    )
+    if (wanted.precision in LOW_PRECISIONS) != (calibration is not None):
         if calibration is None:
             raise UsageError(f"--precision {precision} needs --calibration CALIB. Make one: lsx calibrate --help")
-        quantise_options = QuantiseOptions(
-            method=method,  # type: ignore[arg-type]  # checked there
-            percentile=percentile,
-            alpha=alpha,
-            search_budget=search_budget,
-            keep_fp16=tuple(keep_fp16 or ()),
-            allow_partial=allow_partial,
-            unet_cosine=unet_cosine,
-        )
-    elif calibration is not None:
         raise UsageError(f"--calibration is for int8 and fp8; --precision is {precision}")
+    quantize_options = QuantizeOptions(
+        method=method,  # type: ignore[arg-type]  # checked there
+        percentile=percentile,
+        alpha=alpha,
+        search_budget=search_budget,
+        keep_fp16=tuple(keep_fp16 or ()),
+        allow_partial=allow_partial,
+        unet_cosine=unet_cosine,
+    )
+    check_writable(output)
+    files = CheckpointFiles.in_folder(checkpoint, unet=unet, whisper=whisper, vae=vae, config=config, mask=mask)
+    if calibration is not None:
+        quantize_extra()
+        from lsx.calibration.store import Calibration
+
+        Calibration.open(calibration)
     started = time.perf_counter()
-    columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err) as bar:
-        task = bar.add_task("export", total=len(STAGES))
-        quantisation = None
-        if quantise_options is not None and calibration is not None:
-            quantisation = quantise_beside(
-                loaded,
-                calibration,
-                precision,  # type: ignore[arg-type]  # one of LOW_PRECISIONS
-                output,
-                quantise_options,
-                lambda what: bar.update(task, description=escape(what[-60:])),
-            )
-        bundle = export_bundle(
-            loaded,
-            output,
-            precision=precision,  # type: ignore[arg-type]  # checked there
-            fallback=fallback,  # type: ignore[arg-type]  # checked there
-            face_models=face_models,
-            quantisation=quantisation,
-            parity_report=parity_report,
-            progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
-        )
-    size = sum(f.stat().st_size for f in output.rglob("*") if f.is_file())
+    with task("export") as work:
+        work.update("loading PyTorch")
+        bundle = _exported(files, output, wanted, quantize_options, calibration, (model, resolution), work)
     seconds = time.perf_counter() - started
+    _show(bundle, seconds)
+    if build:
+        fallback_bundle = bundle.fallback()
+        for one in (bundle,) if fallback_bundle is None else (bundle, fallback_bundle):
+            for backend in libraries_that_build():
+                run_build(one, backend, options=BuildOptions())
+
+
+def _exported(
+    files: CheckpointFiles,
+    output: Path,
+    options: ExportOptions,
+    quantize_options: QuantizeOptions,
+    calibration: Path | None,
+    stated: tuple[str | None, int | None],
+    work: Task,
+) -> Bundle:
+    """The bundle. stated : --model and --resolution."""
+    from lsx.export.exporter import export_bundle
+    from lsx.models.checkpoint import Checkpoint
+
+    loaded = Checkpoint(files, model=stated[0], resolution=stated[1])
+    quantization = None
+    if calibration is not None:
+        from lsx.quantization.quantize import quantize_beside
+
+        quantization = quantize_beside(
+            loaded,
+            calibration,
+            options.precision,  # type: ignore[arg-type]  # one of LOW_PRECISIONS
+            output,
+            quantize_options,
+            lambda what: work.update(what[-60:]),
+        )
+
+    def show(what: str, done: int, total: int) -> None:
+        work.update(what, done, total, f"{min(done + 1, total)} of {total}")
+
+    return export_bundle(loaded, output, options, quantization=quantization, progress=show)
+
+
+def _show(bundle: Bundle, seconds: float) -> None:
+    """What was written."""
+    output, manifest = bundle.path, bundle.manifest
+    size = sum(f.stat().st_size for f in output.rglob("*") if f.is_file())
     out.print(
-        f"bundle: {output} ({bundle.model.version}, {bundle.model.resolution} px, {precision}, "
+        f"bundle: {output} ({bundle.model.version}, {bundle.model.resolution} px, {manifest.precision}, "
         f"{size / 2**20:.0f} MiB, {seconds:.0f} s)"
     )
-    for name, entry in bundle.manifest.graphs.items():
+    for name, entry in manifest.graphs.items():
         if entry.coverage is not None:
             out.print(f"{name}: {100 * entry.coverage:.1f} % of convolution and linear FLOPs in {entry.precision}")
-    if bundle.manifest.quantisation is not None:
+        for parity in entry.parity:
+            detail(f"{name}.{parity.output}: max error {parity.max_error:.3g}, cosine {parity.cosine:.7f}")
+    if manifest.quantization is not None:
         out.print(f"layer by layer: lsx inspect {output} --layers, {output / 'quantisation'}")
-    if build:
-        wider = bundle.fallback()
-        for part in (bundle,) if wider is None else (bundle, wider):
-            for backend in libraries_that_build():
-                run_build(part, backend, options=BuildOptions())
+    emit(
+        bundle=str(output),
+        model=bundle.model.version,
+        resolution=bundle.model.resolution,
+        precision=manifest.precision,
+        bytes=size,
+        seconds=seconds,
+    )

@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from lsx.bundle.bundle import Bundle
-from lsx.bundle.manifest import PlanEntry, StampEntry
+from lsx.bundle.manifest import GraphEntry, PlanEntry, VerificationRecord
 from lsx.bundle.records import Coverage
-from lsx.cli.console import out, show_table
+from lsx.cli.console import emit, out, show_table
 from lsx.cli.options import BundlePath
 from lsx.errors import EngineError, StaleEngine, UsageError
 
@@ -29,11 +29,14 @@ def inspect(
     fusions: Annotated[
         bool, typer.Option("--fusions", help="With --plan: what became of attentions and norms, instead of the layers.")
     ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also hashes, tensors, parity and operators of every graph.")
+    ] = False,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Print which layers of an int8 or fp8 bundle are quantised, and why not.")
+        bool, typer.Option("--layers", help="Print which layers of an int8 or fp8 bundle are quantized, and why not.")
     ] = False,
 ) -> None:
-    """Print a bundle: model, hashes, graphs with I/O, precision and sizes, operator histogram, plans."""
+    """Print a bundle: model, precision, graphs and their sizes, plans, verification records; --all for every detail."""
     opened = Bundle.open(bundle)
     if fusions and plan is None:
         raise UsageError("--fusions is of a plan: name its graph with --plan")
@@ -47,52 +50,59 @@ def inspect(
     model = manifest.model
     out.print(f"bundle: {bundle} (schema {manifest.schema_version}, lsx {manifest.lsx_version}, {manifest.created})")
     out.print(
-        f"model: {model.version}, {model.resolution} px, {manifest.precision}, {model.frames} frames a call, "
+        f"model: {model.version}, {model.resolution} px, {manifest.precision}, {model.frames} frames a chunk, "
         f"{model.video_fps} fps, {model.sample_rate} Hz"
     )
     out.print(f"mask: {model.mask}; faces: {manifest.faces.family}")
-    wider = opened.fallback()
-    if wider is not None:
-        out.print(f"fallback: {wider.manifest.precision}, a bundle of its own in {wider.path}")
-    hashes = Table("checkpoint file", "sha256", box=None, pad_edge=False)
-    for name, digest in (model.checkpoint | manifest.faces.source).items():
-        hashes.add_row(name, digest)
-    out.print(hashes)
+    fallback = opened.fallback()
+    if fallback is not None:
+        out.print(f"fallback: {fallback.manifest.precision}, a bundle of its own in {fallback.path}")
+    if everything:
+        hashes = Table("checkpoint file", "sha256", box=None, pad_edge=False)
+        for name, digest in (model.checkpoint | manifest.faces.source).items():
+            hashes.add_row(name, digest)
+        show_table(hashes)
     data = {file.path: file.size for file in manifest.data}
     for name, graph in manifest.graphs.items():
         own = graph.file.path + ".data"
         size = graph.file.size + data.get(own, 0)
         shared = [path for path in graph.data if path != own]
         out.print(
-            f"\n{name}: {graph.precision}, opset {graph.opset}, {size / 2**20:.1f} MiB"
+            f"{name}: {graph.precision}, opset {graph.opset}, {size / 2**20:.1f} MiB"
             + (f", and weights in {', '.join(shared)}" if shared else "")
+            + (f", {100 * graph.coverage:.1f} % of its FLOPs" if graph.coverage is not None else "")
         )
-        if graph.coverage is not None:
-            out.print(f"  {100 * graph.coverage:.1f} % of convolution and linear FLOPs in {graph.precision}")
-        for kind, tensors in (("in ", graph.inputs), ("out", graph.outputs)):
-            for tensor in tensors:
-                out.print(f"  {kind} {tensor.spec()}", markup=False)
-        for island in graph.islands:
-            out.print(f"  fp32 {island}", markup=False)
-        for parity in graph.parity:
-            out.print(
-                f"  parity {parity.output}: max {parity.max_error:.3g}, mean {parity.mean_error:.3g}, "
-                f"cosine {parity.cosine:.7f} ({parity.method})"
-            )
-        histogram = sorted(graph.operators.items(), key=lambda item: -item[1])
-        out.print("  operators " + ", ".join(f"{operator} {count}" for operator, count in histogram))
-        out.print(f"  sha256 {graph.file.sha256}")
+        if everything:
+            _print_graph(graph)
     _print_built(opened)
+    emit(**json.loads(manifest.text()), path=str(bundle))
+
+
+def _print_graph(graph: GraphEntry) -> None:
+    """Tensors, islands of float32, parity, operators and hash."""
+    for kind, tensors in (("in ", graph.inputs), ("out", graph.outputs)):
+        for tensor in tensors:
+            out.print(f"  {kind} {tensor.spec()}", markup=False)
+    for island in graph.islands:
+        out.print(f"  fp32 {island}", markup=False)
+    for parity in graph.parity:
+        out.print(
+            f"  parity {parity.output}: max {parity.max_error:.3g}, mean {parity.mean_error:.3g}, "
+            f"cosine {parity.cosine:.7f} ({parity.method})"
+        )
+    histogram = sorted(graph.operators.items(), key=lambda item: -item[1])
+    out.print("  operators " + ", ".join(f"{operator} {count}" for operator, count in histogram))
+    out.print(f"  sha256 {graph.file.sha256}")
 
 
 def _print_built(bundle: Bundle) -> None:
     """Plans and verification records, a line each."""
     manifest = bundle.manifest
-    out.print(f"\nplans: {len(manifest.plans) or 'none'}")
+    out.print(f"plans: {len(manifest.plans) or 'none'}")
     for built in manifest.plans:
         out.print(f"  {_line(built)}", markup=False)
-    out.print(f"verification records: {len(manifest.stamps) or 'none'}")
-    for record in manifest.stamps:
+    out.print(f"verification records: {len(manifest.records) or 'none'}")
+    for record in manifest.records:
         coverage = Coverage.of(record, manifest.precision)
         smoke = coverage.smoke_check
         state = "holds" if _holds(bundle, record) else "void: files have changed"
@@ -101,24 +111,25 @@ def _print_built(bundle: Bundle) -> None:
         out.print(f"  {coverage}: {kind}; {record.engine}, {record.created}: {figures}; {state}", markup=False)
 
 
-def _holds(bundle: Bundle, record: StampEntry) -> bool:
+def _holds(bundle: Bundle, record: VerificationRecord) -> bool:
     """Whether every file that the record names is still the manifest's."""
     known = bundle.hashes(lambda one: [*one.graph_files(), *(plan.file for plan in one.manifest.plans)])
     return record.files.items() <= known.items()
 
 
 def _print_layers(bundle: Bundle) -> None:
-    """The quantised parts, layer by layer."""
-    quantisation = bundle.manifest.quantisation
-    if quantisation is None:
-        raise UsageError(f"{bundle.path} is {bundle.manifest.precision}: no layer of it is quantised")
-    bundle.verify(list(quantisation.files))
+    """The quantized parts, layer by layer."""
+    quantization = bundle.manifest.quantization
+    if quantization is None:
+        raise UsageError(f"{bundle.path} is {bundle.manifest.precision}: no layer of it is quantized")
+    bundle.verify(list(quantization.files))
     tables = json.loads((bundle.path / "quantisation" / "layers.json").read_text(encoding="utf-8"))
+    emit(layers=tables)
     for part, content in tables.items():
         precision = content["precision"]
         out.print(
             f"{part}: {100 * content['coverage']:.1f} % of FLOPs in {precision}, cosine {content['cosine']:.5f} on the "
-            f"calibration ({content['cosine_all_quantised']:.5f} with all of it quantised); ranges by "
+            f"calibration ({content['cosine_all_quantised']:.5f} with all of it quantized); ranges by "
             f"{content['method']}"
         )
         table = Table("layer", "FLOPs", "precision", "range", "error alone", "why fp16", box=None, pad_edge=False)
@@ -152,6 +163,7 @@ def _print_plans(bundle: Bundle, graph: str, *, only_fusions: bool) -> None:
     plans = [plan for plan in bundle.manifest.plans if plan.graph == graph]
     if not plans:
         raise StaleEngine(f"{bundle.path} has no plan of {graph}. Build it: lsx build {bundle.path} --graphs {graph}")
+    emit(plans=[plan.model_dump(mode="json") for plan in plans])
     for plan in plans:
         bundle.verify([plan.file])
         out.print(_line(plan), markup=False)

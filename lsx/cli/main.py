@@ -8,11 +8,17 @@ import typer
 
 import lsx
 from lsx.cli import bench, build, calibrate, checkpoint, doctor, export, inspect, run, verify
-from lsx.cli.console import err, out, run_command
+from lsx.cli.aliases import current_arguments
+from lsx.cli.console import JsonFlag, QuietFlag, VerboseFlag, command, fail, mode, out, run_command, set_mode
 
 __all__ = ["app", "main"]
 
 _INTERRUPTED = 130
+
+
+class _Said(BaseException):
+    """A usage error that was printed."""
+
 
 app = typer.Typer(
     name="lsx",
@@ -30,8 +36,12 @@ def _root(
     context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version and exit."),
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks. Goes before the command."),
+    json: JsonFlag = False,
+    quiet: QuietFlag = False,
+    verbose: VerboseFlag = False,
 ) -> None:
     del debug  # read in main(), before parsing can fail
+    set_mode(json=json, quiet=quiet, verbose=verbose)
     if version:
         out.print(f"lsx {lsx.__version__}")
         raise typer.Exit
@@ -40,14 +50,14 @@ def _root(
         raise typer.Exit
 
 
-app.command("export")(export.export)
-app.command("calibrate")(calibrate.calibrate)
-app.command("build")(build.build)
-app.command("run")(run.run)
-app.command("verify")(verify.verify)
-app.command("bench")(bench.bench)
-app.command("inspect")(inspect.inspect)
-app.command("doctor")(doctor.doctor)
+app.command("export")(command(export.export))
+app.command("calibrate")(command(calibrate.calibrate))
+app.command("build")(command(build.build))
+app.command("run")(command(run.run))
+app.command("verify")(command(verify.verify))
+app.command("bench")(command(bench.bench))
+app.command("inspect")(command(inspect.inspect))
+app.command("doctor")(command(doctor.doctor))
 app.add_typer(checkpoint.app, name="checkpoint")
 
 
@@ -55,10 +65,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
-    arguments = [a for a in arguments if a != "--debug"]
+    arguments = current_arguments([a for a in arguments if a != "--debug"])
+    mode.result.clear()
+    mode.json = mode.quiet = mode.verbose = out.quiet = False  # of a call before
+    if "--json" in arguments:  # also where parsing fails
+        set_mode(json=True, quiet=False, verbose=False)
     code = 0
 
-    def command() -> None:
+    def work() -> None:
         nonlocal code
         try:
             result = app(args=arguments, prog_name="lsx", standalone_mode=False, obj=tuple(arguments))
@@ -66,24 +80,25 @@ def main(arguments: list[str] | None = None) -> None:
             message = _usage_message(error)
             if message is None:
                 raise
-            err.print(f"[red]lsx:[/red] UsageError: {message}", markup=True)
+            fail(2, "UsageError", message)
             code = 2
-            return
+            raise _Said from None
         code = result if isinstance(result, int) else 0
         if code == _INTERRUPTED:  # typer makes a number of it
             raise KeyboardInterrupt
 
-    failed = run_command(command, debug=debug)
+    try:
+        failed = run_command(work, debug=debug)
+    except _Said:
+        failed = 0
     sys.exit(failed or code)
 
 
 def _usage_message(error: Exception) -> str | None:
     """One line for an error of the parser's own; None for any other error."""
-    from rich.markup import escape
-
     show = getattr(error, "format_message", None)
     if show is None:
         return None
     context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "lsx"
-    return escape(" ".join(f"{show().rstrip('.')}. See: {command} --help".split()))
+    name = context.command_path if context is not None else "lsx"
+    return " ".join(f"{show().rstrip('.')}. See: {name} --help".split())

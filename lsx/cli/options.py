@@ -14,9 +14,9 @@ __all__ = [
     "BackendName",
     "BundlePath",
     "CacheInterval",
+    "CheckpointDir",
     "Guidance",
     "Provider",
-    "Reference",
     "SamplerName",
     "Seed",
     "Steps",
@@ -27,7 +27,9 @@ __all__ = [
 ]
 
 BundlePath = Annotated[Path, typer.Argument(help="Bundle made by lsx export.")]
-Reference = Annotated[Path | None, typer.Option(help="Checkpoint folder, default where the export found it.")]
+CheckpointDir = Annotated[
+    Path | None, typer.Option(help="Folder of the PyTorch checkpoint, default where the export found it.")
+]
 BackendName = Annotated[str, typer.Option(help="auto, tensorrt, tensorrt-rtx, onnxruntime or torch.")]
 Provider = Annotated[str, typer.Option(help="onnxruntime's provider: cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of the CPU provider.")]

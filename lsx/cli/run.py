@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lsx.cli.console import err, out
+from lsx.bundle.bundle import Bundle
+from lsx.cli.console import detail, emit, err, mode, out
 from lsx.cli.options import (
     BackendName,
     BundlePath,
     CacheInterval,
+    CheckpointDir,
     Guidance,
     Provider,
-    Reference,
     SamplerName,
     Seed,
     Steps,
+    Threads,
     sample_options,
 )
+from lsx.cli.progress import Task, task
 from lsx.engines.loading import AUTO
 from lsx.engines.registry import backend_named
+from lsx.media.targets import STANDARD_OUTPUT
+
+if TYPE_CHECKING:
+    from lsx.runtime.run_report import Progress, RunReport
 
 __all__ = ["run"]
 
@@ -41,9 +48,11 @@ def run(
     sampler: SamplerName = "ddim",
     backend: BackendName = "auto",
     provider: Provider = "cpu",
-    reference: Reference = None,
+    threads: Threads = None,
+    checkpoint_dir: CheckpointDir = None,
     cuda_graph: Annotated[
-        bool, typer.Option("--cuda-graph/--no-cuda-graph", help="On a GPU: one graph launch a call, or plain enqueues.")
+        bool,
+        typer.Option("--cuda-graph/--no-cuda-graph", help="On a GPU: one graph launch a chunk, or plain enqueues."),
     ] = True,
     trust_code: Annotated[
         bool, typer.Option("--trust-code", help="Load version-compatible plans, which carry code.")
@@ -65,79 +74,79 @@ def run(
     ] = None,
     compare: Annotated[Path | None, typer.Option(help="Also write original and result side by side there.")] = None,
     no_face: Annotated[str, typer.Option(help="Frames without a face: pass leaves them, error stops.")] = "pass",
+    warm_up: Annotated[
+        bool, typer.Option("--warm-up", help="Take memory, run once and capture before the clip's time is taken.")
+    ] = False,
 ) -> None:
     """Lip-sync a video to speech. The output lasts as long as the audio; a shorter video plays back and forth."""
-    from lsx.media.encoding import EncodeOptions
-    from lsx.media.targets import STANDARD_OUTPUT
-    from lsx.runtime.lipsync import LipSync
-    from lsx.runtime.run_files import open_inputs
-    from lsx.runtime.run_report import Progress as Made
-    from lsx.runtime.run_report import RunReport
-
-    options = sample_options(  # checked before engines load
+    options = sample_options(  # all that can be refused is, before engines load
         steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
     )
+    from lsx.engines.registry import EngineOptions
+    from lsx.media.encoding import EncodeOptions
+
+    engine = EngineOptions(provider=provider, threads=threads, checkpoint_dir=checkpoint_dir, trust_code=trust_code)
     if backend != AUTO:
         backend_named(backend)
-    encode: dict[str, Any] = {
-        "codec": codec,
-        "encoder": encoder,
-        "preset": preset,
-        "pix_fmt": pix_fmt,
-        "audio_codec": audio_codec,
-        "crf": crf,
-    }
-    reader, sound = open_inputs(video, audio, output, compare=compare, encode=EncodeOptions(**encode), no_face=no_face)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[fps]:.2f} frames/s"),
-        TimeRemainingColumn(),
+    encode = EncodeOptions(
+        codec=codec, encoder=encoder, preset=preset, pix_fmt=pix_fmt, audio_codec=audio_codec, crf=crf
     )
-    with Progress(*columns, console=err) as bar:
-        task = bar.add_task("loading engines", total=None, fps=0.0)
+    opened = Bundle.open(bundle)
+    from lsx.runtime.lipsync import LipSync
+    from lsx.runtime.run_files import open_inputs
 
-        def show(made: Made) -> None:
-            bar.update(task, description="lip-sync", completed=made.frames, total=made.total, fps=made.fps)
-
-        opened = LipSync.open(
-            bundle,
-            backend,
-            provider=provider,
-            reference=reference,
-            cuda_graph=cuda_graph,
-            trust_code=trust_code,
-            require_verified=require_verified,
-        )
-        with opened as lipsync:
-            bar.update(task, description=f"lip-sync on {lipsync.backend}")
-            report: RunReport = lipsync.run(
+    reader, sound = open_inputs(video, audio, output, compare=compare, encode=encode, no_face=no_face)
+    frames = -(-len(sound.samples()) // opened.model.samples_per_frame)
+    with task("run") as work:
+        work.update("loading engines", 0, frames, f"{frames} frames to make")
+        with LipSync.open(opened, backend, engine, cuda_graph=cuda_graph, require_verified=require_verified) as lipsync:
+            detail("\n".join(f"{name}: {loaded.description}" for name, loaded in lipsync.engines.items()))
+            if warm_up:
+                work.update("warming up", 0, frames)
+                lipsync.warm_up(options)
+            report = lipsync.run(
                 reader,
                 sound,
                 output,
-                steps=steps,
-                guidance=guidance,
-                seed=seed,
-                progress=show,
-                cache_interval=options.cache_interval,
-                sampler=options.sampler,
-                **encode,
+                options,
+                encode=encode,
                 compare=compare,
                 no_face=no_face,  # type: ignore[arg-type]  # checked there
+                progress=lambda now: _show_progress(work, now, lipsync.backend),
             )
-    rate = report.frames / report.seconds
+    _show(report, output, compare)
+
+
+def _show_progress(work: Task, now: Progress, backend: str) -> None:
+    """Frames made, and what is behind them: on a CPU a chunk takes a minute, in which no frame is finished."""
+    left = "" if now.seconds_left is None else f", {_duration(now.seconds_left)} left"
+    steps = f", step {now.step} of {now.steps}" if now.step and now.frames < now.total else ""
+    note = f"{now.frames} of {now.total} frames, chunk {now.chunk} of {now.chunks}{steps}{left}"
+    work.update(f"lip-sync on {backend}", now.frames, now.total, note)
+
+
+def _show(report: RunReport, output: Path, compare: Path | None) -> None:
+    """What was done."""
     told = err if output == STANDARD_OUTPUT else out
-    told.print(f"result: {output} ({report.frames} frames, {report.seconds:.1f} s, {rate:.2f} frames/s)")
-    if compare is not None:
-        told.print(f"side by side: {compare}")
-    worked = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.stages.items())
-    told.print(f"stages: {worked}; the bottleneck is {report.bottleneck}")
-    if report.repeated_calls:
-        told.print(f"overflow: {report.repeated_calls} calls were done again in the bundle's fallback precision")
-    if report.faceless:
-        spans = ", ".join(f"{_time_code(a)} to {_time_code(b)}" for a, b in report.faceless_spans)
-        told.print(f"no face: {len(report.faceless)} frames passed through unchanged: {spans}")
+    if not (mode.json or mode.quiet):
+        rate = report.frames / report.seconds
+        told.print(f"result: {output} ({report.frames} frames, {report.seconds:.1f} s, {rate:.2f} frames/s)")
+        if compare is not None:
+            told.print(f"side by side: {compare}")
+        worked = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.stages.items())
+        told.print(f"stages: {worked}; the bottleneck is {report.bottleneck}")
+        if report.repeated_chunks:
+            told.print(f"overflow: {report.repeated_chunks} chunks were done again in the bundle's fallback precision")
+        if report.faceless:
+            spans = ", ".join(f"{_time_code(a)} to {_time_code(b)}" for a, b in report.faceless_spans)
+            told.print(f"no face: {len(report.faceless)} frames passed through unchanged: {spans}")
+    emit(**{name: value for name, value in asdict(report).items() if name != "output"}, output=str(output))
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _time_code(seconds: float) -> str:

@@ -7,25 +7,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.records import MINIMUM_CHUNKS
-from lsx.cli.console import err, export_extra, out, show_table
+from lsx.cli.console import emit, export_extra, out, show_table
 from lsx.cli.options import (
     BackendName,
     BundlePath,
     CacheInterval,
+    CheckpointDir,
     Guidance,
     Provider,
-    Reference,
     SamplerName,
     Seed,
     Steps,
     Threads,
     sample_options,
 )
+from lsx.cli.progress import task
 from lsx.cli.report_files import ReportFiles
 from lsx.errors import AccuracyError, UsageError
 
@@ -37,12 +37,12 @@ __all__ = ["verify"]
 
 def verify(
     bundle: BundlePath,
-    reference: Reference = None,
+    checkpoint_dir: CheckpointDir = None,
     clip: Annotated[
-        tuple[Path, Path] | None, typer.Option(help="Video and sound; without it, one call of seeded inputs.")
+        tuple[Path, Path] | None, typer.Option(help="Video and sound; without it, one chunk of seeded inputs.")
     ] = None,
-    calls: Annotated[
-        int | None, typer.Option(help="At most so many calls of 16 frames; default the whole clip.")
+    max_chunks: Annotated[
+        int | None, typer.Option(help="At most so many chunks of 16 frames; default the whole clip.")
     ] = None,
     backend: BackendName = "auto",
     provider: Provider = "cpu",
@@ -65,34 +65,38 @@ def verify(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for report.json and report.html.")
     ] = None,
-    stamp: Annotated[
-        bool, typer.Option("--stamp/--no-stamp", help="Write the verification record into the manifest.")
+    record: Annotated[
+        bool, typer.Option("--record/--no-record", help="Write the verification record into the manifest.")
     ] = True,
 ) -> None:
     """Compare a bundle's engines with the PyTorch reference, on the same noise, and record it if all holds."""
     export_extra()
-    from lsx.verify.html import report_html
-    from lsx.verify.verify import verify as run_verification
+    from lsx.engines.registry import EngineOptions
 
     options = sample_options(steps=steps, guidance=guidance, seed=seed, cache_interval=cache_interval, sampler=sampler)
     opened = Bundle.open(bundle)
     limits = _thresholds(threshold or [])
     files = ReportFiles(output)
-    with err.status("verify") as status:
+    from lsx.verify.html import report_html
+    from lsx.verify.verify import VerifyOptions
+    from lsx.verify.verify import verify as run_verification
+
+    with task("verify") as work:
         report = run_verification(
             opened,
-            reference=reference,
-            clip=clip,
-            backend=backend,
-            provider=provider,
-            threads=threads,
+            VerifyOptions(
+                clip=clip,
+                backend=backend,
+                max_chunks=max_chunks,
+                thresholds=limits,
+                auxiliary=auxiliary,
+                record=record,
+            ),
             options=options,
-            calls=calls,
-            thresholds=limits,
-            auxiliary=auxiliary,
-            stamp=stamp,
-            progress=lambda what: status.update(escape(what)),
+            engine=EngineOptions(provider=provider, threads=threads, checkpoint_dir=checkpoint_dir),
+            progress=work.update,
         )
+    emit(**report.as_json())
     _show(report)
 
     def html() -> str:
@@ -106,7 +110,7 @@ def verify(
         blame = f"to blame: {report.failing_graph}" + (f", layers {worst}" if worst else "")
         raise AccuracyError(f"{bundle} failed on {report.backend}: {report.failures[0]}; {blame}. It was not recorded")
     out.print(f"passed: every threshold of {report.precision} holds")
-    if not stamp or report.coverage is None:
+    if not record or report.coverage is None:
         return
     smoke = report.coverage.smoke_check
     if smoke is None:
@@ -134,11 +138,13 @@ def _thresholds(given: list[str]) -> dict[str, float]:
 def _show(report: Report) -> None:
     """The tables."""
     out.print(f"{report.model}, {report.precision}, {report.engine}; {report.source}")
-    table = Table("graph", "output", "calls", "cosine", "max error", "mean error", "SNR dB", box=None, pad_edge=False)
+    table = Table(
+        "graph", "output", "forwards", "cosine", "max error", "mean error", "SNR dB", box=None, pad_edge=False
+    )
     for row in report.graphs:
         f = row.figures
         cells = (f"{f.cosine:.7f}", f"{f.max_error:.3g}", f"{f.mean_error:.3g}", f"{f.snr:.1f}")
-        table.add_row(row.graph, row.output, str(row.calls), *cells)
+        table.add_row(row.graph, row.output, str(row.forwards), *cells)
     if report.tokens is not None:
         f = report.tokens
         table.add_row(

@@ -48,6 +48,8 @@ def check_replaceable(output: Path, kind: str, ours: Callable[[Path], bool]) -> 
     output = output.absolute()
     if not output.parent.is_dir():
         raise OutputError(f"{output.parent}: no such folder. Create it first")
+    if not os.access(output.parent, os.W_OK):
+        raise OutputError(f"{output.parent}: not writable")
     if output.exists() and not (output.is_dir() and (ours(output) or not any(output.iterdir()))):
         raise OutputError(f"{output}: exists and is not a {kind}; lsx will not replace it. Give another -o")
 

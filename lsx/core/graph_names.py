@@ -8,7 +8,7 @@ FACE_GRAPHS = ("face_detector", "face_landmarks")
 
 
 LOOP_GRAPHS = ("vae_encoder", "unet", "unet_shallow", "step", "vae_decoder")
-"""The graphs that a call runs."""
+"""The graphs that a chunk runs."""
 
 
 MODEL_GRAPHS = ("audio_encoder", *LOOP_GRAPHS)

@@ -26,7 +26,7 @@ class ModelSpec:
     resolution: int
     """Edge of the square face, in pixels; a multiple of 64."""
     frames: int = 16
-    """Video frames in one U-Net call."""
+    """Video frames in one chunk."""
     video_fps: int = 25
     """Frames per second that the model was trained on."""
     sample_rate: int = 16000

@@ -1,7 +1,7 @@
 """Seeded normal numbers that any implementation can draw again without a framework.
 
 Each array depends on its name, shape and seed alone, not on the order in which arrays are drawn, so the noise
-of call 7 is the same whether or not calls 0 to 6 were made.
+of chunk 7 is the same whether or not chunks 0 to 6 were made.
 """
 
 from __future__ import annotations

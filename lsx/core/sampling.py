@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 from lsx.errors import UsageError
 
-__all__ = ["MAX_SEED", "SAMPLERS", "Sampler", "SamplingOptions"]
+__all__ = ["MAX_SEED", "SAMPLERS", "Sampler", "SamplingKeywords", "SamplingOptions"]
 
 Sampler = Literal["ddim", "dpm++2m"]
 
@@ -21,14 +21,19 @@ MAX_SEED = 2**63 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingOptions:
-    """How the latents of every call are denoised."""
+    """How the latents of every chunk are denoised. Raises UsageError for a value out of its range.
+
+    >>> SamplingOptions(steps=4, cache_interval="off").cache_interval is None
+    True
+    """
 
     steps: int = 20
     """Denoising steps, 1..1000; LatentSync's users run 20 to 50."""
     guidance: float = 1.5
     """Guidance scale, 1..20; 1 turns guidance off and halves the batch."""
     cache_interval: int | None = 3
-    """DeepCache: a full U-Net every this many steps (1..1000); None turns it off. 3 is the released script's."""
+    """DeepCache: a full U-Net every this many steps (1..1000); None or "off" turns it off. 3 is the
+    released script's."""
     seed: int = 0
     """Seed of every noise array, 0..2**63-1."""
     sampler: Sampler = "ddim"
@@ -41,7 +46,14 @@ class SamplingOptions:
             raise UsageError(f"steps is {self.steps}; give a whole number in 1..1000 (20 is usual)")
         if self.sampler == "dpm++2m" and self.steps > 998:
             raise UsageError(f"steps is {self.steps}; dpm++2m takes at most 998 (10 is usual)")
-        if not math.isfinite(self.guidance) or not 1 <= self.guidance <= 20:
+        interval: object = self.cache_interval
+        if interval == "off":
+            object.__setattr__(self, "cache_interval", None)
+        if (
+            not isinstance(self.guidance, int | float)
+            or not math.isfinite(self.guidance)
+            or not 1 <= self.guidance <= 20
+        ):
             raise UsageError(f"guidance is {self.guidance}; give a number in 1..20 (1.5 is usual, 1 is off)")
         interval = self.cache_interval
         if interval is not None and (
@@ -53,5 +65,15 @@ class SamplingOptions:
 
     @property
     def guidance_batch(self) -> int:
-        """Batch of a U-Net call: 2 with guidance, 1 without."""
+        """Batch of a U-Net forward: 2 with guidance, 1 without."""
         return 2 if self.guidance > 1 else 1
+
+
+class SamplingKeywords(TypedDict, total=False):
+    """SamplingOptions' fields as keywords."""
+
+    steps: int
+    guidance: float
+    cache_interval: int | Literal["off"] | None
+    seed: int
+    sampler: Sampler

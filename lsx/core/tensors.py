@@ -52,7 +52,7 @@ DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16", "uint8", "int64")
 
 
 def base_precision(precision: Precision) -> FloatPrecision:
-    """The precision of what is not quantised: fp16 round int8 and fp8 layers."""
+    """The precision of what is not quantized: fp16 round int8 and fp8 layers."""
     return _BASE[precision]
 
 

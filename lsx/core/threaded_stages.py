@@ -11,7 +11,7 @@ from typing import Any
 
 from lsx.errors import EngineError
 
-__all__ = ["Stage", "StageChain", "StageTimes", "Stopped", "in_order"]
+__all__ = ["Stage", "StageChain", "StageTimes", "Stopped", "in_order", "run_stages"]
 
 
 class Stopped(Exception):
@@ -69,6 +69,11 @@ class _Channel(Iterator[Any]):
             self._changed.notify_all()
             return item
 
+    def ready(self, timeout: float) -> bool:
+        """Wait until `__next__` would not, or for `timeout` seconds; whether it would not."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._aborted or bool(self._items) or self._ended, timeout)
+
     def end(self) -> None:
         with self._changed:
             self._ended = True
@@ -98,6 +103,14 @@ class Stage:
         self.work = work
         self.capacity = capacity
         self.stop = stop
+
+
+def run_stages(stages: Iterable[Stage]) -> Iterator[Any]:
+    """What the last of `stages` yields, each item going through all of them on the calling thread."""
+    items: Iterator[Any] = iter(())
+    for stage in stages:
+        items = iter(stage.work(items))
+    return items
 
 
 def in_order(work: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:
@@ -173,6 +186,11 @@ class StageChain(Iterator[Any]):
         if error is not None:
             raise error
         raise StopIteration
+
+    def ready(self, timeout: float) -> bool:
+        """Wait until an item, the end or an error is there, or for `timeout` seconds; whether one is."""
+        self._start()
+        return self._channels[-1].ready(timeout)
 
     def _start(self) -> None:
         with self._lock:

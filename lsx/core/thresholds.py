@@ -13,7 +13,7 @@ __all__ = ["THRESHOLDS", "Thresholds"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """Lowest figures with which a bundle passes. Cosines are of the worst call that was compared."""
+    """Lowest figures with which a bundle passes. Cosines are of the worst chunk that was compared."""
 
     unet_cosine: float
     """`unet` and `unet_shallow`, each on the reference's own inputs."""

@@ -1,4 +1,4 @@
-"""Calls of the U-Net on an executor: faces and tokens in, lip-synced faces out, every number made by a graph."""
+"""Chunks of the U-Net on an executor: faces and tokens in, lip-synced faces out, every number made by a graph."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from lsx.denoising.executor import Lender, Submission
 from lsx.engines.engine import Array
 from lsx.errors import EngineError, NonFiniteOutput
 
-__all__ = ["ChunkRunner", "NoiseSource", "PendingCall", "audio_batch", "repeated_latents", "seeded_noise"]
+__all__ = ["ChunkRunner", "NoiseSource", "PendingChunk", "audio_batch", "repeated_latents", "seeded_noise"]
 
 NoiseSource = Callable[[str, tuple[int, ...]], NDArray[np.float32]]
-"""(name, shape) to standard normal float32 numbers. Names: latents, masked.<call>, reference.<call>."""
+"""(name, shape) to standard normal float32 numbers. Names: latents, masked.<chunk>, reference.<chunk>."""
 
 
 def seeded_noise(seed: int) -> NoiseSource:
@@ -35,20 +35,20 @@ def audio_batch(tokens: NDArray[np.float32], batch: int) -> NDArray[np.float32]:
 
 
 def repeated_latents(noise: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
-    """One frame's noise [1, 4, 1, h, w] for all frames of a call: the original repeats it over the whole video."""
+    """One frame's noise [1, 4, 1, h, w] for all frames of a chunk: the original repeats it over the whole video."""
     return np.repeat(noise, frames, axis=2)
 
 
 @dataclass(slots=True, eq=False)
-class PendingCall:
-    """A call that a ChunkRunner has started: what it is known by, to nobody but that ChunkRunner."""
+class PendingChunk:
+    """A chunk that a ChunkRunner has started: what it is known by, to nobody but that ChunkRunner."""
 
     inputs: dict[str, Array]
     submission: Submission
 
 
 class ChunkRunner:
-    """Calls of one run. It owns the run's noise, its pending results and its stop; the executor is lent by the chunk.
+    """Chunks of one run. It owns the run's noise, its pending results and its stop; the executor is lent by the chunk.
 
     `submit` and `result` may come from two threads.
     """
@@ -59,19 +59,21 @@ class ChunkRunner:
         model: ModelSpec,
         noise: NoiseSource,
         guidance: float = 1.5,
-        wider: Callable[[], Lender | None] = lambda: None,
+        fallback: Callable[[], Lender | None] = lambda: None,
     ) -> None:
-        """wider : lends the executor that a call is done again with, once, when its result is not finite; or None."""
+        """fallback : lends the executor that a chunk whose result is not finite is done again with, once; or None."""
         self._lender = lender
-        self._wider = wider
+        self._fallback = fallback
+        self.position = (0, 0)
+        """Number of the chunk that was submitted last, and how many of its denoising steps are known to be done."""
         self._stop = CancelToken()
         self._lock = threading.Lock()
-        self._pending: dict[PendingCall, None] = {}
+        self._pending: dict[PendingChunk, None] = {}
         self._seconds: dict[str, float] = {}
         self.waited = 0.0
         """Seconds that this run waited for its turns."""
         self.repeated = 0
-        """Calls that were done again."""
+        """Chunks that were done again."""
         self._guidance = np.array([guidance], dtype=np.float32)
         self._model = model
         self._noise = noise
@@ -81,7 +83,7 @@ class ChunkRunner:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Time by phase (VAE encode, denoise, VAE decode) of all calls whose result was taken."""
+        """Time by phase (VAE encode, denoise, VAE decode) of all chunks whose result was taken."""
         with self._lock:
             return dict(self._seconds)
 
@@ -91,37 +93,42 @@ class ChunkRunner:
             raise EngineError(f"the noise source gave {list(noise.shape)} for {name}; it must give {list(shape)}")
         return noise
 
-    def submit(self, faces: NDArray[np.uint8], tokens: NDArray[np.float32], call: int) -> PendingCall:
-        """Start a call on aligned faces uint8 [F, H, W, 3] and audio tokens float32 [F, S, D].
+    def submit(self, faces: NDArray[np.uint8], tokens: NDArray[np.float32], chunk: int) -> PendingChunk:
+        """Start a chunk on aligned faces uint8 [F, H, W, 3] and audio tokens float32 [F, S, D].
 
         Raises EngineError; Stopped after `stop`.
         """
         shape = (self._model.frames, 4, self._model.latent, self._model.latent)
         inputs: dict[str, Array] = {
             "faces": faces,
-            "noise": np.stack([self._draw(f"masked.{call}", shape), self._draw(f"reference.{call}", shape)]),
+            "noise": np.stack([self._draw(f"masked.{chunk}", shape), self._draw(f"reference.{chunk}", shape)]),
             "latents": self._latents,
             "guidance": self._guidance,
             "encoder_hidden_states": audio_batch(tokens, self._batch),
         }
-        pending = PendingCall(inputs, self._submitted(self._lender, inputs))
+        self.position = (chunk, 0)
+        pending = PendingChunk(inputs, self._submitted(self._lender, inputs, chunk))
         with self._lock:
             self._pending[pending] = None
             if self._stop.cancelled:
                 pending.submission.abandoned = True
         return pending
 
-    def _submitted(self, lender: Lender, inputs: Mapping[str, Array]) -> Submission:
+    def _submitted(self, lender: Lender, inputs: Mapping[str, Array], chunk: int | None = None) -> Submission:
+        def on_step(steps: int) -> None:
+            if chunk is not None:
+                self.position = (chunk, steps)
+
         start = time.perf_counter()
         with lender.lent(self._stop) as executor:
             self.waited += time.perf_counter() - start
-            return executor.submit(inputs, self, self._stop)
+            return executor.submit(inputs, self, self._stop, on_step)
 
-    def result(self, pending: PendingCall) -> dict[str, Array]:
-        """A call's `pixels` [F, H, W, 3] (levels, neither rounded nor clipped) and `latents_out`; arrays of its own.
+    def result(self, pending: PendingChunk) -> dict[str, Array]:
+        """A chunk's `pixels` [F, H, W, 3] (levels, neither rounded nor clipped) and `latents_out`; arrays of its own.
 
-        Raises NonFiniteOutput when the call made NaN or infinite values, and again in the wider precision; EngineError
-        for a call that this did not submit; Stopped after `stop`.
+        Raises NonFiniteOutput when the chunk made NaN or infinite values, in the fallback precision too; EngineError
+        for a chunk that this did not submit; Stopped after `stop`.
         """
         if self._stop.cancelled:
             raise Stopped
@@ -129,12 +136,12 @@ class ChunkRunner:
             known = pending in self._pending
             self._pending.pop(pending, None)
         if not known:
-            raise EngineError("a run asked for a call that it did not submit; it was not given. Please report this")
+            raise EngineError("a run asked for a chunk that it did not submit; it was not given. Please report this")
         arrays = self._taken(pending.submission)
-        wider = self._wider() if arrays["nonfinite"].any() else None
-        if wider is not None:
+        fallback = self._fallback() if arrays["nonfinite"].any() else None
+        if fallback is not None:
             self.repeated += 1
-            arrays = self._taken(self._submitted(wider, pending.inputs))
+            arrays = self._taken(self._submitted(fallback, pending.inputs))
         bad = int(np.count_nonzero(arrays["nonfinite"]))
         if bad:
             raise NonFiniteOutput(

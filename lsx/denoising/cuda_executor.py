@@ -1,7 +1,8 @@
-"""The CUDA executor: a program's memory taken once, its operations captured once, every call one graph launch.
+"""The CUDA executor: a program's memory taken once, its operations captured once, every chunk one graph launch.
 
-Three streams: inputs go up while the last call computes and the one before comes down. Between the pinned rings and the
-program's own buffers stand staging buffers on the device, one set a slot, so that the graph's addresses never change.
+Three streams: inputs go up while the last chunk computes and the one before comes down. Between the pinned rings and
+the program's own buffers stand staging buffers on the device, one set a slot, so that the graph's addresses
+never change.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lsx.core.cancel import CancelToken
-from lsx.denoising.executor import Executor, Results, Submission, check_inputs
+from lsx.denoising.executor import Executor, Results, StepCallback, Submission, check_inputs
 from lsx.denoising.memory_plan import MemoryPlan, plan_memory
 from lsx.denoising.program import Buffer, Copy, Program, RunGraph, View
 from lsx.engines.device import CapturedGraph, Device, Event, Memory, Stream, aligned
@@ -29,7 +30,7 @@ __all__ = ["CudaExecutor", "executor_bytes"]
 _PHASES = ("upload", "device", "download")
 
 SLOTS = 3
-"""Calls between submit and result: one going up, one computing, one being read."""
+"""Chunks between submit and result: one going up, one computing, one being read."""
 
 
 def executor_bytes(program: Program, plan: MemoryPlan, slots: int = SLOTS) -> tuple[int, int]:
@@ -41,10 +42,10 @@ def executor_bytes(program: Program, plan: MemoryPlan, slots: int = SLOTS) -> tu
 class CudaExecutor(Executor):
     """Runs a program on a GPU.
 
-    Everything is allocated here and nothing later. Where a graph cannot be captured, calls are enqueued operation by
-    operation, with a warning. The contexts stay their owner's, who has given them their activation memory. A call has a
-    slot of the ring until its results are copied out of pinned memory, which its owner does, or a submit that needs the
-    slot.
+    Everything is allocated here and nothing later. Where a graph cannot be captured, chunks are enqueued operation by
+    operation, with a warning. The contexts stay their owner's, who has given them their activation memory. A chunk has
+    a slot of the ring until its results are copied out of pinned memory, which its owner does, or a submit that
+    needs the slot.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class CudaExecutor(Executor):
             self.device_bytes += max(free - self._device.free_bytes(), 0)
         except EngineError as error:
             self.graph = None
-            warnings.warn(f"{error}. Calls are enqueued one operation at a time", RuntimeWarning, stacklevel=3)
+            warnings.warn(f"{error}. Chunks are enqueued one operation at a time", RuntimeWarning, stacklevel=3)
 
     def _clear(self, buffer: Buffer) -> None:
         """Zero an input, so that the first run computes on numbers."""
@@ -181,14 +182,20 @@ class CudaExecutor(Executor):
         rows = int(np.prod(shape[:axis]))
         return start + view.start * inner, buffer.shape[axis] * inner, shape[axis] * inner, rows
 
-    def submit(self, inputs: Mapping[str, Array], owner: object = None, stop: CancelToken | None = None) -> Submission:
-        del stop  # nothing here takes long, and what was enqueued cannot be taken back
+    def submit(
+        self,
+        inputs: Mapping[str, Array],
+        owner: object = None,
+        stop: CancelToken | None = None,
+        on_step: StepCallback | None = None,
+    ) -> Submission:
+        del stop, on_step  # nothing here takes long, and what was enqueued cannot be taken back
         check_inputs(self.program, inputs)
         slot = self._free_slot()
         submission = Submission(owner, lambda this: self._completed(slot, this))
         slot.submission = submission
         try:
-            self._enqueue_call(slot, inputs)
+            self._enqueue_chunk(slot, inputs)
         except BaseException:
             slot.submission = None
             try:
@@ -202,7 +209,7 @@ class CudaExecutor(Executor):
         return submission
 
     def _free_slot(self) -> _Slot:
-        """A free place in the ring. Where there is none the oldest call is finished, its result kept for its owner.
+        """A free place in the ring. Where there is none the oldest chunk is finished, its result kept for its owner.
 
         So no run ever waits for another one's consumer. Raises EngineError where the executor is closed.
         """
@@ -215,7 +222,7 @@ class CudaExecutor(Executor):
                 oldest = self._under_way[0]
             oldest.finish()
 
-    def _enqueue_call(self, slot: _Slot, inputs: Mapping[str, Array]) -> None:
+    def _enqueue_chunk(self, slot: _Slot, inputs: Mapping[str, Array]) -> None:
         device = self._device
         device.enter()
         for name, array in slot.arrays_in.items():
@@ -243,16 +250,18 @@ class CudaExecutor(Executor):
 
     @property
     def under_way(self) -> int:
-        """Calls submitted that are not finished."""
+        """Chunks submitted that are not finished."""
         return len(self._under_way)
 
     def _completed(self, slot: _Slot, submission: Submission) -> Results:
-        """Wait for the call in `slot`, copy its results out, and free the slot."""
+        """Wait for the chunk in `slot`, copy its results out, and free the slot."""
         try:
             self._device.enter()
             self._device.synchronise(slot.downloaded)
             if slot.submission is not submission:
-                raise EngineError("a place of the ring holds another run's call; nothing was given. Please report this")
+                raise EngineError(
+                    "a place of the ring holds another run's chunk; nothing was given. Please report this"
+                )
             seconds = slot.seconds(self._device)
             arrays = {} if submission.abandoned else {n: a.copy() for n, a in slot.arrays_out.items()}
             return Results(arrays, seconds)
@@ -298,7 +307,7 @@ class CudaExecutor(Executor):
 
 
 class _Slot:
-    """The ring's place for one call: pinned memory and staging buffers, in and out, and its events."""
+    """The ring's place for one chunk: pinned memory and staging buffers, in and out, and its events."""
 
     def __init__(self, executor: CudaExecutor) -> None:
         program = executor.program
@@ -311,10 +320,10 @@ class _Slot:
         self.uploaded, self.computed, self.downloaded = (executor._event() for _ in range(3))
         self.begun = tuple(executor._event() for _ in _PHASES)
         self.submission: Submission | None = None
-        """Whose call is in it."""
+        """Whose chunk is in it."""
 
     def seconds(self, device: Device) -> dict[str, float]:
-        """By phase, of the call that was waited for."""
+        """By phase, of the chunk that was waited for."""
         ends = (self.uploaded, self.computed, self.downloaded)
         return {p: device.elapsed(a, b) for p, a, b in zip(_PHASES, self.begun, ends, strict=True)}
 

@@ -28,12 +28,16 @@ __all__ = [
     "Lender",
     "Only",
     "Results",
+    "StepCallback",
     "Submission",
     "check_inputs",
     "io_of",
     "io_of_bundle",
     "vae_frames_of",
 ]
+
+StepCallback = Callable[[int], None]
+"""Called with the number of denoising steps that are done, where an executor sees them."""
 
 Observer = Callable[[Operation, Mapping[str, Array]], None]
 """Called after every operation with the arrays that it wrote; they are valid until it returns."""
@@ -50,13 +54,13 @@ def vae_frames_of(engines: Iterable[Engine], model: ModelSpec) -> int:
 
 
 class Submission:
-    """A call that was submitted: the receipt by which its owner, and nobody else, takes the result.
+    """A chunk that was submitted: the receipt by which its owner, and nobody else, takes the result.
 
     Results are known by their submission, never by their order: several runs use one executor in turns.
     """
 
     def __init__(self, owner: object, complete: Callable[[Submission], Results]) -> None:
-        """complete : waits for the call and gives its arrays, copied out of the executor's buffers, and its times."""
+        """complete : waits for the chunk and gives its arrays, copied out of the executor's buffers, and its times."""
         self._owner, self._complete = owner, complete
         self._lock = threading.Lock()
         self._results: Results | None = None
@@ -66,7 +70,7 @@ class Submission:
         """Whether nobody will take the result, so that it need not be copied."""
 
     def finish(self) -> None:
-        """Wait for the call and free its place in the executor. Never raises: an error waits for the owner."""
+        """Wait for the chunk and free its place in the executor. Never raises: an error waits for the owner."""
         with self._lock:
             if self._finished:
                 return
@@ -77,7 +81,7 @@ class Submission:
                 self._error = error
 
     def result(self, owner: object) -> Results:
-        """The call's results, once. Raises EngineError where it failed, or is another's or was taken before."""
+        """The chunk's results, once. Raises EngineError where it failed, or is another's or was taken before."""
         if owner is not self._owner:
             raise EngineError("a run asked for another run's result; it was not given. Please report this")
         self.finish()
@@ -85,13 +89,13 @@ class Submission:
             raise self._error
         results, self._results = self._results, None
         if results is None or self.abandoned:
-            raise EngineError("a call's result was asked for twice, or after it was given up. Please report this")
+            raise EngineError("a chunk's result was asked for twice, or after it was given up. Please report this")
         return results
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Results:
-    """What one call of a program made."""
+    """What one chunk of a program made."""
 
     arrays: dict[str, Array]
     """The program's outputs by name; new arrays that belong to whoever gets them."""
@@ -138,15 +142,22 @@ class Executor(ABC):
     """Seconds of the steps that made it ready and are worth telling apart: `warm up`, `capture`."""
 
     @abstractmethod
-    def submit(self, inputs: Mapping[str, Array], owner: object = None, stop: CancelToken | None = None) -> Submission:
-        """Start a call, waiting for room where there is none. `inputs` are copied before this returns.
+    def submit(
+        self,
+        inputs: Mapping[str, Array],
+        owner: object = None,
+        stop: CancelToken | None = None,
+        on_step: StepCallback | None = None,
+    ) -> Submission:
+        """Start a chunk, waiting for room where there is none. `inputs` are copied before this returns.
 
-        owner : who may take the result. stop : looked at between operations where they run one by one on this thread.
+        owner : who may take the result. stop : looked at between operations where they run one by one on this
+        thread, and there on_step is called after each denoising step.
         Raises EngineError; Stopped where `stop` was cancelled on the way.
         """
 
-    def finish(self) -> None:  # noqa: B027  (only executors with a device have calls under way)
-        """Wait for every call under way. Their results stay with their submissions."""
+    def finish(self) -> None:  # noqa: B027  (only executors with a device have chunks under way)
+        """Wait for every chunk under way. Their results stay with their submissions."""
 
     @abstractmethod
     def close(self) -> None:
@@ -181,19 +192,30 @@ class HostExecutor(Executor):
         for name, value in program.constants.items():
             self._arrays[name][...] = value
 
-    def submit(self, inputs: Mapping[str, Array], owner: object = None, stop: CancelToken | None = None) -> Submission:
+    def submit(
+        self,
+        inputs: Mapping[str, Array],
+        owner: object = None,
+        stop: CancelToken | None = None,
+        on_step: StepCallback | None = None,
+    ) -> Submission:
         check_inputs(self.program, inputs)
         if not self._arrays:
             raise EngineError("the executor is closed")
         for buffer in self.program.owned("input"):
             self._arrays[buffer.name][...] = inputs[buffer.name]
         seconds: dict[str, float] = {}
+        steps = -1  # the first `step` makes the first forward's input, and is no denoising step
         for operation in self.program.operations:
             if stop is not None and stop.cancelled:
                 raise Stopped
             start = time.perf_counter()
             self._run(operation)
             seconds[operation.phase] = seconds.get(operation.phase, 0.0) + time.perf_counter() - start
+            if isinstance(operation, RunGraph) and operation.graph == "step":
+                steps += 1
+                if on_step is not None and steps:
+                    on_step(steps)
         arrays = {b.name: self._arrays[b.name].copy() for b in self.program.owned("output")}
         return Submission(owner, lambda _: Results(arrays, seconds))
 

@@ -15,7 +15,7 @@ from lsx.core.turns import Turns
 from lsx.denoising.activation_block import ActivationBlock
 from lsx.denoising.cuda_executor import CudaExecutor
 from lsx.denoising.executor import Executor, HostExecutor, Lender, io_of, vae_frames_of
-from lsx.denoising.program import call_program
+from lsx.denoising.program import chunk_program
 from lsx.engines.device import Device
 from lsx.engines.device_engine import Context, DeviceEngine
 from lsx.engines.engine import Engine
@@ -65,7 +65,7 @@ class ExecutorCache(ABC):
     def get(self, options: SamplingOptions) -> Executor:
         """The executor for `options`, for callers that are alone.
 
-        Calls under way in another one are finished first: all of them work in the same activation memory.
+        Chunks under way in another one are finished first: all of them work in the same activation memory.
         """
         key = ScheduleKey(options.steps, options.guidance_batch, options.cache_interval, options.sampler)
         if self._latest is not None and self._kept.get(key) is not self._latest:
@@ -129,7 +129,7 @@ class HostExecutorCache(ExecutorCache):
 
     def _make(self, options: SamplingOptions) -> Executor:
         graphs, size = io_of(self._engines), vae_frames_of(self._engines.values(), self._model)
-        return HostExecutor(call_program(self._model, graphs, options, vae_frames=size), self._engines)
+        return HostExecutor(chunk_program(self._model, graphs, options, vae_frames=size), self._engines)
 
 
 class CudaExecutorCache(ExecutorCache):
@@ -159,7 +159,7 @@ class CudaExecutorCache(ExecutorCache):
 
     def _make(self, options: SamplingOptions) -> Executor:
         self._device.enter()
-        program = call_program(self._model, io_of(self._engines), options)
+        program = chunk_program(self._model, io_of(self._engines), options)
         axes = {"b": options.guidance_batch, "F": self._model.vae_frames}
         contexts = {graph: self._context(graph, axes) for graph in self._engines}
         return CudaExecutor(program, contexts, self._device, cuda_graph=self._cuda_graph)

@@ -1,4 +1,4 @@
-"""The engines of a bundle's fallback precision: loaded when a call first overflows, by whichever run that is."""
+"""The engines of a bundle's fallback precision: loaded when a chunk first overflows, by whichever run that is."""
 
 from __future__ import annotations
 

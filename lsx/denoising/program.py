@@ -1,6 +1,6 @@
 """The loop as a program: buffers and operations as plain data, built once, run by an executor.
 
-A program covers one call of the U-Net: VAE encode, every denoising step, VAE decode. Each value has its own buffer,
+A program covers one chunk of the U-Net: VAE encode, every denoising step, VAE decode. Each value has its own buffer,
 written once; the memory plan (`memory.py`) lets those whose lifetimes do not meet share addresses, from which the
 ping-pong of the latents and the cached features of DeepCache come by themselves.
 """
@@ -28,7 +28,7 @@ __all__ = [
     "Program",
     "RunGraph",
     "View",
-    "call_program",
+    "chunk_program",
     "loop_program",
     "reads_and_writes",
 ]
@@ -194,10 +194,10 @@ def loop_program(model: ModelSpec, graphs: Mapping[str, GraphIO], options: Sampl
     return b.program()
 
 
-def call_program(
+def chunk_program(
     model: ModelSpec, graphs: Mapping[str, GraphIO], options: SamplingOptions, *, vae_frames: int | None = None
 ) -> Program:
-    """A whole call. vae_frames : frames that the VAE takes at a time, default the model's for a GPU.
+    """A whole chunk. vae_frames : frames that the VAE takes at a time, default the model's for a GPU.
 
     In: `faces` uint8 [F, H, W, 3], `noise` float32 [2, F, 4, h, w], `latents` float32 [1, 4, F, h, w],
     `encoder_hidden_states` [b, F, S, D], `guidance` float32 [1].

@@ -1,4 +1,4 @@
-"""The schedule of a call as plain data: which U-Net at which time step, and the scheduler's coefficients.
+"""The schedule of a chunk as plain data: which U-Net at which time step, and the scheduler's coefficients.
 
 Every sampler here is linear in (latents, noise, previous), so its coefficients are computed once, in float64:
 latents' = c0 latents + c1 noise + c2 previous, previous' = c3 latents + c4 noise (`step` graph).
@@ -16,7 +16,7 @@ from lsx.core.sampling import Sampler, SamplingOptions
 __all__ = ["IDENTITY", "Step", "ddim_coefficients", "dpm_coefficients", "schedule", "timesteps"]
 
 IDENTITY = np.array([1, 0, 0, 0, 0], dtype=np.float32)
-"""Coefficients that leave the latents alone: with them `step` makes the first call's input."""
+"""Coefficients that leave the latents alone: with them `step` makes the first forward's input."""
 
 _TRAINED = 1000
 
@@ -97,7 +97,7 @@ def dpm_coefficients(steps: int) -> NDArray[np.float64]:
 
 
 def schedule(options: SamplingOptions) -> list[Step]:
-    """All steps of a call, in order."""
+    """All steps of a chunk, in order."""
     table = {"ddim": ddim_coefficients, "dpm++2m": dpm_coefficients}[options.sampler]
     coefficients = table(options.steps).astype(np.float32)
     times = timesteps(options.steps, options.sampler)

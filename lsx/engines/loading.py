@@ -5,18 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.records import Coverage
+from lsx.core.keywords import options_of
 from lsx.core.sampling import SamplingOptions
 from lsx.engines.engine import Engine
-from lsx.engines.registry import AUTO, EngineOptions, backend_named, backend_names
+from lsx.engines.registry import AUTO, EngineKeywords, EngineOptions, backend_named, backend_names
 from lsx.errors import BackendUnavailable, NotVerified
 
 if TYPE_CHECKING:
-    from lsx.bundle.manifest import StampEntry
+    from lsx.bundle.manifest import VerificationRecord
 
 __all__ = [
     "AUTO",
@@ -35,11 +35,11 @@ def loaded_files(bundle: Bundle, backend: str) -> dict[str, str]:
     return bundle.hashes(backend_named(backend).files)
 
 
-def records_of(bundle: Bundle, backend: str) -> list[tuple[StampEntry, Coverage]]:
+def records_of(bundle: Bundle, backend: str) -> list[tuple[VerificationRecord, Coverage]]:
     """The records of `lsx verify` for what `backend` loads here, newest first; none whose files have changed since."""
     loaded = loaded_files(bundle, backend)
     found = []
-    for record in reversed(bundle.manifest.stamps):
+    for record in reversed(bundle.manifest.records):
         same_model = all(record.checkpoint.get(part) == h for part, h in bundle.manifest.model.checkpoint.items())
         if record.backend == backend and same_model and loaded.items() <= record.files.items():
             found.append((record, Coverage.of(record, bundle.manifest.precision)))
@@ -52,15 +52,15 @@ def check_record(
     """Look whether a record covers what is to be run; options : None for any settings at all.
 
     Raises NotVerified where one is required and none does, with the command that makes it. Else warns, of TensorRT
-    plans and quantised graphs: an ONNX graph that is not quantised was checked when it was exported.
+    plans and quantized graphs: an ONNX graph that is not quantized was checked when it was exported.
     """
-    quantised = any(entry.coverage is not None for entry in bundle.manifest.graphs.values())
-    if backend == "torch" or not (required or quantised or backend.startswith("tensorrt")):
+    quantized = any(entry.coverage is not None for entry in bundle.manifest.graphs.values())
+    if backend == "torch" or not (required or quantized or backend.startswith("tensorrt")):
         return
     reason = _uncovered([coverage for _, coverage in records_of(bundle, backend)], provider, options)
     if reason is None:
         return
-    command = f"lsx verify {bundle.path} --backend {backend} --reference CHECKPOINT --clip VIDEO AUDIO"
+    command = f"lsx verify {bundle.path} --backend {backend} --checkpoint-dir CHECKPOINT --clip VIDEO AUDIO"
     said = f"{bundle.path} is not verified on {backend}: {reason}. Verify it: {command}{_flags(provider, options)}"
     if required:
         raise NotVerified(said)
@@ -118,45 +118,40 @@ def load_engine(
     bundle: Bundle,
     graph: str,
     backend: str = "onnxruntime",
-    *,
-    provider: str = "cpu",
-    threads: int | None = None,
-    reference: Path | str | None = None,
-    guidance_batch: int = 2,
-    trust_code: bool = False,
-    float32: bool = False,
+    options: EngineOptions | None = None,
+    **keywords: Unpack[EngineKeywords],
 ) -> Engine:
     """Load `graph` of a bundle on `backend`, its files hashed first.
 
-    provider : onnxruntime's, `cpu` or `cuda`; threads : of the CPU provider, None for $LSX_THREADS or all cores;
-    reference : checkpoint folder for the torch backend, default where the export found it;
-    guidance_batch : the batch to load for first, 2 with guidance, 1 without;
-    trust_code : load TensorRT plans that carry code (`lsx build --version-compatible`);
-    float32 : let the torch backend be a reference, in float32 on a GPU too.
+    Parameters
+    ----------
+    bundle : an opened Bundle.
+    graph : one of its graphs, as `unet`; `lsx inspect BUNDLE` lists them.
+    backend : `onnxruntime`, `tensorrt`, `tensorrt-rtx` or `torch`.
+    options, keywords : how, as EngineOptions, by its fields, or both, where a keyword goes first.
 
-    Raises IntegrityError, BackendUnavailable, EngineError.
+    Raises UsageError, IntegrityError, BackendUnavailable, EngineError.
+
+    >>> from lsx import Bundle, load_engine
+    >>> with load_engine(Bundle.open(BUNDLE), "vae_decoder", threads=1) as engine:
+    ...     [spec.name for spec in engine.inputs.values()]
+    ['latents', 'faces']
     """
-    options = EngineOptions(
-        provider=provider,
-        threads=threads,
-        reference=None if reference is None else Path(reference),
-        guidance_batch=guidance_batch,
-        trust_code=trust_code,
-        float32=float32,
-    )
-    return backend_named(backend).engine(bundle, graph, options)
+    return backend_named(backend).engine(bundle, graph, options_of(EngineOptions, options, keywords, "options"))
 
 
-def load_engines(bundle: Bundle, backend: str, graphs: Iterable[str], **options: Any) -> dict[str, Engine]:
+def load_engines(
+    bundle: Bundle, backend: str, graphs: Iterable[str], options: EngineOptions | None = None
+) -> dict[str, Engine]:
     """The engines of `graphs`, all or none; what `backend` does not support is ONNX Runtime's. The caller closes them.
 
-    options : `load_engine`'s. Raises IntegrityError, BackendUnavailable, EngineError.
+    Raises IntegrityError, BackendUnavailable, EngineError.
     """
     supported = backend_named(backend)
     with ExitStack() as opened:
         engines = {
             graph: opened.enter_context(
-                load_engine(bundle, graph, backend if supported.supports(graph) else "onnxruntime", **options)
+                load_engine(bundle, graph, backend if supported.supports(graph) else "onnxruntime", options)
             )
             for graph in graphs
         }
@@ -165,9 +160,11 @@ def load_engines(bundle: Bundle, backend: str, graphs: Iterable[str], **options:
 
 
 @contextmanager
-def opened_engines(bundle: Bundle, backend: str, graphs: Iterable[str], **options: Any) -> Iterator[dict[str, Engine]]:
+def opened_engines(
+    bundle: Bundle, backend: str, graphs: Iterable[str], options: EngineOptions | None = None
+) -> Iterator[dict[str, Engine]]:
     """`load_engines`, closed in the end."""
-    engines = load_engines(bundle, backend, graphs, **options)
+    engines = load_engines(bundle, backend, graphs, options)
     with ExitStack() as stack:
         for engine in engines.values():
             stack.enter_context(engine)

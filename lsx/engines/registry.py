@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from lsx.engines.engine import Engine
 from lsx.errors import BackendUnavailable, UsageError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AUTO",
     "Backend",
+    "EngineKeywords",
     "EngineOptions",
     "backend_named",
     "backend_names",
@@ -31,20 +32,35 @@ _PREFERENCE = ("tensorrt", "tensorrt-rtx", "onnxruntime", "torch")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """What an engine may be told besides its graph; a backend takes what concerns it."""
+    """How engines are loaded; a backend takes what concerns it.
+
+    >>> EngineOptions(threads=4).provider
+    'cpu'
+    """
 
     provider: str = "cpu"
     """onnxruntime's execution provider: `cpu` or `cuda`."""
     threads: int | None = None
     """Threads of a CPU engine; None for all cores."""
-    reference: Path | None = None
-    """Checkpoint folder of the torch backend; None for where the export found it."""
+    checkpoint_dir: Path | str | None = None
+    """Folder of the PyTorch checkpoint, for the torch backend; None for where the export found it."""
     trust_code: bool = False
     """Whether the bundle is trusted to carry code: version-compatible TensorRT plans do."""
     guidance_batch: int = 2
     """Length of axis `b` to load for first: 2 with guidance, 1 without. Either may be run."""
     float32: bool = False
     """Whether torch is to be a reference: float32 on a GPU too, where it else takes the bundle's precision."""
+
+
+class EngineKeywords(TypedDict, total=False):
+    """EngineOptions' fields as keywords."""
+
+    provider: str
+    threads: int | None
+    checkpoint_dir: Path | str | None
+    trust_code: bool
+    guidance_batch: int
+    float32: bool
 
 
 class Backend(ABC):

@@ -18,17 +18,18 @@ from lsx.bundle.manifest import (
     Manifest,
     ModelEntry,
     ParityEntry,
-    QuantisationEntry,
+    QuantizationEntry,
 )
 from lsx.bundle.writing import written_beside
 from lsx.core.atomic_files import write_whole
-from lsx.core.tensors import LOW_PRECISIONS, PRECISIONS, FloatPrecision, Precision
+from lsx.core.tensors import LOW_PRECISIONS, Precision
 from lsx.errors import OutputError, UsageError
 from lsx.export.face_models.models import FaceSource, find_face_models
 from lsx.export.graph_exporter import GraphExporter
+from lsx.export.options import ExportOptions
 from lsx.graphs.graph_specs import GRAPHS
 from lsx.models.checkpoint import Checkpoint
-from lsx.quantization.coverage import Quantisation
+from lsx.quantization.coverage import Quantization
 
 __all__ = ["STAGES", "export_bundle"]
 
@@ -41,12 +42,9 @@ STAGES = (*GRAPHS, "faces", "hashes")
 def export_bundle(
     checkpoint: Checkpoint,
     output: Path,
+    options: ExportOptions | None = None,
     *,
-    precision: Precision = "fp16",
-    fallback: Precision | None = None,
-    face_models: Path | None = None,
-    quantisation: Quantisation | None = None,
-    parity_report: Path | None = None,
+    quantization: Quantization | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
     """Export every graph of `checkpoint` into the bundle `output`, replacing an older bundle there.
@@ -54,19 +52,14 @@ def export_bundle(
     Each graph is checked by onnx.checker and by ONNX Runtime against its float32 module on seeded inputs. The bundle
     is written beside `output` and renamed when whole: on any failure the old one stays.
 
-    fallback : a wider precision to carry too, in a bundle inside the bundle: a call whose result is not finite is done
-    once more with it. parity_report : file for every figure of the check as JSON, also where a graph fails it.
-    quantisation : the recipes of an int8 or fp8 bundle, see `lsx.quantization.quantize`.
+    quantization : the recipes of an int8 or fp8 bundle, see `lsx.quantization.quantize`.
 
     Raises UsageError, CheckpointError, ParityError, ExportError, OutputError.
     """
-    if precision not in PRECISIONS:
-        raise UsageError(f"--precision is {precision}; choose one of {', '.join(PRECISIONS)}")
-    if (precision in LOW_PRECISIONS) != (quantisation is not None):
-        raise UsageError(f"--precision {precision} and a quantisation do not go together: int8 and fp8 need one")
-    wider = _WIDER[precision]
-    if fallback is not None and fallback not in wider:
-        raise UsageError(f"--fallback is {fallback}; for {precision} choose {' or '.join(wider) or 'none'}")
+    options = options or ExportOptions()
+    precision, fallback = options.precision, options.fallback
+    if (precision in LOW_PRECISIONS) != (quantization is not None):
+        raise UsageError(f"--precision {precision} and a quantization do not go together: int8 and fp8 need one")
     parts = [(precision, Path())] + ([] if fallback is None else [(fallback, Path("fallback"))])
     total, done = len(parts) * len(STAGES), 0
 
@@ -76,11 +69,11 @@ def export_bundle(
 
     report("checkpoint", 0)
     checkpoint.check()
-    source = find_face_models(face_models)
-    with written_beside(output) as folder, _reported(parity_report) as figures:
+    source = find_face_models(options.face_models)
+    with written_beside(output) as folder, _reported(options.parity_report) as figures:
         for kind, inside in parts:
             (folder / inside / "onnx").mkdir(parents=True, exist_ok=True)
-            recipes = quantisation if kind in LOW_PRECISIONS else None
+            recipes = quantization if kind in LOW_PRECISIONS else None
             manifest = _exported(checkpoint, folder / inside, kind, source, recipes, report, figures)
             if not inside.parts and fallback is not None:
                 manifest = manifest.model_copy(update={"fallback": "fallback"})
@@ -88,16 +81,6 @@ def export_bundle(
             done += len(STAGES)
         report("done", 0)
     return Bundle.open(output)
-
-
-_WIDER: dict[Precision, tuple[FloatPrecision, ...]] = {
-    "fp32": (),
-    "fp16": ("fp32", "bf16"),
-    "bf16": ("fp32",),
-    "int8": ("fp32", "bf16", "fp16"),
-    "fp8": ("fp32", "bf16", "fp16"),
-}
-"""Precisions whose range or digits exceed another's."""
 
 
 @contextmanager
@@ -123,12 +106,12 @@ def _exported(
     folder: Path,
     precision: Precision,
     source: FaceSource,
-    quantisation: Quantisation | None,
+    quantization: Quantization | None,
     report: Progress,
     figures: dict[str, dict[str, list[ParityEntry]]],
 ) -> Manifest:
     """Every graph of a bundle, written into `folder`; what the check measured goes into `figures` on the way."""
-    exporter = GraphExporter(checkpoint, folder, precision, quantisation)
+    exporter = GraphExporter(checkpoint, folder, precision, quantization)
     figures[precision] = exporter.parity
     graphs = {}
     for number, spec in enumerate(GRAPHS.values()):
@@ -146,20 +129,20 @@ def _exported(
         faces=FaceModels(family=source.family, source=source.hashes()),
         graphs=graphs,
         data=tuple(exporter.file(path) for path in sorted(data)),
-        quantisation=None if quantisation is None else _quantisation_entry(exporter, quantisation),
+        quantisation=None if quantization is None else _quantization_entry(exporter, quantization),
     )
 
 
-def _quantisation_entry(exporter: GraphExporter, quantisation: Quantisation) -> QuantisationEntry:
-    """The files of `quantisation` written into the bundle, and its entry in the manifest."""
+def _quantization_entry(exporter: GraphExporter, quantization: Quantization) -> QuantizationEntry:
+    """The files of `quantization` written into the bundle, and its entry in the manifest."""
     folder = exporter.folder / "quantisation"
     folder.mkdir()
-    for name, content in quantisation.files.items():
+    for name, content in quantization.files.items():
         (folder / name).write_bytes(content)
-    return QuantisationEntry(
-        calibration=quantisation.calibration,
-        method=quantisation.method,
-        files=tuple(exporter.file(f"quantisation/{name}") for name in sorted(quantisation.files)),
+    return QuantizationEntry(
+        calibration=quantization.calibration,
+        method=quantization.method,
+        files=tuple(exporter.file(f"quantisation/{name}") for name in sorted(quantization.files)),
     )
 
 

@@ -35,8 +35,8 @@ class GraphCheck:
     precision: FloatPrecision
     inputs: list[TensorEntry]
     outputs: list[TensorEntry]
-    quantised: bool
-    """Whether it has Q/DQ; then it is compared on recorded calls, with a loose tolerance."""
+    quantized: bool
+    """Whether it has Q/DQ; then it is compared on recorded samples, with a loose tolerance."""
     folder: Path
     """For temporary files."""
 
@@ -61,7 +61,7 @@ class GraphCheck:
             made += self._measure(widened, feeds, expected, self.precision, method)
         else:
             method = "onnxruntime CPU against the float32 module"
-            method += ", on a recorded call" if self.quantised else ""
+            method += ", on a recorded sample" if self.quantized else ""
             made += self._measure(self.path, feeds, expected, self.precision, method)
         return made
 
@@ -81,8 +81,8 @@ class GraphCheck:
                             f"{self.spec.name}: output {name} is {results[name].shape}, its module gives {array.shape}"
                         )
                     limit = parity.tolerance_of(precision, str(array.dtype), deep=self.spec.deep)
-                    if self.quantised:
-                        limit = parity.QUANTISED
+                    if self.quantized:
+                        limit = parity.QUANTIZED
                     made.append(parity.measure(name, results[name], array, limit, method=method))
         return made
 

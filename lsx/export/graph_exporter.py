@@ -31,7 +31,7 @@ from lsx.graphs.graph_specs import GraphSpec
 from lsx.graphs.modules import GraphModule
 from lsx.graphs.precision import islands_of, round_to_precision, to_precision, torch_dtype
 from lsx.models.checkpoint import Checkpoint
-from lsx.quantization.coverage import Quantisation, check_coverage
+from lsx.quantization.coverage import Quantization, check_coverage
 from lsx.quantization.recipe import Recipe, apply_recipe
 
 __all__ = ["GraphExporter"]
@@ -53,13 +53,13 @@ class GraphExporter:
     """Writes the graphs of one bundle into `folder`."""
 
     def __init__(
-        self, checkpoint: Checkpoint, folder: Path, precision: Precision, quantisation: Quantisation | None
+        self, checkpoint: Checkpoint, folder: Path, precision: Precision, quantization: Quantization | None
     ) -> None:
         self.checkpoint = checkpoint
         self.model: ModelSpec = checkpoint.spec
         self.folder = folder
         self.precision = base_precision(precision)
-        self.quantisation = quantisation
+        self.quantization = quantization
         self.store = WeightStore(folder / "onnx")
         self.parity: dict[str, list[ParityEntry]] = {}
         """What was measured so far, of a graph that failed too."""
@@ -73,7 +73,7 @@ class GraphExporter:
 
         report : called with what is being done.
         """
-        recipe = None if self.quantisation is None else self.quantisation.recipe_of(spec.name)
+        recipe = None if self.quantization is None else self.quantization.recipe_of(spec.name)
         report(f"{spec.name}: reference")
         module = spec.build(self.checkpoint)
         module.eval().requires_grad_(False)
@@ -84,8 +84,8 @@ class GraphExporter:
         model, forms = self._trace(spec, module)
         check_norms(spec.name, model, norms)
         coverage = None
-        if recipe is not None and self.quantisation is not None:
-            coverage = check_coverage(spec.name, model, module, recipe, self.quantisation.flops[recipe.part])
+        if recipe is not None and self.quantization is not None:
+            coverage = check_coverage(spec.name, model, module, recipe, self.quantization.flops[recipe.part])
         del module
         report(f"{spec.name}: writing")
         operators = Counter(node.op_type for node in model.graph)
@@ -110,10 +110,10 @@ class GraphExporter:
 
     def _reference(self, spec: GraphSpec, module: GraphModule, recipe: Recipe | None) -> _Reference:
         """What the module gives before it is changed; it is left with the weights that the graph will have."""
-        if self.quantisation is None or recipe is None:
+        if self.quantization is None or recipe is None:
             feeds = [spec.feed(self.model, module, n) for n in spec.checked]
         else:
-            feeds = [dict(self.quantisation.feeds[spec.name])]  # ranges are those of real calls
+            feeds = [dict(self.quantization.feeds[spec.name])]  # ranges are those of real samples
         expected = [_run_module(module, feed, spec.outputs) for feed in feeds]
         rounded: Cases = []
         if recipe is not None:
@@ -153,7 +153,7 @@ class GraphExporter:
                 precision=self.precision,
                 inputs=list(inputs),
                 outputs=list(outputs),
-                quantised=quantized,
+                quantized=quantized,
                 folder=Path(temporary),
             )
             measured = check.entries(reference.feeds, reference.expected, reference.rounded)

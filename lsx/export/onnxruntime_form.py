@@ -4,7 +4,7 @@ ONNX Runtime 1.31 has no kernel for GroupNormalization: it runs the function bod
 E[x^2] - E[x]^2 in float32 (onnxruntime#24538). On nearly constant input, which every masked frame is, that is off by
 more than the deviation itself. Its CPU kernel of LayerNormalization subtracts the mean first, and where factor and bias
 have fewer elements than what is normalised it sums in float64: 3e-7 from exact where PyTorch is 6e-5. And its kernel of
-Attention writes down all scores of a call at once; MultiHeadAttention's does it block by block.
+Attention writes down all scores of a forward at once; MultiHeadAttention's does it block by block.
 
 Its CUDA kernel of LayerNormalization (Welford's sums, in float32) takes a factor for each element that is normalised
 and no broadcast ones: there factor and bias come after it.

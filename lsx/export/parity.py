@@ -19,7 +19,7 @@ from lsx.core.tensors import FloatPrecision
 from lsx.errors import ParityError
 from lsx.metrics.arrays import compare
 
-__all__ = ["QUANTISED", "UNIT_ROUNDOFF", "Tolerance", "judge", "measure", "tolerance_of"]
+__all__ = ["QUANTIZED", "UNIT_ROUNDOFF", "Tolerance", "judge", "measure", "tolerance_of"]
 
 HIGH = 0.9999
 """The quantile that is judged besides the mean."""
@@ -50,8 +50,8 @@ class Tolerance:
         return mean, high + self.levels, gross + self.levels
 
 
-QUANTISED = Tolerance(mean=1e6, high=1e6, gross=1e6, cosine=0.98)
-"""Any quantised graph against its float32 module on a recorded call. It tells a wrong graph from a right one and no
+QUANTIZED = Tolerance(mean=1e6, high=1e6, gross=1e6, cosine=0.98)
+"""Any quantized graph against its float32 module on a recorded sample. It tells a wrong graph from a right one and no
 more: a difference of one bit moves some codes by one, which move others, until two right ones differ by as much as
 either differs from float32. How good it is, the search and `lsx verify` say."""
 

@@ -17,6 +17,7 @@ from lsx.core.graph_names import FACE_GRAPHS
 from lsx.core.tensors import Frame
 from lsx.engines.engine import Engine
 from lsx.engines.loading import opened_engines
+from lsx.engines.registry import EngineOptions
 from lsx.faces.alignment import Face
 
 __all__ = ["FAMILIES", "FaceDetector", "FaceFamily", "opened_detector"]
@@ -223,5 +224,5 @@ def _non_overlapping(boxes: Floats, overlap: float) -> list[int]:
 @contextmanager
 def opened_detector(bundle: Bundle) -> Iterator[FaceDetector]:
     """The bundle's detector on its own, on one thread: some milliseconds a frame. Raises BundleError, EngineError."""
-    with opened_engines(bundle, "onnxruntime", FACE_GRAPHS, threads=1) as engines:
+    with opened_engines(bundle, "onnxruntime", FACE_GRAPHS, EngineOptions(threads=1)) as engines:
         yield FaceDetector(engines, bundle.manifest.faces.family)

@@ -79,7 +79,7 @@ class UNetShallowGraph(GraphModule):
 
 
 class StepGraph(GraphModule):
-    """`step`: guidance, one linear scheduler step, and the next call's input.
+    """`step`: guidance, one linear scheduler step, and the next forward's input.
 
     noise_pred [b, 4, F, h, w]; latents, previous float32 [1, 4, F, h, w]; conditioning [1, 9, F, h, w];
     coefficients float32 [5]: latents' = c0 latents + c1 noise + c2 previous, previous' = c3 latents + c4 noise;

@@ -33,7 +33,7 @@ FP32_ISLANDS: tuple[Island, ...] = tuple(
         graph=graph,
         module="unet.time_embedding",
         reason="timesteps to 1000 and their sines lose 3 digits in half precision, and every resnet block takes the "
-        "result; it runs once a call on one row",
+        "result; it runs once a forward on one row",
     )
     for graph in ("unet", "unet_shallow")
 )

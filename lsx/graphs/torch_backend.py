@@ -19,7 +19,8 @@ from lsx.engines.registry import Backend, EngineOptions
 from lsx.errors import CheckpointError, EngineError, OutOfDeviceMemory
 from lsx.graphs.graph_specs import GRAPHS, GraphSpec
 from lsx.graphs.precision import to_precision
-from lsx.models.checkpoint import Checkpoint, CheckpointFiles
+from lsx.models.checkpoint import Checkpoint
+from lsx.models.checkpoint_files import CheckpointFiles
 
 if TYPE_CHECKING:
     from lsx.bundle.bundle import Bundle
@@ -160,7 +161,7 @@ class TorchBackend(Backend):
                 f"{bundle.path}: its {graph} is another than this lsx exports (lsx {bundle.manifest.lsx_version} did). "
                 f"Export again: lsx export CHECKPOINT -o {bundle.path}"
             )
-        checkpoint = reference_checkpoint(bundle, options.reference)
+        checkpoint = reference_checkpoint(bundle, options.checkpoint_dir)
         inputs, outputs = [t.spec() for t in entry.inputs], [t.spec() for t in entry.outputs]
         if torch.cuda.is_available():
             precision = entry.precision
@@ -170,17 +171,17 @@ class TorchBackend(Backend):
         return TorchEngine(GRAPHS[graph], checkpoint, inputs, outputs)
 
 
-def reference_checkpoint(bundle: Bundle, folder: Path | None) -> Checkpoint:
+def reference_checkpoint(bundle: Bundle, folder: Path | str | None) -> Checkpoint:
     """The checkpoint that `bundle` was made from: in `folder`, or where the export found it.
 
     Raises CheckpointError when it is not there, or is another.
     """
     model = bundle.manifest.model
-    where = folder or Path(model.source)
+    where = Path(folder or model.source)
     if not where.is_dir():
         raise CheckpointError(
             f"{where}: the torch backend needs the checkpoint that {bundle.path} was made from. "
-            "Say where it is: --reference DIR"
+            "Say where it is: --checkpoint-dir DIR"
         )
     released = model.version if model.version.startswith("latentsync-") else None
     checkpoint = Checkpoint(CheckpointFiles.in_folder(where), model=released)
@@ -189,6 +190,6 @@ def reference_checkpoint(bundle: Bundle, folder: Path | None) -> Checkpoint:
         if found.get(part) != digest:
             raise CheckpointError(
                 f"{where}: its {part} is not the one that {bundle.path} was made from. "
-                "Give the right folder (--reference DIR), or export again"
+                "Give the right folder (--checkpoint-dir DIR), or export again"
             )
     return checkpoint

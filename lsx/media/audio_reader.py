@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from lsx.errors import MediaError
 from lsx.media.opening import decoding, open_media
 
-__all__ = ["MIN_SAMPLES", "SoundReader", "as_samples"]
+__all__ = ["MIN_SAMPLES", "SAMPLE_RATE", "SoundReader", "as_samples"]
+
+SAMPLE_RATE = 16000
+"""Samples per second of all sound that the model hears."""
 
 MIN_SAMPLES = 320
 """Fewer samples (20 ms) give no feature row at all."""
@@ -40,14 +43,15 @@ def as_samples(samples: Any) -> NDArray[np.int16] | NDArray[np.float32]:
     return array
 
 
-_RATE = 16000
-
-
 class SoundReader:
     """The audio stream of a file. Raises MediaError : no such file, no audio stream, no samples, damaged."""
 
+    kept: Any = None
+    """What must live as long as this does: the temporary file that `path` names, where it is one."""
+
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self._samples: NDArray[np.int16] | None = None
         with open_media(self.path) as container, decoding(self.path, lambda: "in its header"):
             context = self._stream(container).codec_context
             self.codec = str(context.codec.canonical_name)
@@ -77,9 +81,14 @@ class SoundReader:
                 except av.error.EOFError:
                     return
 
-    def samples(self) -> NDArray[np.int16]:
-        """The whole file as int16 mono at 16 kHz, resampled by FFmpeg. Raises MediaError under 20 ms."""
-        parts = [frame.to_ndarray().reshape(-1) for frame in self._resampled("s16", "mono", _RATE)]
+    def samples(self) -> NDArray[np.int16] | NDArray[np.float32]:
+        """The whole file as int16 mono at 16 kHz, resampled by FFmpeg; read once. Raises MediaError under 20 ms."""
+        if self._samples is None:
+            self._samples = self._decoded_samples()
+        return self._samples
+
+    def _decoded_samples(self) -> NDArray[np.int16]:
+        parts = [frame.to_ndarray().reshape(-1) for frame in self._resampled("s16", "mono", SAMPLE_RATE)]
         if not sum(len(part) for part in parts):
             raise MediaError(f"{self.path}: no samples in its audio stream")
         joined: NDArray[np.int16] = np.concatenate(parts)

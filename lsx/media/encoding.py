@@ -6,7 +6,7 @@ import io
 import os
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypedDict
 
 import av
 import numpy as np
@@ -17,7 +17,7 @@ from lsx.media.opening import reason_of
 from lsx.media.soundtrack import AUDIO_CODECS, Soundtrack, check_soundtrack
 from lsx.media.video_reader import EXACT, FPS, ColourTags
 
-__all__ = ["CODECS", "EncodeOptions", "VideoTrack", "encoders"]
+__all__ = ["CODECS", "EncodeKeywords", "EncodeOptions", "VideoTrack", "encoders"]
 
 CODECS = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "prores": "prores_ks"}
 """FFmpeg's encoder for each codec where none is named."""
@@ -41,9 +41,24 @@ _TRIAL_FRAMES = 2
 _X265_DELAY = 2  # frames
 
 
+class EncodeKeywords(TypedDict, total=False):
+    """EncodeOptions' fields as keywords."""
+
+    codec: str | None
+    encoder: str | None
+    preset: str | None
+    pix_fmt: str | None
+    audio_codec: str
+    crf: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodeOptions:
-    """What an output is encoded with. Raises UsageError for a value that no output could have."""
+    """What an output is encoded with. Raises UsageError for a value that no output could have.
+
+    >>> EncodeOptions(codec="hevc").encoder_name
+    'libx265'
+    """
 
     codec: str | None = None
     """h264, hevc, av1 or prores; default the codec of `encoder`, or h264."""

@@ -8,24 +8,49 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from lsx.core.atomic_files import process_lives
 from lsx.errors import OutputError, UsageError
 
-__all__ = ["STANDARD_OUTPUT", "FileTarget", "PipeTarget", "Target", "check_target", "container_of", "target_of"]
+__all__ = [
+    "STANDARD_OUTPUT",
+    "FileTarget",
+    "Output",
+    "StreamTarget",
+    "Target",
+    "as_output",
+    "check_target",
+    "container_of",
+    "target_of",
+]
 
 STANDARD_OUTPUT = Path("-")
 """What stands for standard output in the place of a file."""
+
+Output = Path | BinaryIO
+"""A path, or an open binary file that fragmented MP4 is written into."""
 
 # The header waits for the first fragment: an empty one could not say how much of the sound's start is lead-in.
 _FRAGMENTED = "frag_keyframe+delay_moov+default_base_moof"
 _CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 
-def container_of(path: Path) -> str:
+def as_output(output: Any) -> Output:
+    """What a caller gave as output: a path, or an open binary file. Raises UsageError for anything else."""
+    if isinstance(output, Path | str):
+        return Path(output)
+    if not hasattr(output, "write"):
+        raise UsageError(f"output is of type {type(output).__name__}; give a path or a file that is open for writing")
+    if hasattr(output, "encoding"):
+        raise UsageError("the output file takes text; open it in binary mode")
+    file: BinaryIO = output
+    return file
+
+
+def container_of(path: Output) -> str:
     """FFmpeg's name of the container that `path` asks for: mp4, mov or matroska. Raises UsageError."""
-    if path == STANDARD_OUTPUT:
+    if not isinstance(path, Path) or path == STANDARD_OUTPUT:
         return "mp4"
     container = _CONTAINERS.get(path.suffix.lower())
     if container is None:
@@ -33,9 +58,11 @@ def container_of(path: Path) -> str:
     return container
 
 
-def check_target(path: Path, inputs: tuple[Path, ...] = ()) -> None:
+def check_target(path: Output, inputs: tuple[Path, ...] = ()) -> None:
     """Refuse a target that cannot be written, before any work is done. Raises UsageError or OutputError."""
     container_of(path)
+    if not isinstance(path, Path):
+        return
     if path == STANDARD_OUTPUT:
         if sys.stdout.isatty():
             raise UsageError("standard output is a terminal; send it to a file or a program: lsx run ... -o - | ...")
@@ -68,9 +95,15 @@ class Target(Protocol):
         """Free everything; what was not committed is gone where it can be."""
 
 
-def target_of(path: Path) -> Target:
-    """The target that `path` names. Raises OutputError."""
-    return PipeTarget() if path == STANDARD_OUTPUT else FileTarget(path)
+def target_of(path: Output) -> Target:
+    """The target that `path` names or is. Raises OutputError."""
+    if not isinstance(path, Path):
+        return StreamTarget(path, str(getattr(path, "name", "the output file")))
+    if path == STANDARD_OUTPUT:
+        sys.stdout.flush()
+        # A descriptor of its own: Python does not stumble over a closed pipe when it ends.
+        return StreamTarget(os.fdopen(os.dup(sys.stdout.fileno()), "wb"), "standard output", owned=True)
+    return FileTarget(path)
 
 
 class FileTarget:
@@ -97,34 +130,35 @@ class FileTarget:
             self._lock = None
 
 
-class PipeTarget:
-    """Standard output, as fragmented MP4: a fragment at every key frame, and at least one a second.
+class StreamTarget:
+    """An open file, as fragmented MP4: a fragment at every key frame, and at least one a second.
 
     What was written before a failure cannot be taken back.
     """
 
-    def __init__(self) -> None:
-        self.name = "standard output"
+    def __init__(self, file: BinaryIO, name: str, *, owned: bool = False) -> None:
+        """owned : close `file` at the end; else it stays open."""
+        self.name = name
         self.muxer_options = {"movflags": _FRAGMENTED, "frag_duration": "1000000"}
-        sys.stdout.flush()
-        # A descriptor of its own: Python does not stumble over a closed pipe when it ends.
-        self._file = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-        self.opened: Any = _WriteOnly(self._file)
+        self._file, self._owned = file, owned
+        self.opened: Any = _WriteOnly(file)
 
     def commit(self) -> None:
         """Send what is buffered. Raises OSError."""
-        self._file.flush()
+        if hasattr(self._file, "flush"):
+            self._file.flush()
 
     def discard(self) -> None:
-        """Close this side of it; standard output itself stays open."""
+        """Close this side of it; standard output itself, and a caller's file, stay open."""
         with suppress(OSError):
-            self._file.close()
+            if self._owned:
+                self._file.close()
 
 
 class _WriteOnly:
-    """A file that can only be written, from the front to the end, also where standard output is a regular file."""
+    """A file that can only be written, from the front to the end, also where it is a regular file."""
 
-    name = "standard output"
+    name = "output"
 
     def __init__(self, file: Any) -> None:
         self.write = file.write

@@ -139,6 +139,9 @@ class VideoReader:
     Raises MediaError : no such file, not a video, no frames, truncated.
     """
 
+    kept: Any = None
+    """What must live as long as this does: the temporary file that `path` names, where it is one."""
+
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         with open_media(self.path) as container:

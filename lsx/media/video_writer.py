@@ -6,7 +6,6 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
@@ -17,7 +16,7 @@ from lsx.media.audio_reader import SoundReader
 from lsx.media.encoding import EncodeOptions, VideoTrack
 from lsx.media.opening import reason_of
 from lsx.media.soundtrack import Soundtrack
-from lsx.media.targets import container_of, target_of
+from lsx.media.targets import Output, container_of, target_of
 from lsx.media.video_reader import FPS, ColourTags
 
 __all__ = ["VideoWriter"]
@@ -26,12 +25,13 @@ __all__ = ["VideoWriter"]
 class VideoWriter:
     """Encodes frames and sound into `path`. Use as a context manager: the file appears when the block ends well.
 
-    size : width and height in pixels; sound : encoded or copied alongside, never ahead. `-` is standard output.
+    size : width and height in pixels; sound : encoded or copied alongside, never ahead. `-` is standard
+    output; an open file gets fragmented MP4.
     """
 
     def __init__(
         self,
-        path: Path,
+        path: Output,
         size: tuple[int, int],
         *,
         colours: ColourTags,

@@ -209,7 +209,7 @@ class TemporalTransformer(nn.Module):
 
 
 class MotionModule(nn.Module):
-    """Attention over the frames of the call at each pixel. hidden : [(b frames), channels, h, w]."""
+    """Attention over the frames of the chunk at each pixel. hidden : [(b frames), channels, h, w]."""
 
     def __init__(self, channels: int, heads: int, max_frames: int = 24, blocks: int = 1, attentions: int = 2) -> None:
         super().__init__()

@@ -7,7 +7,6 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from lsx.core.model_spec import ModelSpec
 from lsx.errors import CheckpointError, UsageError
+from lsx.models.checkpoint_files import RELEASED, CheckpointFiles
 from lsx.models.mask import mask_at, mask_raster
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
@@ -29,48 +29,7 @@ if TYPE_CHECKING:
 
     from lsx.models.whisper import AudioEncoder
 
-__all__ = ["RELEASED", "Checkpoint", "CheckpointFiles", "load_strict", "read_tensors"]
-
-RELEASED: dict[str, int] = {"latentsync-1.5": 256, "latentsync-1.6": 512}
-"""Released models and their resolution in pixels; architecture and key names are the same."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointFiles:
-    """Where the parts of a checkpoint are. `config` and `mask` may be absent (None)."""
-
-    unet: Path
-    whisper: Path
-    vae: Path
-    config: Path | None = None
-    mask: Path | None = None
-
-    @classmethod
-    def in_folder(cls, folder: Path, **overrides: Path | None) -> CheckpointFiles:
-        """The files of `folder` by their usual names; an override that is not None wins over its name.
-
-        Raises CheckpointError when a part is missing.
-        """
-        if not folder.is_dir():
-            raise CheckpointError(
-                f"{folder}: no such checkpoint folder. It holds latentsync_unet.pt, whisper/tiny.pt and vae/"
-            )
-        config, mask = folder / "config.yaml", folder / "mask.png"
-        files = cls(
-            unet=folder / "latentsync_unet.pt",
-            whisper=folder / "whisper" / "tiny.pt",
-            vae=folder / "vae",
-            config=config if config.is_file() else None,
-            mask=mask if mask.is_file() else None,
-        )
-        files = replace(files, **{name: path for name, path in overrides.items() if path is not None})
-        for field in fields(files):
-            path = getattr(files, field.name)
-            if path is not None and not path.exists():
-                raise CheckpointError(
-                    f"{path}: no such file or folder. Put it there, or say where it is: --{field.name} PATH"
-                )
-        return files
+__all__ = ["Checkpoint", "load_strict", "read_tensors"]
 
 
 class Checkpoint:

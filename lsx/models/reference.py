@@ -1,4 +1,4 @@
-"""The reference: one 16-frame call in plain PyTorch, in the original's order of operations. Device-agnostic.
+"""The reference: one 16-frame chunk in plain PyTorch, in the original's order of operations. Device-agnostic.
 
 Schedulers come from diffusers, so that the runtime's coefficient tables are checked against something independent.
 """
@@ -55,7 +55,7 @@ def denoise(
     cache_interval: int | None = None,
     sampler: Sampler = "ddim",
 ) -> Iterator[Tensor]:
-    """Denoise one call, yielding the latents after every step.
+    """Denoise one chunk, yielding the latents after every step.
 
     latents : [1, 4, F, h, w] noise; conditioning : [1, 9, F, h, w]; audio : [F, S, D] of the conditional half;
     cache_interval : DeepCache's, None for a full U-Net at every step.

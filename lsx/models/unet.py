@@ -20,8 +20,8 @@ from lsx.models.unet_config import UNetConfig
 __all__ = ["UNet3D", "timestep_embedding"]
 
 
-class CallNorm(nn.GroupNorm):
-    """GroupNorm whose statistics run over all frames of a call, not over one frame; then SiLU.
+class ChunkNorm(nn.GroupNorm):
+    """GroupNorm whose statistics run over all frames of a chunk, not over one frame; then SiLU.
 
     hidden : [(b frames), channels, h, w]. The original normalises the 5-D tensor; per frame would be another model.
     SiLU comes before the way back to 4-D, where TensorRT takes both for one kernel.
@@ -41,10 +41,10 @@ class ResnetBlock(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, time_channels: int, groups: int) -> None:
         super().__init__()
-        self.norm1 = CallNorm(groups, channels)
+        self.norm1 = ChunkNorm(groups, channels)
         self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
         self.time_emb_proj = nn.Linear(time_channels, out_channels)
-        self.norm2 = CallNorm(groups, out_channels)
+        self.norm2 = ChunkNorm(groups, out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(channels, out_channels, 1) if channels != out_channels else None
 
@@ -204,7 +204,7 @@ class UNet3D(nn.Module):
             )
             for i in range(levels)
         )
-        self.conv_norm_out = CallNorm(config.norm_groups, channels[0])
+        self.conv_norm_out = ChunkNorm(config.norm_groups, channels[0])
         self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
 
     def _prepare(

@@ -1,4 +1,4 @@
-"""What an export needs to quantise: recipes, and the check that the graph it wrote is quantised as they say."""
+"""What an export needs to quantize: recipes, and the check that the graph it wrote is quantized as they say."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from torch import nn
 
 from lsx.errors import ExportError
 from lsx.graphs.modules import GraphModule
-from lsx.quantization.qdq_layers import QuantisedLayer
+from lsx.quantization.qdq_layers import QuantizedLayer
 from lsx.quantization.recipe import PARTS, Recipe, layers_of
 
-__all__ = ["Quantisation", "check_coverage", "operators_of_weights"]
+__all__ = ["Quantization", "check_coverage", "operators_of_weights"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Quantisation:
-    """Recipes of all quantised parts, and what is written beside the graphs."""
+class Quantization:
+    """Recipes of all quantized parts, and what is written beside the graphs."""
 
     recipes: Mapping[str, Recipe]
     """By part."""
     flops: Mapping[str, Mapping[str, float]]
-    """By part and layer, of one call of the part's first graph."""
+    """By part and layer, of one forward of the part's first graph."""
     feeds: Mapping[str, Mapping[str, NDArray[Any]]]
-    """By graph, the inputs of one recorded call, float32 or uint8."""
+    """By graph, the inputs of one recorded sample, float32 or uint8."""
     calibration: str
     """SHA-256 of the calibration's manifest."""
     method: str
     """How ranges were found, for people."""
     files: Mapping[str, bytes]
-    """Contents by file name, for the bundle's folder `quantisation`."""
+    """Contents by file name, for the bundle's folder `quantization`."""
 
     def recipe_of(self, graph: str) -> Recipe | None:
-        """The recipe of the part that `graph` belongs to, or None where it is not quantised."""
+        """The recipe of the part that `graph` belongs to, or None where it is not quantized."""
         return next(
             (self.recipes[part] for part, graphs in PARTS.items() if graph in graphs and part in self.recipes), None
         )
 
 
 def check_coverage(graph: str, model: ir.Model, module: nn.Module, recipe: Recipe, flops: Mapping[str, float]) -> float:
-    """The share of FLOPs that is quantised in `model`, after the check that it is so layer by layer.
+    """The share of FLOPs that is quantized in `model`, after the check that it is so layer by layer.
 
     module : what `model` was traced from. Raises ExportError naming the first layer whose inputs are not both
-    quantised, or which is quantised and should not be.
+    quantized, or which is quantized and should not be.
     """
     assert isinstance(module, GraphModule)  # noqa: S101
     operators = operators_of_weights(model)
     done = 0.0
     for layer in layers_of(module, recipe.part):
-        wanted = recipe.quantises(layer.name)
+        wanted = recipe.quantizes(layer.name)
         node = operators.get(
-            f"{layer.path}.codes" if isinstance(layer.module, QuantisedLayer) else f"{layer.path}.weight"
+            f"{layer.path}.codes" if isinstance(layer.module, QuantizedLayer) else f"{layer.path}.weight"
         )
         if node is None and not wanted:
             continue  # its weights were folded into another constant
@@ -78,12 +78,12 @@ def operators_of_weights(model: ir.Model) -> dict[str, ir.Node]:
 
 
 def _fault(node: ir.Node, wanted: bool) -> str | None:
-    """What is wrong with a layer that should be quantised, or not, in words; None when nothing is."""
-    quantised = [_made_by(node, 0) == "DequantizeLinear", _made_by(node, 1) == "DequantizeLinear"]
-    if quantised == [wanted, wanted]:
+    """What is wrong with a layer that should be quantized, or not, in words; None when nothing is."""
+    quantized = [_made_by(node, 0) == "DequantizeLinear", _made_by(node, 1) == "DequantizeLinear"]
+    if quantized == [wanted, wanted]:
         return None
-    said = ["quantised" if q else "not quantised" for q in quantised]
-    return f"has its input {said[0]} and its weights {said[1]}, but should {'be' if wanted else 'not be'} quantised"
+    said = ["quantized" if q else "not quantized" for q in quantized]
+    return f"has its input {said[0]} and its weights {said[1]}, but should {'be' if wanted else 'not be'} quantized"
 
 
 def _made_by(node: ir.Node, index: int) -> str | None:

@@ -1,6 +1,6 @@
 """Linear layers and convolutions in INT8 or FP8: explicit Q/DQ in ONNX, the same arithmetic simulated in PyTorch.
 
-TensorRT's rules: symmetric, zero point 0; both inputs of a layer are quantised and its output is not; activations one
+TensorRT's rules: symmetric, zero point 0; both inputs of a layer are quantized and its output is not; activations one
 scale a tensor, weights one a channel of the output; scales in the data's dtype. A layer's Q stands right before it, so
 after its SiLU or norm.
 """
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lsx.core.tensors import LowPrecision
 
-__all__ = ["LARGEST", "QuantisedConv2d", "QuantisedLayer", "QuantisedLinear", "fake_quantise", "quantised_layer"]
+__all__ = ["LARGEST", "QuantizedConv2d", "QuantizedLayer", "QuantizedLinear", "fake_quantize", "quantized_layer"]
 
 LARGEST: dict[LowPrecision, float] = {"int8": 127.0, "fp8": 448.0}
 """Highest code of a symmetric range; FP8 is E4M3."""
@@ -39,12 +39,12 @@ def _encode(x: Tensor, scale: Tensor, precision: LowPrecision, lowest: float) ->
     return scaled.clamp_(-top, top).to(torch.float8_e4m3fn)
 
 
-def fake_quantise(x: Tensor, scale: Tensor, precision: LowPrecision) -> Tensor:
+def fake_quantize(x: Tensor, scale: Tensor, precision: LowPrecision) -> Tensor:
     """`x` rounded to the codes of `scale` and back, in its own dtype."""
     return (_encode(x, scale, precision, -128.0).to(torch.float32) * scale).to(x.dtype)
 
 
-class QuantisedLayer(nn.Module):
+class QuantizedLayer(nn.Module):
     """What the two have in common: codes, scales, and the Q/DQ pair of the input.
 
     Codes keep their dtype when the module is cast; scales follow it, which loses nothing: float16 holds them.
@@ -71,10 +71,10 @@ class QuantisedLayer(nn.Module):
         self.codes, self.zero = (t.to(self.input_scale.device) for t in (codes, zero))
         return made
 
-    def quantised_input(self, x: Tensor) -> Tensor:
+    def quantized_input(self, x: Tensor) -> Tensor:
         """`x` through Q and DQ."""
         if not torch.compiler.is_exporting():
-            return fake_quantise(x, self.input_scale.float(), self.precision)
+            return fake_quantize(x, self.input_scale.float(), self.precision)
         codes = torch.onnx.ops.symbolic(
             "QuantizeLinear",
             (x, self.input_scale, self.zero),
@@ -83,24 +83,24 @@ class QuantisedLayer(nn.Module):
             shape=x.shape,
             version=23,
         )
-        return _dequantise(codes, self.input_scale, {})
+        return _dequantize(codes, self.input_scale, {})
 
     def weight(self) -> Tensor:
         """The codes through DQ."""
         if torch.compiler.is_exporting():
-            return _dequantise(self.codes, self.weight_scale, {"axis": self.axis})
+            return _dequantize(self.codes, self.weight_scale, {"axis": self.axis})
         shape = [1] * self.codes.ndim
         shape[self.axis] = -1
         return (self.codes.to(torch.float32) * self.weight_scale.float().view(shape)).to(self.weight_scale.dtype)
 
 
-def _dequantise(codes: Tensor, scale: Tensor, attributes: dict[str, Any]) -> Tensor:
+def _dequantize(codes: Tensor, scale: Tensor, attributes: dict[str, Any]) -> Tensor:
     return torch.onnx.ops.symbolic(
         "DequantizeLinear", (codes, scale), attrs=attributes, dtype=scale.dtype, shape=codes.shape, version=23
     )
 
 
-class QuantisedLinear(QuantisedLayer):
+class QuantizedLinear(QuantizedLayer):
     """A linear layer. Its codes are [inputs, outputs]: the right operand of a MatMul, without a transpose between."""
 
     def __init__(self, layer: nn.Linear, input_amax: float, precision: LowPrecision) -> None:
@@ -111,16 +111,16 @@ class QuantisedLinear(QuantisedLayer):
         self.out_features = layer.out_features
 
     def forward(self, x: Tensor) -> Tensor:
-        out = torch.matmul(self.quantised_input(x), self.weight())
+        out = torch.matmul(self.quantized_input(x), self.weight())
         return out if self.bias is None else out + self.bias
 
 
-class QuantisedConv2d(QuantisedLayer):
+class QuantizedConv2d(QuantizedLayer):
     """A convolution; codes [outputs, inputs, height, width]."""
 
     def __init__(self, layer: nn.Conv2d, input_amax: float, precision: LowPrecision) -> None:
         if layer.groups != 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-            raise ValueError("only plain convolutions are quantised")
+            raise ValueError("only plain convolutions are quantized")
         weight = layer.weight.detach().float()
         scale = _as_scale(weight.abs().amax(dim=(1, 2, 3)), precision)
         codes = _encode(weight, scale[:, None, None, None], precision, -127.0)
@@ -129,15 +129,15 @@ class QuantisedConv2d(QuantisedLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = F.conv2d(
-            self.quantised_input(x), self.weight(), self.bias, self.stride, self.padding, self.dilation
+            self.quantized_input(x), self.weight(), self.bias, self.stride, self.padding, self.dilation
         )
         return out
 
 
-def quantised_layer(layer: nn.Module, input_amax: float, precision: LowPrecision) -> QuantisedLayer:
+def quantized_layer(layer: nn.Module, input_amax: float, precision: LowPrecision) -> QuantizedLayer:
     """`layer`, an nn.Linear or nn.Conv2d, in `precision`; its input's range is -input_amax..input_amax."""
     if isinstance(layer, nn.Linear):
-        return QuantisedLinear(layer, input_amax, precision)
+        return QuantizedLinear(layer, input_amax, precision)
     if isinstance(layer, nn.Conv2d):
-        return QuantisedConv2d(layer, input_amax, precision)
-    raise TypeError(f"{type(layer).__name__} is not quantised")
+        return QuantizedConv2d(layer, input_amax, precision)
+    raise TypeError(f"{type(layer).__name__} is not quantized")

@@ -8,7 +8,6 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,69 +17,35 @@ from lsx.bundle.writing import check_writable
 from lsx.calibration.store import Calibration
 from lsx.core.tensors import LowPrecision
 from lsx.core.thresholds import THRESHOLDS
-from lsx.errors import CalibrationError, OutputError, UsageError
+from lsx.errors import CalibrationError, OutputError
 from lsx.models.checkpoint import Checkpoint
-from lsx.quantization.coverage import Quantisation
-from lsx.quantization.ranges import METHODS, Method, find_ranges, find_smoothing
+from lsx.quantization.coverage import Quantization
+from lsx.quantization.options import MIN_COVERAGE, Method, QuantizeOptions
+from lsx.quantization.ranges import find_ranges, find_smoothing
 from lsx.quantization.recipe import PARTS, Recipe
 from lsx.quantization.sensitivity import Search, SearchOptions, SearchResult
 from lsx.quantization.target import INPUTS, Part
 
-__all__ = ["MIN_COVERAGE", "QuantiseOptions", "quantise", "quantise_beside"]
-
-MIN_COVERAGE = 0.85
-"""Lowest share of a part's FLOPs in low precision, unless less is allowed."""
+__all__ = ["quantize", "quantize_beside"]
 
 _SHOWN = 40  # layers in the picture
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuantiseOptions:
-    """How recipes are made."""
-
-    method: Method | None = None
-    """How ranges are found; default percentile for int8, max for fp8, which has no step to save."""
-    percentile: float = 99.99
-    """Of absolute values, for `percentile`."""
-    alpha: float = 0.8
-    """SmoothQuant's share of the activations, for int8; 0 turns it off."""
-    search_budget: int = 400
-    """Most forward passes that measure single layers or blocks, a part."""
-    keep_fp16: tuple[str, ...] = ()
-    """Patterns of layers, by the checkpoint's names, that stay fp16."""
-    allow_partial: bool = False
-    """Whether less than MIN_COVERAGE may be quantised."""
-    unet_cosine: float | None = None
-    """Target of the U-Net; default the precision's threshold."""
-
-    def __post_init__(self) -> None:
-        if self.method is not None and self.method not in METHODS:
-            raise UsageError(f"method is {self.method}; choose one of {', '.join(METHODS)}")
-        if not 50 < self.percentile <= 100:
-            raise UsageError(f"percentile is {self.percentile:g}; give a number over 50 and up to 100 (99.99 is usual)")
-        if not 0 <= self.alpha < 1:
-            raise UsageError(f"alpha is {self.alpha:g}; give a number from 0 (off) to under 1 (0.8 is usual)")
-        if isinstance(self.search_budget, bool) or self.search_budget < 1:
-            raise UsageError(
-                f"search_budget is {self.search_budget}; give a whole number from 1 on (400 measures every layer)"
-            )
-
-
-def quantise(
+def quantize(
     checkpoint: Checkpoint,
     calibration: Calibration,
     precision: LowPrecision,
     work: Path,
-    options: QuantiseOptions | None = None,
+    options: QuantizeOptions | None = None,
     report: Callable[[str], None] | None = None,
-) -> Quantisation:
+) -> Quantization:
     """Recipes of the U-Net and the VAE decoder from the feeds of `calibration`.
 
     work : folder in which measurements are kept, so that an interrupted search goes on.
 
     Raises CalibrationError when the calibration is another checkpoint's, AccuracyError when the target cannot be held.
     """
-    options, say = options or QuantiseOptions(), report or (lambda _: None)
+    options, say = options or QuantizeOptions(), report or (lambda _: None)
     _check_model(checkpoint, calibration)
     thresholds = THRESHOLDS[precision]
     targets = {"unet": options.unet_cosine or thresholds.unet_cosine, "vae_decoder": thresholds.vae_cosine}
@@ -116,7 +81,7 @@ def quantise(
     if precision == "int8" and options.alpha > 0:
         said += f", SmoothQuant alpha {options.alpha:g}"
     tables = {name: _table(recipes[name], flops[name], outcomes[name], targets[name]) for name in PARTS}
-    return Quantisation(
+    return Quantization(
         recipes=recipes,
         flops=flops,
         feeds=feeds,
@@ -129,15 +94,15 @@ def quantise(
     )
 
 
-def quantise_beside(
+def quantize_beside(
     checkpoint: Checkpoint,
     calibration: Path,
     precision: LowPrecision,
     output: Path,
-    options: QuantiseOptions,
+    options: QuantizeOptions,
     report: Callable[[str], None],
-) -> Quantisation:
-    """`quantise` for a bundle at `output`, its measurements kept in a folder beside it while it is under way.
+) -> Quantization:
+    """`quantize` for a bundle at `output`, its measurements kept in a folder beside it while it is under way.
 
     The folder's name depends on the checkpoint, the calibration and the options: only the same search goes on from it.
     """
@@ -149,7 +114,7 @@ def quantise_beside(
     work = parent / f".{output.name}-search-{key}"
     try:
         work.mkdir(exist_ok=True)
-        made = quantise(checkpoint, opened, precision, work, options, report)
+        made = quantize(checkpoint, opened, precision, work, options, report)
         shutil.rmtree(work)
     except OSError as error:
         raise OutputError(f"{work}: cannot be written: {error.strerror or error}") from error
@@ -172,7 +137,7 @@ def _check_model(checkpoint: Checkpoint, calibration: Calibration) -> None:
 
 
 def _table(recipe: Recipe, flops: Mapping[str, float], outcome: SearchResult, target: float) -> dict[str, Any]:
-    """Layer by layer: FLOPs, whether it is quantised, why not, range, error alone."""
+    """Layer by layer: FLOPs, whether it is quantized, why not, range, error alone."""
     errors = {error.name: error for error in outcome.errors}
     total = sum(flops.values())
     return {
@@ -180,13 +145,13 @@ def _table(recipe: Recipe, flops: Mapping[str, float], outcome: SearchResult, ta
         "method": recipe.method,
         "target_cosine": target,
         "cosine": outcome.cosine,
-        "cosine_all_quantised": outcome.all_quantised,
+        "cosine_all_quantised": outcome.all_quantized,
         "coverage": outcome.coverage,
         "layers": [
             {
                 "name": name,
                 "flops_share": flops[name] / total,
-                "quantised": recipe.quantises(name),
+                "quantised": recipe.quantizes(name),
                 "reason": recipe.kept.get(name),
                 "range": recipe.ranges.get(name),
                 "error": errors[name].error if name in errors else None,
@@ -215,8 +180,8 @@ def _picture(outcomes: Mapping[str, SearchResult], flops: Mapping[str, Mapping[s
         panel.set_xscale("log")
         panel.set_xlabel("relative square error at the graph's output, this layer alone in " + precision)
         panel.set_title(
-            f"{name}: cosine {outcome.cosine:.5f}, {100 * outcome.coverage:.1f} % of FLOPs quantised\n"
-            f"(all quantised: {outcome.all_quantised:.5f}); orange stays fp16; share of FLOPs behind the name",
+            f"{name}: cosine {outcome.cosine:.5f}, {100 * outcome.coverage:.1f} % of FLOPs quantized\n"
+            f"(all quantized: {outcome.all_quantized:.5f}); orange stays fp16; share of FLOPs behind the name",
             fontsize=9,
         )
     content = io.BytesIO()

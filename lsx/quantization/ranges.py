@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,15 +14,13 @@ from torch import Tensor
 
 from lsx.core.tensors import LowPrecision
 from lsx.errors import CalibrationError
-from lsx.quantization.qdq_layers import LARGEST, fake_quantise
+from lsx.quantization.options import Method
+from lsx.quantization.qdq_layers import LARGEST, fake_quantize
 from lsx.quantization.recipe import Layer, smooth
 from lsx.quantization.smoothing import smoothing_factors, smoothing_groups
 from lsx.quantization.target import Part, hooked
 
-__all__ = ["METHODS", "Method", "find_ranges", "find_smoothing"]
-
-Method = Literal["max", "percentile", "mse"]
-METHODS: tuple[Method, ...] = ("max", "percentile", "mse")
+__all__ = ["find_ranges", "find_smoothing"]
 
 _CANDIDATES = 100  # ranges tried for the least square error
 
@@ -77,7 +75,7 @@ def find_ranges(
     unseen = sorted(layers.keys() - seen)
     if unseen:
         raise CalibrationError(
-            f"{part.name}: no feed reaches {unseen[0]} with anything but zeros. Calibrate with more calls"
+            f"{part.name}: no feed reaches {unseen[0]} with anything but zeros. Calibrate with more samples"
         )
     return {name: _largest(calibrator, precision, method, percentile) for name, calibrator in made.items()}, outputs
 
@@ -98,7 +96,7 @@ def _least_square_error(counts: Tensor, edges: Tensor, precision: LowPrecision) 
     errors = []
     candidates = [highest * (n + 1) / _CANDIDATES for n in range(_CANDIDATES)]
     for largest in candidates:
-        rounded = fake_quantise(centres, torch.tensor(largest / LARGEST[precision]), precision)
+        rounded = fake_quantize(centres, torch.tensor(largest / LARGEST[precision]), precision)
         errors.append(float(((rounded - centres) ** 2 * counts).sum()))
     return candidates[int(np.argmin(errors))]
 

@@ -1,4 +1,4 @@
-"""A recipe: which layers of a graph are quantised, with which ranges and smoothing, and why the others are not."""
+"""A recipe: which layers of a graph are quantized, with which ranges and smoothing, and why the others are not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from lsx.core.tensors import LowPrecision
 from lsx.graphs.modules import GraphModule
-from lsx.quantization.qdq_layers import QuantisedLayer, quantised_layer
+from lsx.quantization.qdq_layers import QuantizedLayer, quantized_layer
 from lsx.quantization.smoothing import fold, smoothing_groups
 
 __all__ = ["ALWAYS_FP16", "PARTS", "Layer", "Recipe", "apply_recipe", "layers_of", "replace_layer", "smooth"]
@@ -25,7 +25,7 @@ ALWAYS_FP16: dict[str, tuple[tuple[str, str], ...]] = {
         ("conv_in", "first convolution"),
         ("conv_out", "last convolution"),
         ("time_embedding.*", "time embedding"),
-        ("*.time_emb_proj", "time embedding: one row a call"),
+        ("*.time_emb_proj", "time embedding: one row a forward"),
     ),
     "vae_decoder": (
         ("post_quant_conv", "first convolution"),
@@ -51,28 +51,28 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Recipe:
-    """How one part is quantised. Layers by the checkpoint's names."""
+    """How one part is quantized. Layers by the checkpoint's names."""
 
     part: str
     precision: LowPrecision
     method: str
     """How the ranges were found: max, percentile or mse."""
     ranges: Mapping[str, float]
-    """Largest absolute input of every layer that could be quantised, after smoothing."""
+    """Largest absolute input of every layer that could be quantized, after smoothing."""
     smoothing: Mapping[str, NDArray[np.float32]]
     """Factors float32 [channels], by the group's first layer."""
     kept: Mapping[str, str]
     """Layers that stay fp16, with the reason."""
 
-    def quantises(self, name: str) -> bool:
-        """Whether the layer `name` is quantised."""
+    def quantizes(self, name: str) -> bool:
+        """Whether the layer `name` is quantized."""
         return name in self.ranges and name not in self.kept
 
 
 def layers_of(module: GraphModule, part: str) -> Iterator[Layer]:
     """Every linear layer and convolution of `module`, in its order."""
     for path, layer in module.named_modules():
-        if isinstance(layer, (nn.Linear, nn.Conv2d, QuantisedLayer)):
+        if isinstance(layer, (nn.Linear, nn.Conv2d, QuantizedLayer)):
             name = module.checkpoint_name(path)
             reason = next((r for pattern, r in ALWAYS_FP16[part] if fnmatch.fnmatchcase(name, pattern)), None)
             yield Layer(name, path, layer, reason)
@@ -85,12 +85,12 @@ def smooth(module: GraphModule, smoothing: Mapping[str, NDArray[np.float32]]) ->
 
 
 def apply_recipe(module: GraphModule, recipe: Recipe) -> None:
-    """Smooth `module`, and put quantised layers in place of its own. The module is in float32."""
+    """Smooth `module`, and put quantized layers in place of its own. The module is in float32."""
     smooth(module, recipe.smoothing)
     for layer in list(layers_of(module, recipe.part)):
-        if recipe.quantises(layer.name):
+        if recipe.quantizes(layer.name):
             replace_layer(
-                module, layer.path, quantised_layer(layer.module, recipe.ranges[layer.name], recipe.precision)
+                module, layer.path, quantized_layer(layer.module, recipe.ranges[layer.name], recipe.precision)
             )
 
 

@@ -1,6 +1,6 @@
 """Which layers stay fp16: the error of each alone, then the worst by error per FLOP until the target holds.
 
-A layer's error is the square error at the graph's output with only that layer quantised, over the output's squares.
+A layer's error is the square error at the graph's output with only that layer quantized, over the output's squares.
 Within the budget every layer is measured alone. When it is too small for that, whole blocks are measured (levels of the
 network, where there are more blocks than it allows), their error is shared out by what each layer adds at its own
 output, and the rest of the budget goes to the worst of them.
@@ -23,7 +23,7 @@ from lsx.core.atomic_files import write_whole
 from lsx.core.tensors import LowPrecision
 from lsx.errors import AccuracyError
 from lsx.metrics.arrays import compare
-from lsx.quantization.qdq_layers import quantised_layer
+from lsx.quantization.qdq_layers import quantized_layer
 from lsx.quantization.recipe import PARTS, Layer, replace_layer
 from lsx.quantization.target import CalibrationSample, Part, hooked
 
@@ -40,7 +40,7 @@ class SearchOptions:
     target: float
     """Lowest cosine of the graph's output over all feeds."""
     min_coverage: float = 0.85
-    """Lowest share of the part's FLOPs that is quantised."""
+    """Lowest share of the part's FLOPs that is quantized."""
     budget: int = 400
     """Most forward passes that measure single layers or blocks."""
     keep: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class SearchOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerError:
-    """What quantising one layer alone does to the graph's output."""
+    """What quantizing one layer alone does to the graph's output."""
 
     name: str
     error: float
@@ -66,14 +66,14 @@ class SearchResult:
     kept: dict[str, str]
     cosine: float
     """Lowest over all feeds, with the layers that were kept."""
-    all_quantised: float
-    """The same with every layer quantised that can be."""
+    all_quantized: float
+    """The same with every layer quantized that can be."""
     coverage: float
-    """Share of the part's FLOPs that is quantised."""
+    """Share of the part's FLOPs that is quantized."""
 
 
 class Search:
-    """The search over one part. reference : its output of every feed, not quantised; state : a file in which
+    """The search over one part. reference : its output of every feed, not quantized; state : a file in which
     measurements are kept for a run that goes on."""
 
     def __init__(
@@ -100,11 +100,11 @@ class Search:
     def run(self) -> SearchResult:
         """Raises AccuracyError when the target cannot be held at the lowest coverage."""
         kept = self._user_kept()
-        every = self._cosines(range(len(self._feeds)), kept, "everything quantised")
+        every = self._cosines(range(len(self._feeds)), kept, "everything quantized")
         errors = self._errors(kept)
         found, cosine = self._greedy(errors, kept, every)
         return SearchResult(
-            errors=tuple(errors), kept=found, cosine=cosine, all_quantised=min(every), coverage=self._coverage(found)
+            errors=tuple(errors), kept=found, cosine=cosine, all_quantized=min(every), coverage=self._coverage(found)
         )
 
     def _user_kept(self) -> dict[str, str]:
@@ -120,7 +120,7 @@ class Search:
 
     def _errors(self, kept: Mapping[str, str]) -> list[LayerError]:
         names = [name for name in self._ranges if name not in kept]
-        # One call will do: the order of the layers hardly depends on which. All layers run in the first graph.
+        # One sample will do: the order of the layers hardly depends on which. All layers run in the first graph.
         feed = sum(f.graph == PARTS[self._part.name][0] for f in self._feeds) // 2
         if len(names) <= self._options.budget:
             return [LayerError(name=n, error=self._alone((n,), feed), measured=True) for n in names]
@@ -141,11 +141,11 @@ class Search:
         return errors
 
     def _alone(self, names: tuple[str, ...], feed: int, what: str | None = None) -> float:
-        """The output's relative square error with only these layers quantised. what : the group's name."""
+        """The output's relative square error with only these layers quantized. what : the group's name."""
         key = names[0] if what is None else what
         if key not in self._known:
             self._report(f"{self._part.name}: {key}")
-            with self._quantised(names):
+            with self._quantized(names):
                 out = self._part.run(self._feeds[feed])
             reference = self._reference[feed]
             self._known[key] = float(((out - reference).double() ** 2).sum() / (reference.double() ** 2).sum())
@@ -157,7 +157,7 @@ class Search:
         found: dict[str, float] = {}
 
         def measure(layer: Layer, x: Tensor, out: Tensor) -> None:
-            rough = quantised_layer(layer.module, self._ranges[layer.name], self._precision)(x)
+            rough = quantized_layer(layer.module, self._ranges[layer.name], self._precision)(x)
             found[layer.name] = float(((rough - out).double() ** 2).sum() / (out.double() ** 2).sum().clamp(min=1e-30))
 
         self._report(f"{self._part.name}: errors at the layers' own outputs")
@@ -167,12 +167,12 @@ class Search:
         return found
 
     @contextmanager
-    def _quantised(self, names: Sequence[str]) -> Iterator[None]:
-        """The part with these layers quantised, and as it was afterwards."""
+    def _quantized(self, names: Sequence[str]) -> Iterator[None]:
+        """The part with these layers quantized, and as it was afterwards."""
         try:
             for name in names:
                 layer = self._layers[name]
-                made = quantised_layer(layer.module, self._ranges[name], self._precision)
+                made = quantized_layer(layer.module, self._ranges[name], self._precision)
                 replace_layer(self._part.module, layer.path, made)
             yield
         finally:
@@ -180,8 +180,8 @@ class Search:
                 replace_layer(self._part.module, self._layers[name].path, self._layers[name].module)
 
     def _cosines(self, feeds: Sequence[int], kept: Mapping[str, str], what: str) -> list[float]:
-        """The cosine of each of these feeds with all but `kept` quantised."""
-        with self._quantised([name for name in self._ranges if name not in kept]):
+        """The cosine of each of these feeds with all but `kept` quantized."""
+        with self._quantized([name for name in self._ranges if name not in kept]):
             found = []
             for number, index in enumerate(feeds, 1):
                 self._report(f"{self._part.name}: {what}, feed {number} of {len(feeds)}")
@@ -219,8 +219,8 @@ class Search:
                 return with_first(count), cosine
         raise AccuracyError(
             f"{self._part.name}: {self._precision} reaches cosine {cosine:.5f} with "
-            f"{100 * self._coverage(with_first(most)):.1f} % of the FLOPs quantised; {self._options.target} is wanted. "
-            "Allow less coverage (--allow-partial), calibrate with more calls, or export fp16"
+            f"{100 * self._coverage(with_first(most)):.1f} % of the FLOPs quantized; {self._options.target} is wanted. "
+            "Allow less coverage (--allow-partial), calibrate with more samples, or export fp16"
         )
 
     def _most(self, order: Sequence[LayerError], kept: Mapping[str, str]) -> int:

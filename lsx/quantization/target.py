@@ -1,4 +1,4 @@
-"""A part of the model that is quantised with one recipe: its module, the graphs that share it, and their feeds."""
+"""A part of the model that is quantized with one recipe: its module, the graphs that share it, and their feeds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Hook = Callable[[Layer, Tensor, Tensor], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CalibrationSample:
-    """Inputs of one call of one graph."""
+    """Inputs of one forward of one graph."""
 
     graph: str
     tensors: tuple[Tensor, ...]
@@ -66,7 +66,7 @@ class Part:
         return list(layers_of(self.module, self.name))
 
     def flops(self) -> dict[str, float]:
-        """Multiply-adds x 2 of every layer in one call of the part's first graph, guidance batch 1."""
+        """Multiply-adds x 2 of every layer in one forward of the part's first graph, guidance batch 1."""
         counted: dict[str, float] = {}
 
         def count(layer: Layer, _x: Tensor, out: Tensor) -> None:

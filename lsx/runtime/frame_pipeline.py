@@ -1,108 +1,86 @@
-"""The frame pipeline: decode, detect, align, infer, collect, composite."""
+"""A frame's way: every stage of a run, named, in order, in one list."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from lsx.core.model_spec import ModelSpec
 from lsx.core.tensors import Frame
-from lsx.core.threaded_stages import Stage
+from lsx.core.threaded_stages import Stage, run_stages
 from lsx.denoising.chunk_runner import ChunkRunner
-from lsx.errors import MediaError
 from lsx.faces.compositing import Compositor
-from lsx.media.video_reader import ping_pong
 from lsx.runtime.audio_features import AudioTokens
-from lsx.runtime.chunking import Call, CallMaker, SourceFrames
+from lsx.runtime.chunker import Chunk, Chunker
+from lsx.runtime.face_aligner import Detector, FaceAligner, SourceFrames
 
-__all__ = ["FramePipeline", "indexed"]
-
-
-_KEPT_BYTES = 2**30  # frames of a one-shot iterable that are kept for playing backwards
+__all__ = ["FramePipeline", "chunk_stages", "clip_chunks"]
 
 
-def indexed(frames: Iterable[Frame], length: int) -> SourceFrames:
-    """`length` frames of `frames` with their source index, ping-pong beyond the end.
+def chunk_stages(aligner: FaceAligner, chunker: Chunker, source: SourceFrames) -> list[Stage]:
+    """The stages before the engines: source frames to chunks of aligned faces."""
+    return [
+        Stage("decode", lambda _: aligner.check(source), capacity=4),
+        Stage("detect", aligner.detect, capacity=4),
+        Stage("align", aligner.align, capacity=4),
+        Stage("chunk", chunker.chunks, capacity=1),
+    ]
 
-    A sequence is read again by index. Of a one-shot iterable the last GiB of frames is kept for playing backwards.
+
+def clip_chunks(source: SourceFrames, detector: Detector, model: ModelSpec, length: int) -> Iterator[Chunk]:
+    """The chunks of a clip of `length` frames by the stages of a run, on the calling thread.
+
+    source : at least a whole chunk. Raises MediaError, FaceNotFound.
     """
-    if isinstance(frames, Sequence):
-        if not len(frames):
-            raise MediaError("no frames were given")
-        for made in range(length):
-            source = ping_pong(made, len(frames))
-            yield source, frames[source]
-        return
-    kept: deque[Frame] = deque()
-    count, size = 0, 0
-    for frame in frames:
-        yield count, frame
-        count += 1
-        if count == length:
-            return
-        kept.append(frame)
-        size += frame.nbytes
-        while size > _KEPT_BYTES and len(kept) > 1:
-            size -= kept.popleft().nbytes
-    if not count:
-        raise MediaError("no frames were given")
-    for made in range(count, length):
-        source = ping_pong(made, count)
-        if source < count - len(kept):
-            raise MediaError(
-                f"the frames ended after {count}, and only the last {len(kept)} are kept for playing backwards. "
-                "Give a sequence, or a length that the frames reach"
-            )
-        yield source, kept[source - (count - len(kept))]
+    chunker = Chunker(frames=model.frames, length=length)
+    return run_stages(chunk_stages(FaceAligner(model.resolution, detector, length), chunker, source))
 
 
 @dataclass(slots=True, eq=False)
 class FramePipeline:
-    """The stages of one clip."""
+    """One clip's way from source frames to finished frames."""
 
-    maker: CallMaker
-    denoiser: ChunkRunner
+    aligner: FaceAligner
+    chunker: Chunker
+    runner: ChunkRunner
     tokens: AudioTokens
     frames_owned: bool = False
     """Whether frames may be painted on; otherwise they are copied first."""
 
     def stages(self, source: SourceFrames) -> list[Stage]:
-        """The chain from source frames to finished frames."""
-        made = self.maker
+        """Every stage of a run, in order."""
         return [
-            Stage("decode", lambda _: made.check(source), capacity=4),
-            Stage("detect", made.detect, capacity=4),
-            Stage("align", made.align, capacity=4),
-            Stage("infer", lambda items: self._infer(made.calls(items)), capacity=1, stop=self.denoiser.stop),
+            *chunk_stages(self.aligner, self.chunker, source),
+            Stage("infer", self._infer, capacity=1, stop=self.runner.stop),
             Stage("collect", self._collect, capacity=1),
             Stage("composite", self._composite, capacity=2),
         ]
 
-    def _infer(self, calls: Iterator[Call]) -> Iterator[Call]:
-        for call in calls:
-            if call.faces is not None:
-                tokens = self.tokens.tokens([item.index for item in call.items])
-                call.pending = self.denoiser.submit(call.faces, tokens, call.number)
-            yield call
+    def _infer(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        for chunk in chunks:
+            if chunk.faces is not None:
+                tokens = self.tokens.tokens([item.index for item in chunk.items])
+                chunk.pending = self.runner.submit(chunk.faces, tokens, chunk.number)
+            yield chunk
 
-    def _collect(self, calls: Iterator[Call]) -> Iterator[Call]:
-        for call in calls:
-            if call.pending is not None:
-                call.pixels = self.denoiser.result(call.pending)["pixels"]
-                call.pending = None
-            yield call
+    def _collect(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        for chunk in chunks:
+            if chunk.pending is not None:
+                chunk.pixels = self.runner.result(chunk.pending)["pixels"]
+                chunk.pending = None
+            yield chunk
 
-    def _composite(self, calls: Iterator[Call]) -> Iterator[tuple[Frame, Frame]]:
+    def _composite(self, chunks: Iterator[Chunk]) -> Iterator[tuple[Frame, Frame]]:
         """(result, original) of each output frame; the same array where nothing changed."""
         compositor = Compositor()
-        for call in calls:
-            first = len(call.items) - call.new
-            for position, item in enumerate(call.items[first:], first):
-                if item.index >= self.maker.length:
+        for chunk in chunks:
+            first = len(chunk.items) - chunk.new
+            for position, item in enumerate(chunk.items[first:], first):
+                if item.index >= self.chunker.length:
                     break
-                if item.affine is None or call.pixels is None:
+                if item.affine is None or chunk.pixels is None:
                     yield item.frame, item.frame
                     continue
                 result = item.frame if self.frames_owned else item.frame.copy()
-                compositor.paste(result, call.pixels[position], item.affine)
+                compositor.paste(result, chunk.pixels[position], item.affine)
                 yield result, item.frame

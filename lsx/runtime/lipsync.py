@@ -7,14 +7,13 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any, BinaryIO, Literal, Unpack
 
 from lsx.bundle.bundle import Bundle
 from lsx.core.cancel import CancelToken
 from lsx.core.graph_names import FACE_GRAPHS, LOOP_GRAPHS, MODEL_GRAPHS
-from lsx.core.sampling import Sampler, SamplingOptions
+from lsx.core.keywords import options_of, split_keywords
+from lsx.core.sampling import SamplingKeywords, SamplingOptions
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import StageTimes
 from lsx.denoising.chunk_runner import ChunkRunner, NoiseSource, seeded_noise
@@ -22,21 +21,28 @@ from lsx.denoising.executor_cache import ScheduleKey, executor_cache_for
 from lsx.denoising.fallback import Fallback
 from lsx.engines.engine import Engine
 from lsx.engines.loading import AUTO, best_backend, check_record, load_engines
-from lsx.engines.registry import backend_named
+from lsx.engines.registry import EngineKeywords, EngineOptions, backend_named
 from lsx.errors import StaleEngine, UsageError
 from lsx.faces.detector import FaceDetector
-from lsx.media.audio_reader import SoundReader
-from lsx.media.encoding import EncodeOptions
-from lsx.media.video_reader import VideoReader
+from lsx.media.encoding import EncodeKeywords, EncodeOptions
+from lsx.media.given import SoundInput, VideoInput
+from lsx.media.targets import as_output
 from lsx.runtime.audio_features import AudioTokens
-from lsx.runtime.chunking import CallMaker, Detector
-from lsx.runtime.frame_pipeline import FramePipeline, indexed
+from lsx.runtime.chunker import Chunker
+from lsx.runtime.face_aligner import Detector, FaceAligner
+from lsx.runtime.frame_pipeline import FramePipeline
 from lsx.runtime.frame_stream import FrameStream, frames_of, outcome_of
 from lsx.runtime.live_runs import LiveRuns, ended_by
-from lsx.runtime.run_files import open_inputs, writer_like
-from lsx.runtime.run_report import Progress, ProgressCallback, RunReport
+from lsx.runtime.run_files import open_inputs, write_frames, writer_like
+from lsx.runtime.run_progress import watched
+from lsx.runtime.run_report import ProgressCallback, RunReport
+from lsx.runtime.source_frames import indexed
 
 __all__ = ["LipSync"]
+
+
+class RunKeywords(SamplingKeywords, EncodeKeywords, total=False):
+    """The fields of SamplingOptions and EncodeOptions as keywords."""
 
 
 class LipSync:
@@ -64,7 +70,7 @@ class LipSync:
         loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
         self._executors = executor_cache_for(loop, bundle.model, cuda_graph=cuda_graph)
         self._fallback = Fallback(
-            load_fallback, lambda wider: executor_cache_for(wider, bundle.model, cuda_graph=cuda_graph)
+            load_fallback, lambda loaded: executor_cache_for(loaded, bundle.model, cuda_graph=cuda_graph)
         )
         self._check_settings = check_settings
         self._runs = LiveRuns(str(bundle.path))
@@ -74,52 +80,53 @@ class LipSync:
         cls,
         path: Path | str | Bundle,
         backend: str = AUTO,
+        engine: EngineOptions | None = None,
         *,
-        provider: str = "cpu",
-        threads: int | None = None,
-        reference: Path | str | None = None,
         cuda_graph: bool = True,
-        trust_code: bool = False,
         require_verified: bool = False,
+        **keywords: Unpack[EngineKeywords],
     ) -> LipSync:
         """Load the engines of the bundle at `path`.
 
-        backend : `auto` takes the best that works here; provider, threads, reference, trust_code : as in
-        `load_engine`; cuda_graph : on a GPU, capture each schedule into a CUDA graph and launch that;
+        Parameters
+        ----------
+        path : a bundle's folder, or an opened Bundle.
+        backend : `auto` takes the best that works here: tensorrt, tensorrt-rtx, onnxruntime, torch.
+        engine, keywords : how engines are loaded, as EngineOptions, by its fields, or both, where a keyword goes first.
+        cuda_graph : on a GPU, capture each schedule into a CUDA graph and launch that.
         require_verified : refuse a bundle without a record of `lsx verify` for this backend, and every run with
-        settings that no record covers. Without it TensorRT plans and quantised graphs are warned of.
+            settings that no record covers. Without it TensorRT plans and quantized graphs are warned of.
 
-        Raises BundleError, IntegrityError, NotVerified, BackendUnavailable, EngineError.
+        Raises UsageError, BundleError, IntegrityError, NotVerified, BackendUnavailable, EngineError.
+
+        >>> from lsx import LipSync
+        >>> with LipSync.open(BUNDLE, threads=1) as lipsync:
+        ...     lipsync.backend
+        'onnxruntime'
         """
         bundle = path if isinstance(path, Bundle) else Bundle.open(path)
+        options = options_of(EngineOptions, engine, keywords, "engine")
         chosen = best_backend(bundle, backend)
-        check_record(bundle, chosen, required=require_verified, provider=provider)
-
-        options: dict[str, Any] = {
-            "provider": provider,
-            "threads": threads,
-            "reference": reference,
-            "trust_code": trust_code,
-        }
-        wider = bundle.fallback()
-        reason = None if wider is None else backend_named(chosen).reason_unsupported(wider)
+        check_record(bundle, chosen, required=require_verified, provider=options.provider)
+        fallback = bundle.fallback()
+        reason = None if fallback is None else backend_named(chosen).reason_unsupported(fallback)
         if reason is not None:
             raise StaleEngine(f"the bundle's fallback does not run here: {reason}")
         with ExitStack() as opened:
-            engines = load_engines(bundle, chosen, MODEL_GRAPHS, **options)
-            for engine in engines.values():
-                opened.enter_context(engine)
+            engines = load_engines(bundle, chosen, MODEL_GRAPHS, options)
+            for loaded in engines.values():
+                opened.enter_context(loaded)
             # some milliseconds each, on threads of their own beside the loop
-            engines |= load_engines(bundle, "onnxruntime", FACE_GRAPHS, threads=1)
+            engines |= load_engines(bundle, "onnxruntime", FACE_GRAPHS, EngineOptions(threads=1))
             opened.pop_all()
         return cls(
             bundle,
             engines,
             backend_named(chosen).name,
             cuda_graph=cuda_graph,
-            load_fallback=None if wider is None else lambda: load_engines(wider, chosen, LOOP_GRAPHS, **options),
+            load_fallback=None if fallback is None else lambda: load_engines(fallback, chosen, LOOP_GRAPHS, options),
             check_settings=lambda settings: check_record(
-                bundle, chosen, required=require_verified, provider=provider, options=settings
+                bundle, chosen, required=require_verified, provider=options.provider, options=settings
             ),
         )
 
@@ -172,88 +179,76 @@ class LipSync:
 
     def run(
         self,
-        video: Path | str | VideoReader,
-        audio: Path | str | SoundReader,
-        output: Path | str,
-        steps: int = 20,
-        guidance: float = 1.5,
-        seed: int = 0,
-        progress: ProgressCallback | None = None,
+        video: VideoInput,
+        audio: SoundInput,
+        output: Path | str | BinaryIO,
+        sampling: SamplingOptions | None = None,
         *,
-        cache_interval: int | None = 3,
-        sampler: Sampler = "ddim",
-        codec: str | None = None,
-        encoder: str | None = None,
-        preset: str | None = None,
-        pix_fmt: str | None = None,
-        audio_codec: str = "aac",
-        crf: int | None = None,
+        encode: EncodeOptions | None = None,
         compare: Path | str | None = None,
         no_face: Literal["pass", "error"] = "pass",
+        progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
+        **keywords: Unpack[RunKeywords],
     ) -> RunReport:
-        """Lip-sync the file `video` to the file `audio`, and write `output` (.mp4, .mov, .mkv) when it is whole.
-
-        The output `-` is standard output, which gets fragmented MP4 while it is made.
+        """Lip-sync `video` to `audio`, and write `output` (.mp4, .mov, .mkv) when it is whole.
 
         The output lasts as long as the audio, rounded up to a frame: a shorter video ping-pongs, a longer one is cut.
 
         Parameters
         ----------
-        video, audio : paths, or what `open_inputs` made of them.
-        steps, guidance, seed, cache_interval, sampler : see SamplingOptions.
-        progress : called after every frame, from the calling thread.
-        codec, encoder, preset, pix_fmt, audio_codec, crf : see EncodeOptions.
-        compare : also write original and result side by side there.
+        video : a path; an open binary file; frames uint8 [frames, height, width, 3] RGB at 25 a second; or what
+            `open_inputs` made of one. A file is copied to a temporary one first: video is read by seeking.
+        audio : a path; an open binary file; or samples int16 or float32 (-1..1) [samples], mono at 16 kHz.
+        output : a path; or an open binary file, or `-` for standard output, which get fragmented MP4 while it is made.
+        sampling, keywords : how it is denoised, as SamplingOptions, by its fields (steps, guidance, cache_interval,
+            seed, sampler), or both, where a keyword goes first.
+        encode, keywords : the same of EncodeOptions (codec, encoder, preset, pix_fmt, audio_codec, crf).
+        compare : a path; also write original and result side by side there.
         no_face : `pass` leaves frames without a face as they are, `error` stops at the first.
+        progress : called from the calling thread: at the start, after every frame, and between denoising steps.
         cancel : ends the run within one chunk when it is cancelled, from any thread.
 
         Raises UsageError, NotVerified, MediaError, FaceNotFound, OutputError, EngineError; Cancelled by `cancel`;
         EngineClosed by `close`. Nothing is left under the output's name then.
+
+        >>> from lsx import LipSync
+        >>> with LipSync.open(BUNDLE, threads=1) as lipsync:
+        ...     report = lipsync.run(VIDEO, AUDIO, "out.mp4", steps=1)
+        >>> report.frames
+        16
         """
-        options = SamplingOptions(
-            steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
-        )
-        encode = EncodeOptions(
-            codec=codec, encoder=encoder, preset=preset, pix_fmt=pix_fmt, audio_codec=audio_codec, crf=crf
-        )
+        sampling_keywords, encode_keywords = split_keywords(keywords, SamplingOptions, EncodeOptions)
+        options = options_of(SamplingOptions, sampling, sampling_keywords, "sampling")
+        encode = options_of(EncodeOptions, encode, encode_keywords, "encode")
         self._runs.check(cancel)
         self._check_settings(options)
-        output, compare = Path(output), None if compare is None else Path(compare)
-        reader, sound = open_inputs(video, audio, output, compare=compare, encode=encode, no_face=no_face)
-        pipeline = self._pipeline(sound.samples(), None, options, None, None)
-        pipeline.maker.require_face = no_face == "error"
-        pipeline.frames_owned = compare is None
+        target = as_output(output)
+        beside = None if compare is None else Path(compare)
+        reader, sound = open_inputs(video, audio, target, compare=beside, encode=encode, no_face=no_face)
+        pipeline = self._pipeline(sound.samples(), options, require_face=no_face == "error")
+        pipeline.frames_owned = beside is None
         started = time.perf_counter()
         times = StageTimes()
-        frames = self._runs.start(pipeline.stages(reader.ping_pong(pipeline.maker.source_length)), times)
+        frames = self._runs.start(pipeline.stages(reader.ping_pong(pipeline.chunker.source_length)), times)
         with ExitStack() as stack:
             stack.enter_context(closing(frames))
             stack.enter_context(ended_by(cancel, frames))
-            writer = stack.enter_context(writer_like(output, reader, encode, sound, 1))
-            beside = None if compare is None else stack.enter_context(writer_like(compare, reader, encode, sound, 2))
-            busy = 0.0
-            for number, (result, original) in enumerate(frames, 1):
-                before = time.perf_counter()
-                writer.write(result)
-                if beside is not None:
-                    beside.write(np.concatenate([original, result], axis=1))
-                now = time.perf_counter()
-                busy += now - before
-                if progress is not None:
-                    progress(Progress(frames=number, total=pipeline.maker.length, fps=number / (now - started)))
-        times.busy["mux"] = busy
-        times.waits["infer"] += pipeline.denoiser.waited
-        times.split("infer", pipeline.denoiser.seconds)
+            writers = [stack.enter_context(writer_like(target, reader, encode, sound, 1))]
+            if beside is not None:
+                writers.append(stack.enter_context(writer_like(beside, reader, encode, sound, 2)))
+            times.busy["mux"] = write_frames(writers, watched(frames, pipeline, options.steps, progress))
+        times.waits["infer"] += pipeline.runner.waited
+        times.split("infer", pipeline.runner.seconds)
         return RunReport(
-            output=output,
-            frames=pipeline.maker.length,
+            output=target if isinstance(target, Path) else None,
+            frames=pipeline.chunker.length,
             seconds=time.perf_counter() - started,
-            faceless=tuple(pipeline.maker.faceless),
+            faceless=tuple(pipeline.aligner.faceless),
             stages=dict(times.busy),
             waits=dict(times.waits),
             bottleneck=times.bottleneck or "",
-            repeated_calls=pipeline.denoiser.repeated,
+            repeated_chunks=pipeline.runner.repeated,
         )
 
     def stream(
@@ -261,14 +256,12 @@ class LipSync:
         frames: Iterable[Frame],
         samples: Any,
         length: int | None = None,
-        steps: int = 20,
-        guidance: float = 1.5,
-        cache_interval: int | None = 3,
-        seed: int = 0,
+        sampling: SamplingOptions | None = None,
+        *,
         detector: Detector | None = None,
         noise: NoiseSource | None = None,
-        sampler: Sampler = "ddim",
         cancel: CancelToken | None = None,
+        **keywords: Unpack[SamplingKeywords],
     ) -> FrameStream:
         """Yield lip-synced frames as they are ready; close what this returns when you do not take them all.
 
@@ -276,27 +269,35 @@ class LipSync:
         ----------
         frames : uint8 [H, W, 3] RGB at 25 a second, all of one size. They are not painted on. A sequence is read by
             index, from another thread; a one-shot iterable is too, and its last GiB is kept for ping-pong.
-        samples : int16 or float32 (-1..1) mono at 16 kHz.
+        samples : int16 or float32 (-1..1) [samples], mono at 16 kHz.
         length : frames to make; default the audio's, rounded up. Ping-pong beyond the frames given.
-        steps, guidance, cache_interval, seed, sampler : see SamplingOptions.
+        sampling, keywords : how it is denoised, as SamplingOptions, by its fields (steps, guidance, cache_interval,
+            seed, sampler), or both, where a keyword goes first.
         detector : frame to Face or None, called once for each source frame, in order; default the bundle's.
-        noise : (name, shape) to float32 array, called with "latents" once, and with "masked.<call>" and
-            "reference.<call>" for each call; default seeded.
+        noise : (name, shape) to float32 array, called with "latents" once, and with "masked.<chunk>" and
+            "reference.<chunk>" for each chunk; default seeded.
         cancel : ends the stream within one chunk when it is cancelled, from any thread, as closing it does.
 
         Frames without a face pass through, as the very array that was given. Raises at once or when asked for a frame:
         UsageError, MediaError, EngineError; Cancelled by `cancel`; EngineClosed by `close`; FaceNotFound at the end
         when no frame had a face.
+
+        >>> import numpy as np
+        >>> from lsx import Face, LipSync
+        >>> frames = [np.full((256, 256, 3), 90, np.uint8)] * 16
+        >>> face = Face(points=np.array([[100.0, 100], [150, 100], [125, 130]]))
+        >>> with LipSync.open(BUNDLE, threads=1) as lipsync:
+        ...     with lipsync.stream(frames, np.ones(4000, np.int16), steps=1, detector=lambda frame: face) as stream:
+        ...         next(stream).shape
+        (256, 256, 3)
         """
-        options = SamplingOptions(
-            steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
-        )
+        options = options_of(SamplingOptions, sampling, keywords, "sampling")
         self._runs.check(cancel)
         self._check_settings(options)
         if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
             raise UsageError(f"length is {length}; give a whole number of frames from 1 on")
-        pipeline = self._pipeline(samples, length, options, detector, noise)
-        chain = self._runs.start(pipeline.stages(indexed(frames, pipeline.maker.source_length)), StageTimes())
+        pipeline = self._pipeline(samples, options, length=length, detector=detector, noise=noise)
+        chain = self._runs.start(pipeline.stages(indexed(frames, pipeline.chunker.source_length)), StageTimes())
         return FrameStream(chain, cancel)
 
     async def arun(self, *arguments: Any, cancel: CancelToken | None = None, **options: Any) -> RunReport:
@@ -316,21 +317,26 @@ class LipSync:
     def _pipeline(
         self,
         samples: Any,
-        length: int | None,
         options: SamplingOptions,
-        detector: Detector | None,
-        noise: NoiseSource | None,
+        *,
+        length: int | None = None,
+        detector: Detector | None = None,
+        noise: NoiseSource | None = None,
+        require_face: bool = False,
     ) -> FramePipeline:
         model = self.bundle.model
         tokens = AudioTokens(self._engines["audio_encoder"], samples, model)
+        length = length or tokens.frames
         return FramePipeline(
-            maker=CallMaker(
-                model=model,
+            aligner=FaceAligner(
+                resolution=model.resolution,
                 detector=detector or self.detector(),
+                length=length,
+                require_face=require_face,
                 detector_threads=1 if detector else _detector_threads(),
-                length=length or tokens.frames,
             ),
-            denoiser=ChunkRunner(
+            chunker=Chunker(frames=model.frames, length=length),
+            runner=ChunkRunner(
                 self._executors.lender(options),
                 model,
                 noise or seeded_noise(options.seed),

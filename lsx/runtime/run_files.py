@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from lsx.core.tensors import Frame
 from lsx.errors import UsageError
 from lsx.media.audio_reader import SoundReader
 from lsx.media.encoding import EncodeOptions
-from lsx.media.targets import STANDARD_OUTPUT, check_target, container_of
-from lsx.media.video_reader import VideoReader
+from lsx.media.given import SoundInput, VideoInput, VideoSource, open_sound, open_video
+from lsx.media.targets import STANDARD_OUTPUT, Output, as_output, check_target, container_of
 from lsx.media.video_writer import VideoWriter
 
-__all__ = ["open_inputs", "writer_like"]
+__all__ = ["open_inputs", "write_frames", "writer_like"]
 
 
 def open_inputs(
-    video: Path | str | VideoReader,
-    audio: Path | str | SoundReader,
-    output: Path | str,
+    video: VideoInput,
+    audio: SoundInput,
+    output: Any,
     *,
     compare: Path | str | None = None,
     encode: EncodeOptions | None = None,
     no_face: str = "pass",
-) -> tuple[VideoReader, SoundReader]:
+) -> tuple[VideoSource, SoundReader]:
     """Open a run's inputs and check all that can be checked before engines are loaded. Parameters as in LipSync.run.
 
     encode : checked against each output's container, the size of the frames, and what opens on this machine.
@@ -33,28 +39,47 @@ def open_inputs(
     """
     if no_face not in ("pass", "error"):
         raise UsageError(f"no_face is {no_face}; choose pass or error")
+    if compare is not None and not isinstance(output, Path | str):
+        raise UsageError("compare needs an output with a path; give one, or leave compare out")
     if compare is not None and Path(compare) == Path(output):
         raise UsageError(f"{output}: output and compare are the same file; give another name")
     if compare is not None and Path(compare) == STANDARD_OUTPUT:
         raise UsageError("compare is -; only the output can go to standard output")
-    sources = tuple(i.path if isinstance(i, VideoReader | SoundReader) else Path(i) for i in (video, audio))
-    targets = tuple(Path(target) for target in (output, compare) if target is not None)
+    named = (given if isinstance(given, Path | str) else getattr(given, "path", None) for given in (video, audio))
+    sources = tuple(Path(path) for path in named if path is not None)
+    targets = (as_output(output), *(() if compare is None else (Path(compare),)))
     for target in targets:
         check_target(target, sources)
-    reader = video if isinstance(video, VideoReader) else VideoReader(video)
-    sound = audio if isinstance(audio, SoundReader) else SoundReader(audio)
+    reader, sound = open_video(video), open_sound(audio)
     for across, target in enumerate(targets, 1):
         (encode or EncodeOptions()).check(container_of(target), (reader.width * across, reader.height), sound)
     return reader, sound
 
 
-def writer_like(path: Path, reader: VideoReader, encode: EncodeOptions, sound: SoundReader, across: int) -> VideoWriter:
+def writer_like(
+    target: Output, reader: VideoSource, encode: EncodeOptions, sound: SoundReader, across: int
+) -> VideoWriter:
     """A writer of `reader`'s colours and `across` times its width, with the whole of `sound`."""
     return VideoWriter(
-        path,
+        target,
         (reader.width * across, reader.height),
         colours=reader.colours,
         pixel_aspect=reader.pixel_aspect,
         encode=encode,
         sound=sound,
     )
+
+
+def write_frames(writers: Sequence[VideoWriter], frames: Iterable[tuple[Frame, Frame]]) -> float:
+    """Write the results of `frames`, pairs of (result, original); to a second writer both side by side.
+
+    Returns the seconds that this took without what it waited for frames.
+    """
+    seconds = 0.0
+    for result, original in frames:
+        start = time.perf_counter()
+        writers[0].write(result)
+        for writer in writers[1:]:
+            writer.write(np.concatenate([original, result], axis=1))
+        seconds += time.perf_counter() - start
+    return seconds

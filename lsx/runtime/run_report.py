@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,16 @@ class Progress:
     """Output frames in all."""
     fps: float
     """Frames finished per second so far."""
+    chunk: int = 1
+    """The chunk that is being computed, from 1 on."""
+    chunks: int = 1
+    """Chunks in all."""
+    step: int = 0
+    """Denoising steps of that chunk that are done. On a GPU a chunk is one launch, and its steps are not seen."""
+    steps: int = 0
+    """Denoising steps of a chunk."""
+    seconds_left: float | None = None
+    """Reckoned from whole chunks and the steps of the one under way; None before the first step is done."""
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -30,7 +41,8 @@ ProgressCallback = Callable[[Progress], None]
 class RunReport:
     """What a run did."""
 
-    output: Path
+    output: Path | None
+    """None where it was an open file."""
     frames: int
     """Frames written."""
     seconds: float
@@ -43,8 +55,14 @@ class RunReport:
     """Seconds that each stage waited for the one before or the one after."""
     bottleneck: str
     """The stage that worked longest."""
-    repeated_calls: int = 0
-    """Calls of 16 frames that overflowed and were done again in the bundle's fallback precision."""
+    repeated_chunks: int = 0
+    """Chunks of 16 frames that overflowed and were done again in the bundle's fallback precision."""
+
+    @property
+    def repeated_calls(self) -> int:
+        """Deprecated: `repeated_chunks`."""
+        warnings.warn("repeated_calls is now called repeated_chunks", DeprecationWarning, stacklevel=2)
+        return self.repeated_chunks
 
     @property
     def faceless_spans(self) -> tuple[tuple[float, float], ...]:

@@ -1,1 +1,1 @@
-"""Engines against the PyTorch reference: figures, thresholds, the stamp, and who is guilty when they are missed."""
+"""Engines against the PyTorch reference: figures, thresholds, record, and who is guilty when one is missed."""

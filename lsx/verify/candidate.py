@@ -1,4 +1,4 @@
-"""The engines under test: each graph on the reference's inputs, and whole calls through the runtime's own loop."""
+"""The engines under test: each graph on the reference's inputs, and whole chunks through the runtime's own loop."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lsx.core.model_spec import ModelSpec
 from lsx.core.sampling import SamplingOptions
 from lsx.denoising.chunk_runner import ChunkRunner, NoiseSource
 from lsx.denoising.executor import HostExecutor, Only, io_of, vae_frames_of
-from lsx.denoising.program import Operation, RunGraph, call_program
+from lsx.denoising.program import Operation, RunGraph, chunk_program
 from lsx.denoising.schedule import IDENTITY, schedule
 from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.metrics.arrays import ArrayError, compare, worst
 from lsx.runtime.audio_features import AudioTokens
-from lsx.verify.inputs import CallInput
+from lsx.verify.inputs import ChunkInput
 from lsx.verify.reference import Expected, GraphCase
 from lsx.verify.report import GraphFigures
 
@@ -28,7 +28,7 @@ __all__ = ["AsFloat32", "ChunkResult", "EngineRun", "check_graphs", "step_cases"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChunkResult:
-    """One call through the runtime's loop."""
+    """One chunk through the runtime's loop."""
 
     tokens: Array
     latents: list[Array]
@@ -66,13 +66,13 @@ class EngineRun:
         model: ModelSpec,
         options: SamplingOptions,
         noise: NoiseSource,
-        samples: NDArray[np.int16],
+        samples: NDArray[np.int16] | NDArray[np.float32],
     ) -> None:
         self._model = model
         loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
         self._latents: list[Array] = []
         frames = vae_frames_of(loop.values(), model)
-        program = call_program(model, io_of(loop), options, vae_frames=frames)
+        program = chunk_program(model, io_of(loop), options, vae_frames=frames)
         self._executor = HostExecutor(program, loop, observe=self._seen)
         self._denoiser = ChunkRunner(Only(self._executor), model, noise, options.guidance)
         self._tokens = AudioTokens(engines["audio_encoder"], samples, model)
@@ -81,8 +81,8 @@ class EngineRun:
         if isinstance(operation, RunGraph) and operation.graph == "step":
             self._latents.append(written["latents_out"].astype(np.float32))
 
-    def run(self, given: CallInput) -> ChunkResult:
-        """One call. Raises EngineError."""
+    def run(self, given: ChunkInput) -> ChunkResult:
+        """One chunk. Raises EngineError."""
         self._latents.clear()
         tokens = self._tokens.tokens(range(given.first, given.first + self._model.frames))
         made = self._denoiser.result(self._denoiser.submit(given.faces, tokens, given.number))
@@ -128,6 +128,6 @@ def check_graphs(engines: Mapping[str, Engine], cases: Iterable[GraphCase]) -> l
                 pair = (made[name] / 127.5 - 1, wanted / 127.5 - 1)
             found.setdefault((case.graph, name), []).append(compare(*pair))
     return [
-        GraphFigures(graph=graph, output=output, calls=len(figures), figures=worst(figures))
+        GraphFigures(graph=graph, output=output, forwards=len(figures), figures=worst(figures))
         for (graph, output), figures in found.items()
     ]

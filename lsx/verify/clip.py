@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lsx.metrics.images import psnr, ssim_map, temporal_difference
 from lsx.metrics.learned import LearnedMetrics
-from lsx.verify.inputs import CallInput
+from lsx.verify.inputs import ChunkInput
 from lsx.verify.report import ClipQuality, WorstFrame
 
 __all__ = ["ClipComparison"]
@@ -20,7 +20,7 @@ _FRAME_SAMPLES = 640
 
 
 class ClipComparison:
-    """Pictures of all calls, each frame once."""
+    """Pictures of all chunks, each frame once."""
 
     def __init__(self, inside: NDArray[np.bool_]) -> None:
         self._inside = inside
@@ -30,8 +30,8 @@ class ClipComparison:
         self._mouth: list[float] = []
         self._face: list[float] = []
 
-    def add(self, given: CallInput, result: NDArray[Any], expected: NDArray[Any]) -> None:
-        """The new frames of a call."""
+    def add(self, given: ChunkInput, result: NDArray[Any], expected: NDArray[Any]) -> None:
+        """The new frames of a chunk."""
         first = given.first + len(given.faces) - given.new
         self._places += range(first, first + given.new)
         for made, wanted in zip(result[-given.new :], expected[-given.new :], strict=True):
@@ -41,7 +41,7 @@ class ClipComparison:
             self.results.append(_levels(made))
             self.expected.append(_levels(wanted))
 
-    def figures(self, judges: LearnedMetrics, samples: NDArray[np.int16]) -> ClipQuality:
+    def figures(self, judges: LearnedMetrics, samples: NDArray[np.int16] | NDArray[np.float32]) -> ClipQuality:
         """Over all frames. samples : the sound, 16 kHz from output frame 0 on."""
         result, expected = np.stack(self.results), np.stack(self.expected)
         everywhere = np.ones_like(self._inside)
@@ -55,7 +55,7 @@ class ClipComparison:
             **self._judged(judges, samples),
         )
 
-    def _judged(self, judges: LearnedMetrics, samples: NDArray[np.int16]) -> dict[str, Any]:
+    def _judged(self, judges: LearnedMetrics, samples: NDArray[np.int16] | NDArray[np.float32]) -> dict[str, Any]:
         """What the networks say that are there."""
         said: dict[str, Any] = {}
         pairs = list(zip(self.results, self.expected, strict=True))

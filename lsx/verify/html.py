@@ -22,8 +22,8 @@ _AMPLIFIED = 8
 _HIGHEST = 140.0  # dB shown
 
 
-def report_html(report: Report, quantisation: Mapping[str, Any] | None = None) -> str:
-    """The page. quantisation : the bundle's layers.json, where it has one."""
+def report_html(report: Report, quantization: Mapping[str, Any] | None = None) -> str:
+    """The page. quantization : the bundle's layers.json, where it has one."""
     verdict = '<b class="good">passed</b>' if report.passed else '<b class="bad">failed</b>'
     parts = [
         f"<h1>lsx verify: {verdict}</h1>",
@@ -32,8 +32,8 @@ def report_html(report: Report, quantisation: Mapping[str, Any] | None = None) -
         _verdict(report),
         "<h2>Graphs, on the reference's own inputs</h2>",
         table(
-            ("graph", "output", "calls", "cosine", "max error", "mean error", "SNR dB"),
-            ((r.graph, r.output, r.calls, *_cells(r.figures)) for r in report.graphs),
+            ("graph", "output", "forwards", "cosine", "max error", "mean error", "SNR dB"),
+            ((r.graph, r.output, r.forwards, *_cells(r.figures)) for r in report.graphs),
         ),
         "<h2>Drift of the latents over the steps</h2>",
         _curve([figures.snr for figures in report.drift]),
@@ -54,8 +54,8 @@ def report_html(report: Report, quantisation: Mapping[str, Any] | None = None) -
         parts += [f"<p>{escape(line)}</p>" for line in c.lines()]
     parts.append(f"<h2>Worst frames: reference, engine, difference x{_AMPLIFIED}</h2>")
     parts += [_frame(worst) for worst in report.frames]
-    if quantisation is not None:
-        parts += [_layers(name, part) for name, part in quantisation.items()]
+    if quantization is not None:
+        parts += [_layers(name, part) for name, part in quantization.items()]
     return document("lsx verify", parts)
 
 

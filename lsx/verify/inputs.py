@@ -1,4 +1,4 @@
-"""What is compared: calls of a clip, or one call of seeded faces and sound."""
+"""What is compared: chunks of a clip, or one chunk of seeded faces and sound."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from lsx.core.model_spec import ModelSpec
 from lsx.core.noise import named_noise
 from lsx.media.audio_reader import SoundReader
 from lsx.media.video_reader import VideoReader
-from lsx.runtime.chunking import CallMaker, Detector
+from lsx.runtime.face_aligner import Detector
+from lsx.runtime.frame_pipeline import clip_chunks
 
-__all__ = ["CallInput", "clip_inputs", "seeded_input", "seeded_samples"]
+__all__ = ["ChunkInput", "clip_inputs", "seeded_input", "seeded_samples"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CallInput:
-    """One call of the U-Net."""
+class ChunkInput:
+    """One chunk of the U-Net."""
 
     number: int
     first: int
     """Output frame of its first face, at 25 a second."""
     new: int
-    """How many of its last frames no call before it had."""
+    """How many of its last frames no chunk before it had."""
     faces: NDArray[np.uint8]
     """uint8 [F, H, W, 3]."""
 
@@ -39,27 +40,27 @@ def seeded_samples(seconds: float = 1.2) -> NDArray[np.int16]:
     return np.asarray(tones * swell * 6000, dtype=np.int16)
 
 
-def seeded_input(model: ModelSpec) -> CallInput:
+def seeded_input(model: ModelSpec) -> ChunkInput:
     """Smooth seeded pictures in place of faces, slowly changing from frame to frame."""
     blocks = model.resolution // 16
     still, moved = (named_noise(f"verify.{name}", (1, blocks, blocks, 3), 0) for name in ("still", "moved"))
     share = np.linspace(0, 1, model.frames, dtype=np.float32)[:, None, None, None]
     small = still * (1 - share) + moved * share
     faces = np.clip(small.repeat(16, 1).repeat(16, 2) * 40 + 127, 0, 255).astype(np.uint8)
-    return CallInput(number=0, first=0, new=model.frames, faces=faces)
+    return ChunkInput(number=0, first=0, new=model.frames, faces=faces)
 
 
 def clip_inputs(
-    video: Path, audio: Path, detector: Detector, model: ModelSpec, calls: int | None = None
-) -> Iterator[CallInput]:
-    """The calls that a run over a clip makes, or the first few. A frame without a face borrows the nearest one's.
+    video: Path, audio: Path, detector: Detector, model: ModelSpec, chunks: int | None = None
+) -> Iterator[ChunkInput]:
+    """The chunks that a run over a clip makes, or the first few. A frame without a face borrows the nearest one's.
 
     Raises MediaError, FaceNotFound.
     """
     length = -(-len(SoundReader(audio).samples()) // model.samples_per_frame)
-    if calls is not None:
-        length = min(length, calls * model.frames)
-    maker = CallMaker(model=model, detector=detector, length=max(length, model.frames))
-    for call in maker.all(VideoReader(video).ping_pong(maker.source_length)):
-        if call.faces is not None:
-            yield CallInput(number=call.number, first=call.items[0].index, new=call.new, faces=call.faces)
+    if chunks is not None:
+        length = min(length, chunks * model.frames)
+    length = max(length, model.frames)
+    for chunk in clip_chunks(VideoReader(video).ping_pong(length), detector, model, length):
+        if chunk.faces is not None:
+            yield ChunkInput(number=chunk.number, first=chunk.items[0].index, new=chunk.new, faces=chunk.faces)

@@ -32,7 +32,7 @@ _DTYPES: dict[Any, Dtype] = {ir.DataType.FLOAT: "float32", ir.DataType.FLOAT16: 
 def worst_layers(bundle: Bundle, case: GraphCase, checkpoint: Checkpoint) -> list[LayerFigures]:
     """The layers of `case`'s graph whose output is furthest off for what came before them, worst first.
 
-    Only layers whose weights kept their names in the ONNX file are looked at: convolutions, quantised layers, and most
+    Only layers whose weights kept their names in the ONNX file are looked at: convolutions, quantized layers, and most
     linear layers with a bias. Empty where the graph has none.
     """
     module = GRAPHS[case.graph].build(checkpoint).eval()
@@ -40,8 +40,8 @@ def worst_layers(bundle: Bundle, case: GraphCase, checkpoint: Checkpoint) -> lis
     values = _layer_values(ir.load(_graph_file(bundle, case.graph)), module)
     found: list[tuple[str, float]] = []
     order = [name for name in expected_of.order if name in values]
-    quantised = bundle.graph(case.graph).coverage is not None
-    if quantised:  # SmoothQuant's factors are folded into what these give
+    quantized = bundle.graph(case.graph).coverage is not None
+    if quantized:  # SmoothQuant's factors are folded into what these give
         order = [name for name in order if not name.endswith((".to_v", ".ff.net.0.proj"))]
     for start in range(0, len(order), _AT_ONCE):
         some = order[start : start + _AT_ONCE]
@@ -50,7 +50,7 @@ def worst_layers(bundle: Bundle, case: GraphCase, checkpoint: Checkpoint) -> lis
         for name in some:
             error = float(np.linalg.norm(made[name] - wanted[name]) / max(float(np.linalg.norm(wanted[name])), 1e-30))
             found.append((name, error))
-    highest = 0.05 if quantised else 1e-4  # what rounding alone does to a layer
+    highest = 0.05 if quantized else 1e-4  # what rounding alone does to a layer
     rows = []
     for name, error in found:
         rows.append(LayerFigures(name=name, error=error, jump=error / highest))
@@ -64,7 +64,7 @@ def _graph_file(bundle: Bundle, graph: str) -> Path:
 
 
 class _Outputs:
-    """The module's layers' outputs in one call, without their bias."""
+    """The module's layers' outputs in one forward, without their bias."""
 
     def __init__(self, module: nn.Module, case: GraphCase) -> None:
         self._module = module

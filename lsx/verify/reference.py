@@ -1,4 +1,4 @@
-"""The reference's outcome of a call, in plain PyTorch and the original's order, and what every graph should give in it.
+"""The reference's outcome of a chunk, in plain PyTorch and the original's order, and what every graph should give.
 
 Nothing here comes from the runtime: sound, schedule, guidance and loop are computed a second time, by other means.
 """
@@ -18,7 +18,7 @@ from lsx.denoising.chunk_runner import NoiseSource
 from lsx.models import reference
 from lsx.models.checkpoint import Checkpoint
 from lsx.models.unet import UNet3D
-from lsx.verify.inputs import CallInput
+from lsx.verify.inputs import ChunkInput
 
 __all__ = ["Expected", "GraphCase", "Reference"]
 
@@ -27,7 +27,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GraphCase:
-    """One call of one graph inside the reference's loop: what goes in, and what comes out."""
+    """One forward of one graph inside the reference's loop: what goes in, and what comes out."""
 
     graph: str
     feed: dict[str, Array]
@@ -38,7 +38,7 @@ class GraphCase:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Expected:
-    """The reference's outcome of one call."""
+    """The reference's outcome of one chunk."""
 
     tokens: Array
     """float32 [F, S, D]."""
@@ -47,9 +47,9 @@ class Expected:
     pixels: Array
     """float32 [F, H, W, 3] in levels, the face pasted inside the mask, neither rounded nor clipped."""
     cases: list[GraphCase] = field(default_factory=list)
-    """For the first call only."""
+    """For the first chunk only."""
     noise: list[Array] = field(default_factory=list)
-    """noise_pred of every step, for the first call only."""
+    """noise_pred of every step, for the first chunk only."""
 
 
 class _Watched:
@@ -57,21 +57,21 @@ class _Watched:
 
     def __init__(self, unet: UNet3D) -> None:
         self._unet = unet
-        self.calls: list[tuple[str, dict[str, Tensor], dict[str, Tensor]]] = []
+        self.forwards: list[tuple[str, dict[str, Tensor], dict[str, Tensor]]] = []
         self.keep = True
 
     def __call__(self, sample: Tensor, timestep: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         noise, deep = self._unet(sample, timestep, audio)
         if self.keep:
             feed = {"sample": sample, "timestep": timestep, "encoder_hidden_states": audio}
-            self.calls.append(("unet", feed, {"noise_pred": noise, "deep_features": deep}))
+            self.forwards.append(("unet", feed, {"noise_pred": noise, "deep_features": deep}))
         return noise, deep
 
     def forward_shallow(self, sample: Tensor, timestep: Tensor, audio: Tensor, deep: Tensor) -> Tensor:
         noise = self._unet.forward_shallow(sample, timestep, audio, deep)
         if self.keep:
             feed = {"sample": sample, "timestep": timestep, "encoder_hidden_states": audio, "deep_features": deep}
-            self.calls.append(("unet_shallow", feed, {"noise_pred": noise}))
+            self.forwards.append(("unet_shallow", feed, {"noise_pred": noise}))
         return noise
 
 
@@ -87,20 +87,20 @@ class Reference:
         self._encoder = checkpoint.audio_encoder()
         self._mask = torch.from_numpy(checkpoint.mask()).to(self.device)
 
-    def mel(self, samples: NDArray[np.int16]) -> Array:
+    def mel(self, samples: NDArray[np.int16] | NDArray[np.float32]) -> Array:
         """The first 30 s, as the audio encoder takes them: float32 [1, 80, 3000]."""
         mel = reference.log_mel(_wave(samples))[:, :3000]
         return np.asarray(torch.nn.functional.pad(mel, (0, 3000 - mel.shape[1]))[None].numpy())
 
-    def audio_case(self, samples: NDArray[np.int16]) -> GraphCase:
-        """The audio encoder's call on the first 30 s."""
+    def audio_case(self, samples: NDArray[np.int16] | NDArray[np.float32]) -> GraphCase:
+        """The audio encoder's forward on the first 30 s."""
         mel = self.mel(samples)
         with torch.inference_mode():
             states = self._encoder(torch.from_numpy(mel))
         return GraphCase(graph="audio_encoder", feed={"mel": mel}, outputs={"hidden_states": states.numpy()})
 
-    def call(self, given: CallInput, samples: NDArray[np.int16], *, cases: bool) -> Expected:
-        """One call; `cases` keeps every graph's inputs and outputs."""
+    def chunk(self, given: ChunkInput, samples: NDArray[np.int16] | NDArray[np.float32], *, cases: bool) -> Expected:
+        """One chunk; `cases` keeps every graph's inputs and outputs."""
         model, options = self.model, self.options
         frames = range(given.first, given.first + model.frames)
         tokens = reference.audio_tokens(self._encoder, _wave(samples), frames, model.audio_window)
@@ -112,7 +112,7 @@ class Reference:
         unet = self._unet
         if unet is None:
             raise RuntimeError("the U-Net was let go")
-        unet.calls.clear()
+        unet.forwards.clear()
         unet.keep = cases
         steps = list(
             reference.denoise(
@@ -134,9 +134,9 @@ class Reference:
             pixels=_array(((pasted + 1) * 127.5).permute(0, 2, 3, 1)),
         )
         if cases:
-            out.noise = [_array(made["noise_pred"]) for _, _, made in unet.calls]
+            out.noise = [_array(made["noise_pred"]) for _, _, made in unet.forwards]
             out.cases = self._cases(unet, given, draws, conditioning, out)
-            unet.calls.clear()
+            unet.forwards.clear()
         return out
 
     def _conditioning(self, pixels: Tensor, draws: list[Tensor]) -> Tensor:
@@ -156,7 +156,7 @@ class Reference:
         self._unet = None
 
     def _cases(
-        self, unet: _Watched, given: CallInput, draws: list[Tensor], conditioning: Tensor, out: Expected
+        self, unet: _Watched, given: ChunkInput, draws: list[Tensor], conditioning: Tensor, out: Expected
     ) -> list[GraphCase]:
         size = self.model.vae_frames
         some = slice(0, size)
@@ -167,7 +167,7 @@ class Reference:
                 outputs={"conditioning": _array(conditioning)[:, :, some]},
             )
         ]
-        for step, (graph, feed, made) in enumerate(unet.calls):
+        for step, (graph, feed, made) in enumerate(unet.forwards):
             cases.append(
                 GraphCase(
                     graph=graph,
@@ -204,7 +204,7 @@ class Reference:
         return torch.from_numpy(self._noise(name, shape)).to(self.device)
 
 
-def _wave(samples: NDArray[np.int16]) -> Tensor:
+def _wave(samples: NDArray[np.int16] | NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(samples.astype(np.float32) / 32768)
 
 

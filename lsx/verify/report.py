@@ -28,11 +28,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphFigures:
-    """One graph on the reference's own inputs, the worst of all calls that were compared."""
+    """One graph on the reference's own inputs, the worst of all forwards that were compared."""
 
     graph: str
     output: str
-    calls: int
+    forwards: int
     figures: ArrayError
 
 
@@ -48,7 +48,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipQuality:
-    """Decoded faces of whole calls against the reference's; SSIM is the mean over frames, PSNR over all pixels."""
+    """Decoded faces of whole chunks against the reference's; SSIM is the mean over frames, PSNR over all pixels."""
 
     frames: int
     mouth_psnr: float
@@ -131,7 +131,7 @@ class Report:
     graphs: list[GraphFigures] = field(default_factory=list)
     tokens: ArrayError | None = None
     drift: list[ArrayError] = field(default_factory=list)
-    """Latents before the first step and after each, the worst over the calls."""
+    """Latents before the first step and after each, the worst over the chunks."""
     estimates: list[Estimate] = field(default_factory=list)
     clip: ClipQuality | None = None
     frames: list[WorstFrame] = field(default_factory=list)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import lsx
 from lsx.bundle.bundle import Bundle
-from lsx.bundle.manifest import StampEntry
+from lsx.bundle.manifest import VerificationRecord
 from lsx.bundle.records import Coverage
 from lsx.core.atomic_files import sha256_of
 from lsx.core.graph_names import MODEL_GRAPHS
@@ -23,6 +23,7 @@ from lsx.core.thresholds import THRESHOLDS
 from lsx.denoising.chunk_runner import seeded_noise
 from lsx.engines.engine import Engine
 from lsx.engines.loading import AUTO, best_backend, loaded_files, opened_engines
+from lsx.engines.registry import EngineOptions
 from lsx.errors import UsageError
 from lsx.faces.detector import opened_detector
 from lsx.graphs.torch_backend import reference_checkpoint
@@ -33,50 +34,62 @@ from lsx.metrics.learned import LearnedMetrics
 from lsx.models.checkpoint import Checkpoint
 from lsx.verify.candidate import AsFloat32, ChunkResult, EngineRun, check_graphs, step_cases
 from lsx.verify.clip import ClipComparison
-from lsx.verify.inputs import CallInput, clip_inputs, seeded_input, seeded_samples
+from lsx.verify.inputs import ChunkInput, clip_inputs, seeded_input, seeded_samples
 from lsx.verify.layers import worst_layers
 from lsx.verify.reference import Expected, GraphCase, Reference
 from lsx.verify.report import BisectionResult, Estimate, Report, threshold_of
 
-__all__ = ["verify"]
+__all__ = ["VerifyOptions", "verify"]
 
 _ESTIMATES = 4
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyOptions:
+    """What is compared, and by what. Raises UsageError."""
+
+    clip: tuple[Path, Path] | None = None
+    """Video and sound; default seeded inputs."""
+    backend: str = AUTO
+    max_chunks: int | None = None
+    """At most so many chunks of 16 frames; default the whole clip."""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    """Replacements of the precision's own, by name."""
+    auxiliary: Path | None = None
+    """Folder with the weights of LPIPS, TREPA's VideoMAE or SyncNet, see `LearnedMetrics`."""
+    record: bool = True
+    """Whether to enter the verification record in the manifest when all holds."""
+
+    def __post_init__(self) -> None:
+        if self.max_chunks is not None and self.max_chunks < 1:
+            raise UsageError(f"max_chunks is {self.max_chunks}; give a whole number from 1 on")
+
+
 def verify(
     bundle: Bundle,
+    what: VerifyOptions | None = None,
     *,
-    reference: Path | None = None,
-    clip: tuple[Path, Path] | None = None,
-    backend: str = AUTO,
-    provider: str = "cpu",
-    threads: int | None = None,
     options: SamplingOptions | None = None,
-    calls: int | None = None,
-    thresholds: Mapping[str, float] | None = None,
-    auxiliary: Path | None = None,
-    stamp: bool = True,
+    engine: EngineOptions | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Compare a bundle's engines with its checkpoint's reference, on the same noise; record it if all holds.
 
-    reference : the checkpoint's folder, default where the export found it; clip : video and sound, default seeded
-    inputs; calls : at most so many calls of 16 frames; thresholds : replacements by name; auxiliary : folder with the
-    weights of LPIPS, TREPA's VideoMAE or SyncNet, see `Judges`. The reference runs first and its U-Net is let go, so
-    that it and the engines are never in memory together.
+    engine : how engines are loaded; its checkpoint_dir is the reference's, default where the export found it. The
+    reference runs first and its U-Net is let go, so that it and the engines are never in memory together.
 
     Raises UsageError, CheckpointError, EngineError, MediaError, FaceNotFound; missed thresholds are in the report.
     """
-    if calls is not None and calls < 1:
-        raise UsageError(f"calls is {calls}; give a whole number from 1 on")
+    what, engine = what or VerifyOptions(), engine or EngineOptions()
+    clip = what.clip
     options, say = options or SamplingOptions(), progress or (lambda _: None)
-    limits = THRESHOLDS[bundle.manifest.precision].override(thresholds or {})
-    judges = LearnedMetrics(auxiliary)
-    chosen = best_backend(bundle, backend)
-    checkpoint = reference_checkpoint(bundle, reference)
+    limits = THRESHOLDS[bundle.manifest.precision].override(what.thresholds)
+    judges = LearnedMetrics(what.auxiliary)
+    chosen = best_backend(bundle, what.backend)
+    checkpoint = reference_checkpoint(bundle, engine.checkpoint_dir)
     with tempfile.TemporaryDirectory(prefix="lsx-verify-") as temporary:
         run = _Run(bundle, checkpoint, options, Path(temporary), say)
-        run.make_inputs(clip, calls)
+        run.make_inputs(clip, what.max_chunks)
         run.make_reference()
         report = Report(
             bundle=str(bundle.path),
@@ -85,21 +98,20 @@ def verify(
             backend=chosen,
             engine="",
             source="seeded inputs" if clip is None else f"{clip[0].name}, {clip[1].name}",
-            options=asdict(options) | {"calls": len(run.inputs), "frames": sum(one.new for one in run.inputs)},
+            options=asdict(options) | {"chunks": len(run.inputs), "frames": sum(one.new for one in run.inputs)},
             thresholds=limits,
         )
         say("loading the engines")
-        engine_options = {"provider": provider, "threads": threads, "reference": reference}
-        with opened_engines(bundle, chosen, MODEL_GRAPHS, **engine_options) as engines:
+        with opened_engines(bundle, chosen, MODEL_GRAPHS, engine) as engines:
             report.engine = engines["unet"].description
             run.compare(engines, report, judges)
         report.judge()
         if report.failures:
-            run.bisect_failure(report, chosen, engine_options)
+            run.bisect_failure(report, chosen, engine)
     record = _record(bundle, report, checkpoint, clip)
     report.coverage = Coverage.of(record, bundle.manifest.precision)
-    if report.passed and stamp:
-        bundle.add_stamp(record)
+    if report.passed and what.record:
+        bundle.add_record(record)
     return report
 
 
@@ -123,27 +135,27 @@ class _Run:
         )
         self._noise = seeded_noise(options.seed)
         self._inside: NDArray[np.bool_] = checkpoint.mask() < 0.5
-        self.inputs: list[CallInput] = []
-        self.samples: NDArray[np.int16] = seeded_samples()
+        self.inputs: list[ChunkInput] = []
+        self.samples: NDArray[np.int16] | NDArray[np.float32] = seeded_samples()
         self._first: Expected | None = None
         self._cases: list[GraphCase] = []
 
-    def make_inputs(self, clip: tuple[Path, Path] | None, calls: int | None) -> None:
-        """Aligned faces of every call."""
+    def make_inputs(self, clip: tuple[Path, Path] | None, chunks: int | None) -> None:
+        """Aligned faces of every chunk."""
         if clip is None:
             self.inputs = [seeded_input(self._bundle.model)]
             return
         self._say("finding faces")
         self.samples = SoundReader(clip[1]).samples()
         with opened_detector(self._bundle) as detector:
-            self.inputs = list(clip_inputs(*clip, detector, self._bundle.model, calls))
+            self.inputs = list(clip_inputs(*clip, detector, self._bundle.model, chunks))
 
     def make_reference(self) -> None:
-        """The reference's outcome of every call; only the first one's graph cases stay in memory."""
+        """The reference's outcome of every chunk; only the first one's graph cases stay in memory."""
         made = Reference(self._checkpoint, self._options, self._noise)
         for index, given in enumerate(self.inputs):
-            self._say(f"reference, call {index + 1} of {len(self.inputs)}")
-            expected = made.call(given, self.samples, cases=index == 0)
+            self._say(f"reference, chunk {index + 1} of {len(self.inputs)}")
+            expected = made.chunk(given, self.samples, cases=index == 0)
             if index == 0:
                 conditioning = next(c for c in expected.cases if c.graph in ("unet", "unet_shallow"))
                 parts = conditioning.feed["sample"][-1:, 4:]
@@ -160,7 +172,7 @@ class _Run:
 
         made.forget_unet()
 
-    def _estimates(self, made: Reference, expected: Expected, given: CallInput) -> dict[int, NDArray[Any]]:
+    def _estimates(self, made: Reference, expected: Expected, given: ChunkInput) -> dict[int, NDArray[Any]]:
         steps = np.unique(np.linspace(0, len(expected.noise) - 1, _ESTIMATES).round().astype(int))
         self._estimator = made  # its VAE decodes the engine's estimates too
         return {int(k): made.clean_estimate(expected.latents[k], expected.noise[k], int(k), given.faces) for k in steps}
@@ -176,7 +188,7 @@ class _Run:
         tokens: list[ArrayError] = []
         clip = ClipComparison(self._inside)
         for index, given in enumerate(self.inputs):
-            self._say(f"engines, call {index + 1} of {len(self.inputs)}")
+            self._say(f"engines, chunk {index + 1} of {len(self.inputs)}")
             outcome = loop.run(given)
             with np.load(self._folder / f"{index}.npz") as expected:
                 tokens.append(compare(outcome.tokens, expected["tokens"]))
@@ -206,17 +218,14 @@ class _Run:
                 )
             )
 
-    def bisect_failure(self, report: Report, backend: str, options: dict[str, Any]) -> None:
-        """Swap graphs one by one between reference and engine; name the first that fails, and its worst layers.
-
-        options : `load_engine`'s.
-        """
-        with opened_engines(self._bundle, "torch", MODEL_GRAPHS, **options, float32=True) as torch:
+    def bisect_failure(self, report: Report, backend: str, options: EngineOptions) -> None:
+        """Swap graphs one by one between reference and engine; name the first that fails, and its worst layers."""
+        with opened_engines(self._bundle, "torch", MODEL_GRAPHS, replace(options, float32=True)) as torch:
             report.guilt.append(self._hybrid("runtime", torch, report))
             # A loop that fails with the reference's own graphs blames none of them.
             for graph in () if report.guilt[0].guilty else MODEL_GRAPHS:
                 self._say(f"bisecting: {graph}")
-                with opened_engines(self._bundle, backend, (graph,), **options) as own:
+                with opened_engines(self._bundle, backend, (graph,), options) as own:
                     report.guilt.append(self._hybrid(graph, torch | {graph: AsFloat32(own[graph])}, report))
         report.failing_graph = self._blamed(report)
         for case in self._cases:
@@ -253,8 +262,10 @@ class _Run:
         return "all graphs together"  # each is good enough alone
 
 
-def _record(bundle: Bundle, report: Report, checkpoint: Checkpoint, clip: tuple[Path, Path] | None) -> StampEntry:
-    return StampEntry(
+def _record(
+    bundle: Bundle, report: Report, checkpoint: Checkpoint, clip: tuple[Path, Path] | None
+) -> VerificationRecord:
+    return VerificationRecord(
         backend=report.backend,
         lsx_version=lsx.__version__,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -51,13 +51,13 @@ def _lsx(*arguments: str) -> None:
 def _verified(bundle: Bundle, backend: str, reference: Path, folder: Path) -> dict[str, Any]:
     _runnable(bundle, backend)
     out = folder / f"verify-{backend}-{bundle.path.name}"
-    _lsx("verify", str(bundle.path), "--backend", backend, "--reference", str(reference), "-o", str(out))
+    _lsx("verify", str(bundle.path), "--backend", backend, "--checkpoint-dir", str(reference), "-o", str(out))
     return {"report": out.name}
 
 
 def _benched(bundle: Bundle, backend: str, reference: Path, folder: Path) -> dict[str, Any]:
     _runnable(bundle, backend)
     out = folder / f"bench-{backend}-{bundle.path.name}"
-    _lsx("bench", str(bundle.path), "--backends", backend, "--reference", str(reference), "-o", str(out))
+    _lsx("bench", str(bundle.path), "--backends", backend, "--checkpoint-dir", str(reference), "-o", str(out))
     rows = json.loads((out / "report.json").read_text())["rows"]
     return {f"{row['what']} on {row['system']}": f"{1e3 * row['seconds']['median']:.4g} ms" for row in rows}

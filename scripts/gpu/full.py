@@ -33,7 +33,7 @@ def _measured(bundle: Bundle, graph: str, reference: Path) -> dict[str, Any]:
 
     if not torch.cuda.is_available():
         raise Skipped("this PyTorch has no CUDA")
-    with load_engine(bundle, graph, "torch", reference=reference) as engine:
+    with load_engine(bundle, graph, "torch", checkpoint_dir=reference) as engine:
         axes = graph_axes([engine], bundle.model, SamplingOptions())
         found = measure(graph_works(EAGER, engine, axes), Budget(seconds=10, least=5))
         kernels = _kernels(engine, axes)

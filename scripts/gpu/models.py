@@ -31,12 +31,14 @@ def checkpoint_of(folder: Path, size: str, resolution: int) -> Path:
 def exported(folder: Path, size: str, resolution: int, precision: Precision) -> Bundle:
     """Its bundle, without plans at first."""
     from lsx.export.exporter import export_bundle
-    from lsx.models.checkpoint import Checkpoint, CheckpointFiles
+    from lsx.export.options import ExportOptions
+    from lsx.models.checkpoint import Checkpoint
+    from lsx.models.checkpoint_files import CheckpointFiles
 
     path = folder / "work" / f"bundle-{size}-{resolution}-{precision}"
     if not path.exists():
         source = checkpoint_of(folder, size, resolution)
-        export_bundle(Checkpoint(CheckpointFiles.in_folder(source)), path, precision=precision)
+        export_bundle(Checkpoint(CheckpointFiles.in_folder(source)), path, ExportOptions(precision=precision))
     return Bundle.open(path)
 
 

@@ -43,7 +43,7 @@ def _on_torch(checks: Checks, bundle: Any, folder: Path) -> None:
     if not torch.cuda.is_available():
         raise Skipped("this PyTorch has no CUDA")
     reference = checkpoint_of(folder, "small", 128)
-    loaded = {graph: load_engine(bundle, graph, "torch", reference=reference) for graph in LOOP_GRAPHS}
+    loaded = {graph: load_engine(bundle, graph, "torch", checkpoint_dir=reference) for graph in LOOP_GRAPHS}
     try:
         on_device = {graph: engine for graph, engine in loaded.items() if isinstance(engine, DeviceEngine)}
         check_loop(checks, on_device, bundle.model)

@@ -40,6 +40,7 @@ def written(video: Path, audio: Path, output: Path, **options: Any) -> Path:
     """The video and the sound through lsx's checks and its writer, without a model between."""
     encode = EncodeOptions(**options)
     reader, sound = open_inputs(video, audio, output, encode=encode)
+    assert isinstance(reader, VideoReader)
     with writer_like(output, reader, encode, sound, 1) as writer:
         for frame in reader.frames():
             writer.write(frame)
@@ -311,6 +312,7 @@ def boxes(data: bytes) -> list[str]:
 
 def test_a_disk_that_is_full(media: Path, tmp_path: Path) -> None:
     reader, sound = open_inputs(media / "clip.mp4", media / "sound.wav", tmp_path / "out.mp4")
+    assert isinstance(reader, VideoReader)
     writer = writer_like(tmp_path / "out.mp4", reader, EncodeOptions(), sound, 1)
     writer._target.commit = _full  # type: ignore[method-assign]
     for frame in reader.frames():

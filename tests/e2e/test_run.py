@@ -69,7 +69,7 @@ def test_a_clip(lipsync: LipSync, tmp_path: Path) -> None:
     results, originals = frames_of(tmp_path / "out.mp4"), frames_of(clip)
     assert report.frames == len(results) == 33  # 1.3 s is 32.5 frames
     assert report.faceless == ()
-    assert [p.frames for p in seen] == list(range(1, 34))
+    assert list(dict.fromkeys(p.frames for p in seen)) == list(range(34))
     assert seen[-1].total == 33
     assert set(report.stages) >= {
         "decode",

@@ -20,16 +20,18 @@ from lsx.bench.bench import bench
 from lsx.bench.flops import graph_cost
 from lsx.bench.options import BenchOptions
 from lsx.bench.report import read_report
-from lsx.bench.sweep import sweep
-from lsx.bench.systems import seeded_call
+from lsx.bench.sweep import SweepInputs, sweep
+from lsx.bench.systems import seeded_chunk
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import MANIFEST
 from lsx.cli.main import main
 from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Precision
+from lsx.engines.registry import EngineOptions
 from lsx.errors import UsageError
 from lsx.graphs.graph_specs import GRAPHS
-from lsx.models.checkpoint import Checkpoint, CheckpointFiles
+from lsx.models.checkpoint import Checkpoint
+from lsx.models.checkpoint_files import CheckpointFiles
 
 Bundles = Callable[[Precision, int], Bundle]
 QUICK = SamplingOptions(steps=2, cache_interval=2)
@@ -67,7 +69,7 @@ def test_the_command_and_a_planted_slowdown(
     bundle: Bundles, checkpoint: Callable[[int], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, reference = str(bundle("fp32", 64).path), str(checkpoint(64))
-    common = ["bench", path, "--reference", reference, "--sections", "graphs", "--graphs", "unet_shallow,step"]
+    common = ["bench", path, "--checkpoint-dir", reference, "--sections", "graphs", "--graphs", "unet_shallow,step"]
     common += ["--repeat", "3"]
     assert ran([*common, "-o", str(tmp_path)]) == 0
     made = read_report(tmp_path)
@@ -78,7 +80,7 @@ def test_the_command_and_a_planted_slowdown(
         assert row.seconds.low <= row.seconds.median <= row.seconds.high
         assert (row.ratio is None) == row.system.startswith("PyTorch")
     assert made.roofline is not None
-    assert made.command.startswith(f"lsx bench {path} --reference")
+    assert made.command.startswith(f"lsx bench {path} --checkpoint-dir")
     assert "<svg" in (tmp_path / "report.html").read_text()
     content = json.loads((tmp_path / "report.json").read_text())
     for row in content["rows"]:  # an earlier bench that was ten times as fast
@@ -101,10 +103,10 @@ def test_every_section(bundle: Bundles, checkpoint: Callable[[int], Path], tmp_p
         sections=("call", "cold"), clip=(clip, clip), duration=0.1, repeat=1, price_per_hour=3.6, compiled=False
     )
     opened = bundle("fp32", 64)
-    made = bench(opened, reference=checkpoint(64), options=QUICK, what=what)
+    made = bench(opened, checkpoint_dir=checkpoint(64), options=QUICK, what=what)
     assert [row.system for row in made.rows] == ["onnxruntime", "PyTorch + DeepCache", "PyTorch eager"]
-    call, whole = made.stages
-    assert {share.name: share.count for share in call.stages} == {
+    chunk, whole = made.stages
+    assert {share.name: share.count for share in chunk.stages} == {
         "vae_encoder": 1,
         "step": 3,
         "unet": 1,
@@ -112,7 +114,7 @@ def test_every_section(bundle: Bundles, checkpoint: Callable[[int], Path], tmp_p
         "vae_decoder": 1,
         "wait": 1,
     }
-    assert sum(share.seconds for share in call.stages) == pytest.approx(call.seconds, rel=0.01)
+    assert sum(share.seconds for share in chunk.stages) == pytest.approx(chunk.seconds, rel=0.01)
     assert {"decode", "detect", "align", "denoise", "composite", "mux"} <= {share.name for share in whole.stages}
     assert made.clip is not None
     assert made.clip.frames in (20, 21)  # AAC pads the sound
@@ -143,8 +145,8 @@ def test_flops_of_the_graphs_are_pytorchs(bundle: Bundles, checkpoint: Callable[
 def test_a_sweep(bundle: Bundles) -> None:
     settings = (("ddim", 20, 3), ("dpm++2m", 4, None), ("ddim", 4, 3))
     opened = bundle("fp32", 64)
-    given = seeded_call(opened.model)
-    found = sweep([opened], "onnxruntime", 1.5, {}, settings, given=given, told="noise")  # type: ignore[arg-type]
+    inputs = SweepInputs(*seeded_chunk(opened.model), "noise")
+    found = sweep([opened], "onnxruntime", 1.5, EngineOptions(), settings, inputs=inputs)  # type: ignore[arg-type]
     errors = {(p.sampler, p.steps): p.error for p in found.points}
     assert 0 < errors["ddim", 20] < errors["ddim", 4]
     assert any(p.pareto for p in found.points)
@@ -165,14 +167,14 @@ def test_precisions_beside_each_other(bundle: Bundles, checkpoint: Callable[[int
     said_fp16 = copy("fp16", lambda content: content.update(precision="fp16"))
     foreign = copy("foreign", lambda content: content["model"]["checkpoint"].update(unet="0" * 64))
     what = BenchOptions(sections=("graphs",), graphs=("step",), beside=(said_fp16,), repeat=1)
-    made = bench(opened, reference=checkpoint(64), what=what)
+    made = bench(opened, checkpoint_dir=checkpoint(64), what=what)
     assert [row.system for row in made.rows] == ["onnxruntime, fp32", "onnxruntime, fp16", "PyTorch eager"]
     assert made.bundle["precision"] == "fp32, fp16"
     only = BenchOptions(sections=("graphs",), graphs=("step",), beside=(said_fp16,), precisions=("fp16",), repeat=1)
-    assert bench(opened, reference=checkpoint(64), what=only).bundle["precision"] == "fp16"
+    assert bench(opened, checkpoint_dir=checkpoint(64), what=only).bundle["precision"] == "fp16"
     for path, message in ((foreign, "another checkpoint"), (opened.path, "one of each")):
         with pytest.raises(UsageError, match=message):
-            bench(opened, reference=checkpoint(64), what=BenchOptions(beside=(path,)))
+            bench(opened, checkpoint_dir=checkpoint(64), what=BenchOptions(beside=(path,)))
 
 
 def test_bad_input_is_one_line(bundle: Bundles, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,26 +17,31 @@ from numpy.typing import NDArray
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip
 from lsx.bundle.bundle import Bundle
-from lsx.calibration.calibrate import CONTACT_SHEET, calibrate, plan_calibration
+from lsx.calibration.calibrate import CONTACT_SHEET, CalibrationOptions, calibrate, plan_calibration
 from lsx.calibration.clips import ClipOptions
 from lsx.calibration.store import Calibration
 from lsx.cli.main import main
 from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import LOW_PRECISIONS, LowPrecision, Precision
+from lsx.engines.registry import EngineOptions
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.building import build_plans
 from lsx.errors import AccuracyError, CalibrationError, NotVerified, UsageError
 from lsx.export.exporter import export_bundle
-from lsx.models.checkpoint import Checkpoint, CheckpointFiles
-from lsx.quantization.quantize import QuantiseOptions, quantise, quantise_beside
+from lsx.export.options import ExportOptions
+from lsx.models.checkpoint import Checkpoint
+from lsx.models.checkpoint_files import CheckpointFiles
+from lsx.quantization.options import QuantizeOptions
+from lsx.quantization.quantize import quantize, quantize_beside
 from lsx.runtime.lipsync import LipSync
-from lsx.verify.verify import verify
+from lsx.verify.verify import VerifyOptions, verify
 from tests.planting import edited, plant
 
 Bundles = Callable[[Precision, int], Bundle]
 QUICK = SamplingOptions(steps=4, seed=3)
 LOWERED = {"unet_cosine": 0.985, "mouth_ssim": 0.9}
 SHORT = ClipOptions(min_seconds=1.0, max_seconds=2.0)
+TWO = CalibrationOptions(samples=2, clips=SHORT)
 
 
 @contextlib.contextmanager
@@ -80,15 +85,14 @@ def calibration(shared: Path, videos: Path, bundle: Bundles) -> Calibration:
                 bundle("fp32", 64),
                 [videos / "face.mp4"],
                 shared / "calibration",
-                calls=2,
+                TWO,
                 options=QUICK,
-                clip_options=SHORT,
             )
     return Calibration.open(shared / "calibration")
 
 
 @pytest.fixture(scope="session")
-def quantised(
+def quantized(
     shared: Path, calibration: Calibration, checkpoint: Callable[[int], Path]
 ) -> Callable[[LowPrecision], Bundle]:
     def make(precision: LowPrecision) -> Bundle:
@@ -96,16 +100,16 @@ def quantised(
         with locked(shared / f"bundle-{precision}.lock"):
             if not output.exists():
                 loaded = Checkpoint(CheckpointFiles.in_folder(checkpoint(64)))
-                options = QuantiseOptions(search_budget=90, unet_cosine=0.99)
-                recipes = quantise_beside(loaded, calibration.path, precision, output, options, lambda _: None)
-                export_bundle(loaded, output, precision=precision, quantisation=recipes)
+                options = QuantizeOptions(search_budget=90, unet_cosine=0.99)
+                recipes = quantize_beside(loaded, calibration.path, precision, output, options, lambda _: None)
+                export_bundle(loaded, output, ExportOptions(precision=precision), quantization=recipes)
         return Bundle.open(output)
 
     return make
 
 
 def test_the_summary_says_what_happened_to_each(videos: Path, bundle: Bundles) -> None:
-    plan = plan_calibration(bundle("fp32", 64), [videos], calls=2, options=QUICK, clip_options=SHORT)
+    plan = plan_calibration(bundle("fp32", 64), [videos], TWO, options=QUICK)
     found = {clip.name: clip for clip in plan.clips}
     assert found["broken.mp4"].reason is not None
     assert "silent" in str(found["silent.mp4"].reason)
@@ -116,7 +120,7 @@ def test_the_summary_says_what_happened_to_each(videos: Path, bundle: Bundles) -
     edges = [(s.start, s.stop) for s in found["cut.mp4"].segments]
     assert edges == [(0, 30), (30, 60)]
     assert found["cut.mp4"].segments[0].reason is None
-    assert {take.clip for take in plan.takes} <= {i for i, clip in enumerate(plan.clips) if clip.kept}
+    assert {take.clip for take in plan.captures} <= {i for i, clip in enumerate(plan.clips) if clip.kept}
 
 
 def test_a_second_run_is_the_same_to_the_byte(
@@ -128,12 +132,11 @@ def test_a_second_run_is_the_same_to_the_byte(
         raise KeyboardInterrupt
 
     again = tmp_path / "again"
-    arguments = {"calls": 2, "options": QUICK, "clip_options": SHORT}
     with pytest.raises(KeyboardInterrupt):
-        calibrate(bundle("fp32", 64), [videos / "face.mp4"], again, surveyed=stop, **arguments)  # type: ignore[arg-type]
+        calibrate(bundle("fp32", 64), [videos / "face.mp4"], again, TWO, options=QUICK, surveyed=stop)
     assert not again.exists()
     assert list(tmp_path.glob(".again-work/survey/*.json"))
-    calibrate(bundle("fp32", 64), [videos / "face.mp4"], again, **arguments)  # type: ignore[arg-type]
+    calibrate(bundle("fp32", 64), [videos / "face.mp4"], again, TWO, options=QUICK)
     assert [path.name for path in tmp_path.iterdir()] == ["again"]
 
     def digests(folder: Path) -> dict[str, str]:
@@ -152,8 +155,8 @@ def test_a_second_run_is_the_same_to_the_byte(
 
 
 @pytest.mark.parametrize("precision", LOW_PRECISIONS)
-def test_a_quantised_bundle_holds(
-    quantised: Callable[[LowPrecision], Bundle],
+def test_a_quantized_bundle_holds(
+    quantized: Callable[[LowPrecision], Bundle],
     precision: LowPrecision,
     checkpoint: Callable[[int], Path],
     videos: Path,
@@ -163,7 +166,7 @@ def test_a_quantised_bundle_holds(
     Two calls of a tiny picture are a poor calibration: the U-Net's threshold is lowered for what another CPU's rounding
     may make of it.
     """
-    opened = quantised(precision)
+    opened = quantized(precision)
     tables = json.loads((opened.path / "quantisation" / "layers.json").read_text())
     for part, table in tables.items():
         assert table["coverage"] >= 0.85
@@ -185,18 +188,21 @@ def test_a_quantised_bundle_holds(
     clip = (videos / "face.mp4", videos / "face.mp4")
     options = SamplingOptions(steps=4)
     report = verify(
-        opened, reference=checkpoint(64), clip=clip, calls=1, backend="onnxruntime", options=options, thresholds=LOWERED
+        opened,
+        VerifyOptions(clip=clip, max_chunks=1, backend="onnxruntime", thresholds=LOWERED),
+        options=options,
+        engine=EngineOptions(checkpoint_dir=checkpoint(64)),
     )
     assert report.passed, report.failures
     with pytest.raises(NotVerified, match="smoke check"):  # one chunk, and thresholds that were lowered
         LipSync.open(opened.path, "onnxruntime", require_verified=True)
-    assert Bundle.open(opened.path).manifest.stamps[-1].figures == report.figures()
+    assert Bundle.open(opened.path).manifest.records[-1].figures == report.figures()
 
 
 def test_a_scale_times_four_is_caught(
-    quantised: Callable[[LowPrecision], Bundle], checkpoint: Callable[[int], Path], videos: Path, tmp_path: Path
+    quantized: Callable[[LowPrecision], Bundle], checkpoint: Callable[[int], Path], videos: Path, tmp_path: Path
 ) -> None:
-    own = Bundle.open(shutil.copytree(quantised("int8").path, tmp_path / "bundle"))
+    own = Bundle.open(shutil.copytree(quantized("int8").path, tmp_path / "bundle"))
     tables = json.loads((own.path / "quantisation" / "layers.json").read_text())
     layer = "up_blocks.2.resnets.1.conv2"
     assert next(row for row in tables["unet"]["layers"] if row["name"] == layer)["quantised"]
@@ -205,12 +211,9 @@ def test_a_scale_times_four_is_caught(
     options = SamplingOptions(steps=2, cache_interval=2)
     report = verify(
         planted,
-        reference=checkpoint(64),
-        clip=clip,
-        calls=1,
-        backend="onnxruntime",
+        VerifyOptions(clip=clip, max_chunks=1, backend="onnxruntime", thresholds=LOWERED),
         options=options,
-        thresholds=LOWERED,
+        engine=EngineOptions(checkpoint_dir=checkpoint(64)),
     )
     assert not report.passed
     assert report.failing_graph == "unet"
@@ -221,11 +224,11 @@ def test_a_scale_times_four_is_caught(
     ("precision", "graph"),
     [("int8", "unet_shallow"), ("fp8", "unet_shallow"), ("int8", "vae_decoder"), ("fp8", "vae_decoder")],
 )
-def test_quantised_graphs_build(
-    quantised: Callable[[LowPrecision], Bundle], tmp_path: Path, precision: LowPrecision, graph: str
+def test_quantized_graphs_build(
+    quantized: Callable[[LowPrecision], Bundle], tmp_path: Path, precision: LowPrecision, graph: str
 ) -> None:
     pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX has wheels for x86-64 alone")
-    opened = Bundle.open(shutil.copytree(quantised(precision).path, tmp_path / "bundle"))
+    opened = Bundle.open(shutil.copytree(quantized(precision).path, tmp_path / "bundle"))
     fast = BuildOptions(opt_level=0)
     targets = ("sm80",) if precision == "int8" else ("sm89",)
     report = build_plans(opened, "tensorrt-rtx", targets=targets, graphs=(graph,), options=fast)
@@ -240,12 +243,12 @@ def test_what_is_refused(calibration: Calibration, checkpoint: Callable[[int], P
     loaded = Checkpoint(CheckpointFiles.in_folder(checkpoint(64)))
     other = Checkpoint(CheckpointFiles.in_folder(checkpoint(256)))
     with pytest.raises(CalibrationError, match="calibrated"):
-        quantise(other, calibration, "int8", tmp_path)
-    strict = QuantiseOptions(search_budget=1, unet_cosine=0.9999999)
+        quantize(other, calibration, "int8", tmp_path)
+    strict = QuantizeOptions(search_budget=1, unet_cosine=0.9999999)
     with pytest.raises(AccuracyError, match="allow-partial"):
-        quantise(loaded, calibration, "fp8", tmp_path, strict)
+        quantize(loaded, calibration, "fp8", tmp_path, strict)
     with pytest.raises(UsageError, match="method is guess"):
-        QuantiseOptions(method="guess")  # type: ignore[arg-type]
+        QuantizeOptions(method="guess")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

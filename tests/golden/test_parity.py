@@ -26,10 +26,12 @@ from lsx.export.exporter import export_bundle
 from lsx.export.graph_exporter import GraphExporter
 from lsx.export.onnx_file import save_model, trace
 from lsx.export.onnxruntime_form import to_onnxruntime_form
+from lsx.export.options import ExportOptions
 from lsx.graphs import modules
 from lsx.graphs.graph_specs import GRAPHS
 from lsx.graphs.precision import to_precision
-from lsx.models.checkpoint import Checkpoint, CheckpointFiles
+from lsx.models.checkpoint import Checkpoint
+from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.models.random_checkpoint import random_checkpoint
 
 SEEDS = (11, 12, 13)
@@ -177,7 +179,7 @@ def test_a_refusal_says_what_and_the_report_holds_all(
     monkeypatch.setattr(graph_exporter, "to_precision", planted)
     report = tmp_path / "parity.json"
     with pytest.raises(ParityError, match=r"vae_encoder: output conditioning .*mean error .*limit.*--parity-report"):
-        export_bundle(checkpoints(11), tmp_path / "bundle", precision="fp32", parity_report=report)
+        export_bundle(checkpoints(11), tmp_path / "bundle", ExportOptions(precision="fp32", parity_report=report))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["parity.json"]
     figures = json.loads(report.read_text())["precisions"]["fp32"]
     assert set(figures) == {"audio_encoder", "vae_encoder"}  # those before it too

@@ -14,7 +14,8 @@ import torch
 
 from lsx.core.noise import named_noise
 from lsx.models import reference
-from lsx.models.checkpoint import Checkpoint, CheckpointFiles
+from lsx.models.checkpoint import Checkpoint
+from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.models.mask import mask_at, mask_raster
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig

@@ -15,19 +15,21 @@ from numpy.typing import NDArray
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
 from lsx.bundle.bundle import Bundle
-from lsx.bundle.manifest import MANIFEST, StampEntry
+from lsx.bundle.manifest import MANIFEST, VerificationRecord
 from lsx.cli.main import main
 from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Precision
 from lsx.denoising import schedule
 from lsx.engines.loading import check_record, load_engine, loaded_files, records_of
+from lsx.engines.registry import EngineOptions
 from lsx.errors import NotVerified
 from lsx.models import reference
-from lsx.models.checkpoint import Checkpoint, CheckpointFiles
+from lsx.models.checkpoint import Checkpoint
+from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.runtime.audio_features import AudioTokens
 from lsx.runtime.lipsync import LipSync
 from lsx.verify.report import Report
-from lsx.verify.verify import verify
+from lsx.verify.verify import VerifyOptions, verify
 from tests.planting import edited, plant
 from tests.seeded_inputs import waveform
 
@@ -41,7 +43,12 @@ def own(bundle: Bundles, tmp_path: Path) -> Bundle:
 
 
 def checked(bundle: Bundle, checkpoint: Callable[[int], Path]) -> Report:
-    return verify(bundle, reference=checkpoint(64), backend="onnxruntime", options=QUICK)
+    return verify(
+        bundle,
+        VerifyOptions(backend="onnxruntime"),
+        options=QUICK,
+        engine=EngineOptions(checkpoint_dir=checkpoint(64)),
+    )
 
 
 def zeroed(weights: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -79,13 +86,16 @@ def test_a_record_covers_its_settings_and_no_others(
     from lsx.cli.main import main
 
     clip = write_clip(tmp_path / "clip.mp4", portrait_frames(33), crf=1), write_wav(tmp_path / "s.wav", speech(1.3))
-    for calls, full in ((1, False), (3, True), (1, True)):
+    for chunks, full in ((1, False), (3, True), (1, True)):
         report = verify(
-            own, reference=checkpoint(64), backend="onnxruntime", options=QUICK, clip=clip, calls=calls, thresholds={}
+            own,
+            VerifyOptions(backend="onnxruntime", clip=clip, max_chunks=chunks),
+            options=QUICK,
+            engine=EngineOptions(checkpoint_dir=checkpoint(64)),
         )
         assert report.passed
         assert report.coverage is not None
-        assert (report.coverage.smoke_check is None) is (calls > 1)
+        assert (report.coverage.smoke_check is None) is (chunks > 1)
         covered = [coverage.smoke_check is None for _, coverage in records_of(own, "onnxruntime")]
         assert covered == [full]  # a smoke check never takes a verification's place
     arguments = ["run", str(own.path), *map(str, clip), "-o", str(tmp_path / "out.mp4"), "--require-verified"]
@@ -106,14 +116,7 @@ def test_a_record_covers_its_settings_and_no_others(
             with pytest.raises(NotVerified, match=r"verified: .*Verify it: lsx verify .* --steps"):
                 lipsync.warm_up(other)
             with pytest.raises(NotVerified):
-                lipsync.stream(
-                    [],
-                    [],
-                    steps=other.steps,
-                    guidance=other.guidance,
-                    cache_interval=other.cache_interval,
-                    sampler=other.sampler,
-                )
+                lipsync.stream([], [], None, other)
     with pytest.raises(NotVerified, match="CPUExecutionProvider"):
         check_record(own, "onnxruntime", required=True, provider="cuda")
 
@@ -142,7 +145,7 @@ def test_a_changed_constant(
     assert report.failing_graph == graph
     assert [row.part for row in report.guilt if row.guilty] == [graph]
     assert layer is None or report.layers[0].name == layer
-    assert not Bundle.open(own.path).manifest.stamps
+    assert not Bundle.open(own.path).manifest.records
 
 
 def swap_outputs(model: ir.Model) -> None:
@@ -210,8 +213,8 @@ def test_a_record_names_the_fallbacks_files(own: Bundle, capsys: pytest.CaptureF
     files = loaded_files(opened, "onnxruntime")
     inside = loaded_files(Bundle.open(own.path / "fallback"), "onnxruntime")
     assert files == inside | {f"fallback/{path}": h for path, h in inside.items()}
-    opened.add_stamp(
-        StampEntry(
+    opened.add_record(
+        VerificationRecord(
             backend="onnxruntime",
             lsx_version="0.1.0",
             created="2026-01-01T00:00:00+00:00",

@@ -20,7 +20,7 @@ from lsx.denoising.activation_block import ActivationBlock
 from lsx.denoising.chunk_runner import ChunkRunner, audio_batch, repeated_latents, seeded_noise
 from lsx.denoising.cuda_executor import CudaExecutor
 from lsx.denoising.executor import HostExecutor, Only, Submission, io_of
-from lsx.denoising.program import call_program
+from lsx.denoising.program import chunk_program
 from lsx.engines.cuda_device import CudaDevice
 from lsx.engines.device import Memory, Stream
 from lsx.engines.device_engine import DeviceEngine
@@ -60,7 +60,7 @@ def executor_of(engines: Loaded, device: CudaDevice) -> Iterator[Callable[..., C
     made: list[CudaExecutor] = []
 
     def make(*, cuda_graph: bool = True, slots: int = 3) -> CudaExecutor:
-        program = call_program(opened.model, io_of(loaded), OPTIONS)
+        program = chunk_program(opened.model, io_of(loaded), OPTIONS)
         made.append(CudaExecutor(program, contexts, device, cuda_graph=cuda_graph, slots=slots))
         return made[-1]
 
@@ -74,7 +74,7 @@ def executor_of(engines: Loaded, device: CudaDevice) -> Iterator[Callable[..., C
 
 def _host(opened: Bundle, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
     loaded = {graph: load_engine(opened, graph) for graph in LOOP_GRAPHS}
-    executor = HostExecutor(call_program(opened.model, io_of(loaded), OPTIONS), loaded)
+    executor = HostExecutor(chunk_program(opened.model, io_of(loaded), OPTIONS), loaded)
     return executor.submit(inputs).result(None).arrays
 
 

@@ -39,7 +39,7 @@ from lsx.bench.report import (
 )
 from lsx.bench.roofline import roofline
 from lsx.bench.runs import memory_growth
-from lsx.bench.stages import call_stages
+from lsx.bench.stages import chunk_stages
 from lsx.bench.sweep import pareto, recommend
 from lsx.bench.systems import CAPTURED, EAGER, graph_axes, graph_feed, graph_works
 from lsx.bench.timing import Budget, measure, noise_note, rows_of
@@ -188,13 +188,13 @@ def report(scale: float = 1.0) -> BenchReport:
         return Row(section=section, what="unet <b>", system=system, seconds=spread, ratio=ratio, versus="PyTorch eager")
 
     return BenchReport(
-        schema_version=1,
+        schema_version=2,
         lsx_version="0",
         created="now",
         machine={"GPU": "none", "system": "x"},
         bundle={"model": "m<i>", "resolution": "64", "precision": "fp32", "manifest_sha256": "0"},
         options={"steps": "4"},
-        rows=(row("graphs", "onnxruntime", 0.1 * scale), row("call", "PyTorch eager", 3.0)),
+        rows=(row("graphs", "onnxruntime", 0.1 * scale), row("chunk", "PyTorch eager", 3.0)),
         roofline=Roofline(
             peak_flops=1e11,
             peak_bytes=1e10,
@@ -214,7 +214,7 @@ def report(scale: float = 1.0) -> BenchReport:
         ),
         stages=(
             Stages(
-                what="call",
+                what="chunk",
                 system="onnxruntime",
                 seconds=1.0,
                 overlapping=False,
@@ -230,9 +230,9 @@ def report(scale: float = 1.0) -> BenchReport:
             seconds=2.0,
             seconds_per_second=1.5,
             first_frame=0.5,
-            call_p50=1,
-            call_p95=1,
-            call_p99=1,
+            chunk_p50=1,
+            chunk_p95=1,
+            chunk_p99=1,
             peak_host_bytes=10**9,
             peak_device_bytes=10**8,
             streams=0.6,
@@ -261,7 +261,7 @@ def test_the_page_of_benchmarks_holds_a_reports_figures(tmp_path: Path, capsys: 
     runpy.run_path(str(script))["main"]([str(tmp_path)])
     page = capsys.readouterr().out
     assert "    lsx bench b -o r" in page
-    for said in ("120 ms", "engines ran", "1.5 s a second of video", "Cold start on onnxruntime: 1 s", "too few calls"):
+    for said in ("120 ms", "engines ran", "1.5 s a second of video", "Cold start on onnxruntime: 1 s", "few chunks"):
         assert said in page
 
 
@@ -282,6 +282,17 @@ def test_a_slowdown_is_caught(tmp_path: Path) -> None:
         read_report(tmp_path)
     with pytest.raises(UsageError, match="cannot be read"):
         read_report(tmp_path / "absent.json")
+
+
+def test_a_report_of_the_last_schema_is_read(tmp_path: Path) -> None:
+    """It called a chunk a call."""
+    content = json.loads(report().text())
+    content["schema_version"] = 1
+    for row in content["rows"]:
+        row["section"] = row["section"].replace("chunk", "call")
+    content["clip"] = {name.replace("chunk_p", "call_p"): value for name, value in content["clip"].items()}
+    (tmp_path / "report.json").write_text(json.dumps(content))
+    assert read_report(tmp_path) == report()
 
 
 def test_the_page_is_whole_and_its_plots_are_well_formed() -> None:
@@ -310,7 +321,7 @@ def test_stages_and_peaks_on_a_device() -> None:
     device = SimulatedDevice()
     engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines().items()}
     options = SamplingOptions(steps=4, cache_interval=3)
-    found = call_stages(engines, MODEL, options, "simulated", 20.0)
+    found = chunk_stages(engines, MODEL, options, "simulated", 20.0)
     assert {s.name: s.seconds for s in found.stages} == {
         "upload": 1,
         "vae_encoder": 1,
@@ -382,7 +393,7 @@ def test_durations(text: str, seconds: float) -> None:
 def test_bad_options() -> None:
     with pytest.raises(UsageError, match="give a time such as"):
         parse_duration("soon")
-    with pytest.raises(UsageError, match="no calls; choose from graphs, call, cold"):
+    with pytest.raises(UsageError, match="no calls; choose from graphs, chunk, cold"):
         BenchOptions(sections=("calls",))
     with pytest.raises(UsageError, match="repeat is 0"):
         BenchOptions(repeat=0)

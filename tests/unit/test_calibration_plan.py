@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lsx.calibration.clips import Clip, ClipOptions, Segment, find_files, split
-from lsx.calibration.recorder import plan_takes
+from lsx.calibration.recorder import plan_captures
 from lsx.core.sampling import SamplingOptions
 from lsx.denoising.schedule import schedule
 from lsx.errors import CalibrationError, UsageError
@@ -39,7 +39,7 @@ def test_calls_are_spread_over_clips_steps_and_halves() -> None:
     options = SamplingOptions(steps=20, cache_interval=3)
     graphs = [step.graph for step in schedule(options)]
     clips = [clip("a", 200, 150), clip("b", 130), Clip(name="c", sha256="c", seconds=0, reason="damaged")]
-    takes = plan_takes(clips, 32, options, 16)
+    takes = plan_captures(clips, 32, options, 16)
     assert len(takes) == 8
     assert [(take.clip, take.segment) for take in takes[:4]] == [(0, 0), (1, 0), (0, 1), (0, 0)]
     full = [(step, half) for take in takes for step, half in take.steps.items() if graphs[step] == "unet"]
@@ -52,15 +52,15 @@ def test_calls_are_spread_over_clips_steps_and_halves() -> None:
         segment = clips[take.clip].kept[take.segment]
         assert 0 <= take.offset <= segment.stop - segment.start - 16
     assert len({take.offset for take in takes}) > 3
-    assert takes == plan_takes(clips, 32, options, 16)
-    assert takes != plan_takes(clips, 32, SamplingOptions(steps=20, seed=1), 16)
+    assert takes == plan_captures(clips, 32, options, 16)
+    assert takes != plan_captures(clips, 32, SamplingOptions(steps=20, seed=1), 16)
 
 
 def test_few_calls_and_none() -> None:
-    (only,) = plan_takes([clip("a", 130)], 1, SamplingOptions(steps=4, guidance=1.0), 16)
+    (only,) = plan_captures([clip("a", 130)], 1, SamplingOptions(steps=4, guidance=1.0), 16)
     assert set(only.steps.values()) == {"conditional"}
     with pytest.raises(CalibrationError, match="no segment was kept"):
-        plan_takes([Clip(name="c", sha256="c", seconds=0, reason="damaged")], 4, SamplingOptions(), 16)
+        plan_captures([Clip(name="c", sha256="c", seconds=0, reason="damaged")], 4, SamplingOptions(), 16)
 
 
 def test_files_by_name(tmp_path: Path) -> None:

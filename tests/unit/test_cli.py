@@ -9,57 +9,90 @@ from typing import Any
 
 import pytest
 
+from lsx.calibration.calibrate import CalibrationOptions
 from lsx.calibration.calibrate import calibrate as calibrate_library
 from lsx.cli import build, calibrate, checkpoint, export, run, verify
+from lsx.cli.aliases import current_arguments
 from lsx.cli.main import main
 from lsx.cli.options import parse_interval
+from lsx.core.sampling import SamplingOptions
+from lsx.engines.registry import EngineOptions
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.building import build_plans
 from lsx.errors import UsageError
 from lsx.export.exporter import export_bundle
-from lsx.models.checkpoint import Checkpoint, CheckpointFiles
+from lsx.export.options import ExportOptions
+from lsx.media.encoding import EncodeOptions
+from lsx.models.checkpoint import Checkpoint
+from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.models.random_checkpoint import random_checkpoint
-from lsx.quantization.quantize import QuantiseOptions
+from lsx.quantization.options import QuantizeOptions
 from lsx.runtime.lipsync import LipSync
+from lsx.verify.verify import VerifyOptions
 from lsx.verify.verify import verify as verify_library
+
+_PRINTING = {"json", "quiet", "verbose"}
 
 
 def _names(*functions: Callable[..., Any]) -> set[str]:
-    return {name for f in functions for name in inspect.signature(f).parameters}
+    """Names of parameters; of a dataclass, its fields."""
+    return {name for f in functions for name in inspect.signature(f).parameters} - _PRINTING
 
 
 def test_run_is_lipsync_run() -> None:
-    # The opening's parameters and the run's; a bundle for a path, the bar for a callback, Ctrl-C for a token.
-    library = _names(LipSync.open, LipSync.run) - {"path", "self", "progress", "cancel", "threads"}
-    assert _names(run.run) - {"bundle"} == library
-    defaults = {n: p.default for n, p in inspect.signature(LipSync.run).parameters.items() if p.default is not p.empty}
+    # The opening's options and the run's; a bundle for a path, the bar for a callback, Ctrl-C for a token.
+    options = _names(EngineOptions, SamplingOptions, EncodeOptions) - {"guidance_batch", "float32"}
+    library = _names(LipSync.open, LipSync.run) - {"self", "engine", "sampling", "encode", "keywords"}
+    assert _names(run.run) - {"bundle", "warm_up"} == (library - {"path", "progress", "cancel"}) | options
+    defaults = {f.name: f.default for kind in (SamplingOptions, EncodeOptions) for f in dataclasses.fields(kind)}
     flags = {n: p.default for n, p in inspect.signature(run.run).parameters.items()}
-    for name in ("steps", "guidance", "seed", "crf", "no_face"):
+    for name in ("steps", "guidance", "seed", "crf", "sampler", "audio_codec"):
         assert flags[name] == defaults[name]
     assert parse_interval(flags["cache_interval"]) == defaults["cache_interval"]
 
 
 def test_export_is_export_bundle() -> None:
-    library = _names(export_bundle, Checkpoint.__init__, CheckpointFiles) - {
+    library = _names(export_bundle, ExportOptions, Checkpoint.__init__, CheckpointFiles) - {
         "self",
         "files",
         "progress",
-        "quantisation",
+        "options",
+        "quantization",
     }
-    options = {field.name for field in dataclasses.fields(QuantiseOptions)}
-    assert _names(export.export) == library | options | {"build", "calibration"}
+    assert _names(export.export) == library | _names(QuantizeOptions) | {"build", "calibration"}
 
 
 def test_calibrate_is_calibrate() -> None:
     options = {"steps", "guidance", "seed", "cache_interval", "min_face"}  # of SamplingOptions and ClipOptions
-    library = _names(calibrate_library) - {"options", "clip_options", "progress", "surveyed", "paths"}
-    assert _names(calibrate.calibrate) == library | options | {"clips", "dry_run"}
+    library = _names(calibrate_library, CalibrationOptions) - {"options", "what", "progress", "surveyed", "paths"}
+    assert _names(calibrate.calibrate) == library | options | {"dry_run"}
 
 
 def test_verify_is_verify() -> None:
-    options = {"steps", "guidance", "seed", "cache_interval", "sampler"}
-    library = _names(verify_library) - {"options", "progress", "thresholds"}
-    assert _names(verify.verify) == library | options | {"output", "threshold"}
+    engine = {"provider", "threads", "checkpoint_dir"}
+    library = _names(verify_library, VerifyOptions, SamplingOptions) - {
+        "options",
+        "what",
+        "engine",
+        "progress",
+        "thresholds",
+    }
+    assert _names(verify.verify) == library | engine | {"output", "threshold"}
+
+
+@pytest.mark.parametrize(
+    ("given", "current"),
+    [
+        (["run", "--inference_steps", "4"], ["run", "--steps", "4"]),
+        (["run", "--guidance-scale=1.2"], ["run", "--guidance=1.2"]),
+        (["verify", "b", "--no-stamp", "--calls", "3"], ["verify", "b", "--no-record", "--max-chunks", "3"]),
+        (["calibrate", "--calls", "3"], ["calibrate", "--samples", "3"]),
+        (["bench", "--reference", "d"], ["bench", "--checkpoint-dir", "d"]),
+        (["build", "--", "--reference"], ["build", "--", "--reference"]),
+    ],
+)
+def test_other_names_of_flags(given: list[str], current: list[str]) -> None:
+    assert current_arguments(given) == current
 
 
 def test_build_is_build_plans() -> None:

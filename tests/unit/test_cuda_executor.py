@@ -14,7 +14,7 @@ from lsx.denoising.cuda_executor import CudaExecutor, executor_bytes
 from lsx.denoising.executor import Only, io_of
 from lsx.denoising.executor_cache import CudaExecutorCache, executor_cache_for
 from lsx.denoising.memory_plan import plan_memory
-from lsx.denoising.program import call_program
+from lsx.denoising.program import chunk_program
 from lsx.engines.device_engine import Context
 from lsx.engines.engine import Array
 from lsx.errors import EngineError, NonFiniteOutput, OutOfDeviceMemory
@@ -34,7 +34,7 @@ def _executor(
 ) -> tuple[CudaExecutor, SimulatedDevice, dict[str, SimulatedEngine]]:
     device = SimulatedDevice(seed)
     engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines(model).items()}
-    program = call_program(model, io_of(engines), options)
+    program = chunk_program(model, io_of(engines), options)
     contexts = _contexts(engines, device, {"b": options.guidance_batch, "F": model.vae_frames})
     return CudaExecutor(program, contexts, device, cuda_graph=cuda_graph, slots=slots), device, engines
 
@@ -110,7 +110,7 @@ def test_a_capture_that_fails_falls_back_with_a_warning() -> None:
     engines["step"].fails_in_capture = True
     contexts = _contexts(engines, device)
     with pytest.warns(RuntimeWarning, match="not while capturing"):
-        executor = CudaExecutor(call_program(MODEL, io_of(engines), OPTIONS), contexts, device)
+        executor = CudaExecutor(chunk_program(MODEL, io_of(engines), OPTIONS), contexts, device)
     assert executor.graph is None
     assert _close(_pixels(executor, 3), _wanted(3)["pixels"])
 
@@ -135,7 +135,7 @@ def test_an_engine_that_cannot_be_captured_is_named() -> None:
     engines = {n: SimulatedEngine(e, device, capturable=n != "unet_shallow") for n, e in toy_engines().items()}
     contexts = _contexts(engines, device)
     with pytest.warns(RuntimeWarning, match="unet_shallow cannot be captured"):
-        executor = CudaExecutor(call_program(MODEL, io_of(engines), OPTIONS), contexts, device)
+        executor = CudaExecutor(chunk_program(MODEL, io_of(engines), OPTIONS), contexts, device)
     assert executor.graph is None
 
 
@@ -157,7 +157,7 @@ def test_a_slot_that_holds_another_call_gives_nothing() -> None:
     submission = executor.submit(toy_inputs(MODEL, OPTIONS))
     other = executor.submit(toy_inputs(MODEL, OPTIONS, 1))
     executor._slots[0].submission = other  # a planted mix-up
-    with pytest.raises(EngineError, match="another run's call"):
+    with pytest.raises(EngineError, match="another run's chunk"):
         submission.result(None)
 
 
@@ -192,7 +192,7 @@ def test_nothing_is_allocated_by_a_call_and_all_is_freed() -> None:
 
 
 def test_too_little_memory_is_said_before_anything_starts() -> None:
-    program = call_program(MODEL, io_of(toy_engines()), OPTIONS)
+    program = chunk_program(MODEL, io_of(toy_engines()), OPTIONS)
     needed, _ = executor_bytes(program, plan_memory(program))
     device = SimulatedDevice(memory=needed)
     engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines().items()}

@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lsx.core.model_spec import ModelSpec
 from lsx.core.threaded_stages import StageChain, StageTimes
 from lsx.errors import MediaError
 from lsx.faces.alignment import Face
 from lsx.media.video_reader import ping_pong
-from lsx.runtime import frame_pipeline as pipeline
-from lsx.runtime.chunking import CallMaker
-from lsx.runtime.frame_pipeline import FramePipeline, indexed
+from lsx.runtime import source_frames
+from lsx.runtime.chunker import Chunker
+from lsx.runtime.face_aligner import FaceAligner
+from lsx.runtime.frame_pipeline import FramePipeline
+from lsx.runtime.source_frames import indexed
 
 POINTS = np.array([[24.0, 24], [40, 24], [32, 34]])
 
 
-class _Calls:
+class _Chunks:
     """Stands in for the denoiser and the tokens; remembers which frames each call was made of."""
 
     def __init__(self) -> None:
@@ -50,18 +51,19 @@ def _frames(count: int) -> list[NDArray[np.uint8]]:
     return [np.full((64, 64, 3), i, np.uint8) for i in range(count)]
 
 
-def _run(frames: Any, length: int, faceless: frozenset[int] = frozenset()) -> tuple[_Calls, list[Any], FramePipeline]:
-    calls = _Calls()
+def _run(frames: Any, length: int, faceless: frozenset[int] = frozenset()) -> tuple[_Chunks, list[Any], FramePipeline]:
+    calls = _Chunks()
     line = FramePipeline(
-        maker=CallMaker(
-            model=ModelSpec(version="test", resolution=64),
+        aligner=FaceAligner(
+            resolution=64,
             detector=lambda frame: None if int(frame[0, 0, 0]) in faceless else Face(points=POINTS),
             length=length,
         ),
-        denoiser=calls,  # type: ignore[arg-type]
+        chunker=Chunker(frames=16, length=length),
+        runner=calls,  # type: ignore[arg-type]
         tokens=calls,  # type: ignore[arg-type]
     )
-    results = list(StageChain(line.stages(indexed(frames, line.maker.source_length)), StageTimes()))
+    results = list(StageChain(line.stages(indexed(frames, line.chunker.source_length)), StageTimes()))
     return calls, results, line
 
 
@@ -107,20 +109,21 @@ def test_each_source_frame_is_looked_at_once() -> None:
         seen.append(int(frame[0, 0, 0]))
         return Face(points=POINTS)
 
-    calls = _Calls()
+    calls = _Chunks()
     line = FramePipeline(
-        maker=CallMaker(model=ModelSpec(version="test", resolution=64), detector=detector, length=30),
-        denoiser=calls,  # type: ignore[arg-type]
+        aligner=FaceAligner(resolution=64, detector=detector, length=30),
+        chunker=Chunker(frames=16, length=30),
+        runner=calls,  # type: ignore[arg-type]
         tokens=calls,  # type: ignore[arg-type]
     )
-    list(StageChain(line.stages(indexed(line_frames, line.maker.source_length)), StageTimes()))
+    list(StageChain(line.stages(indexed(line_frames, line.chunker.source_length)), StageTimes()))
     assert seen == list(range(6))
 
 
 def test_a_faceless_frame_borrows_its_neighbour() -> None:
     calls, results, line = _run(_frames(16), 16, frozenset({0, 5, 6, 15}))
     assert calls.levels == [[1, 1, 2, 3, 4, 4, 7, 7, 8, 9, 10, 11, 12, 13, 14, 14]]
-    assert line.maker.faceless == [0, 5, 6, 15]
+    assert line.aligner.faceless == [0, 5, 6, 15]
     for index in (0, 5, 6, 15):
         result, original = results[index]
         assert result is original
@@ -130,12 +133,12 @@ def test_a_call_without_faces_is_skipped() -> None:
     calls, results, line = _run(_frames(48), 48, frozenset(range(16, 32)))
     assert calls.frames == [list(range(16)), list(range(32, 48))]
     assert calls.numbers == [0, 2]
-    assert line.maker.faceless == list(range(16, 32))
+    assert line.aligner.faceless == list(range(16, 32))
     assert len(results) == 48
 
 
 def test_what_a_one_shot_iterable_cannot_replay_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "_KEPT_BYTES", 4 * 64 * 64 * 3)
+    monkeypatch.setattr(source_frames, "_KEPT_BYTES", 4 * 64 * 64 * 3)
     assert [i for i, _ in indexed(iter(_frames(10)), 14)] == [ping_pong(i, 10) for i in range(14)]
     with pytest.raises(MediaError, match="only the last 4 are kept"):
         list(indexed(iter(_frames(10)), 15))

@@ -17,7 +17,7 @@ from lsx.core.tensors import Dtype, TensorSpec
 from lsx.denoising.chunk_runner import ChunkRunner, audio_batch, repeated_latents, seeded_noise
 from lsx.denoising.executor import HostExecutor, Only, io_of
 from lsx.denoising.memory_plan import lifetimes, plan_memory
-from lsx.denoising.program import Copy, Program, RunGraph, View, call_program, reads_and_writes
+from lsx.denoising.program import Copy, Program, RunGraph, View, chunk_program, reads_and_writes
 from lsx.denoising.schedule import schedule
 from lsx.engines.device import ALIGNMENT
 from lsx.engines.engine import Array, Engine, FeedDict
@@ -170,7 +170,7 @@ OPTIONS = [
 @pytest.mark.parametrize("model", [MODEL, LARGE], ids=["whole", "in parts"])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_live_buffers_never_overlap(options: SamplingOptions, model: ModelSpec) -> None:
-    program = call_program(model, io_of(toy_engines(model)), options)
+    program = chunk_program(model, io_of(toy_engines(model)), options)
     plan = plan_memory(program)
     spans = lifetimes(program)
     placed = [
@@ -190,7 +190,7 @@ def test_live_buffers_never_overlap(options: SamplingOptions, model: ModelSpec) 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_nothing_is_read_that_nothing_wrote(options: SamplingOptions) -> None:
-    program = call_program(MODEL, io_of(toy_engines()), options)
+    program = chunk_program(MODEL, io_of(toy_engines()), options)
     written = {b.name for owner in ("input", "constant") for b in program.owned(owner)}
     for operation in program.operations:
         reads, writes = reads_and_writes(operation)
@@ -200,7 +200,7 @@ def test_nothing_is_read_that_nothing_wrote(options: SamplingOptions) -> None:
 
 
 def test_a_read_of_nothing_is_refused() -> None:
-    program = call_program(MODEL, io_of(toy_engines()), OPTIONS[0])
+    program = chunk_program(MODEL, io_of(toy_engines()), OPTIONS[0])
     missing = Copy(source=View(buffer="sample.1"), target=View(buffer="sample.0"), phase="x")
     broken = Program(buffers=program.buffers, operations=(missing, *program.operations), constants=program.constants)
     with pytest.raises(EngineError, match=r"reads sample\.1, which nothing wrote"):
@@ -208,7 +208,7 @@ def test_a_read_of_nothing_is_refused() -> None:
 
 
 def test_the_features_stay_until_the_last_shallow_step() -> None:
-    program = call_program(MODEL, io_of(toy_engines()), SamplingOptions(steps=7, cache_interval=3))
+    program = chunk_program(MODEL, io_of(toy_engines()), SamplingOptions(steps=7, cache_interval=3))
     spans = lifetimes(program)
     unets = [
         (i, o.graph) for i, o in enumerate(program.operations) if isinstance(o, RunGraph) and o.graph.startswith("unet")
@@ -223,7 +223,7 @@ def test_the_features_stay_until_the_last_shallow_step() -> None:
 )
 def test_the_host_executor_equals_a_plain_loop(options: SamplingOptions, model: ModelSpec) -> None:
     engines = toy_engines(model)
-    executor = HostExecutor(call_program(model, io_of(engines), options), engines)
+    executor = HostExecutor(chunk_program(model, io_of(engines), options), engines)
     for call in range(2):
         inputs = toy_inputs(model, options, call)
         results = executor.submit(inputs).result(None)
@@ -236,12 +236,12 @@ def test_the_host_executor_equals_a_plain_loop(options: SamplingOptions, model: 
 def test_a_graph_that_does_not_belong_is_refused() -> None:
     engines = toy_engines() | {"unet": ToyEngine("unet", ModelSpec(version="test", resolution=128))}
     with pytest.raises(EngineError, match="do not belong together"):
-        call_program(MODEL, io_of(engines), OPTIONS[0])
+        chunk_program(MODEL, io_of(engines), OPTIONS[0])
 
 
 def test_wrong_inputs_are_refused() -> None:
     engines = toy_engines()
-    executor = HostExecutor(call_program(MODEL, io_of(engines), OPTIONS[0]), engines)
+    executor = HostExecutor(chunk_program(MODEL, io_of(engines), OPTIONS[0]), engines)
     inputs = toy_inputs(MODEL, OPTIONS[0])
     with pytest.raises(EngineError, match=r"faces is \[15, 64, 64, 3\]"):
         executor.submit(inputs | {"faces": inputs["faces"][:15]})
@@ -249,7 +249,7 @@ def test_wrong_inputs_are_refused() -> None:
 
 def test_values_that_are_not_finite_are_an_error() -> None:
     engines = toy_engines()
-    executor = HostExecutor(call_program(MODEL, io_of(engines), OPTIONS[0]), engines)
+    executor = HostExecutor(chunk_program(MODEL, io_of(engines), OPTIONS[0]), engines)
     denoiser = ChunkRunner(Only(executor), MODEL, seeded_noise(0))
     tokens = np.zeros((16, MODEL.tokens, MODEL.audio_dim), np.float32)
     faces = np.zeros((16, 64, 64, 3), np.uint8)
@@ -272,9 +272,9 @@ def test_a_call_that_overflows_is_done_once_more_in_the_wider_precision() -> Non
             return {name: array * np.float32(np.nan if loud else 1) for name, array in made.items()}
 
     narrow["unet"] = Overflowing("unet", MODEL)
-    wide = Only(HostExecutor(call_program(MODEL, io_of(engines), options), engines))
-    program = call_program(MODEL, io_of(narrow), options)
-    with_wide = ChunkRunner(Only(HostExecutor(program, narrow)), MODEL, seeded_noise(0), wider=lambda: wide)
+    wide = Only(HostExecutor(chunk_program(MODEL, io_of(engines), options), engines))
+    program = chunk_program(MODEL, io_of(narrow), options)
+    with_wide = ChunkRunner(Only(HostExecutor(program, narrow)), MODEL, seeded_noise(0), fallback=lambda: wide)
     without = ChunkRunner(Only(HostExecutor(program, narrow)), MODEL, seeded_noise(0))
     plain = ChunkRunner(Only(HostExecutor(program, engines)), MODEL, seeded_noise(0))
     faces = np.full((16, 64, 64, 3), 90, np.uint8)

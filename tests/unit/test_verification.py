@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from lsx.bundle.manifest import StampEntry
+from lsx.bundle.manifest import VerificationRecord
 from lsx.bundle.records import Coverage
 from lsx.core.sampling import SamplingOptions
 from lsx.core.thresholds import THRESHOLDS
 
 
-def _record(**changes: Any) -> StampEntry:
+def _record(**changes: Any) -> VerificationRecord:
     options = {"steps": "20", "guidance": "1.5", "cache_interval": "3", "seed": "0", "sampler": "ddim", "calls": "4"}
     fields: dict[str, Any] = {
         "backend": "onnxruntime",
@@ -26,7 +26,7 @@ def _record(**changes: Any) -> StampEntry:
         "thresholds": THRESHOLDS["fp16"].as_dict(),
         "figures": {},
     }
-    return StampEntry(**(fields | changes))
+    return VerificationRecord(**(fields | changes))
 
 
 def _coverage(**changes: Any) -> Coverage:

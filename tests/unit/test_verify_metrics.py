@@ -64,7 +64,7 @@ def report(cosine: float) -> Report:
         thresholds=THRESHOLDS["int8"],
     )
     figures = compare(np.array([1.0, 0.0]), np.array([cosine, math.sqrt(1 - cosine**2)]))
-    made.graphs = [GraphFigures(graph="unet", output="noise_pred", calls=1, figures=figures)]
+    made.graphs = [GraphFigures(graph="unet", output="noise_pred", forwards=1, figures=figures)]
     made.drift = [figures, figures]
     made.clip = ClipQuality(
         frames=1, mouth_psnr=math.inf, mouth_ssim=0.99, face_psnr=40.0, face_ssim=0.99, temporal=0.0

@@ -1,4 +1,4 @@
-"""TFLite to ONNX for the operators of MediaPipe's face models. float32, NCHW inside, weights dequantised.
+"""TFLite to ONNX for the operators of MediaPipe's face models. float32, NCHW inside, weights dequantized.
 
 Only what these models use is converted; any other operator is an ExportError that names it.
 """

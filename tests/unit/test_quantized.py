@@ -1,4 +1,4 @@
-"""Quantised layers against NumPy, smoothing against the module it changes, the coverage check against planted gaps."""
+"""Quantized layers against NumPy, smoothing against the module it changes, the coverage check against planted gaps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lsx.export.onnx_file import save_model, trace
 from lsx.graphs.modules import GraphModule
 from lsx.models.attention import MotionModule, SpatialTransformer
 from lsx.quantization.coverage import check_coverage
-from lsx.quantization.qdq_layers import QuantisedConv2d, QuantisedLinear, fake_quantise, quantised_layer
+from lsx.quantization.qdq_layers import QuantizedConv2d, QuantizedLinear, fake_quantize, quantized_layer
 from lsx.quantization.ranges import _least_square_error
 from lsx.quantization.recipe import Recipe, apply_recipe, replace_layer
 from lsx.quantization.smoothing import fold, smoothing_factors, smoothing_groups
@@ -42,24 +42,24 @@ def grid(precision: LowPrecision) -> np.ndarray:
 
 
 @pytest.mark.parametrize("precision", LOW_PRECISIONS)
-def test_fake_quantisation_is_the_nearest_code(precision: LowPrecision) -> None:
+def test_fake_quantization_is_the_nearest_code(precision: LowPrecision) -> None:
     x = named_noise("x", (4000,), 0).astype(np.float32) * 40
     scale = 0.25
     codes = grid(precision)
     nearest = codes[np.abs(x[:, None] / scale - codes).argmin(1)]
-    found = fake_quantise(torch.from_numpy(x), torch.tensor(scale), precision).numpy()
+    found = fake_quantize(torch.from_numpy(x), torch.tensor(scale), precision).numpy()
     assert np.abs(found - nearest * scale).max() <= (1e-6 if precision == "int8" else 16 * scale * 1e-6)
 
 
 @pytest.mark.parametrize("precision", LOW_PRECISIONS)
 @pytest.mark.parametrize("kind", ["linear", "conv"])
-def test_a_quantised_layer_in_onnx(tmp_path: Path, kind: str, precision: LowPrecision) -> None:
+def test_a_quantized_layer_in_onnx(tmp_path: Path, kind: str, precision: LowPrecision) -> None:
     """Q/DQ in the file: both inputs, weights per channel of the output, and the numbers of the simulation."""
     layer = seeded(nn.Linear(24, 32) if kind == "linear" else nn.Conv2d(16, 24, 3, stride=2, padding=1))
     x = named_noise("in", (5, 24) if kind == "linear" else (2, 16, 10, 10), 0)
-    quantised = quantised_layer(layer, 3.0, precision)
-    assert isinstance(quantised, QuantisedLinear if kind == "linear" else QuantisedConv2d)
-    model = trace(quantised, [torch.from_numpy(x)], ["x"], ["y"])
+    quantized = quantized_layer(layer, 3.0, precision)
+    assert isinstance(quantized, QuantizedLinear if kind == "linear" else QuantizedConv2d)
+    model = trace(quantized, [torch.from_numpy(x)], ["x"], ["y"])
     save_model(model, tmp_path / "layer.onnx")
     proto = onnx.load(str(tmp_path / "layer.onnx"))
     onnx.checker.check_model(proto)
@@ -71,7 +71,7 @@ def test_a_quantised_layer_in_onnx(tmp_path: Path, kind: str, precision: LowPrec
     weight = layer.weight.numpy()  # type: ignore[operator]
     per_channel = np.abs(weight).reshape(len(weight), -1).max(1) / (127 if precision == "int8" else 448)
     np.testing.assert_allclose(scale, per_channel, rtol=1e-3)
-    expected = quantised(torch.from_numpy(x)).numpy()
+    expected = quantized(torch.from_numpy(x)).numpy()
     specs = (
         [TensorSpec(name="x", dtype="float32", shape=x.shape)],
         [TensorSpec(name="y", dtype="float32", shape=expected.shape)],
@@ -135,10 +135,10 @@ def test_coverage_is_read_from_the_graph() -> None:
     flops = {"first": 3.0, "second": 1.0}
     x = torch.from_numpy(named_noise("x", (2, 8), 0))
 
-    def checked(quantised: tuple[str, ...], kept: dict[str, str]) -> float:
+    def checked(quantized: tuple[str, ...], kept: dict[str, str]) -> float:
         module = _Two().eval().requires_grad_(False)
-        for name in quantised:
-            replace_layer(module, name, quantised_layer(module.get_submodule(name), 2.0, "int8"))
+        for name in quantized:
+            replace_layer(module, name, quantized_layer(module.get_submodule(name), 2.0, "int8"))
         recipe = Recipe(
             part="unet", precision="int8", method="max", ranges=dict.fromkeys(flops, 2.0), smoothing={}, kept=kept
         )
@@ -146,10 +146,10 @@ def test_coverage_is_read_from_the_graph() -> None:
 
     assert checked(("first", "second"), {}) == 1.0
     assert checked(("first",), {"second": "asked for"}) == 0.75
-    with pytest.raises(ExportError, match="second has its input not quantised and its weights not quantised"):
+    with pytest.raises(ExportError, match="second has its input not quantized and its weights not quantized"):
         checked(("first",), {})
     module = _Two()
     recipe = Recipe(part="unet", precision="fp8", method="max", ranges={"first": 1.0}, smoothing={}, kept={})
     apply_recipe(module, recipe)
     kinds = {name: type(layer) for name, layer in module.named_children()}
-    assert kinds == {"first": QuantisedLinear, "second": nn.Linear}
+    assert kinds == {"first": QuantizedLinear, "second": nn.Linear}

@@ -1,40 +1,33 @@
-"""Frames to calls of the U-Net: detect, align, and 16 faces at a time.
-
-The last call covers the clip's last 16 frames, and only its new frames are kept; a clip of fewer is completed by
-ping-pong, and what was added is dropped at the end.
-"""
+"""Frames to aligned faces: check, detect, align, each frame once and in order."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lsx.core.model_spec import ModelSpec
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import in_order
-from lsx.denoising.chunk_runner import PendingCall
 from lsx.errors import FaceNotFound, LsxError, MediaError
 from lsx.faces.alignment import Affine, Aligner, Face, crop_face
 from lsx.media.video_reader import FPS
 
-__all__ = ["Call", "CallMaker", "Detector", "Item", "SourceFrames"]
+__all__ = ["AlignedFrame", "Detector", "FaceAligner", "SourceFrames"]
 
 Detector = Callable[[Frame], Face | None]
+"""A frame uint8 [H, W, 3] RGB to its face, or None. Called once for each source frame."""
 
 SourceFrames = Iterator[tuple[int, Frame]]
 """Source index and frame of output frame 0, 1, 2, ..."""
 
-_Seen = tuple[int, int, Frame, Face | None]
+_Detected = tuple[int, int, Frame, Face | None]
 """Output index, source index, frame, and its face where the frame is new."""
 
 
 @dataclass(slots=True, eq=False)
-class Item:
+class AlignedFrame:
     """One output frame on its way. `affine` and `crop` are None where the frame has no face."""
 
     index: int
@@ -44,25 +37,11 @@ class Item:
 
 
 @dataclass(slots=True, eq=False)
-class Call:
-    """One call of the U-Net: `F` frames, of which the last `new` are kept."""
+class FaceAligner:
+    """One clip's faces. `faceless` holds the indices of output frames without a face, when all were aligned."""
 
-    number: int
-    items: list[Item]
-    new: int
-    faces: NDArray[np.uint8] | None
-    """uint8 [F, H, W, 3]; None where no frame of the call has a face."""
-    pending: PendingCall | None = None
-    """The call while it is computed."""
-    pixels: NDArray[Any] | None = None
-    """What the call made, levels [F, H, W, 3]; this run's own."""
-
-
-@dataclass(slots=True, eq=False)
-class CallMaker:
-    """One clip's calls. `faceless` holds the indices of frames without a face, when all were made."""
-
-    model: ModelSpec
+    resolution: int
+    """Pixels of a side of an aligned face."""
     detector: Detector
     length: int
     """Output frames."""
@@ -71,15 +50,6 @@ class CallMaker:
     detector_threads: int = 1
     """Threads on which the detector is called; on more than one it must be thread-safe."""
     faceless: list[int] = field(default_factory=list)
-
-    @property
-    def source_length(self) -> int:
-        """Frames to read: at least one whole call."""
-        return max(self.length, self.model.frames)
-
-    def all(self, source: SourceFrames) -> Iterator[Call]:
-        """The calls, one stage after the other. Raises MediaError, FaceNotFound."""
-        return self.calls(self.align(self.detect(self.check(source))))
 
     def check(self, source: SourceFrames) -> Iterator[tuple[int, int, Frame]]:
         """Output index, source index and frame. Raises MediaError for what is no frame."""
@@ -94,7 +64,7 @@ class CallMaker:
             shape = frame.shape
             yield index, number, frame
 
-    def detect(self, items: Iterator[tuple[int, int, Frame]]) -> Iterator[_Seen]:
+    def detect(self, items: Iterator[tuple[int, int, Frame]]) -> Iterator[_Detected]:
         """Each source frame is looked at once, when it first comes."""
         known = 0
 
@@ -104,15 +74,15 @@ class CallMaker:
             known += new
             return (*item, new)
 
-        def look(item: tuple[int, int, Frame, bool]) -> _Seen:
+        def look(item: tuple[int, int, Frame, bool]) -> _Detected:
             index, source, frame, new = item
             return index, source, frame, self.detector(frame) if new else None
 
         return in_order(look, map(first_time, items), self.detector_threads)
 
-    def align(self, items: Iterator[_Seen]) -> Iterator[Item]:
+    def align(self, items: Iterator[_Detected]) -> Iterator[AlignedFrame]:
         """Crops of the face, where there is one. Raises FaceNotFound."""
-        aligner = Aligner(self.model.resolution)
+        aligner = Aligner(self.resolution)
         # Affines of all source frames, for when they come again: 48 bytes each, NaN where there is no face.
         known = _Affines()
         found = False
@@ -126,26 +96,14 @@ class CallMaker:
                     f"no face in the frame at {source / FPS:.2f} s (frame {source}). "
                     "Cut it out, or let such frames pass through: --no-face pass"
                 )
-            crop = None if affine is None else crop_face(frame, affine, self.model.resolution)
+            crop = None if affine is None else crop_face(frame, affine, self.resolution)
             if affine is None and index < self.length:
                 self.faceless.append(index)
-            yield Item(index, frame, affine, crop)
+            yield AlignedFrame(index, frame, affine, crop)
         if not found:
             raise FaceNotFound(
                 "no face was found in any frame. Check that the picture is upright and the face at least 40 pixels high"
             )
-
-    def calls(self, items: Iterator[Item]) -> Iterator[Call]:
-        """16 faces at a time."""
-        frames = self.model.frames
-        window: deque[Item] = deque(maxlen=frames)
-        number, done = 0, 0
-        for item in items:
-            window.append(item)
-            count = item.index + 1
-            if count - done == frames or count == self.source_length:
-                yield Call(number, list(window), count - done, _faces_of(list(window)))
-                number, done = number + 1, count
 
 
 class _Affines:
@@ -170,12 +128,3 @@ class _Affines:
             raise LsxError(f"source frame {index} came before the {self._count} frames that lead to it")
         row = self._rows[index]
         return None if np.isnan(row[0]) else row.reshape(2, 3).copy()
-
-
-def _faces_of(items: list[Item]) -> NDArray[np.uint8] | None:
-    """The crops of a call. A frame without a face borrows the nearest one's: the call's statistics stay a face's."""
-    present = [i for i, item in enumerate(items) if item.crop is not None]
-    if not present:
-        return None
-    nearest: list[Any] = [items[min((abs(p - i), p) for p in present)[1]].crop for i in range(len(items))]
-    return np.stack(nearest)

@@ -1,0 +1,56 @@
+"""Options as keywords: the common ones may be given by name where a whole options object is taken."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from lsx.errors import UsageError
+
+__all__ = ["options_of", "split_keywords"]
+
+_T = TypeVar("_T")
+
+_RENAMED = {"reference": "checkpoint_dir"}
+"""Keywords that were called otherwise; the old ones work for one release."""
+
+
+def options_of(kind: type[_T], given: _T | None, keywords: Mapping[str, Any], name: str) -> _T:
+    """`given`, or a `kind` of defaults, with the fields in `keywords` replaced.
+
+    name : the parameter's, for messages. Raises UsageError for another type, a name that `kind` does not have, and
+    what `kind` itself refuses.
+    """
+    if given is not None and not isinstance(given, kind):
+        some = next(iter(_names(kind)))
+        raise UsageError(f"{name} is {given!r}; give a {kind.__name__}, or keywords such as {some}=...")
+    return replace(given or kind(), **_current(keywords, _names(kind)))  # type: ignore[type-var]
+
+
+def split_keywords(keywords: Mapping[str, Any], *kinds: type) -> list[dict[str, Any]]:
+    """The keywords of each of `kinds`, in their order. Raises UsageError for one that none of them has."""
+    known = [_names(kind) for kind in kinds]
+    checked = _current(keywords, tuple(name for names in known for name in names))
+    return [{name: value for name, value in checked.items() if name in names} for names in known]
+
+
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+def _current(keywords: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """`keywords` by their present names."""
+    current = {}
+    for name, value in keywords.items():
+        new = _RENAMED.get(name, name) if name not in names else name
+        if new not in names:
+            close = get_close_matches(name, names, 1)
+            hint = f"; did you mean {close[0]}" if close else ""
+            raise UsageError(f"there is no option {name}{hint}? Choose from {', '.join(names)}")
+        if new != name:
+            warnings.warn(f"{name} is now called {new}", DeprecationWarning, stacklevel=4)
+        current[new] = value
+    return current

@@ -1,0 +1,43 @@
+"""What an export is asked for. Light: wrong options are refused before anything heavy is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lsx.core.tensors import PRECISIONS, FloatPrecision, Precision
+from lsx.errors import UsageError
+
+__all__ = ["ExportOptions"]
+
+_WIDER: dict[Precision, tuple[FloatPrecision, ...]] = {
+    "fp32": (),
+    "fp16": ("fp32", "bf16"),
+    "bf16": ("fp32",),
+    "int8": ("fp32", "bf16", "fp16"),
+    "fp8": ("fp32", "bf16", "fp16"),
+}
+"""Precisions whose range or digits exceed another's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """What a bundle is to be. Raises UsageError."""
+
+    precision: Precision = "fp16"
+    fallback: Precision | None = None
+    """A wider precision to carry too, in a bundle inside the bundle: a chunk whose result is not finite is done once
+    more with it."""
+    face_models: Path | None = None
+    """Folder with face models, default MediaPipe's, fetched through pip."""
+    parity_report: Path | None = None
+    """File for every figure of the check as JSON, also where a graph fails it."""
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"--precision is {self.precision}; choose one of {', '.join(PRECISIONS)}")
+        known = _WIDER[self.precision]
+        if self.fallback is not None and self.fallback not in known:
+            raise UsageError(
+                f"--fallback is {self.fallback}; for {self.precision} choose {' or '.join(known) or 'none'}"
+            )

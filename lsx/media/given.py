@@ -1,0 +1,147 @@
+"""Video and sound as a caller has them: paths, open files, arrays."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import wave
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any, BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsx.core.tensors import Frame
+from lsx.errors import MediaError, UsageError
+from lsx.media.audio_reader import SAMPLE_RATE, SoundReader, as_samples
+from lsx.media.video_reader import ColourTags, VideoReader, ping_pong
+
+__all__ = ["ArraySound", "ArrayVideo", "SoundInput", "VideoInput", "VideoSource", "open_sound", "open_video"]
+
+_BT709 = ColourTags(space=1, range=1, primaries=1, transfer=1)
+
+
+class VideoSource(Protocol):
+    """Frames of one size, on the grid of 25 a second."""
+
+    width: int
+    height: int
+    colours: ColourTags
+    """As an output of these frames is tagged."""
+    pixel_aspect: Fraction
+
+    def ping_pong(self, length: int) -> Iterator[tuple[int, Frame]]:
+        """`length` frames with their grid index: forwards, backwards, forwards, ..."""
+
+
+VideoInput = Path | str | BinaryIO | NDArray[np.uint8] | Sequence[Frame] | VideoSource
+"""A path, an open binary file, frames uint8 [frames, height, width, 3] RGB at 25 a second, or a VideoReader."""
+
+SoundInput = Path | str | BinaryIO | NDArray[np.int16] | NDArray[np.float32] | SoundReader
+"""A path, an open binary file, samples int16 or float32 (-1..1) [samples], mono at 16 kHz, or a SoundReader."""
+
+
+def open_video(video: Any) -> VideoSource:
+    """The frames of a VideoInput. Raises UsageError for any other type, MediaError for what is no video."""
+    if isinstance(video, VideoReader | ArrayVideo):
+        return video
+    if isinstance(video, Path | str):
+        return VideoReader(video)
+    if hasattr(video, "read"):
+        copy = _copied(video, "video")
+        reader = VideoReader(copy.name)
+        reader.kept = copy
+        return reader
+    if isinstance(video, np.ndarray | Sequence) and not isinstance(video, bytes | bytearray):
+        return ArrayVideo(video)
+    raise UsageError(
+        f"video is of type {type(video).__name__}; give a path, an open binary file, or frames uint8 "
+        "[frames, height, width, 3]"
+    )
+
+
+def open_sound(sound: Any) -> SoundReader:
+    """The sound of a SoundInput. Raises UsageError for any other type, MediaError for what is no sound."""
+    if isinstance(sound, SoundReader):
+        return sound
+    if isinstance(sound, Path | str):
+        return SoundReader(sound)
+    if hasattr(sound, "read"):
+        copy = _copied(sound, "sound")
+        reader = SoundReader(copy.name)
+        reader.kept = copy
+        return reader
+    if isinstance(sound, np.ndarray):
+        return ArraySound(sound)
+    raise UsageError(
+        f"audio is of type {type(sound).__name__}; give a path, an open binary file, or samples int16 or float32, "
+        "mono at 16 kHz"
+    )
+
+
+def _copied(file: Any, kind: str) -> IO[bytes]:
+    """A temporary file of `file`'s content, gone when nobody holds it: media are read more than once, and by seeking.
+
+    Raises UsageError for a file of text.
+    """
+    # Not a context manager: its owner is the reader that keeps it.
+    copy = tempfile.NamedTemporaryFile(prefix=f"lsx-{kind}-")  # noqa: SIM115
+    try:
+        shutil.copyfileobj(file, copy)
+    except TypeError as error:
+        raise UsageError(f"the {kind} file gives text; open it in binary mode") from error
+    copy.flush()
+    return copy
+
+
+class ArrayVideo:
+    """Frames in memory: uint8 [frames, height, width, 3] RGB at 25 a second, or a sequence of frames.
+
+    Raises MediaError for another shape or dtype, or no frame at all.
+    """
+
+    pixel_aspect = Fraction(1)
+    colours = _BT709
+    """What an output of RGB frames is tagged with."""
+
+    def __init__(self, frames: NDArray[np.uint8] | Sequence[Frame]) -> None:
+        if not len(frames):
+            raise MediaError("no frames were given")
+        first = np.asarray(frames[0])
+        if first.dtype != np.uint8 or first.ndim != 3 or first.shape[2] != 3:
+            raise MediaError(f"frame 0 is {first.dtype}{list(first.shape)}; give uint8 [height, width, 3] RGB")
+        self._frames = frames
+        self.height, self.width = first.shape[:2]
+
+    def ping_pong(self, length: int) -> Iterator[tuple[int, Frame]]:
+        """`length` frames with their index, each a copy: a run paints on them."""
+        for index in range(length):
+            source = ping_pong(index, len(self._frames))
+            yield source, np.array(self._frames[source])
+
+
+class ArraySound(SoundReader):
+    """Samples in memory, mono at 16 kHz: int16, or float32 in -1..1. Raises MediaError as `as_samples` does.
+
+    The model hears the samples as they are; an output's soundtrack is encoded from 16 bits of them.
+    """
+
+    def __init__(self, samples: Any) -> None:
+        self._array = as_samples(samples)
+        pcm = self._array
+        if pcm.dtype == np.float32:
+            pcm = np.clip(np.round(pcm * 32767), -32768, 32767).astype(np.int16)
+        copy = tempfile.NamedTemporaryFile(prefix="lsx-sound-", suffix=".wav")  # noqa: SIM115  (kept with this)
+        with wave.open(copy.name, "wb") as target:
+            target.setnchannels(1)
+            target.setsampwidth(2)
+            target.setframerate(SAMPLE_RATE)
+            target.writeframes(pcm.astype("<i2").tobytes())
+        super().__init__(copy.name)
+        self.kept = copy
+
+    def samples(self) -> NDArray[np.int16] | NDArray[np.float32]:
+        """The very samples that were given."""
+        return self._array
