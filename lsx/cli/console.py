@@ -37,6 +37,7 @@ __all__ = [
     "run_command",
     "set_mode",
     "show_table",
+    "warn",
 ]
 
 _FILE_WIDTH = 200
@@ -148,8 +149,8 @@ def _terminated(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _warned(message: Warning | str) -> None:
-    """A warning as one line, like an error."""
+def warn(message: Warning | str) -> None:
+    """Print a warning as one line, like an error."""
     text = " ".join(str(message).split())
     if mode.json:
         print(json.dumps({"warning": text}), file=sys.stderr, flush=True)
@@ -164,7 +165,7 @@ def run_command(work: Callable[[], object], *, debug: bool) -> int:
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
     """
-    warnings.showwarning = lambda message, *_args, **_kwargs: _warned(message)
+    warnings.showwarning = lambda message, *_args, **_kwargs: warn(message)
     signal.signal(signal.SIGTERM, _terminated)  # so that temporary files are removed then, too
     code, kind, line = 0, "", ""
     try:

@@ -80,7 +80,7 @@ def export(
     """Export a checkpoint's graphs to ONNX, check each against PyTorch, write them as a bundle, and build plans."""
     export_extra()
     from lsx.export.options import ExportOptions
-    from lsx.models.checkpoint_files import CheckpointFiles
+    from lsx.models.checkpoint_files import CheckpointFiles, stated_resolution
     from lsx.quantization.options import QuantizeOptions
 
     wanted = ExportOptions(
@@ -104,6 +104,7 @@ def export(
     )
     check_writable(output)
     files = CheckpointFiles.in_folder(checkpoint, unet=unet, whisper=whisper, vae=vae, config=config, mask=mask)
+    stated_resolution(files, model=model, resolution=resolution)
     if calibration is not None:
         quantize_extra()
         from lsx.calibration.store import Calibration

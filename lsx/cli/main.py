@@ -7,7 +7,7 @@ import sys
 import typer
 
 import lsx
-from lsx.cli import bench, build, calibrate, checkpoint, doctor, export, inspect, run, verify
+from lsx.cli import bench, build, calibrate, checkpoint, doctor, export, fetch, inspect, run, verify
 from lsx.cli.aliases import current_arguments
 from lsx.cli.console import JsonFlag, QuietFlag, VerboseFlag, command, fail, mode, out, run_command, set_mode
 
@@ -50,6 +50,7 @@ def _root(
         raise typer.Exit
 
 
+app.command("fetch")(command(fetch.fetch))
 app.command("export")(command(export.export))
 app.command("calibrate")(command(calibrate.calibrate))
 app.command("build")(command(build.build))

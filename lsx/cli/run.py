@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lsx.bundle.bundle import Bundle
-from lsx.cli.console import detail, emit, err, mode, out
+from lsx.cli.console import detail, emit, err, mode, out, warn
 from lsx.cli.options import (
     BackendName,
     BundlePath,
@@ -93,9 +93,11 @@ def run(
     )
     opened = Bundle.open(bundle)
     from lsx.runtime.lipsync import LipSync
-    from lsx.runtime.run_files import open_inputs
+    from lsx.runtime.run_files import open_inputs, sound_notes
 
     reader, sound = open_inputs(video, audio, output, compare=compare, encode=encode, no_face=no_face)
+    for note in sound_notes(sound.samples()):
+        warn(note)
     frames = -(-len(sound.samples()) // opened.model.samples_per_frame)
     with task("run") as work:
         work.update("loading engines", 0, frames, f"{frames} frames to make")

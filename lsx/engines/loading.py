@@ -96,7 +96,10 @@ def _flags(provider: str, options: SamplingOptions | None) -> str:
 def best_backend(bundle: Bundle, name: str = AUTO) -> str:
     """`name`, or for `auto` the best backend that works here and has what it needs in the bundle."""
     if name != AUTO:
-        return backend_named(name).name
+        missing = backend_named(name).missing(bundle)
+        if missing:
+            raise BackendUnavailable(f"{name} does not run {bundle.path} here: {'; '.join(missing)}")
+        return name
     planned = {plan.backend for plan in bundle.manifest.plans}
     for candidate in backend_names():
         if candidate.startswith("tensorrt") and candidate not in planned:

@@ -81,6 +81,12 @@ class Backend(ABC):
         del bundle
         return None
 
+    def missing(self, bundle: Bundle) -> list[str]:
+        """All that it lacks here for `bundle`, each with its remedy: library, driver, plans. Never raises."""
+        del bundle
+        works, reason = self.availability()
+        return [] if works else [reason]
+
     def files(self, bundle: Bundle) -> list[FileEntry]:
         """The files of `bundle` that it loads on this machine. Raises StaleEngine where there are none that fit."""
         return [file for graph in bundle.manifest.graphs for file in bundle.files(graph)]

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from lsx.core.model_spec import ModelSpec
-from lsx.errors import CheckpointError, UsageError
-from lsx.models.checkpoint_files import RELEASED, CheckpointFiles
+from lsx.errors import CheckpointError
+from lsx.models.checkpoint_files import RELEASED, CheckpointFiles, read_config, section, stated_model, stated_resolution
 from lsx.models.mask import mask_at, mask_raster
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
@@ -48,30 +47,18 @@ class Checkpoint:
     """
 
     def __init__(self, files: CheckpointFiles, *, model: str | None = None, resolution: int | None = None) -> None:
-        if model is not None and model not in RELEASED:
-            raise UsageError(f"--model is {model}; choose one of {', '.join(RELEASED)}")
+        stated = stated_resolution(files, model=model, resolution=resolution)
+        model = stated_model(files, model)
         self.files = files
-        self.yaml = {} if files.config is None else _read_yaml(files.config)
+        self.yaml = read_config(files)
         where = str(files.config)
         self.unet_config = (
-            UNetConfig.from_mapping(_section(self.yaml, "model", where), where) if self.yaml else UNetConfig()
+            UNetConfig.from_mapping(section(self.yaml, "model", where), where) if self.yaml else UNetConfig()
         )
-        self.spec = self._model_spec(model, resolution)
+        self.spec = self._model_spec(model, stated)
 
-    def _model_spec(self, model: str | None, resolution: int | None) -> ModelSpec:
-        data = _section(self.yaml, "data", str(self.files.config)) if self.yaml else {}
-        stated = data.get("resolution", RELEASED.get(model or ""))
-        if stated is None:
-            raise UsageError(
-                f"nothing says which LatentSync this is: give --model {' or --model '.join(RELEASED)}, "
-                "or put the original's config.yaml into the checkpoint folder"
-            )
-        for name, given in (("--resolution", resolution), (f"--model {model}", RELEASED.get(model or ""))):
-            if given is not None and given != stated:
-                raise UsageError(
-                    f"{name} means {given} px, but {self.files.config or 'the model'} says {stated} px. "
-                    "A wrong pairing gives a visible mask: correct one of them"
-                )
+    def _model_spec(self, model: str | None, stated: int) -> ModelSpec:
+        data = section(self.yaml, "data", str(self.files.config)) if self.yaml else {}
         released = {size: name for name, size in RELEASED.items()}
         dims = self.whisper_dims
         try:
@@ -225,23 +212,6 @@ def read_tensors(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors")
     return content
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CheckpointError(f"{path}: not a YAML file: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: no `model:` and `data:` sections in it")
-    return content
-
-
-def _section(content: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
-    section = content.get(name)
-    if not isinstance(section, dict):
-        raise CheckpointError(f"{where}: no `{name}:` section in it; give the original's YAML")
-    return section
 
 
 def _is_vae_file(path: Path) -> bool:

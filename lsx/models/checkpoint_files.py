@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
-from lsx.errors import CheckpointError
+from lsx.errors import CheckpointError, UsageError
 
-__all__ = ["RELEASED", "CheckpointFiles"]
+__all__ = ["RELEASED", "SOURCE", "CheckpointFiles", "read_config", "section", "stated_model", "stated_resolution"]
 
 RELEASED: dict[str, int] = {"latentsync-1.5": 256, "latentsync-1.6": 512}
 """Released models and their resolution in pixels; architecture and key names are the same."""
+
+SOURCE = "source.json"
+"""What `lsx fetch` writes beside the files: which model they are, and where they came from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,3 +55,62 @@ class CheckpointFiles:
                     f"{path}: no such file or folder. Put it there, or say where it is: --{field.name} PATH"
                 )
         return files
+
+
+def stated_resolution(files: CheckpointFiles, *, model: str | None, resolution: int | None) -> int:
+    """Pixels, by the YAML or `model`, which must agree. Raises UsageError, CheckpointError."""
+    if model is not None and model not in RELEASED:
+        raise UsageError(f"--model is {model}; choose one of {', '.join(RELEASED)}")
+    model = stated_model(files, model)
+    content = read_config(files)
+    data = section(content, "data", str(files.config)) if content else {}
+    stated = data.get("resolution", RELEASED.get(model or ""))
+    if stated is None:
+        raise UsageError(
+            f"nothing says which LatentSync this is: give --model {' or --model '.join(RELEASED)}, "
+            "or put the original's config.yaml into the checkpoint folder"
+        )
+    for name, given in (("--resolution", resolution), (f"--model {model}", RELEASED.get(model or ""))):
+        if given is not None and given != stated:
+            raise UsageError(
+                f"{name} means {given} px, but {files.config or 'the model'} says {stated} px. "
+                "A wrong pairing gives a visible mask: correct one of them"
+            )
+    if isinstance(stated, bool) or not isinstance(stated, int):
+        raise CheckpointError(f"{files.config}: the data section misstates resolution: {stated!r}")
+    return stated
+
+
+def stated_model(files: CheckpointFiles, model: str | None) -> str | None:
+    """`model`, or what `lsx fetch` wrote down beside the files where neither that nor a YAML says it."""
+    if model is not None or files.config is not None:
+        return model
+    try:
+        found = json.loads((files.unet.parent / SOURCE).read_text(encoding="utf-8")).get("model")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if found in RELEASED else None
+
+
+def read_config(files: CheckpointFiles) -> dict[str, Any]:
+    """The original's YAML, or nothing where there is none. Raises CheckpointError."""
+    import yaml
+
+    path = files.config
+    if path is None:
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CheckpointError(f"{path}: not a YAML file: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: no `model:` and `data:` sections in it")
+    return content
+
+
+def section(content: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+    """A section of the YAML. Raises CheckpointError where it is missing."""
+    section = content.get(name)
+    if not isinstance(section, dict):
+        raise CheckpointError(f"{where}: no `{name}:` section in it; give the original's YAML")
+    return section

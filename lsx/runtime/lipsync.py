@@ -33,7 +33,7 @@ from lsx.runtime.face_aligner import Detector, FaceAligner
 from lsx.runtime.frame_pipeline import FramePipeline
 from lsx.runtime.frame_stream import FrameStream, frames_of, outcome_of
 from lsx.runtime.live_runs import LiveRuns, ended_by
-from lsx.runtime.run_files import open_inputs, write_frames, writer_like
+from lsx.runtime.run_files import open_inputs, sound_notes, write_frames, writer_like
 from lsx.runtime.run_progress import watched
 from lsx.runtime.run_report import ProgressCallback, RunReport
 from lsx.runtime.source_frames import indexed
@@ -248,6 +248,7 @@ class LipSync:
             stages=dict(times.busy),
             waits=dict(times.waits),
             bottleneck=times.bottleneck or "",
+            notes=sound_notes(sound.samples()),
             repeated_chunks=pipeline.runner.repeated,
         )
 

@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lsx.core.tensors import Frame
 from lsx.errors import UsageError
-from lsx.media.audio_reader import SoundReader
+from lsx.media.audio_reader import SAMPLE_RATE, SoundReader
 from lsx.media.encoding import EncodeOptions
 from lsx.media.given import SoundInput, VideoInput, VideoSource, open_sound, open_video
 from lsx.media.targets import STANDARD_OUTPUT, Output, as_output, check_target, container_of
 from lsx.media.video_writer import VideoWriter
 
-__all__ = ["open_inputs", "write_frames", "writer_like"]
+__all__ = ["open_inputs", "sound_notes", "write_frames", "writer_like"]
+
+_SILENT = 1e-3  # of full scale: about -60 dB
+_SHORT = 1.0  # seconds
 
 
 def open_inputs(
@@ -54,6 +58,20 @@ def open_inputs(
     for across, target in enumerate(targets, 1):
         (encode or EncodeOptions()).check(container_of(target), (reader.width * across, reader.height), sound)
     return reader, sound
+
+
+def sound_notes(samples: NDArray[np.int16] | NDArray[np.float32]) -> tuple[str, ...]:
+    """What is odd about a sound that can be run all the same, one line each."""
+    full = 32768 if samples.dtype == np.int16 else 1.0
+    seconds = len(samples) / SAMPLE_RATE
+    notes = []
+    if np.abs(samples.astype(np.float32)).max() < _SILENT * full:
+        notes.append("the sound is silent (under -60 dB): the mouth will stay shut. Is it the right file or track?")
+    if seconds <= _SHORT:
+        notes.append(
+            f"the sound lasts {seconds:.2f} s: the result has no more frames than that, whatever the video's length"
+        )
+    return tuple(notes)
 
 
 def writer_like(

@@ -55,6 +55,8 @@ class RunReport:
     """Seconds that each stage waited for the one before or the one after."""
     bottleneck: str
     """The stage that worked longest."""
+    notes: tuple[str, ...] = ()
+    """What was odd about the inputs: a silent sound, a very short one."""
     repeated_chunks: int = 0
     """Chunks of 16 frames that overflowed and were done again in the bundle's fallback precision."""
 

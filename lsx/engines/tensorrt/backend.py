@@ -35,6 +35,17 @@ class _PlanBackend(Backend):
                 builds = ""
             return False, f"{builds}{error}"
 
+    def missing(self, bundle: Bundle) -> list[str]:
+        found = []
+        for look in (lambda: LIBRARIES[self.name].version, first_gpu):
+            try:
+                look()
+            except BackendUnavailable as error:
+                found.append(str(error))
+        if not any(plan.backend == self.name for plan in bundle.manifest.plans):
+            found.append(f"the bundle has no plans for it. Build them: lsx build {bundle.path} --backend {self.name}")
+        return found
+
     def reason_unsupported(self, bundle: Bundle) -> str | None:
         try:
             for graph in PLANNED:

@@ -1,0 +1,109 @@
+"""`lsx fetch` against a stand-in of the hub: whole, interrupted, lied to, and unreachable."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lsx.cli.main import main
+from lsx.errors import CheckpointError, OutputError, UsageError
+from lsx.models.checkpoint_files import CheckpointFiles, stated_resolution
+from lsx.models.fetching import fetch, plan_fetch
+from tests.hub import Hub, hub_of
+
+UNET = "latentsync_unet.pt"
+
+
+@pytest.fixture
+def hub(checkpoint: Callable[[int], Path]) -> Iterator[Hub]:
+    folder = checkpoint(64)
+    vae = {path.name: path for path in (folder / "vae").iterdir()}
+    files = {
+        "ByteDance/LatentSync-1.6": {UNET: folder / UNET, "whisper/tiny.pt": folder / "whisper" / "tiny.pt"},
+        "stabilityai/sd-vae-ft-mse": vae,
+    }
+    with hub_of(files) as served:
+        yield served
+
+
+def test_a_checkpoint_is_arranged_and_says_which_it_is(
+    hub: Hub,
+    checkpoint: Callable[[int], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    target = tmp_path / "checkpoint"
+    command = ["fetch", "latentsync-1.6", "-o", str(target), "--hub", hub.endpoint]
+    with pytest.raises(SystemExit, match="0"):
+        main([*command, "--dry-run", "--json"])
+    assert json.loads(capsys.readouterr().out)["bytes"] > 10**6
+    assert not target.exists()
+    with pytest.raises(SystemExit, match="0"):
+        main(command)
+    for part in (UNET, "whisper/tiny.pt", "vae/config.json"):
+        assert (target / part).read_bytes() == (checkpoint(64) / part).read_bytes()
+    assert not (target / ".download").exists()
+    files = CheckpointFiles.in_folder(target)
+    assert stated_resolution(files, model=None, resolution=None) == 512
+    with pytest.raises(UsageError, match="means 256 px"):
+        stated_resolution(files, model=None, resolution=256)
+    hub.served.clear()
+    with pytest.raises(SystemExit, match="0"):  # nothing is downloaded twice
+        main(command)
+    assert not hub.served
+
+
+def test_an_interrupted_download_goes_on(hub: Hub, tmp_path: Path) -> None:
+    target = tmp_path / "checkpoint"
+    plan = plan_fetch("latentsync-1.6", target, endpoint=hub.endpoint)
+    hub.cut[UNET] = 12_000_000
+    fetch(plan, target, endpoint=hub.endpoint)
+    starts = [start for name, start in hub.served if name == UNET]
+    assert starts[0] == 0
+    assert starts[-1] >= 10_000_000
+    assert not plan_fetch("latentsync-1.6", target, endpoint=hub.endpoint).missing
+
+
+def test_what_is_not_the_hubs_is_removed(hub: Hub, tmp_path: Path) -> None:
+    target = tmp_path / "checkpoint"
+    hub.lies.add("whisper/tiny.pt")
+    plan = plan_fetch("latentsync-1.6", target, endpoint=hub.endpoint)
+    with pytest.raises(CheckpointError, match=r"whisper/tiny.pt .* damaged"):
+        fetch(plan, target, endpoint=hub.endpoint)
+    assert not list(target.rglob("tiny.pt"))
+    hub.lies.clear()
+    plan = plan_fetch("latentsync-1.6", target, endpoint=hub.endpoint)
+    assert UNET not in {file.path for file in plan.missing}  # what was whole is kept
+    fetch(plan, target, endpoint=hub.endpoint)
+    assert (target / "source.json").is_file()
+
+
+def test_refusals(hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"latentsync-1.5, latentsync-1.6"):
+        plan_fetch("latentsync-2", tmp_path / "c", endpoint=hub.endpoint)
+    with pytest.raises(CheckpointError, match=r"LatentSync-1.5: the hub does not give it"):
+        plan_fetch("latentsync-1.5", tmp_path / "c", endpoint=hub.endpoint)
+    with pytest.raises(CheckpointError, match="HF_ENDPOINT"):
+        plan_fetch("latentsync-1.6", tmp_path / "c", endpoint="http://127.0.0.1:9")
+    del hub.files["ByteDance/LatentSync-1.6"][UNET]
+    with pytest.raises(CheckpointError, match=r"has no latentsync_unet.pt"):
+        plan_fetch("latentsync-1.6", tmp_path / "c", endpoint=hub.endpoint)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "holiday.jpg").touch()
+    with pytest.raises(OutputError, match=r"holds holiday.jpg"):
+        plan_fetch("latentsync-1.6", tmp_path / "other", endpoint=hub.endpoint)
+
+
+def test_a_full_disk(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_fetch("latentsync-1.6", tmp_path / "c", endpoint=hub.endpoint)
+
+    class Usage:
+        free = 1000
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage)
+    with pytest.raises(OutputError, match="are free"):
+        fetch(plan, tmp_path / "c", endpoint=hub.endpoint)
