@@ -110,7 +110,7 @@ class Bundle:
 
     def add_plan(self, plan: PlanEntry) -> None:
         """Enter `plan` in the manifest, in place of one of the same file. Raises OutputError."""
-        newest = Bundle.open(self.path).manifest  # another build may have written since
+        newest = self._newest()
         plans = [other for other in newest.plans if other.file.path != plan.file.path]
         self._write(newest.model_copy(update={"plans": (*plans, plan)}))
         self._intact.discard(plan.file.path)
@@ -120,7 +120,7 @@ class Bundle:
 
         It takes the place of one of the same files and settings, unless it is a smoke check and that one is not.
         """
-        newest = Bundle.open(self.path).manifest
+        newest = self._newest()
         new = Coverage.of(record, newest.precision)
         kept = []
         for other in newest.records:
@@ -131,6 +131,14 @@ class Bundle:
                 continue
             kept.append(other)
         self._write(newest.model_copy(update={"records": (*kept, record)}))
+
+    def _newest(self) -> Manifest:
+        """The manifest on disk: another process may have written since. Parsed only where it is not this one's."""
+        try:
+            unchanged = (self.path / MANIFEST).read_text(encoding="utf-8") == self.manifest.text()
+        except OSError:
+            unchanged = False
+        return self.manifest if unchanged else Bundle.open(self.path).manifest
 
     def _write(self, manifest: Manifest) -> None:
         try:

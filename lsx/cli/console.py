@@ -168,21 +168,26 @@ def run_command(work: Callable[[], object], *, debug: bool) -> int:
     warnings.showwarning = lambda message, *_args, **_kwargs: warn(message)
     signal.signal(signal.SIGTERM, _terminated)  # so that temporary files are removed then, too
     code, kind, line = 0, "", ""
+    raised: BaseException | None = None
     try:
         work()
     except LsxError as error:
+        raised = error
         code, kind, line = error.exit_code, type(error).__name__, str(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        raised = error
         code, line = 130, "interrupted; nothing was left behind"
-    except MemoryError:
+    except MemoryError as error:
+        raised = error
         code, line = 1, "out of memory. Close other programs, or use a smaller resolution"
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        raised = error
         code, kind = 1, type(error).__name__
         line = f"{first} (unexpected; run again with --debug and report it)"
     if code:
-        if debug:
-            traceback.print_exc(file=sys.stderr)
+        if debug and raised is not None:
+            traceback.print_exception(raised, file=sys.stderr)
         fail(code, kind, line)
     elif mode.json:
         print(json.dumps(mode.result), flush=True)

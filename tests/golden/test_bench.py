@@ -190,7 +190,7 @@ def test_bad_input_is_one_line(bundle: Bundles, tmp_path: Path, capsys: pytest.C
         (["bench", str(tmp_path / "foreign")], 1, "not a manifest"),
         (["bench", str(tmp_path / "nowhere")], 1, "no such folder"),
         (["bench", str(path), "--compare", str(tmp_path / "old.json")], 2, "not a report of this lsx bench"),
-        (["bench", str(path), "--sections", "everything"], 2, "choose from graphs, call, cold"),
+        (["bench", str(path), "--sections", "everything"], 2, "choose from graphs, chunk, cold"),
         (["bench", str(path), "--backends", "tensorrt"], 1, "tensorrt"),
         (["bench", str(path), "--precision", "int8"], 2, "has no int8"),
         (["bench", str(path), "--duration", "soon"], 2, "give a time such as"),

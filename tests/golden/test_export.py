@@ -177,7 +177,7 @@ def test_a_flipped_byte_is_found(bundle: Bundles, tmp_path: Path) -> None:
 def test_commands_that_read_a_bundle(bundle: Bundles, command: str, capsys: pytest.CaptureFixture[str]) -> None:
     opened = bundle("fp32", 128)
     with pytest.raises(SystemExit) as ended:
-        main([command, str(opened.path)])
+        main([command, str(opened.path), *(["--all"] if command == "inspect" else [])])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     wanted = {

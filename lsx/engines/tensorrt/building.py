@@ -58,7 +58,7 @@ def profiles_of(entry: GraphEntry, model: ModelSpec, options: BuildOptions) -> t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Request:
-    """All that one plan is built from."""
+    """All that one plan is built from, and what follows from it, computed once."""
 
     bundle: Bundle
     graph: str
@@ -68,32 +68,41 @@ class _Request:
     """The GPU at hand, where the plan is made on and for it."""
     profiles: tuple[ProfileEntry, ...]
     options: BuildOptions
+    onnx: tuple[str, ...]
+    """SHA-256 of the graph and of the files with its weights."""
+    name: str
+    """The plan's file."""
+    key: str
+    """SHA-256 of everything that the plan depends on."""
 
-    @property
-    def name(self) -> str:
-        """The plan's file."""
-        precision = self.bundle.graph(self.graph).precision
-        where = self.target if self.gpu is None else f"{self.target}-{_as_name(self.gpu.name)}"
-        return f"{self.graph}.{precision}.{self.library.backend}.{where}.plan"
 
-    @property
-    def onnx(self) -> tuple[str, ...]:
-        """SHA-256 of the graph and of the files with its weights."""
-        return tuple(file.sha256 for file in self.bundle.files(self.graph))
-
-    @property
-    def key(self) -> str:
-        """SHA-256 of everything that the plan depends on."""
-        content: dict[str, object] = {
-            "onnx": self.onnx,
-            "profiles": self.profiles,
-            "options": self.options.as_text(),
-            "library": [self.library.backend, self.library.version],
-            "target": self.target,
-        }
-        if self.gpu is not None:
-            content["gpu"] = [self.gpu.name, self.gpu.multiprocessors]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _request(bundle: Bundle, graph: str, library: Library, target: str, options: BuildOptions) -> _Request:
+    gpu = first_gpu() if library.bound(target) else None
+    entry = bundle.graph(graph)
+    profiles = profiles_of(entry, bundle.model, options)
+    onnx = tuple(file.sha256 for file in bundle.files(graph))
+    content: dict[str, object] = {
+        "onnx": onnx,
+        "profiles": profiles,
+        "options": options.as_text(),
+        "library": [library.backend, library.version],
+        "target": target,
+    }
+    if gpu is not None:
+        content["gpu"] = [gpu.name, gpu.multiprocessors]
+    where = target if gpu is None else f"{target}-{_as_name(gpu.name)}"
+    return _Request(
+        bundle=bundle,
+        graph=graph,
+        library=library,
+        target=target,
+        gpu=gpu,
+        profiles=profiles,
+        options=options,
+        onnx=onnx,
+        name=f"{graph}.{entry.precision}.{library.backend}.{where}.plan",
+        key=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+    )
 
 
 def build_plans(
@@ -113,8 +122,26 @@ def build_plans(
 
     Raises UsageError, BackendUnavailable, BuildError, IntegrityError, OutputError.
     """
-    library = library_named(backend)
-    options = options or BuildOptions()
+    library, options = library_named(backend), options or BuildOptions()
+    chosen = _checked_targets(bundle, library, targets, graphs, options)
+    requests = [_request(bundle, graph, library, target, options) for target in chosen for graph in graphs]
+    built, kept = [], []
+    for request in requests:
+        there = None if force else _intact_plan(bundle, request.key)
+        if there is not None:
+            kept.append(there)
+            continue
+        bundle.verify(bundle.files(request.graph))
+        entry = _built(request, progress)
+        bundle.add_plan(entry)
+        built.append(entry)
+    return BuildReport(built=tuple(built), kept=tuple(kept))
+
+
+def _checked_targets(
+    bundle: Bundle, library: Library, targets: tuple[str, ...], graphs: tuple[str, ...], options: BuildOptions
+) -> tuple[str, ...]:
+    """The targets to build for. Raises UsageError, BackendUnavailable for what cannot be built."""
     unknown = [name for name in graphs if name not in PLANNED]
     if unknown:
         raise UsageError(f"--graphs {', '.join(unknown)}: plans are made of {', '.join(PLANNED)}")
@@ -136,27 +163,7 @@ def build_plans(
                 f"{fp8[0]} is fp8, which GPUs have from SM 8.9 on; {target} is or includes older ones. Build for "
                 "--target sm89 or sm120, or export int8"
             )
-    built, kept = [], []
-    for target in chosen:
-        for graph in graphs:
-            request = _Request(
-                bundle=bundle,
-                graph=graph,
-                library=library,
-                target=target,
-                gpu=first_gpu() if library.bound(target) else None,
-                profiles=profiles_of(bundle.graph(graph), bundle.model, options),
-                options=options,
-            )
-            there = _intact_plan(bundle, request.key)
-            if there is not None and not force:
-                kept.append(there)
-                continue
-            bundle.verify(bundle.files(graph))
-            entry = _build_one(request, progress)
-            bundle.add_plan(entry)
-            built.append(entry)
-    return BuildReport(built=tuple(built), kept=tuple(kept))
+    return chosen
 
 
 def _intact_plan(bundle: Bundle, key: str) -> PlanEntry | None:
@@ -167,7 +174,7 @@ def _intact_plan(bundle: Bundle, key: str) -> PlanEntry | None:
     return None
 
 
-def _build_one(request: _Request, progress: Progress | None) -> PlanEntry:
+def _built(request: _Request, progress: Progress | None) -> PlanEntry:
     name, folder = request.name, request.bundle.path / "plans"
     started = time.perf_counter()
     try:
@@ -283,20 +290,7 @@ class _Job:
         builder = trt.Builder(logger)
         network, parser = network_from_graph(library, builder, logger, bundle, graph)
         kinds = told_kinds(network)
-        config = builder.create_builder_config()
-        config.builder_optimization_level = options.opt_level
-        config.progress_monitor = progress_monitor(trt, self._cancelled, self._advance)
-        if options.workspace is not None:
-            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
-        if options.aux_streams is not None:
-            config.max_aux_streams = options.aux_streams
-        if options.version_compatible:
-            config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-        if options.hardware_compatible:
-            config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
-        if library.user_allocation:
-            config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
-        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        config = self._configured(builder)
         library.configure_target(config, request.target)
         set_shapes(library, builder, network, config, bundle.graph(graph), request.profiles)
         cache = _read_timing_cache(config, options.timing_cache)
@@ -315,6 +309,29 @@ class _Job:
             file.write(memoryview(plan))  # type: ignore[arg-type]  # the stubs do not know that it is a buffer
         if cache is not None and options.timing_cache is not None:
             write_whole(options.timing_cache, bytes(memoryview(cache.serialize())))  # type: ignore[arg-type]  # as above
+
+    def _configured(self, builder: trt.IBuilder) -> trt.IBuilderConfig:
+        """The builder's settings, but for the target and the lengths."""
+        library, options = self._request.library, self._request.options
+        if TYPE_CHECKING:
+            import tensorrt_rtx_bindings as trt
+        else:
+            trt = library.module()
+        config = builder.create_builder_config()
+        config.builder_optimization_level = options.opt_level
+        config.progress_monitor = progress_monitor(trt, self._cancelled, self._advance)
+        if options.workspace is not None:
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
+        if options.aux_streams is not None:
+            config.max_aux_streams = options.aux_streams
+        if options.version_compatible:
+            config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        if options.hardware_compatible:
+            config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+        if library.user_allocation:
+            config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        return config
 
     def _advance(self, share: float) -> None:
         self._share = share
