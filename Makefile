@@ -8,11 +8,13 @@ JOBS ?= 2
 # Each of the test workers computes on one core: they share the machine.
 ONE_THREAD := LSX_THREADS=1 OMP_NUM_THREADS=1
 
-.PHONY: help gpu gpu-kit corpus demo test lint check stubs setup format clean
+.PHONY: help coverage docs gpu gpu-kit corpus demo test lint check stubs setup format clean
 
 help:
 	@echo 'make demo     the main job from nothing, in the folder demo'
 	@echo 'make test     all tests'
+	@echo 'make coverage the same, and which lines they reach'
+	@echo 'make docs     the site, in build/site'
 	@echo 'make check    format, lint, types, imports and the unit tests: green at every commit'
 	@echo 'make lint     the same without tests'
 	@echo 'make format   format, and mend what ruff can'
@@ -35,6 +37,17 @@ demo: setup
 
 test: setup
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
+
+# All tests, and which lines of lsx they reach; build/coverage has it line by line.
+coverage: setup
+	rm -f .coverage .coverage.*
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --cov --cov-report=
+	$(BIN)/python -m scripts.coverage
+
+# The documentation as a site. Every warning is an error.
+docs: setup
+	$(BIN)/python scripts/architecture.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # A thousand damaged media files, each read or refused on one line.
 corpus: setup

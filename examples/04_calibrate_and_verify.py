@@ -1,4 +1,4 @@
-"""Record inputs for INT8 from a clip, and prove a bundle: python examples/04_calibrate_and_verify.py BUNDLE CLIP CALIB."""
+"""Record inputs for INT8, and prove a bundle: python examples/04_calibrate_and_verify.py BUNDLE CLIP CALIB."""
 
 import sys
 from pathlib import Path

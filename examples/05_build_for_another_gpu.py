@@ -1,4 +1,4 @@
-"""TensorRT-RTX plans for a GPU that this machine does not have: python examples/05_build_for_another_gpu.py BUNDLE sm89."""
+"""TensorRT-RTX plans for a GPU that is not here: python examples/05_build_for_another_gpu.py BUNDLE sm89."""
 
 import sys
 

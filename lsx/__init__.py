@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lsx.runtime.lipsync import LipSync
     from lsx.runtime.run_report import Progress, RunReport
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _LAZY = {
     "Bundle": "lsx.bundle.bundle",

@@ -36,6 +36,12 @@ class Bundle:
     """An opened bundle. Opening reads the manifest; a graph's files are hashed when its engine is asked for.
 
     Open one with `Bundle.open(path)`.
+
+    Examples
+    --------
+    >>> from lsx import Bundle
+    >>> Bundle.open(BUNDLE).model.resolution
+    64
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
@@ -49,6 +55,13 @@ class Bundle:
         """Open the bundle in the folder `path`.
 
         Raises BundleError when it is none, SchemaMismatch when another lsx wrote it.
+
+        Examples
+        --------
+        >>> Bundle.open("nowhere")
+        Traceback (most recent call last):
+        ...
+        lsx.errors.BundleError: nowhere: not a bundle ...
         """
         path = Path(path)
         file = path / MANIFEST
@@ -77,18 +90,36 @@ class Bundle:
             ) from error
 
     def fallback(self) -> Bundle | None:
-        """The bundle inside this one that chunks are done again with when they overflow. Raises BundleError."""
+        """The bundle inside this one that chunks are done again with when they overflow. Raises BundleError.
+
+        Examples
+        --------
+        >>> Bundle.open(BUNDLE).fallback() is None
+        True
+        """
         return None if self.manifest.fallback is None else Bundle.open(self.path / self.manifest.fallback)
 
     def graph(self, name: str) -> GraphEntry:
-        """The entry of the graph `name`. Raises BundleError when the bundle does not have it."""
+        """The entry of the graph `name`. Raises BundleError when the bundle does not have it.
+
+        Examples
+        --------
+        >>> Bundle.open(BUNDLE).graph("step").precision
+        'fp32'
+        """
         entry = self.manifest.graphs.get(name)
         if entry is None:
             raise BundleError(f"{self.path}: no graph {name}; it has {', '.join(sorted(self.manifest.graphs))}")
         return entry
 
     def files(self, graph: str, form: Form = "file") -> list[FileEntry]:
-        """The files of one graph: the .onnx, in `form` where there is one, and the data that it refers to."""
+        """The files of one graph: the .onnx, in `form` where there is one, and the data that it refers to.
+
+        Examples
+        --------
+        >>> [file.path for file in Bundle.open(BUNDLE).files("step")]
+        ['onnx/step.onnx']
+        """
         entry = self.graph(graph)
         data = {file.path: file for file in self.manifest.data}
         missing = [path for path in entry.data if path not in data]
@@ -97,11 +128,23 @@ class Bundle:
         return [entry.in_form(form), *(data[path] for path in entry.data)]
 
     def graph_files(self) -> list[FileEntry]:
-        """The files of all graphs, in every form that a backend may load."""
+        """The files of all graphs, in every form that a backend may load.
+
+        Examples
+        --------
+        >>> len(Bundle.open(BUNDLE).graph_files()) > 8
+        True
+        """
         return [file for name in self.manifest.graphs for form in FORMS for file in self.files(name, form)]
 
     def hashes(self, files: Callable[[Bundle], Iterable[FileEntry]]) -> dict[str, str]:
-        """SHA-256 by path of what `files` names of this bundle, and of its fallback in its folder."""
+        """SHA-256 by path of what `files` names of this bundle, and of its fallback in its folder.
+
+        Examples
+        --------
+        >>> "onnx/step.onnx" in Bundle.open(BUNDLE).hashes(lambda bundle: bundle.files("step"))
+        True
+        """
         found = {file.path: file.sha256 for file in files(self)}
         fallback = self.fallback()
         if fallback is not None:
@@ -109,7 +152,14 @@ class Bundle:
         return found
 
     def add_plan(self, plan: PlanEntry) -> None:
-        """Enter `plan` in the manifest, in place of one of the same file. Raises OutputError."""
+        """Enter `plan` in the manifest, in place of one of the same file. Raises OutputError.
+
+        Examples
+        --------
+        >>> bundle = Bundle.open(BUNDLE)
+        >>> for plan in bundle.manifest.plans:
+        ...     bundle.add_plan(plan)  # what `lsx build` does when a plan is made
+        """
         newest = self._newest()
         plans = [other for other in newest.plans if other.file.path != plan.file.path]
         self._write(newest.model_copy(update={"plans": (*plans, plan)}))
@@ -119,6 +169,12 @@ class Bundle:
         """Enter the verification record `record` in the manifest. Raises OutputError.
 
         It takes the place of one of the same files and settings, unless it is a smoke check and that one is not.
+
+        Examples
+        --------
+        >>> bundle = Bundle.open(BUNDLE)
+        >>> for record in bundle.manifest.records:
+        ...     bundle.add_record(record)  # what `lsx verify` does when all holds
         """
         newest = self._newest()
         new = Coverage.of(record, newest.precision)
@@ -151,6 +207,10 @@ class Bundle:
         """Hash `files` (default: every file of the bundle), each once in this object's life.
 
         Raises IntegrityError naming the first that is missing or another than the manifest's.
+
+        Examples
+        --------
+        >>> Bundle.open(BUNDLE).verify()
         """
         if files is None:
             fallback = self.fallback()
@@ -177,7 +237,14 @@ class Bundle:
             self._intact.add(file.path)
 
     def engine(self, *arguments: Any, **options: Any) -> Engine:
-        """Load a graph. Deprecated: call `lsx.load_engine(bundle, ...)`, which takes the same arguments."""
+        """Load a graph. Deprecated: call `lsx.load_engine(bundle, ...)`, which takes the same arguments.
+
+        Examples
+        --------
+        >>> import pytest
+        >>> with pytest.warns(DeprecationWarning):
+        ...     Bundle.open(BUNDLE).engine("step").close()
+        """
         warnings.warn(
             "Bundle.engine is deprecated: call lsx.load_engine(bundle, ...)", DeprecationWarning, stacklevel=2
         )

@@ -13,6 +13,12 @@ class CancelToken:
     """Tells whoever was given it to stop. `cancel` may be called from any thread, any number of times.
 
     One token may be given to several runs: all of them end. A cancelled token stays so; take a new one for new runs.
+
+    Examples
+    --------
+    >>> token = CancelToken()
+    >>> token.cancelled
+    False
     """
 
     def __init__(self) -> None:
@@ -22,11 +28,25 @@ class CancelToken:
 
     @property
     def cancelled(self) -> bool:
-        """Whether `cancel` was called."""
+        """Whether `cancel` was called.
+
+        Examples
+        --------
+        >>> CancelToken().cancelled
+        False
+        """
         return self._cancelled
 
     def cancel(self) -> None:
-        """Tell everybody to stop. Returns at once; a run that was given this token ends within one chunk."""
+        """Tell everybody to stop. Returns at once; a run that was given this token ends within one chunk.
+
+        Examples
+        --------
+        >>> token = CancelToken()
+        >>> token.cancel()
+        >>> token.cancelled
+        True
+        """
         with self._lock:
             self._cancelled = True
             callbacks = list(self._callbacks.values())
@@ -39,6 +59,13 @@ class CancelToken:
         """Call `callback` when this is cancelled during the block; at once where it already is.
 
         It is called on the thread that cancels, and must return quickly.
+
+        Examples
+        --------
+        >>> token = CancelToken()
+        >>> with token.subscribed(lambda: print("told")):
+        ...     token.cancel()
+        told
         """
         key = object()
         with self._lock:

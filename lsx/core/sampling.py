@@ -23,6 +23,8 @@ MAX_SEED = 2**63 - 1
 class SamplingOptions:
     """How the latents of every chunk are denoised. Raises UsageError for a value out of its range.
 
+    Examples
+    --------
     >>> SamplingOptions(steps=4, cache_interval="off").cache_interval is None
     True
     """

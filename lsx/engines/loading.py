@@ -135,6 +135,8 @@ def load_engine(
 
     Raises UsageError, IntegrityError, BackendUnavailable, EngineError.
 
+    Examples
+    --------
     >>> from lsx import Bundle, load_engine
     >>> with load_engine(Bundle.open(BUNDLE), "vae_decoder", threads=1) as engine:
     ...     [spec.name for spec in engine.inputs.values()]

@@ -34,6 +34,8 @@ _PREFERENCE = ("tensorrt", "tensorrt-rtx", "onnxruntime", "torch")
 class EngineOptions:
     """How engines are loaded; a backend takes what concerns it.
 
+    Examples
+    --------
     >>> EngineOptions(threads=4).provider
     'cpu'
     """

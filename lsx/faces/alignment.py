@@ -26,6 +26,12 @@ class Face:
 
     points : [3, 2] pixels (x, y): mean of the left brow's, the right brow's and the nose's landmarks, left and right
     as in the picture. box : optional (x0, y0, x1, y1) in pixels; score : the detector's, 0..1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Face(points=np.array([[100.0, 100], [150, 100], [125, 130]])).points.shape
+    (3, 2)
     """
 
     points: NDArray[np.float64]

@@ -56,6 +56,8 @@ class EncodeKeywords(TypedDict, total=False):
 class EncodeOptions:
     """What an output is encoded with. Raises UsageError for a value that no output could have.
 
+    Examples
+    --------
     >>> EncodeOptions(codec="hevc").encoder_name
     'libx265'
     """
@@ -123,6 +125,11 @@ class EncodeOptions:
         """The pixel format for frames of `size`, width and height. 4:2:0 needs even sides; odd ones keep every pixel.
 
         Raises UsageError for a format, or an encoder, that cannot hold frames of that size.
+
+        Examples
+        --------
+        >>> EncodeOptions().pix_fmt_for((641, 480))
+        'yuv444p'
         """
         odd = size[0] % 2 == 1 or size[1] % 2 == 1
         taken = [f.name for f in av.Codec(self.encoder_name, "w").video_formats or ()]
@@ -139,7 +146,13 @@ class EncodeOptions:
         return name
 
     def encoder_options(self) -> dict[str, str]:
-        """What FFmpeg's encoder is told besides size, format and colours."""
+        """What FFmpeg's encoder is told besides size, format and colours.
+
+        Examples
+        --------
+        >>> EncodeOptions(crf=20).encoder_options()["crf"]
+        '20'
+        """
         name = self.encoder_name
         preset = self.preset or _DEFAULT_PRESETS.get(name)
         if name.startswith("prores"):

@@ -51,6 +51,13 @@ class LipSync:
     It may be used from any number of threads. Each run owns its state; the engines, the device's buffers and the
     executor are one run's at a time, a chunk of 16 frames each, in the order of the asking. So several runs at once
     give, byte for byte, what each gives alone. Closing ends the runs under way with EngineClosed.
+
+    Examples
+    --------
+    >>> from lsx import LipSync
+    >>> with LipSync.open(BUNDLE, threads=1) as lipsync:
+    ...     lipsync.run(VIDEO, AUDIO, "out.mp4", steps=1).frames
+    16
     """
 
     def __init__(
@@ -99,6 +106,8 @@ class LipSync:
 
         Raises UsageError, BundleError, IntegrityError, NotVerified, BackendUnavailable, EngineError.
 
+        Examples
+        --------
         >>> from lsx import LipSync
         >>> with LipSync.open(BUNDLE, threads=1) as lipsync:
         ...     lipsync.backend
@@ -134,6 +143,16 @@ class LipSync:
         """End the runs under way, whose callers get EngineClosed, and free the engines. Waits for at most a chunk.
 
         It may be called from any thread, also from a run's own callbacks; there it does not wait.
+
+        Examples
+        --------
+        >>> from lsx import LipSync
+        >>> lipsync = LipSync.open(BUNDLE, threads=1)
+        >>> lipsync.close()
+        >>> lipsync.run(VIDEO, AUDIO, "out.mp4")
+        Traceback (most recent call last):
+        ...
+        lsx.errors.EngineClosed: ...
         """
         self._runs.close(self._free)
 
@@ -151,7 +170,14 @@ class LipSync:
 
     @property
     def engines(self) -> dict[str, Engine]:
-        """The loaded engines by graph."""
+        """The loaded engines by graph.
+
+        Examples
+        --------
+        >>> with LipSync.open(BUNDLE, threads=1) as lipsync:
+        ...     sorted(lipsync.engines)[:2]
+        ['audio_encoder', 'face_detector']
+        """
         return dict(self._engines)
 
     @property
@@ -159,11 +185,26 @@ class LipSync:
         """Device bytes of every schedule that is kept ready, by (steps, guidance batch, cache interval, sampler).
 
         On a CPU they are 0. Weights and activation memory, which schedules share, are apart.
+
+        Examples
+        --------
+        >>> with LipSync.open(BUNDLE, threads=1) as lipsync:
+        ...     taken = lipsync.warm_up(SamplingOptions(steps=2))
+        ...     [key.steps for key in lipsync.schedules]
+        [2]
         """
         return self._executors.costs()
 
     def detector(self) -> FaceDetector:
-        """The bundle's own face detector: frame to Face or None."""
+        """The bundle's own face detector: frame to Face or None.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> with LipSync.open(BUNDLE, threads=1) as lipsync:
+        ...     lipsync.detector()(np.zeros((256, 256, 3), np.uint8)) is None
+        True
+        """
         return FaceDetector(self._engines, self.bundle.manifest.faces.family)
 
     def warm_up(self, options: SamplingOptions) -> dict[str, float]:
@@ -171,6 +212,12 @@ class LipSync:
 
         Returns the seconds of `warm up` and `capture` on a GPU; on a CPU there are none. Raises EngineError,
         OutOfDeviceMemory, EngineClosed.
+
+        Examples
+        --------
+        >>> with LipSync.open(BUNDLE, threads=1) as lipsync:
+        ...     lipsync.warm_up(SamplingOptions(steps=2))
+        {}
         """
         self._runs.check()
         self._check_settings(options)
@@ -212,6 +259,8 @@ class LipSync:
         Raises UsageError, NotVerified, MediaError, FaceNotFound, OutputError, EngineError; Cancelled by `cancel`;
         EngineClosed by `close`. Nothing is left under the output's name then.
 
+        Examples
+        --------
         >>> from lsx import LipSync
         >>> with LipSync.open(BUNDLE, threads=1) as lipsync:
         ...     report = lipsync.run(VIDEO, AUDIO, "out.mp4", steps=1)
@@ -283,6 +332,8 @@ class LipSync:
         UsageError, MediaError, EngineError; Cancelled by `cancel`; EngineClosed by `close`; FaceNotFound at the end
         when no frame had a face.
 
+        Examples
+        --------
         >>> import numpy as np
         >>> from lsx import Face, LipSync
         >>> frames = [np.full((256, 256, 3), 90, np.uint8)] * 16
@@ -305,6 +356,15 @@ class LipSync:
         """Call `run` on a thread of its own. Cancelling the task stops the work and removes the partial file first.
 
         Parameters and errors as in `run`; `progress` is called from that thread.
+
+        Examples
+        --------
+        >>> import asyncio
+        >>> async def main():
+        ...     with LipSync.open(BUNDLE, threads=1) as lipsync:
+        ...         return await lipsync.arun(VIDEO, AUDIO, "out.mp4", steps=1)
+        >>> asyncio.run(main()).frames
+        16
         """
         return await outcome_of(lambda token: self.run(*arguments, cancel=token, **options), cancel)
 
@@ -312,6 +372,19 @@ class LipSync:
         """Yield the frames of `stream`, waited for on a thread of its own.
 
         Cancelling the task, or closing this, stops the work. Parameters and errors as in `stream`.
+
+        Examples
+        --------
+        >>> import asyncio
+        >>> import numpy as np
+        >>> frames = [np.full((256, 256, 3), 90, np.uint8)] * 16
+        >>> face = Face(points=np.array([[100.0, 100], [150, 100], [125, 130]]))
+        >>> async def main():
+        ...     with LipSync.open(BUNDLE, threads=1) as lipsync:
+        ...         made = lipsync.astream(frames, np.ones(10240, np.int16), steps=1, detector=lambda frame: face)
+        ...         return len([frame async for frame in made])
+        >>> asyncio.run(main())
+        16
         """
         return frames_of(lambda: self.stream(*arguments, **options))
 

@@ -14,7 +14,13 @@ __all__ = ["Progress", "ProgressCallback", "RunReport"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where a run is."""
+    """Where a run is.
+
+    Examples
+    --------
+    >>> Progress(frames=16, total=33, fps=2.5).chunks
+    1
+    """
 
     frames: int
     """Output frames finished."""
@@ -39,7 +45,16 @@ ProgressCallback = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """What a run did."""
+    """What a run did.
+
+    Examples
+    --------
+    >>> report = RunReport(
+    ...     output=None, frames=3, seconds=1.0, faceless=(0, 1), stages={}, waits={}, bottleneck=""
+    ... )
+    >>> report.faceless_spans
+    ((0.0, 0.08),)
+    """
 
     output: Path | None
     """None where it was an open file."""

@@ -77,6 +77,7 @@ class _Request:
 
 
 def _request(bundle: Bundle, graph: str, library: Library, target: str, options: BuildOptions) -> _Request:
+    """The plan that these make: its name, and the key by which it is known again."""
     gpu = first_gpu() if library.bound(target) else None
     entry = bundle.graph(graph)
     profiles = profiles_of(entry, bundle.model, options)
@@ -175,6 +176,7 @@ def _intact_plan(bundle: Bundle, key: str) -> PlanEntry | None:
 
 
 def _built(request: _Request, progress: Progress | None) -> PlanEntry:
+    """Build into a temporary file, rename it, and keep its layers beside it."""
     name, folder = request.name, request.bundle.path / "plans"
     started = time.perf_counter()
     try:
@@ -310,7 +312,7 @@ class _Job:
         if cache is not None and options.timing_cache is not None:
             write_whole(options.timing_cache, bytes(memoryview(cache.serialize())))  # type: ignore[arg-type]  # as above
 
-    def _configured(self, builder: trt.IBuilder) -> trt.IBuilderConfig:
+    def _configured(self, builder: trt.Builder) -> trt.IBuilderConfig:
         """The builder's settings, but for the target and the lengths."""
         library, options = self._request.library, self._request.options
         if TYPE_CHECKING:

@@ -1,0 +1,94 @@
+"""README and docs: every shell and Python block is run as written, every error is explained, every drawing is true."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
+from lsx import errors
+from lsx.bundle.bundle import Bundle
+from lsx.core.tensors import Precision
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+REASONS = ("needs a GPU", "needs the model hub", "takes minutes")
+_BLOCK = re.compile(r"(?:<!-- not run: ([^\n]*?) -->\n)?```(sh|python)\n(.*?)```", re.DOTALL)
+
+
+def _blocks(page: Path) -> Iterator[tuple[str | None, str, str]]:
+    """(why it is not run, language, text) of each block."""
+    for match in _BLOCK.finditer(page.read_text(encoding="utf-8")):
+        yield match[1], match[2], match[3]
+
+
+@pytest.fixture
+def work(bundle: Callable[[Precision, int], Bundle], checkpoint: Callable[[int], Path], tmp_path: Path) -> Path:
+    """What the pages speak of, by their names: checkpoint, bundle, video.mp4, speech.wav, clips."""
+    shutil.copytree(checkpoint(64), tmp_path / "checkpoint")
+    shutil.copytree(bundle("fp32", 64).path, tmp_path / "bundle")
+    write_clip(tmp_path / "video.mp4", portrait_frames(40))
+    write_wav(tmp_path / "speech.wav", speech(0.64))
+    (tmp_path / "clips").mkdir()
+    write_clip(tmp_path / "clips" / "talk.mp4", portrait_frames(130), sound=speech(5.2))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if [*_blocks(page)]], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_its_blocks_run(page: Path, work: Path) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "LSX_THREADS": "1"}
+    for reason, language, text in _blocks(page):
+        if reason is not None:
+            assert reason.startswith(REASONS), reason
+            continue
+        command = ["bash", "-euo", "pipefail", "-c", text] if language == "sh" else [sys.executable, "-c", text]
+        done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+def test_every_error_is_explained() -> None:
+    rows = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8").splitlines()
+    explained = [row.split("|")[1:4] for row in rows if row.startswith("| `")]
+    assert [name.strip(" `") for name, *_ in explained if name.strip(" `") not in errors.__all__] == []
+    assert {name.strip(" `") for name, *_ in explained} == set(errors.__all__)
+    for name, meaning, remedy in explained:
+        assert meaning.strip().endswith("."), name
+        assert remedy.strip().endswith("."), name
+
+
+def test_the_drawings_are_the_codes() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "architecture.py"), "--check"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_front_page_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 650
+
+
+def test_the_site_builds_strictly(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path / "site")],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "site" / "api.html").read_text(encoding="utf-8").count("LipSync.stream") > 0
