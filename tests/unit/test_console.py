@@ -1,0 +1,76 @@
+"""How commands print: for people, for programs, and not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lsx.cli.console import mode, out
+from lsx.cli.main import main
+from lsx.cli.progress import task
+
+
+def _run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments])
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind"),
+    [
+        (("inspect", "/nowhere", "--json"), 1, "BundleError"),
+        (("run", "--json"), 2, "UsageError"),
+        (("--json", "build", "/nowhere"), 1, "BundleError"),
+        (("export", "/nowhere", "-o", "b", "--precision", "fp64", "--json"), 2, "UsageError"),
+    ],
+)
+def test_an_error_is_one_object(
+    arguments: tuple[str, ...], code: int, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(*arguments) == code
+    shown = capsys.readouterr()
+    error = json.loads(shown.out)["error"]
+    assert (error["type"], error["exit_code"]) == (kind, code)
+    assert shown.err.startswith(f"lsx: {kind}: ")
+
+
+def test_doctor_as_json_and_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("doctor", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["backends"]["onnxruntime"]["works"]
+    assert "libx264" in found["encoders"]
+    assert _run("doctor", "--quiet") == 0
+    assert capsys.readouterr().out == ""
+    assert _run("doctor") == 0
+    assert "onnxruntime" in capsys.readouterr().out
+    assert not mode.json
+    assert not out.quiet
+
+
+def test_wrong_options_are_refused_without_heavy_imports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "b").write_text("a file")
+    assert _run("export", str(tmp_path), "-o", str(tmp_path / "b")) == 1
+    assert "is not a bundle" in capsys.readouterr().err
+    assert _run("run", "b", "v", "s", "-o", "o.mp4", "--steps", "0") == 2
+    assert "steps is 0" in capsys.readouterr().err
+
+
+def test_piped_progress_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with task("run") as work:
+        work.update("loading", 0, 10)
+        work.update("lip-sync", 1, 10, "1 of 10 frames")
+        work.update("lip-sync", 2, 10, "2 of 10 frames")  # at once: no line of its own
+    assert capsys.readouterr().err.splitlines() == ["loading 0 %", "lip-sync 10 %, 1 of 10 frames"]
+
+
+def test_progress_as_json_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mode, "json", True)
+    with task("run") as work:
+        work.update("lip-sync", 3, 10, "3 of 10 frames")
+    line = json.loads(capsys.readouterr().err)
+    assert line == {"progress": "run", "what": "lip-sync", "done": 3, "total": 10, "note": "3 of 10 frames"}

@@ -1,0 +1,55 @@
+"""Video in: frames on the grid, forwards, backwards, and what deep colours become."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from examples.synthetic_clip import portrait_frames, write_clip
+from lsx.errors import MediaError
+from lsx.media.video_reader import ColourTags, VideoReader, dithered, ping_pong
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clip") / "c.mp4", portrait_frames(10, 160, 120), crf=1)
+
+
+def test_it_can_start_anywhere(clip: Path) -> None:
+    reader = VideoReader(clip)
+    assert (reader.count, reader.width, reader.height, reader.rotation) == (10, 160, 120, 0)
+    every = list(reader.frames())
+    assert all(np.array_equal(a, b) for a, b in zip(reader.frames(4, 7), every[4:7], strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(reader.backwards(), every[::-1], strict=True))
+    assert [index for index, _ in reader.ping_pong(23)] == [ping_pong(i, 10) for i in range(23)]
+    assert list(reader.frames(10)) == []
+
+
+def test_other_rates_are_placed_by_time(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "c.mp4", portrait_frames(31, 160, 120), rate=Fraction(50), crf=1)
+    reader = VideoReader(path)
+    assert reader.count == 16  # 0.62 s
+    assert len(list(reader.frames())) == 16
+
+
+def test_dithering_keeps_the_mean() -> None:
+    for level in (0, 1000, 12345, 65280):
+        picture = np.full((16, 16, 3), level, np.uint16)
+        made = dithered(picture)
+        assert made.dtype == np.uint8
+        assert abs(made.mean() - level / 256) <= 1 / 128
+        assert int(made.max()) - int(made.min()) <= 1
+
+
+def test_tags() -> None:
+    assert (ColourTags().matrix, ColourTags().levels) == (5, 1)
+    assert (ColourTags(space=1, range=2).matrix, ColourTags(space=1, range=2).levels) == (1, 2)
+
+
+def test_a_sound_file_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "v.mp4").write_bytes(b"")
+    with pytest.raises(MediaError):
+        VideoReader(tmp_path / "v.mp4")

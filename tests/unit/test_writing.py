@@ -1,0 +1,51 @@
+"""A bundle is written beside its target and renamed when whole: the old one stays on any failure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lsx.bundle.manifest import MANIFEST
+from lsx.bundle.writing import check_writable, written_beside
+from lsx.errors import OutputError
+
+
+def _bundle(folder: Path, text: str) -> None:
+    (folder / MANIFEST).write_text('{"schema_version": 1}')
+    (folder / "content").write_text(text)
+
+
+def test_the_new_takes_the_olds_place(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    for text in ("first", "second"):
+        with written_beside(target) as folder:
+            _bundle(folder, text)
+        assert (target / "content").read_text() == text
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_failure_leaves_the_old(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    with written_beside(target) as folder:
+        _bundle(folder, "old")
+
+    def fail() -> None:
+        with written_beside(target) as folder:
+            _bundle(folder, "new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert (target / "content").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_what_is_no_bundle_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    with pytest.raises(OutputError, match="is not a bundle; lsx will not replace it"):
+        check_writable(tmp_path / "photos")
+    with pytest.raises(OutputError, match="no such folder"):
+        check_writable(tmp_path / "none" / "bundle")
+    check_writable(tmp_path / "new")
