@@ -232,12 +232,7 @@ class _Bench:
                 for name, engines in loaded.items():
                     works |= graph_works(name, engines[graph], axes[graph])
                 self._rows += rows_of("graphs", graph, measure(works, budget), baseline)
-            moved = {
-                (name, graph): size
-                for name, engines in loaded.items()
-                for graph, engine in engines.items()
-                if (size := engine.bytes_moved()) is not None
-            }
+            moved = _bytes_moved(loaded)
             every = {name: next(iter(engines.values())) for name, engines in loaded.items()}
             device = next((e for e in every.values() if isinstance(e, DeviceEngine)), None)
             if device is not None:  # the peaks are the device's
@@ -279,9 +274,7 @@ class _Bench:
             baseline = None
             if self._checkpoint is not None:
                 self._say("loading PyTorch")
-                compiled = self._what.compiled
-                if compiled is None:
-                    compiled = _on_gpu()
+                compiled = _on_gpu() if self._what.compiled is None else self._what.compiled
                 torch = torch_chunks(self._checkpoint, options, compiled=compiled, note=self._notes.append)
                 works |= torch
                 baseline = next((n for n in (DEEPCACHE, COMPILED, EAGER) if n in torch), None)
@@ -305,6 +298,16 @@ class _Bench:
             found = detect_seconds(self._bundle, first)
             shares.append(Share(name="detect, first frame of the clip", seconds=found, count=1))
         return tuple(shares)
+
+
+def _bytes_moved(loaded: dict[str, dict[str, Engine]]) -> dict[tuple[str, str], int]:
+    """Of every engine whose plan tells it, by system and graph."""
+    return {
+        (name, graph): size
+        for name, engines in loaded.items()
+        for graph, engine in engines.items()
+        if (size := engine.bytes_moved()) is not None
+    }
 
 
 def _chosen(bundle: Bundle, what: BenchOptions) -> tuple[Bundle, ...]:

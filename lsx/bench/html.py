@@ -121,6 +121,30 @@ def _roofline(roof: Roofline) -> Iterator[str]:
     yield f"<p>Measured peaks: {peak}, {roof.peak_bytes / 1e9:.4g} GB/s ({escape(roof.how)}). FLOPs are "
     yield "counted from the ONNX graphs; bytes are what every layer of the built plan reads and writes "
     yield "(plan), or where it does not tell the graph's weights, inputs and outputs, each once (graph).</p>"
+    yield from _roofline_plot(roof)
+    yield table(
+        ("graph", "system", "GFLOP", "MB", "ms", "TFLOP/s", "of peak", "GB/s", "of peak", "bytes of", "bound"),
+        (
+            (
+                r.graph,
+                r.system,
+                f"{r.flops / 1e9:.4g}",
+                f"{r.bytes / 1e6:.4g}",
+                f"{1e3 * r.seconds:.4g}",
+                f"{r.flops / r.seconds / 1e12:.4g}",
+                "" if r.flops_share is None else f"{100 * r.flops_share:.1f} %",
+                f"{r.bytes / r.seconds / 1e9:.4g}",
+                f"{100 * r.bytes_share:.1f} %",
+                r.bytes_of,
+                r.bound or "",
+            )
+            for r in roof.rows
+        ),
+    )
+
+
+def _roofline_plot(roof: Roofline) -> Iterator[str]:
+    """Every graph under the peaks, where both peaks were measured."""
     shown = [row for row in roof.rows if row.flops]
     if shown and roof.peak_flops is not None:
         intensities = [row.flops / row.bytes for row in shown]
@@ -150,25 +174,6 @@ def _roofline(roof: Roofline) -> Iterator[str]:
             x_log=True,
             y_log=True,
         )
-    yield table(
-        ("graph", "system", "GFLOP", "MB", "ms", "TFLOP/s", "of peak", "GB/s", "of peak", "bytes of", "bound"),
-        (
-            (
-                r.graph,
-                r.system,
-                f"{r.flops / 1e9:.4g}",
-                f"{r.bytes / 1e6:.4g}",
-                f"{1e3 * r.seconds:.4g}",
-                f"{r.flops / r.seconds / 1e12:.4g}",
-                "" if r.flops_share is None else f"{100 * r.flops_share:.1f} %",
-                f"{r.bytes / r.seconds / 1e9:.4g}",
-                f"{100 * r.bytes_share:.1f} %",
-                r.bytes_of,
-                r.bound or "",
-            )
-            for r in roof.rows
-        ),
-    )
 
 
 def _clip(report: BenchReport) -> Iterator[str]:
@@ -208,7 +213,6 @@ def _sweep(found: Sweep) -> Iterator[str]:
     yield "<h2>Speed against quality</h2>"
     yield f"<p>Error against {escape(found.reference)}: root mean square inside the mask, in levels of 255.</p>"
     best = sorted((p for p in found.points if p.pareto), key=lambda p: p.seconds)
-
     precisions = list(dict.fromkeys(p.precision for p in found.points))
     crowded = len(found.points) > _LABELLED
 

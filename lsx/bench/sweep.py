@@ -89,21 +89,24 @@ def sweep(
                 progress(f"sweep: {precision}, {sampler}, {steps} steps, cache interval {interval or 'off'}")
                 chosen = SamplingOptions(steps=steps, guidance=guidance, cache_interval=interval, sampler=sampler)
                 made, seconds = _one_chunk(executors, bundle, chosen, inputs, _REPEATS)
-                points.append(
-                    SweepPoint(
-                        precision=precision,
-                        sampler=sampler,
-                        steps=steps,
-                        cache_interval=interval,
-                        seconds=seconds,
-                        error=float(np.sqrt(np.mean((made - expected)[inside] ** 2))),
-                        pareto=False,
-                    )
-                )
+                error = float(np.sqrt(np.mean((made - expected)[inside] ** 2)))
+                points.append(_point(precision, chosen, seconds, error))
     best = pareto(points)
     marked = tuple(point.model_copy(update={"pareto": point in best}) for point in points)
     said = f"DDIM, {_REFERENCE_STEPS} steps, no DeepCache, {widest.manifest.precision}, on {inputs.label}"
     return Sweep(reference=said, points=marked, recommendation=recommend(marked))
+
+
+def _point(precision: str, options: SamplingOptions, seconds: float, error: float) -> SweepPoint:
+    return SweepPoint(
+        precision=precision,
+        sampler=options.sampler,
+        steps=options.steps,
+        cache_interval=options.cache_interval,
+        seconds=seconds,
+        error=error,
+        pareto=False,
+    )
 
 
 _WIDTH = {"fp8": 0, "int8": 1, "bf16": 2, "fp16": 3, "fp32": 4}

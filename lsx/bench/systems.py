@@ -7,6 +7,7 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,68 +171,18 @@ def torch_chunks(
     """
     import torch
 
-    from lsx.models import reference
-
-    on_gpu = torch.cuda.is_available()
-    device, dtype = ("cuda", torch.float16) if on_gpu else ("cpu", torch.float32)
-    model = checkpoint.spec
     try:
-        unet = checkpoint.unet().eval().requires_grad_(False).to(device, dtype)
-        vae = checkpoint.vae().eval().requires_grad_(False)
-        torch.nn.Module.to(vae, device, dtype)  # diffusers' own warns of nothing
-        mask = torch.from_numpy(checkpoint.mask()).to(device, dtype)
+        chunk = _TorchChunk(checkpoint)
     except torch.cuda.OutOfMemoryError:
         note("PyTorch does not fit into this GPU beside lsx's engines: no baselines of the chunk")
         return {}
-    faces, tokens = seeded_chunk(model)
-    noise = seeded_noise(0)
-
-    def draw(name: str, shape: tuple[int, ...]) -> Any:
-        return torch.from_numpy(noise(name, shape)).to(device, dtype)
-
-    def chunk(network: Any, interval: int | None, vae: Any = vae) -> Work:
-        def work() -> None:
-            with torch.inference_mode():
-                pixels = torch.from_numpy(faces).to(device).permute(0, 3, 1, 2).to(dtype) / 255 * 2 - 1
-                size = (model.frames, 4, model.latent, model.latent)
-                pair = [
-                    reference.encode(vae, picture, draw(f"{name}.0", size))
-                    for name, picture in (("masked", pixels * mask), ("reference", pixels))
-                ]
-                edge = mask[None, None, ::8, ::8].expand(model.frames, -1, -1, -1)
-                conditioning = torch.cat([edge, *pair], dim=1).transpose(0, 1)[None]
-                start = draw("latents", (1, 4, 1, model.latent, model.latent)).repeat(1, 1, model.frames, 1, 1)
-                *_, latents = reference.denoise(
-                    network,
-                    start,
-                    conditioning,
-                    torch.from_numpy(tokens).to(device, dtype),
-                    steps=options.steps,
-                    guidance=options.guidance,
-                    cache_interval=interval,
-                    sampler=options.sampler,
-                )
-                decoded = reference.decode(vae, latents[0].transpose(0, 1))
-                pasted = reference.paste(decoded, pixels, mask)
-                ((pasted / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).cpu()
-
-        return work
-
-    def fits(work: Work, name: str) -> bool:
-        """Whether it runs; tried where memory may not do for it and lsx's engines together."""
-        try:
-            work()
-        except torch.cuda.OutOfMemoryError:
-            note(f"{name} does not fit into this GPU beside lsx's engines; it was left out")
-            return False
-        return True
-
-    cached = {} if options.cache_interval is None else {DEEPCACHE: chunk(unet, options.cache_interval)}
-    works = cached | {EAGER: chunk(unet, None)}  # the baseline next to lsx's own, so that little drifts between them
-    if on_gpu:
-        works = {name: work for name, work in works.items() if fits(work, name)}
+    plain = replace(options, cache_interval=None)
+    cached = {} if options.cache_interval is None else {DEEPCACHE: chunk.work(chunk.unet, options)}
+    works = cached | {EAGER: chunk.work(chunk.unet, plain)}  # next to lsx's own, so that little drifts between them
+    if torch.cuda.is_available():
+        works = {name: work for name, work in works.items() if _fits(work, name, note)}
     if compiled and options.cache_interval is not None:
-        work = chunk(_CompiledUNet(unet), options.cache_interval, _compiled_vae(vae))
+        work = chunk.work(_CompiledUNet(chunk.unet), options, _compiled_vae(chunk.vae))
         start = time.perf_counter()
         try:
             work()  # compiles
@@ -241,6 +192,71 @@ def torch_chunks(
             note(f"torch.compile took {time.perf_counter() - start:.0f} s until its first chunk was done")
             works[COMPILED] = work
     return works
+
+
+def _fits(work: Work, name: str, note: Callable[[str], None]) -> bool:
+    """Whether it runs; tried where memory may not do for it and lsx's engines together."""
+    import torch
+
+    try:
+        work()
+    except torch.cuda.OutOfMemoryError:
+        note(f"{name} does not fit into this GPU beside lsx's engines; it was left out")
+        return False
+    return True
+
+
+class _TorchChunk:
+    """The original's chunk in PyTorch: encode, denoise, decode, paste."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        import torch
+
+        on_gpu = torch.cuda.is_available()
+        self._device, self._dtype = ("cuda", torch.float16) if on_gpu else ("cpu", torch.float32)
+        self._model = checkpoint.spec
+        self.unet = checkpoint.unet().eval().requires_grad_(False).to(self._device, self._dtype)
+        self.vae = checkpoint.vae().eval().requires_grad_(False)
+        torch.nn.Module.to(self.vae, self._device, self._dtype)  # diffusers' own warns of nothing
+        self._mask = torch.from_numpy(checkpoint.mask()).to(self._device, self._dtype)
+        self._faces, self._tokens = seeded_chunk(self._model)
+        self._noise = seeded_noise(0)
+
+    def work(self, unet: Any, options: SamplingOptions, vae: Any = None) -> Work:
+        """One chunk by `unet`, from host memory to host memory. vae : default the checkpoint's own, eager."""
+        import torch
+
+        def work() -> None:
+            with torch.inference_mode():
+                self._run(unet, options, vae or self.vae)
+
+        return work
+
+    def _draw(self, name: str, shape: tuple[int, ...]) -> Any:
+        import torch
+
+        return torch.from_numpy(self._noise(name, shape)).to(self._device, self._dtype)
+
+    def _run(self, unet: Any, options: SamplingOptions, vae: Any) -> None:
+        import torch
+
+        from lsx.models import reference
+
+        model, mask = self._model, self._mask
+        faces = torch.from_numpy(self._faces).to(self._device)
+        pixels = faces.permute(0, 3, 1, 2).to(self._dtype) / 255 * 2 - 1
+        size = (model.frames, 4, model.latent, model.latent)
+        pair = [
+            reference.encode(vae, picture, self._draw(f"{name}.0", size))
+            for name, picture in (("masked", pixels * mask), ("reference", pixels))
+        ]
+        edge = mask[None, None, ::8, ::8].expand(model.frames, -1, -1, -1)
+        conditioning = torch.cat([edge, *pair], dim=1).transpose(0, 1)[None]
+        start = self._draw("latents", (1, 4, 1, model.latent, model.latent)).repeat(1, 1, model.frames, 1, 1)
+        tokens = torch.from_numpy(self._tokens).to(self._device, self._dtype)
+        *_, latents = reference.denoise(unet, start, conditioning, tokens, options)
+        pasted = reference.paste(reference.decode(vae, latents[0].transpose(0, 1)), pixels, mask)
+        ((pasted / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).cpu()
 
 
 class _CompiledUNet:

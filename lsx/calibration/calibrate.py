@@ -176,23 +176,8 @@ def _recorded(
     report: Progress,
 ) -> list[FeedEntry]:
     """Every take's feeds, those that an interrupted run already wrote included."""
-    key = hashlib.sha256(
-        json.dumps(
-            [
-                bundle.manifest.model.checkpoint,
-                asdict(options),
-                [asdict(take) for take in plan.captures],
-                [clip.sha256 for clip in plan.clips],
-            ],
-            sort_keys=True,
-        ).encode()
-    ).hexdigest()
-    state: dict[str, Any] = {"key": key, "takes": {}}
+    state = _state(work / _STATE, bundle, plan, options)
     file = work / _STATE
-    if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if found.get("key") == key:
-            state = found
     if not state["takes"]:
         shutil.rmtree(work / "feeds", ignore_errors=True)
     (work / "feeds").mkdir(exist_ok=True)
@@ -215,6 +200,27 @@ def _recorded(
         for take in plan.captures
         for made in state["takes"][str(take.number)]
     ]
+
+
+def _state(file: Path, bundle: Bundle, plan: CalibrationPlan, options: SamplingOptions) -> dict[str, Any]:
+    """What an interrupted run with the same plan has recorded; nothing for any other."""
+    key = hashlib.sha256(
+        json.dumps(
+            [
+                bundle.manifest.model.checkpoint,
+                asdict(options),
+                [asdict(take) for take in plan.captures],
+                [clip.sha256 for clip in plan.clips],
+            ],
+            sort_keys=True,
+        ).encode()
+    ).hexdigest()
+    state: dict[str, Any] = {"key": key, "takes": {}}
+    if file.is_file():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found.get("key") == key:
+            state = found
+    return state
 
 
 def _feed_entry(work: Path, plan: CalibrationPlan, take: CaptureSpec, made: Recorded) -> FeedEntry:

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from lsx.bundle.bundle import Bundle
     from lsx.bundle.manifest import FileEntry, Form
 
-__all__ = ["OnnxRuntimeBackend", "OnnxRuntimeEngine", "cpu_engine", "engine_from_onnx"]
+__all__ = ["OnnxOptions", "OnnxRuntimeBackend", "OnnxRuntimeEngine", "cpu_engine", "engine_from_onnx"]
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _AXES = {"b": 2, "F": 16, "n": 1}
@@ -90,78 +91,89 @@ class OnnxRuntimeEngine(Engine):
             self._session = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxOptions:
+    """How sessions are made."""
+
+    provider: str = "cpu"
+    """cpu or cuda."""
+    threads: int | None = None
+    """Of the CPU provider, default $LSX_THREADS, else all cores."""
+    optimise: bool = True
+    """False keeps memory down and start-up short, for a graph that runs once."""
+    profile: Path | None = None
+    """What the name of ONNX Runtime's profile begins with, see `OnnxRuntimeEngine.end_profiling`."""
+
+
 def engine_from_onnx(
     path: Path,
     graph: str,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
+    options: OnnxOptions | None = None,
     *,
-    provider: str = "cpu",
-    threads: int | None = None,
     axes: dict[str, int] | None = None,
-    optimise: bool = True,
-    profile: Path | None = None,
 ) -> OnnxRuntimeEngine:
     """Load an ONNX file.
 
-    threads : of the CPU provider, default $LSX_THREADS, else all cores;
-    axes : lengths of the axes that vary to load for first, by default 2 for the batch `b`, 16 frames, 1 segment;
-    optimise : False keeps memory down and start-up short, for a graph that runs once;
-    profile : what the name of ONNX Runtime's profile begins with, see `OnnxRuntimeEngine.end_profiling`.
+    axes : lengths of the axes that vary to load for first, by default 2 for the batch `b`, 16 frames, 1 segment.
 
-    Raises BackendUnavailable when `provider` is not really used, EngineError when the graph does not load.
+    Raises BackendUnavailable when the provider is not really used, EngineError when the graph does not load.
     """
-    load = session_loader(
-        path, graph, [*inputs, *outputs], provider=provider, threads=threads, optimise=optimise, profile=profile
-    )
+    load = session_loader(path, graph, [*inputs, *outputs], options or OnnxOptions())
     return OnnxRuntimeEngine(graph, load, _AXES | (axes or {}), inputs, outputs)
 
 
 def session_loader(
-    path: Path,
-    graph: str,
-    tensors: Sequence[TensorSpec],
-    *,
-    provider: str = "cpu",
-    threads: int | None = None,
-    optimise: bool = True,
-    profile: Path | None = None,
+    path: Path, graph: str, tensors: Sequence[TensorSpec], options: OnnxOptions
 ) -> Callable[[dict[str, int]], Any]:
-    """What makes a session of an ONNX file for given lengths of the axes that vary. Parameters and errors as above."""
+    """What makes a session of an ONNX file for given lengths of the axes that vary. Errors as above."""
     import onnxruntime
 
-    if provider not in _PROVIDERS:
-        raise UsageError(f"provider is {provider}; choose one of {', '.join(_PROVIDERS)}")
-    wanted = _PROVIDERS[provider]
+    wanted = _PROVIDERS[_checked_provider(options.provider)]
     if wanted not in onnxruntime.get_available_providers():
         raise BackendUnavailable(
             f"this onnxruntime has no {wanted}. Install it: pip uninstall onnxruntime, then pip install 'lsx[gpu]'"
         )
-    if provider == "cpu" and any(spec.dtype == "bfloat16" for spec in tensors):
+    if options.provider == "cpu" and any(spec.dtype == "bfloat16" for spec in tensors):
         raise EngineError(
             f"{graph} is bf16, for which ONNX Runtime has no CPU kernels. "
             "Use a bundle of --precision fp32 or fp16 on a CPU"
         )
 
     def load(lengths: dict[str, int]) -> Any:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.enable_mem_pattern = False  # the arena alone is as fast, and takes less
-        options.intra_op_num_threads = threads or default_threads()
-        if profile is not None:
-            options.enable_profiling = True
-            options.profile_file_prefix = str(profile)
-        if not optimise:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        for axis, length in lengths.items():
-            options.add_free_dimension_override_by_name(axis, length)
-        if provider == "cuda":
-            return _cuda_session(path, graph, options)
+        settings = _session_options(options, lengths)
+        if options.provider == "cuda":
+            return _cuda_session(path, graph, settings)
         _share_arena()
-        options.add_session_config_entry("session.use_env_allocators", "1")
-        return _session(path, options, wanted)
+        settings.add_session_config_entry("session.use_env_allocators", "1")
+        return _session(path, settings, wanted)
 
     return load
+
+
+def _checked_provider(name: str) -> str:
+    if name not in _PROVIDERS:
+        raise UsageError(f"provider is {name}; choose one of {', '.join(_PROVIDERS)}")
+    return name
+
+
+def _session_options(options: OnnxOptions, lengths: dict[str, int]) -> Any:
+    """ONNX Runtime's own, for axes of these lengths."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    settings.enable_mem_pattern = False  # the arena alone is as fast, and takes less
+    settings.intra_op_num_threads = options.threads or default_threads()
+    if options.profile is not None:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = str(options.profile)
+    if not options.optimise:
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    for axis, length in lengths.items():
+        settings.add_free_dimension_override_by_name(axis, length)
+    return settings
 
 
 def _session(path: Path, options: Any, provider: str) -> Any:
@@ -272,15 +284,14 @@ class OnnxRuntimeBackend(Backend):
         return [file for graph in bundle.manifest.graphs for form in forms for file in bundle.files(graph, form)]
 
     def engine(self, bundle: Bundle, graph: str, options: EngineOptions) -> Engine:
-        if options.provider not in _PROVIDERS:
-            raise UsageError(f"provider is {options.provider}; choose one of {', '.join(_PROVIDERS)}")
+        _checked_provider(options.provider)
         model = bundle.model
         frames = model.vae_frames if options.provider == "cuda" else model.host_vae_frames
         axes = {"b": options.guidance_batch, "F": frames}
         if options.provider == "cpu":
             return cpu_engine(bundle, graph, axes, threads=options.threads)
         path, inputs, outputs = _loaded(bundle, graph, "onnxruntime_cuda")
-        load = session_loader(path, graph, [*inputs, *outputs], provider="cuda", threads=options.threads)
+        load = session_loader(path, graph, [*inputs, *outputs], OnnxOptions(provider="cuda"))
         from lsx.engines.cuda_device import shared_device
 
         return OnnxRuntimeCudaEngine(graph, load, _AXES | axes, inputs, outputs, shared_device())
@@ -296,7 +307,9 @@ def cpu_engine(
 ) -> OnnxRuntimeEngine:
     """A bundle's graph on the CPU provider, its files hashed first. Parameters and errors as in `engine_from_onnx`."""
     path, inputs, outputs = _loaded(bundle, graph, "onnxruntime")
-    return engine_from_onnx(path, graph, inputs, outputs, threads=threads, axes=dict(axes), profile=profile)
+    return engine_from_onnx(
+        path, graph, inputs, outputs, OnnxOptions(threads=threads, profile=profile), axes=dict(axes)
+    )
 
 
 def _loaded(bundle: Bundle, graph: str, form: Form) -> tuple[Path, list[TensorSpec], list[TensorSpec]]:

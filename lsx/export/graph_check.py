@@ -13,7 +13,7 @@ from torch import nn
 
 from lsx.bundle.manifest import ParityEntry, TensorEntry
 from lsx.core.tensors import FloatPrecision
-from lsx.engines.onnxruntime import engine_from_onnx
+from lsx.engines.onnxruntime import OnnxOptions, engine_from_onnx
 from lsx.errors import ParityError
 from lsx.export import parity
 from lsx.export.onnx_file import widen
@@ -72,7 +72,7 @@ class GraphCheck:
         if path != self.path:
             specs = [[spec.as_float32() for spec in group] for group in specs]
         made = []
-        with engine_from_onnx(path, self.spec.name, *specs, optimise=False) as engine:
+        with engine_from_onnx(path, self.spec.name, specs[0], specs[1], OnnxOptions(optimise=False)) as engine:
             for feed, wanted in zip(feeds, expected, strict=True):
                 results = engine.infer(feed)
                 for name, array in wanted.items():

@@ -12,7 +12,7 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
-from lsx.core.sampling import Sampler
+from lsx.core.sampling import Sampler, SamplingOptions
 from lsx.models.unet import UNet3D
 from lsx.models.whisper import AudioEncoder
 
@@ -49,32 +49,27 @@ def denoise(
     latents: Tensor,
     conditioning: Tensor,
     audio: Tensor,
-    *,
-    steps: int,
-    guidance: float,
-    cache_interval: int | None = None,
-    sampler: Sampler = "ddim",
+    options: SamplingOptions,
 ) -> Iterator[Tensor]:
     """Denoise one chunk, yielding the latents after every step.
 
-    latents : [1, 4, F, h, w] noise; conditioning : [1, 9, F, h, w]; audio : [F, S, D] of the conditional half;
-    cache_interval : DeepCache's, None for a full U-Net at every step.
+    latents : [1, 4, F, h, w] noise; conditioning : [1, 9, F, h, w]; audio : [F, S, D] of the conditional half.
     """
-    schedule = scheduler(sampler)
-    schedule.set_timesteps(steps)
-    batch = 2 if guidance > 1 else 1
+    schedule = scheduler(options.sampler)
+    schedule.set_timesteps(options.steps)
+    batch, interval = options.guidance_batch, options.cache_interval
     tokens = audio[None] if batch == 1 else torch.stack([torch.zeros_like(audio), audio])
     deep: Tensor | None = None
     for index, timestep in enumerate(schedule.timesteps):
         sample = torch.cat([latents, conditioning], dim=1).expand(batch, -1, -1, -1, -1)
         time = timestep.reshape(1).to(device=latents.device, dtype=torch.float32)
-        if deep is None or cache_interval is None or index % cache_interval == 0:
+        if deep is None or interval is None or index % interval == 0:
             noise, deep = unet(sample, time, tokens)
         else:
             noise = unet.forward_shallow(sample, time, tokens, deep)
         if batch == 2:
             unconditional, conditional = noise.chunk(2)
-            noise = unconditional + guidance * (conditional - unconditional)
+            noise = unconditional + options.guidance * (conditional - unconditional)
         latents = schedule.step(noise, timestep, latents).prev_sample
         yield latents
 

@@ -59,39 +59,41 @@ def quantize(
             feeds[graph] = {tensor: recorded[tensor] for tensor in INPUTS[graph]}
         smoothing = find_smoothing(part, options.alpha, say) if precision == "int8" and options.alpha > 0 else {}
         ranges, outputs = find_ranges(part, precision, method, options.percentile, say)
-        bounds = SearchOptions(
-            target=targets[name],
-            min_coverage=0.0 if options.allow_partial else MIN_COVERAGE,
-            budget=options.search_budget,
-            keep=options.keep_fp16,
-        )
-        state = work / f"{name}.json"
-        search = Search(part, precision, ranges, outputs, bounds, state, say)
+        bounds = _bounds(options, targets[name])
+        search = Search(part, precision, ranges, outputs, bounds, work / f"{name}.json", say)
         outcomes[name] = search.run()
         flops[name] = search.flops
+        kept = outcomes[name].kept
         recipes[name] = Recipe(
-            part=name,
-            precision=precision,
-            method=method,
-            ranges=ranges,
-            smoothing=smoothing,
-            kept=outcomes[name].kept,
+            part=name, precision=precision, method=method, ranges=ranges, smoothing=smoothing, kept=kept
         )
-    said = f"{method} {options.percentile:g}" if method == "percentile" else method
-    if precision == "int8" and options.alpha > 0:
-        said += f", SmoothQuant alpha {options.alpha:g}"
     tables = {name: _table(recipes[name], flops[name], outcomes[name], targets[name]) for name in PARTS}
     return Quantization(
         recipes=recipes,
         flops=flops,
         feeds=feeds,
         calibration=calibration.digest,
-        method=said,
+        method=_method_in_words(method, precision, options),
         files={
             "layers.json": (json.dumps(tables, indent=1) + "\n").encode(),
             "sensitivity.png": _picture(outcomes, flops, precision),
         },
     )
+
+
+def _bounds(options: QuantizeOptions, target: float) -> SearchOptions:
+    return SearchOptions(
+        target=target,
+        min_coverage=0.0 if options.allow_partial else MIN_COVERAGE,
+        budget=options.search_budget,
+        keep=options.keep_fp16,
+    )
+
+
+def _method_in_words(method: Method, precision: LowPrecision, options: QuantizeOptions) -> str:
+    """For the manifest."""
+    text = f"{method} {options.percentile:g}" if method == "percentile" else method
+    return f"{text}, SmoothQuant alpha {options.alpha:g}" if precision == "int8" and options.alpha > 0 else text
 
 
 def quantize_beside(

@@ -100,18 +100,10 @@ def plot(
     every = [p for s in series for p in s.points if _finite(p)]
     if not every:
         return ""
-    width, height, left, bottom, top = 720, 320, 70, 44, 12
+    width, height, left, bottom, top = _PLOT
     x_place, x_ticks = _axis([p.x for p in every], left, width - 20, log=x_log, zero=False)
     y_place, y_ticks = _axis([p.y for p in every], height - bottom, top, log=y_log, zero=zero)
-    drawn = []
-    for value in y_ticks:
-        y = y_place(value)
-        drawn.append(f'<line x1="{left}" x2="{width - 20}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--line)"/>')
-        drawn.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(value)}</text>')
-    for value in x_ticks:
-        drawn.append(
-            f'<text x="{x_place(value):.1f}" y="{height - bottom + 16}" text-anchor="middle">{_number(value)}</text>'
-        )
+    drawn = _grid(y_ticks, y_place, x_ticks, x_place)
     drawn.append(f'<text x="{(left + width) / 2:.0f}" y="{height - 6}" text-anchor="middle">{escape(x_title)}</text>')
     middle = (height - bottom) / 2
     drawn.append(
@@ -132,10 +124,29 @@ def plot(
             ]
         said += [(x, y, "" if p.quiet else p.said) for x, y, p in places]
     drawn += _labels(said, width)
-    named = [one for one in series if one.name]
-    keys = ((s.colour % _COLOURS, escape(s.name)) for s in named)
+    keys = [(one.colour % _COLOURS, escape(one.name)) for one in series if one.name]
     legend = " ".join(f'<span style="color:var(--c{colour})">&#9632; {name}</span>' for colour, name in keys)
-    return _svg(label, width, height, "".join(drawn)) + (f"<p>{legend}</p>" if len(named) > 1 else "")
+    return _svg(label, width, height, "".join(drawn)) + (f"<p>{legend}</p>" if len(keys) > 1 else "")
+
+
+_PLOT = (720, 320, 70, 44, 12)
+"""Width, height, and the margins at the left, at the bottom and at the top."""
+
+Place = Callable[[float], float]
+
+
+def _grid(y_ticks: Sequence[float], y_place: Place, x_ticks: Sequence[float], x_place: Place) -> list[str]:
+    """Lines across, and the numbers of both axes."""
+    width, height, left, bottom, _top = _PLOT
+    drawn = []
+    for value in y_ticks:
+        y = y_place(value)
+        drawn.append(f'<line x1="{left}" x2="{width - 20}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--line)"/>')
+        drawn.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(value)}</text>')
+    for value in x_ticks:
+        place = f'x="{x_place(value):.1f}" y="{height - bottom + 16}"'
+        drawn.append(f'<text {place} text-anchor="middle">{_number(value)}</text>')
+    return drawn
 
 
 def _finite(point: Point) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lsx.bundle.bundle import Bundle
 from lsx.core.tensors import Dtype, TensorSpec
-from lsx.engines.onnxruntime import engine_from_onnx
+from lsx.engines.onnxruntime import OnnxOptions, engine_from_onnx
 from lsx.graphs.graph_specs import GRAPHS
 from lsx.models.checkpoint import Checkpoint
 from lsx.quantization.coverage import operators_of_weights
@@ -142,6 +142,8 @@ def _run_with_outputs(
         axes = {
             axis: case.feed[t.name].shape[i] for t in inputs for i, axis in enumerate(t.shape) if isinstance(axis, str)
         }
-        with engine_from_onnx(Path(file.name), case.graph, inputs, outputs, axes=axes, optimise=False) as engine:
+        with engine_from_onnx(
+            Path(file.name), case.graph, inputs, outputs, OnnxOptions(optimise=False), axes=axes
+        ) as engine:
             made = engine.infer(case.feed)
     return {name: made[value] for name, value in values.items()}

@@ -120,10 +120,7 @@ class Reference:
                 start,
                 conditioning,
                 tokens.to(self.device),
-                steps=options.steps,
-                guidance=options.guidance,
-                cache_interval=options.cache_interval,
-                sampler=options.sampler,
+                options,
             )
         )
         decoded = torch.cat([reference.decode(self._vae, frame[None]) for frame in steps[-1][0].transpose(0, 1)])

@@ -19,7 +19,7 @@ from lsx.bundle.records import Coverage
 from lsx.core.atomic_files import sha256_of
 from lsx.core.graph_names import MODEL_GRAPHS
 from lsx.core.sampling import SamplingOptions
-from lsx.core.thresholds import THRESHOLDS
+from lsx.core.thresholds import THRESHOLDS, Thresholds
 from lsx.denoising.chunk_runner import seeded_noise
 from lsx.engines.engine import Engine
 from lsx.engines.loading import AUTO, best_backend, loaded_files, opened_engines
@@ -91,16 +91,7 @@ def verify(
         run = _Run(bundle, checkpoint, options, Path(temporary), say)
         run.make_inputs(clip, what.max_chunks)
         run.make_reference()
-        report = Report(
-            bundle=str(bundle.path),
-            model=f"{bundle.model.version}, {bundle.model.resolution} px",
-            precision=bundle.manifest.precision,
-            backend=chosen,
-            engine="",
-            source="seeded inputs" if clip is None else f"{clip[0].name}, {clip[1].name}",
-            options=asdict(options) | {"chunks": len(run.inputs), "frames": sum(one.new for one in run.inputs)},
-            thresholds=limits,
-        )
+        report = _empty_report(bundle, chosen, options, clip, limits, run.inputs)
         say("loading the engines")
         with opened_engines(bundle, chosen, MODEL_GRAPHS, engine) as engines:
             report.engine = engines["unet"].description
@@ -113,6 +104,27 @@ def verify(
     if report.passed and what.record:
         bundle.add_record(record)
     return report
+
+
+def _empty_report(
+    bundle: Bundle,
+    backend: str,
+    options: SamplingOptions,
+    clip: tuple[Path, Path] | None,
+    limits: Thresholds,
+    inputs: list[ChunkInput],
+) -> Report:
+    """What is compared, before anything was."""
+    return Report(
+        bundle=str(bundle.path),
+        model=f"{bundle.model.version}, {bundle.model.resolution} px",
+        precision=bundle.manifest.precision,
+        backend=backend,
+        engine="",
+        source="seeded inputs" if clip is None else f"{clip[0].name}, {clip[1].name}",
+        options=asdict(options) | {"chunks": len(inputs), "frames": sum(one.new for one in inputs)},
+        thresholds=limits,
+    )
 
 
 class _Run:

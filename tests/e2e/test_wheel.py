@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -32,7 +33,11 @@ def _run(*command: object, cwd: Path) -> str:
 def lean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of an environment that holds the wheel, and what it asks for itself."""
     folder = tmp_path_factory.mktemp("wheel")
-    _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", folder, ROOT, cwd=folder)
+    source = folder / "source"  # a copy: what an earlier build left in the tree would get into the wheel
+    shutil.copytree(ROOT / "lsx", source / "lsx", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, source / name)
+    _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", folder, source, cwd=folder)
     (wheel,) = folder.glob("*.whl")
     assert wheel.name.startswith(f"lsx-{lsx.__version__}-")
     venv.create(folder / "venv", with_pip=True)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lsx.core.noise import named_noise
+from lsx.core.sampling import SamplingOptions
 from lsx.models import reference
 from lsx.models.checkpoint import Checkpoint
 from lsx.models.checkpoint_files import CheckpointFiles
@@ -96,12 +97,8 @@ def test_denoising_loop(
     interval: int | None,
 ) -> None:
     noise, conditioning, audio = (torch.from_numpy(a) for a in loop_inputs())
-    made = [
-        latents.numpy()
-        for latents in reference.denoise(
-            small[1], noise, conditioning, audio, steps=steps, guidance=guidance, cache_interval=interval
-        )
-    ]
+    options = SamplingOptions(steps=steps, guidance=guidance, cache_interval=interval)
+    made = [latents.numpy() for latents in reference.denoise(small[1], noise, conditioning, audio, options)]
     recorded = golden("denoising")[name]
     result = made[-1] if name.endswith("final") else np.stack(made)
     assert np.abs(result - recorded).max() < 1e-3 * np.abs(recorded).max()

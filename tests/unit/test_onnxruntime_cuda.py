@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from lsx.engines.onnxruntime import heavy_nodes_elsewhere, session_loader
+from lsx.engines.onnxruntime import OnnxOptions, heavy_nodes_elsewhere, session_loader
 from lsx.errors import BackendUnavailable
 
 SHAPE = [1, 8, 64]
@@ -61,7 +61,7 @@ def test_a_session_with_attention_on_the_cpu_is_refused(attention: Path, monkeyp
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "InferenceSession", Falling)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
-    load = session_loader(attention, "unet", [], provider="cuda")
+    load = session_loader(attention, "unet", [], OnnxOptions(provider="cuda"))
     with pytest.raises(BackendUnavailable, match=r"unet: .* no CUDA kernel for Attention .1..*onnxruntime-gpu>=1\.25"):
         load({})
     monkeypatch.delattr(Falling, "get_provider_graph_assignment_info")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lsx.core.noise import named_noise
 from lsx.core.tensors import LOW_PRECISIONS, LowPrecision, TensorSpec
-from lsx.engines.onnxruntime import engine_from_onnx
+from lsx.engines.onnxruntime import OnnxOptions, engine_from_onnx
 from lsx.errors import ExportError
 from lsx.export.onnx_file import save_model, trace
 from lsx.graphs.modules import GraphModule
@@ -76,7 +76,7 @@ def test_a_quantized_layer_in_onnx(tmp_path: Path, kind: str, precision: LowPrec
         [TensorSpec(name="x", dtype="float32", shape=x.shape)],
         [TensorSpec(name="y", dtype="float32", shape=expected.shape)],
     )
-    with engine_from_onnx(tmp_path / "layer.onnx", "layer", *specs, axes={}, optimise=False) as engine:
+    with engine_from_onnx(tmp_path / "layer.onnx", "layer", *specs, OnnxOptions(optimise=False), axes={}) as engine:
         np.testing.assert_allclose(engine.infer({"x": x})["y"], expected, atol=1e-4)
     plain = layer(torch.from_numpy(x).clamp(-3, 3)).numpy()
     relative = np.linalg.norm(expected - plain) / np.linalg.norm(plain)
