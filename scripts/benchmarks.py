@@ -53,7 +53,7 @@ def _rows(rows: list[Row]) -> Iterator[str]:
             row.what,
             row.system,
             _seconds(row.seconds.median),
-            f"{_seconds(row.seconds.low)} to {_seconds(row.seconds.high)}",
+            f"{_seconds(row.seconds.low)} to {_seconds(row.seconds.high)}" if row.seconds.repeats > 1 else "one round",
             str(row.seconds.repeats),
             "" if row.seconds.first is None else _seconds(row.seconds.first),
             _ratio(row.ratio),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from lsx.bench.report import BenchReport, LongRun, Roofline, Row, Stages, Sweep, SweepPoint
+from lsx.bench.report import BenchReport, LongRun, Roofline, Row, Spread, Stages, Sweep, SweepPoint
+from lsx.core.graph_names import GRAPH_WORDS
 from lsx.reporting.html import Point, Series, bars, document, plot, table
 
 __all__ = ["bench_html"]
@@ -78,7 +79,8 @@ def _sections(report: BenchReport) -> Iterator[str]:
 
 
 def _rows(what: str, rows: list[Row]) -> Iterator[str]:
-    yield f"<h3>{escape(what)}</h3>"
+    words = GRAPH_WORDS.get(what)
+    yield f"<h3>{escape(what)}{'' if words is None else f': {words}'}</h3>"
     drawn = []
     for row in rows:
         ratio = "" if row.ratio is None else f", {row.ratio.median:.2f}x"
@@ -90,15 +92,20 @@ def _rows(what: str, rows: list[Row]) -> Iterator[str]:
             (
                 row.system,
                 f"{1e3 * row.seconds.median:.4g}",
-                f"{1e3 * row.seconds.low:.4g} to {1e3 * row.seconds.high:.4g}",
+                _quartiles(row.seconds, 1e3),
                 "" if row.seconds.first is None else f"{1e3 * row.seconds.first:.4g}",
                 row.seconds.repeats,
                 "" if row.ratio is None else f"{row.ratio.median:.3f}",
-                "" if row.ratio is None else f"{row.ratio.low:.3f} to {row.ratio.high:.3f}",
+                "" if row.ratio is None else _quartiles(row.ratio),
             )
             for row in rows
         ),
     )
+
+
+def _quartiles(spread: Spread, scale: float = 1.0) -> str:
+    """One round has none."""
+    return "one round" if spread.repeats < 2 else f"{scale * spread.low:.4g} to {scale * spread.high:.4g}"
 
 
 def _stages(stages: Stages) -> Iterator[str]:

@@ -34,11 +34,11 @@ def show_report(report: BenchReport) -> None:
                 row.what,
                 row.system,
                 f"{1e3 * s.median:.1f}",
-                f"{1e3 * s.low:.1f} to {1e3 * s.high:.1f}",
+                "" if s.repeats < 2 else f"{1e3 * s.low:.1f} to {1e3 * s.high:.1f}",
                 "" if s.first is None else f"{1e3 * s.first:.1f}",
                 str(s.repeats),
                 "" if r is None else f"{r.median:.2f}x",
-                "" if r is None else f"{r.low:.2f} to {r.high:.2f}",
+                "" if r is None or r.repeats < 2 else f"{r.low:.2f} to {r.high:.2f}",
             )
         show_table(table)
         for section in dict.fromkeys(row.section for row in report.rows):

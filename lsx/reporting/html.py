@@ -20,7 +20,9 @@ th, td { text-align: left; padding: .15rem .9rem .15rem 0; border-bottom: 1px so
 td.n { text-align: right; font-variant-numeric: tabular-nums; }
 .good { color: var(--good); } .bad { color: var(--bad); }
 img { width: 13rem; image-rendering: pixelated; } figure { display: inline-block; margin: 0 .7rem .7rem 0; }
-svg { max-width: 100%; height: auto; } svg text { fill: currentColor; font-size: 11px; }
+.wide { overflow-x: auto; } svg { width: 100%; height: auto; min-width: 600px; }
+svg text { fill: currentColor; font-size: 12px; }
+@media (max-width: 40rem) { body { font-size: 14px; margin: 1rem auto; } img { width: 7rem; } }
 details table { font-size: 13px; }
 """
 
@@ -43,7 +45,8 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]], *, raw: bool = 
         return f"<td{' class=n' if number else ''}>{text if raw else escape(text)}</td>"
 
     body = "".join(f"<tr>{''.join(cell(value) for value in row)}</tr>" for row in rows)
-    return f"<table><tr>{''.join(f'<th>{escape(h)}</th>' for h in head)}</tr>{body}</table>"
+    heads = "".join(f"<th>{escape(h)}</th>" for h in head)
+    return f'<div class="wide"><table><tr>{heads}</tr>{body}</table></div>'
 
 
 def bars(label: str, rows: Sequence[tuple[str, float, str]], *, colours: Sequence[int] | None = None) -> str:
@@ -204,6 +207,6 @@ def _number(value: float) -> str:
 
 def _svg(label: str, width: float, height: float, inside: str) -> str:
     return (
-        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" role="img" aria-label="{escape(label)}">'
-        f"{inside}</svg>"
+        f'<div class="wide"><svg viewBox="0 0 {width:.0f} {height:.0f}" style="max-width: {width:.0f}px" role="img" '
+        f'aria-label="{escape(label)}">{inside}</svg></div>'
     )

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.core.graph_names import GRAPH_WORDS
 from lsx.metrics.arrays import ArrayError
 from lsx.reporting.html import Point, Series, document, plot, table
 from lsx.verify.report import Report, WorstFrame
@@ -32,8 +33,8 @@ def report_html(report: Report, quantization: Mapping[str, Any] | None = None) -
         _verdict(report),
         "<h2>Graphs, on the reference's own inputs</h2>",
         table(
-            ("graph", "output", "forwards", "cosine", "max error", "mean error", "SNR dB"),
-            ((r.graph, r.output, r.forwards, *_cells(r.figures)) for r in report.graphs),
+            ("graph", "what it does", "output", "forwards", "cosine", "max error", "mean error", "SNR dB"),
+            ((r.graph, GRAPH_WORDS.get(r.graph, ""), r.output, r.forwards, *_cells(r.figures)) for r in report.graphs),
         ),
         "<h2>Drift of the latents over the steps</h2>",
         _curve([figures.snr for figures in report.drift]),
@@ -104,8 +105,14 @@ def _curve(values: list[float]) -> str:
 def _frame(worst: WorstFrame) -> str:
     difference = np.abs(worst.result.astype(np.int16) - worst.expected.astype(np.int16)) * _AMPLIFIED
     pictures = (worst.expected, worst.result, np.clip(difference, 0, 255).astype(np.uint8))
-    images = "".join(f'<img alt="" src="data:image/png;base64,{_png(p)}">' for p in pictures)
-    return f"<figure>{images}<figcaption>frame {worst.frame}, mouth SSIM {worst.ssim:.4f}</figcaption></figure>"
+    off = int(difference.max()) // _AMPLIFIED
+    said = "no difference: black" if not off else f"difference x{_AMPLIFIED}, at most {off} levels; black is none"
+    tiles = "".join(
+        f'<figure><img alt="{name}" src="data:image/png;base64,{_png(picture)}">'
+        f"<figcaption>{name}</figcaption></figure>"
+        for picture, name in zip(pictures, ("reference", "engine", said), strict=True)
+    )
+    return f"<p>Frame {worst.frame}, mouth SSIM {worst.ssim:.4f}</p>{tiles}"
 
 
 def _png(picture: NDArray[np.uint8]) -> str:

@@ -284,6 +284,15 @@ def test_a_slowdown_is_caught(tmp_path: Path) -> None:
         read_report(tmp_path / "absent.json")
 
 
+def test_one_round_has_no_quartiles_and_graphs_are_explained() -> None:
+    one = Spread(median=1.0, low=1.0, high=1.0, first=2.0, repeats=1)
+    rows = (Row(section="graphs", what="unet_shallow", system="onnxruntime", seconds=one),)
+    page = bench_html(report().model_copy(update={"rows": rows}))
+    assert "one round" in page
+    assert "unet_shallow: a shallow one, on kept features" in page
+    assert page.count('<div class="wide">') >= page.count("<table") + page.count("<svg") - 1
+
+
 def test_a_report_of_the_last_schema_is_read(tmp_path: Path) -> None:
     """It called a chunk a call."""
     content = json.loads(report().text())

@@ -88,6 +88,7 @@ def test_the_verdict() -> None:
 
 def test_the_page_needs_no_other_file() -> None:
     page = report_html(report(0.9))
+    assert "no difference: black" in page
 
     class Links(HTMLParser):
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
