@@ -155,7 +155,7 @@ def warn(message: Warning | str) -> None:
     if mode.json:
         print(json.dumps({"warning": text}), file=sys.stderr, flush=True)
     elif not mode.quiet:
-        err.print(f"[yellow]lsx:[/yellow] {escape(text)}")
+        err.print(f"[yellow]lsx: warning:[/yellow] {escape(text)}")
 
 
 def run_command(work: Callable[[], object], *, debug: bool) -> int:
