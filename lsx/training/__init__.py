@@ -1,0 +1,1 @@
+"""Training: data sets, losses, the loop, StableSyncNet, validation. Source: LatentSync, arXiv 2412.09262."""
