@@ -67,7 +67,7 @@ def draw_mouth(canvas: Canvas, identity: Identity, opening: float, width: float)
     teeth = _band(y, top - 0.1, top + identity.teeth * gap * reach, canvas.scale) * (gap > 0)
     canvas.paint(window, teeth * inner, _TEETH, inside=True)
     closed = np.float32(max(1 - 8 * opening, 0)) * np.exp(-(((y - line) / 0.085) ** 2)) * np.clip(arch * 4, 0, 1)
-    canvas.paint(window, closed * 0.8, darker(identity.lips, 0.62), inside=True)
+    canvas.paint(window, closed * 0.75, darker(identity.lips, 0.55), inside=True)
 
 
 def _around_the_lips(

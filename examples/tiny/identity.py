@@ -30,7 +30,7 @@ _HAIR_CHANCES = (0.2, 0.18, 0.15, 0.12, 0.09, 0.07, 0.07, 0.06, 0.03, 0.03)
 _EYES = ((84, 56, 34), (110, 76, 40), (70, 110, 150), (92, 130, 80), (96, 104, 116))
 _CLOTHES = ((52, 92, 132), (172, 70, 66), (70, 120, 96), (222, 206, 180), (92, 78, 128), (60, 62, 70), (214, 158, 72))
 _BACKDROPS = ((190, 212, 224), (226, 210, 188), (196, 216, 190), (214, 198, 216), (150, 172, 186), (232, 222, 210))
-_LIPS = (198, 82, 88)
+_LIPS = (202, 92, 96)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ class Identity:
         nose_y = between(0.8, 1.15)
         return cls(
             skin=skin,
-            lips=_varied(_mix(tuple(255 * c for c in skin), _LIPS, between(0.45, 0.85)), rng, 5),
+            lips=_varied(_mix(tuple(255 * c for c in skin), _LIPS, between(0.4, 0.75)), rng, 5),
             hair=_varied(_HAIRS[rng.choice(len(_HAIRS), p=_HAIR_CHANCES)], rng, 8),
             iris=_varied(_EYES[rng.integers(len(_EYES))], rng, 10),
             clothes=_varied(_CLOTHES[rng.integers(len(_CLOTHES))], rng, 16),
