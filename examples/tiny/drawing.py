@@ -48,19 +48,19 @@ def ellipse_points(x: float, y: float, rx: float, ry: float, turn: float = 0.0) 
 class Canvas:
     """A picture with an alpha channel, drawn in centimetres, y downwards.
 
-    rgba : float32 [h, w, 4] in 0..1, colours multiplied by alpha. Pixel (i, j) has its centre at
+    planes : float32 [4, h, w] in 0..1: red, green, blue, multiplied by alpha, and alpha. Pixel (i, j) has its centre at
     (x0 + (j + 0.5) / scale, y0 + (i + 0.5) / scale).
     """
 
-    def __init__(self, box: tuple[float, float, float, float], scale: float, rgba: Floats | None = None) -> None:
-        """box : x0, y0, x1, y1 in cm; scale : pixels per cm; rgba : drawn upon in place, by default transparent."""
+    def __init__(self, box: tuple[float, float, float, float], scale: float, planes: Floats | None = None) -> None:
+        """box : x0, y0, x1, y1 in cm; scale : pixels per cm; planes : drawn upon in place, by default transparent."""
         self.box, self.scale = box, scale
-        shape = (round((box[3] - box[1]) * scale), round((box[2] - box[0]) * scale), 4)
-        self.rgba: Floats = np.zeros(shape, np.float32) if rgba is None else rgba
+        shape = (4, round((box[3] - box[1]) * scale), round((box[2] - box[0]) * scale))
+        self.planes: Floats = np.zeros(shape, np.float32) if planes is None else planes
 
     def window(self, x0: float, y0: float, x1: float, y1: float) -> Window:
         """The pixels of a box in cm, cut at the canvas."""
-        height, width = self.rgba.shape[:2]
+        height, width = self.planes.shape[1:]
         left, right = (int(np.clip((x - self.box[0]) * self.scale, 0, width)) for x in (x0, x1))
         top, bottom = (int(np.clip((y - self.box[1]) * self.scale, 0, height)) for y in (y0, y1))
         return slice(top, bottom), slice(left, right)
@@ -73,12 +73,18 @@ class Canvas:
 
     def paint(self, window: Window, coverage: Floats, colour: Colour | Floats, *, inside: bool = False) -> None:
         """Blend `colour` (one, or a field [h, w, 3]) over the window, by `coverage` [h, w]; inside : alpha stays."""
-        part = self.rgba[window]
-        share = coverage[..., None]
-        alpha = part[..., 3:]
-        part[..., :3] += share * (np.asarray(colour, np.float32) * (alpha if inside else 1) - part[..., :3])
+        part = self.planes[:, *window]
+        alpha = part[3]
+        coverage = coverage.astype(np.float32, copy=False)
+        under = coverage * alpha if inside else coverage
+        kept = 1 - coverage
+        for channel in range(3):
+            level = np.float32(colour[channel]) if isinstance(colour, tuple) else colour[..., channel]
+            part[channel] *= kept
+            part[channel] += under * level
         if not inside:
-            alpha += share * (1 - alpha)
+            alpha *= kept
+            alpha += coverage
 
     def coverage(self, points: NDArray[np.float64], soft: float = 0.0) -> tuple[Window, Floats]:
         """The part of each pixel that a polygon [n, 2] covers, blurred by a Gaussian of sigma `soft` cm."""

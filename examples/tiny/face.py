@@ -56,7 +56,7 @@ class _Drawn:
     eyes: Window
     mouth: Window
     glasses: NDArray[np.float32] | None
-    """Their picture in the eyes' window, [h, w, 4], multiplied by alpha, 0..1."""
+    """Their picture in the eyes' window, [4, h, w], multiplied by alpha, 0..1."""
     jaw: tuple[Window, NDArray[np.float32]]
     """Where the jaw is moved, and by how many pixels at opening 1, [h, w]."""
 
@@ -101,20 +101,27 @@ def render(
     eyes = _part(bust, drawn.eyes, drawn.scale)
     draw_eyes(eyes, identity, pose.blink, pose.gaze)
     if drawn.glasses is not None:
-        eyes.rgba *= 1 - drawn.glasses[..., 3:]
-        eyes.rgba += drawn.glasses
+        eyes.planes *= 1 - drawn.glasses[3]
+        eyes.planes += drawn.glasses
     mouth = _part(bust, drawn.mouth, drawn.scale)
     draw_mouth(mouth, identity, opening, width)
     for place, part in ((drawn.eyes, eyes), (drawn.mouth, mouth)):
-        bust[place] = np.rint(np.clip(part.rgba, 0, 1) * 255).astype(np.uint8)
+        bust[place] = _levels(part)
     return _placed(bust, drawn, pose, size)
 
 
 def _part(bust: NDArray[np.uint8], window: Window, scale: float) -> Canvas:
     """A canvas of its own for a window of the bust."""
     left, top = BUST[0] + window[1].start / scale, BUST[1] + window[0].start / scale
-    rgba = bust[window].astype(np.float32) / np.float32(255)
-    return Canvas((left, top, left + rgba.shape[1] / scale, top + rgba.shape[0] / scale), scale, rgba)
+    planes = bust[window].transpose(2, 0, 1).astype(np.float32, order="C")
+    planes *= np.float32(1 / 255)
+    return Canvas((left, top, left + planes.shape[2] / scale, top + planes.shape[1] / scale), scale, planes)
+
+
+def _levels(canvas: Canvas) -> NDArray[np.uint8]:
+    """The canvas as uint8 [h, w, 4]."""
+    levels = np.clip(canvas.planes, 0, 1) * np.float32(255)
+    return np.asarray(np.rint(levels).transpose(1, 2, 0), dtype=np.uint8)
 
 
 def _stretched(picture: NDArray[np.uint8], drop: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -153,9 +160,9 @@ def _drawn(identity: Identity, size: tuple[int, int]) -> _Drawn:
     if identity.glasses:
         pane = Canvas(BUST, scale)
         draw_glasses(pane, identity)
-        glasses = pane.rgba[eyes]
+        glasses = pane.planes[:, *eyes]
     return _Drawn(
-        bust=np.rint(np.clip(canvas.rgba, 0, 1) * 255).astype(np.uint8),
+        bust=np.ascontiguousarray(_levels(canvas)),
         scale=scale,
         backdrop=_backdrop(identity, size),
         eyes=eyes,

@@ -114,7 +114,7 @@ class Identity:
             brow_arch=between(0.2, 0.5),
             nose_width=between(1.1, 1.5),
             nose_y=nose_y,
-            mouth_y=nose_y + between(2.75, 2.95),
+            mouth_y=nose_y + between(2.85, 3.05),
             mouth_width=between(2.4, 2.85),
             upper_lip=between(0.42, 0.62),
             lower_lip=between(0.54, 0.74),

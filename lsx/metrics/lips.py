@@ -19,9 +19,9 @@ Pictures = NDArray[Any]
 Region = NDArray[np.floating[Any]]
 
 _MIDDLE = 0.2  # share of the region's width whose columns are measured: there even a narrow mouth is open
-_SKIN = 75  # percentile of the region's green that is skin
-_DARK, _BRIGHT = 0.2, 0.55  # of the skin's green: wholly, and not at all, the inside of a mouth
-_CROP_REGION = (72.0, 131.0, 184.0, 196.0)  # of an aligned face of 256 pixels
+_SKIN = 75  # percentile of the region's light that is skin
+_DARK, _BRIGHT = 0.2, 0.75  # of the skin's light: wholly, and not at all, the inside of a mouth
+_CROP_REGION = (72.0, 132.0, 184.0, 198.0)  # of an aligned face of 256 pixels
 
 
 def crop_region(resolution: int) -> NDArray[np.float64]:
@@ -34,15 +34,15 @@ def mouth_opening(faces: Pictures, region: Region) -> NDArray[np.float64]:
 
     faces : levels 0..255 RGB [n, H, W, 3] of one face, frames or aligned crops; region : [4] or [n, 4].
 
-    Dark is what has little green beside the skin round it, which lips of any colour have; teeth do not count. Darkness
-    grows evenly between two levels, so a blurred edge counts as a sharp one. A shut mouth has less than 0.06, one wide
-    open about 0.4. Raises UsageError where the region lies outside the pictures.
+    Dark is what has little red and green beside the skin round it, of which lips of any colour have more; teeth do not
+    count. Darkness grows evenly between two levels, so a blurred edge counts as a sharp one. A shut mouth has less than
+    0.05, one wide open about 0.4. Raises UsageError where the region lies outside the pictures.
     """
     boxes = _boxes(faces, region)
-    green = [face[y0:y1, x0:x1, 1].astype(np.float64) for face, (x0, y0, x1, y1) in zip(faces, boxes, strict=True)]
-    skin = float(np.percentile(np.concatenate([part.ravel() for part in green]), _SKIN))
-    heights = np.empty(len(green))
-    for number, part in enumerate(green):
+    light = [face[y0:y1, x0:x1, :2].mean(axis=2) for face, (x0, y0, x1, y1) in zip(faces, boxes, strict=True)]
+    skin = float(np.percentile(np.concatenate([part.ravel() for part in light]), _SKIN))
+    heights = np.empty(len(light))
+    for number, part in enumerate(light):
         margin = round(part.shape[1] * (1 - _MIDDLE) / 2)
         middle = part[:, margin : part.shape[1] - margin]
         dark = np.clip((_BRIGHT * skin - middle) / max((_BRIGHT - _DARK) * skin, 1e-9), 0, 1)
@@ -93,7 +93,7 @@ def mouth_psnr(result: Pictures, truth: Pictures, region: Region) -> float:
     return float("inf") if total == 0 else float(10 * np.log10(255**2 * count / total))
 
 
-def closed_share(measured: Series, truth: Series, *, limit: float = 0.06, shut: float = 0.01) -> float:
+def closed_share(measured: Series, truth: Series, *, limit: float = 0.05, shut: float = 0.01) -> float:
     """Share of the frames with a truth of at most `shut` in which less than `limit` is measured; NaN without any."""
     found, wanted = _pair(measured, truth)
     silent = wanted <= shut
