@@ -89,10 +89,8 @@ class Identity:
         """The identity of a whole number >= 0; neighbouring seeds have nothing in common."""
         rng = np.random.default_rng((seed, 0xFACE))
         between = rng.uniform
-        tone = float(rng.beta(1.1, 1.5)) * (len(_SKINS) - 1.001)
-        skin = _varied(_mix(_SKINS[int(tone)], _SKINS[int(tone) + 1], tone % 1), rng, 5)
+        skin = _skin(rng)
         backdrop = _varied(_BACKDROPS[rng.integers(len(_BACKDROPS))], rng, 14)
-        shade = between(0.72, 0.9)
         nose_y = between(0.8, 1.15)
         return cls(
             skin=skin,
@@ -100,7 +98,7 @@ class Identity:
             hair=_varied(_HAIRS[rng.choice(len(_HAIRS), p=_HAIR_CHANCES)], rng, 8),
             iris=_varied(_EYES[rng.integers(len(_EYES))], rng, 10),
             clothes=_varied(_CLOTHES[rng.integers(len(_CLOTHES))], rng, 16),
-            backdrop=(backdrop, (backdrop[0] * shade, backdrop[1] * shade, backdrop[2] * shade)),
+            backdrop=(backdrop, _dimmed(backdrop, between(0.72, 0.9))),
             head_width=between(6.7, 7.5),
             jaw=between(0.76, 0.88),
             chin_width=between(1.5, 2.5),
@@ -127,6 +125,17 @@ class Identity:
             glasses=bool(between() < 0.2),
             light=between(-1, 1),
         )
+
+
+def _skin(rng: np.random.Generator) -> Colour:
+    """Of any tone, the lighter somewhat more often."""
+    tone = float(rng.beta(1.1, 1.5)) * (len(_SKINS) - 1.001)
+    return _varied(_mix(_SKINS[int(tone)], _SKINS[int(tone) + 1], tone % 1), rng, 5)
+
+
+def _dimmed(colour: Colour, share: float) -> Colour:
+    r, g, b = colour
+    return r * share, g * share, b * share
 
 
 def _mix(first: tuple[float, ...], second: tuple[float, ...], share: float) -> tuple[float, ...]:
