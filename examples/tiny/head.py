@@ -148,7 +148,7 @@ def _brows(canvas: Canvas, identity: Identity) -> None:
     y, arch = identity.brow_y, identity.brow_arch
     for side in (-1, 1):
         curve = smooth_curve(
-            [(side * 1.25, y + 0.3), (side * 2.5, y - 0.05), (side * 4.3, y - arch), (side * 5.8, y + 0.35)],
+            [(side * 1.3, y + 0.12), (side * 2.5, y - 0.12), (side * 4.2, y - arch), (side * 5.8, y + 0.35)],
             closed=False,
         )
         share = np.linspace(0, 1, len(curve))
