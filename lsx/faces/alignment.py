@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from lsx.core.tensors import Frame
 from lsx.errors import LsxError
 
-__all__ = ["Aligner", "Face", "crop_face", "crop_size", "region_of", "similarity"]
+__all__ = ["TEMPLATE", "Aligner", "Face", "crop_face", "crop_size", "region_of", "similarity"]
 
 Affine = NDArray[np.float64]
 
-_TEMPLATE = np.array([[17.0, 20.0], [58.0, 20.0], [37.5, 40.0]]) * 2.8
+TEMPLATE = np.array([[17.0, 20.0], [58.0, 20.0], [37.5, 40.0]]) * 2.8
+"""Where brow, brow and nose lie in the crop at 256 pixels: [3, 2] (x, y)."""
 _FILL = 127.0
 
 
@@ -72,7 +73,7 @@ class Aligner:
     """Alignment of a face through a clip. Frames come in order: the smoothing carries state from one to the next."""
 
     def __init__(self, resolution: int) -> None:
-        self._template = _TEMPLATE * (resolution / 256)
+        self._template = TEMPLATE * (resolution / 256)
         self._bias: NDArray[np.float64] | None = None
 
     def affine(self, points: NDArray[np.float64]) -> Affine:

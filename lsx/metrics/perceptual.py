@@ -7,7 +7,7 @@ VideoMAE v2, arXiv 2303.16727.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lsx.errors import CheckpointError
+from lsx.models.attention import checkpointed
 from lsx.models.checkpoint import load_strict, read_tensors
 
 __all__ = ["LPIPS_FILES", "VIDEOMAE_FILE", "Lpips", "Trepa", "VideoTransformer"]
@@ -60,16 +61,38 @@ class Lpips:
         spatial distance."""
         with torch.inference_mode():
             pair = torch.from_numpy(np.stack([result, expected]).astype(np.float32)).permute(0, 3, 1, 2)
-            x = (pair / 127.5 - 1 - self._shift) / self._scale
-            total = torch.zeros(1, 1, *x.shape[2:])
-            start = 0
-            for stop, weight in zip(self._slices, self._weights, strict=True):
-                x = self._features[start:stop](x)  # type: ignore[index]  # a Sequential
-                start = stop
-                unit = x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
-                apart = F.conv2d((unit[:1] - unit[1:]).square(), weight)
+            total = torch.zeros(1, 1, *pair.shape[2:])
+            for apart in self._distances(pair / 127.5 - 1):
                 total += F.interpolate(apart, size=total.shape[2:], mode="bilinear", align_corners=False)
         return np.asarray(total[0, 0].double().numpy())
+
+    def loss(self, result: Tensor, expected: Tensor) -> Tensor:
+        """LPIPS of pictures [n, 3, H, W] in -1..1, averaged: a scalar with gradients for `result`."""
+        layers = self._distances(torch.cat([result, expected]))
+        return torch.stack([apart.mean() for apart in layers]).sum()
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Its weights."""
+        yield from self._features.parameters()
+        yield from self._weights
+
+    def to(self, device: torch.device | str) -> Lpips:
+        """Move the networks there. Returns itself."""
+        self._features.to(device)
+        self._weights = [weight.to(device) for weight in self._weights]
+        self._shift, self._scale = self._shift.to(device), self._scale.to(device)
+        return self
+
+    def _distances(self, pairs: Tensor) -> Iterator[Tensor]:
+        """Every layer's distances [n, 1, h, w]; the second half of `pairs` [2 n, 3, H, W] is what is expected."""
+        x = (pairs - self._shift) / self._scale
+        start = 0
+        for stop, weight in zip(self._slices, self._weights, strict=True):
+            x = self._features[start:stop](x)  # type: ignore[index]  # a Sequential
+            start = stop
+            unit = x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
+            result, expected = unit.chunk(2)
+            yield F.conv2d((result - expected).square(), weight)
 
 
 class _AtOne(nn.Module):
@@ -90,12 +113,13 @@ class VideoTransformer(nn.Module):
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv3d(3, width, (2, patch, patch), stride=(2, patch, patch))})
         self.blocks = nn.ModuleList(_Block(width, heads, inner) for _ in range(depth))
         self.fc_norm = nn.LayerNorm(width, eps=1e-6)
+        self.checkpointing = False
 
     def forward(self, video: Tensor) -> Tensor:
         x: Tensor = self.patch_embed["proj"](video).flatten(2).transpose(1, 2)
         x = x + _positions(x.shape[1], x.shape[2]).to(x)
         for block in self.blocks:
-            x = block(x)
+            x = checkpointed(block, x, enabled=self.checkpointing)
         pooled: Tensor = self.fc_norm(x.mean(1))
         return pooled
 
@@ -156,3 +180,27 @@ class Trepa:
             features = self._network(small.unflatten(0, (2, -1)).transpose(1, 2))
             unit = F.normalize(features, dim=1)
             return float(F.mse_loss(unit[0], unit[1]))
+
+    def loss(self, result: Tensor, expected: Tensor) -> Tensor:
+        """TREPA of clips [n, 16, 3, H, W] in -1..1: a scalar with gradients for `result`. Bicubic, as in training."""
+        with torch.no_grad():
+            truth = self._unit_features(expected)
+        return F.mse_loss(self._unit_features(result), truth)
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Its weights."""
+        yield from self._network.parameters()
+
+    def to(self, device: torch.device | str) -> Trepa:
+        """Move the network there. Returns itself."""
+        self._network.to(device)
+        return self
+
+    def checkpoint_gradients(self) -> None:
+        """Keep only what stands between blocks for the way back, and compute the rest again."""
+        self._network.checkpointing = True
+
+    def _unit_features(self, clips: Tensor) -> Tensor:
+        frames = F.interpolate(clips.flatten(0, 1), size=(_EDGE, _EDGE), mode="bicubic")
+        frames = (frames / 2 + 0.5).clamp(0, 1).unflatten(0, clips.shape[:2])
+        return F.normalize(self._network(frames.transpose(1, 2)), dim=1)

@@ -7,10 +7,13 @@ checkpoint's. Source: LatentSync, arXiv 2412.09262; AnimateDiff, arXiv 2307.0472
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (the field's name for it)
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 __all__ = [
     "Attention",
@@ -20,23 +23,32 @@ __all__ = [
     "SpatialTransformer",
     "TemporalBlock",
     "TemporalTransformer",
+    "checkpointed",
     "frame_positions",
 ]
 
 
+def checkpointed(block: Callable[..., Any], *inputs: Any, enabled: bool) -> Any:
+    """What `block` makes of `inputs`; where `enabled` and gradients are wanted, only its inputs are kept for the way
+    back, and the rest is computed again then."""
+    if enabled and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)
+    return block(*inputs)
+
+
 class Attention(nn.Module):
-    """Multi-head attention without bias on q, k and v.
+    """Multi-head attention; q, k and v have a bias in SyncNet alone.
 
     hidden : [n, tokens, channels]; context : [n, context tokens, context channels] (default: hidden).
     """
 
-    def __init__(self, channels: int, heads: int, context_channels: int | None = None) -> None:
+    def __init__(self, channels: int, heads: int, context_channels: int | None = None, *, bias: bool = False) -> None:
         super().__init__()
         self.heads = heads
         context_channels = context_channels or channels
-        self.to_q = nn.Linear(channels, channels, bias=False)
-        self.to_k = nn.Linear(context_channels, channels, bias=False)
-        self.to_v = nn.Linear(context_channels, channels, bias=False)
+        self.to_q = nn.Linear(channels, channels, bias=bias)
+        self.to_k = nn.Linear(context_channels, channels, bias=bias)
+        self.to_v = nn.Linear(context_channels, channels, bias=bias)
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
 
     def _split(self, x: Tensor) -> Tensor:

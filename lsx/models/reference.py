@@ -19,7 +19,17 @@ from lsx.models.whisper import AudioEncoder
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
-__all__ = ["LATENT_SCALE", "audio_tokens", "decode", "denoise", "encode", "log_mel", "paste", "scheduler"]
+__all__ = [
+    "LATENT_SCALE",
+    "audio_states",
+    "audio_tokens",
+    "decode",
+    "denoise",
+    "encode",
+    "log_mel",
+    "paste",
+    "scheduler",
+]
 
 LATENT_SCALE = 0.18215
 """Scaling factor of sd-vae-ft-mse."""
@@ -109,19 +119,29 @@ def log_mel(samples: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def audio_tokens(encoder: AudioEncoder, samples: Tensor, frames: range, window: tuple[int, int]) -> Tensor:
-    """Tokens float32 [len(frames), S, D] of video frames at 25 a second, in the original's order of operations.
+def audio_states(encoder: AudioEncoder, samples: Tensor) -> Tensor:
+    """Encoder states float32 [rows, states, D] of a whole sound, 50 rows a second; samples as in `log_mel`.
 
-    Every 30 s are encoded by themselves, their states cut to the length of the sound and joined; frame i takes rows
-    2 (i - before) to 2 (i + after) + 1, each clamped to the file.
+    Every 30 s are encoded by themselves, on the encoder's device, their states cut to the length of the sound and
+    joined.
     """
+    device = next(encoder.parameters()).device
     mel = log_mel(samples)
     states = []
     for start in range(0, mel.shape[1], 3000):
         segment = mel[:, start : start + 3000]
         padded = torch.nn.functional.pad(segment, (0, 3000 - segment.shape[1]))
-        states.append(encoder(padded[None])[0, : segment.shape[1] // 2])
-    rows = torch.cat(states)
+        states.append(encoder(padded[None].to(device))[0, : segment.shape[1] // 2].cpu())
+    return torch.cat(states)
+
+
+@torch.no_grad()
+def audio_tokens(encoder: AudioEncoder, samples: Tensor, frames: range, window: tuple[int, int]) -> Tensor:
+    """Tokens float32 [len(frames), S, D] of video frames at 25 a second, in the original's order of operations.
+
+    Frame i takes rows 2 (i - before) to 2 (i + after) + 1, each clamped to the file.
+    """
+    rows = audio_states(encoder, samples)
     before, after = window
     chosen = [torch.arange(2 * (i - before), 2 * (i + after + 1)).clamp(0, len(rows) - 1) for i in frames]
     return torch.stack([rows[index].flatten(0, 1) for index in chosen])

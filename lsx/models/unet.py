@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from lsx.models.attention import MotionModule, SpatialTransformer
+from lsx.models.attention import MotionModule, SpatialTransformer, checkpointed
 from lsx.models.unet_config import UNetConfig
 
 __all__ = ["UNet3D", "timestep_embedding"]
@@ -94,13 +94,20 @@ class _Level(nn.Module):
             )
             for _ in inputs
         )
+        self.checkpointing, self.in_motion = False, True
 
     def layer(self, index: int, hidden: Tensor, time: Tensor, audio: Tensor, frames: int) -> Tensor:
+        """One layer; its inner activations are computed again on the way back where gradients are checkpointed."""
+        out: Tensor = checkpointed(self._layer, index, hidden, time, audio, frames, enabled=self.checkpointing)
+        return out
+
+    def _layer(self, index: int, hidden: Tensor, time: Tensor, audio: Tensor, frames: int) -> Tensor:
         hidden = self.resnets[index](hidden, time, frames)
         if hasattr(self, "attentions"):
             hidden = self.attentions[index](hidden, audio)
-        out: Tensor = self.motion_modules[index](hidden, frames)
-        return out
+        if self.in_motion:
+            hidden = self.motion_modules[index](hidden, frames)
+        return hidden
 
 
 class _DownBlock(_Level):
@@ -178,8 +185,9 @@ class _TimeEmbedding(nn.Module):
 class UNet3D(nn.Module):
     """The denoiser. All tensors in the module's dtype but `timestep` (float32).
 
-    sample : [b, 13, F, h, w]; timestep : [1]; encoder_hidden_states : [b, F, S, D] or [(b F), S, D];
-    noise_pred : [b, 4, F, h, w]; deep_features : [b, F, C, h, w], the output of the last up block's second-last layer.
+    sample : [b, 13, F, h, w]; timestep : [1], or [b] in training; encoder_hidden_states : [b, F, S, D] or
+    [(b F), S, D]; noise_pred : [b, 4, F, h, w]; deep_features : [b, F, C, h, w], the output of the last up block's
+    second-last layer.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -206,11 +214,34 @@ class UNet3D(nn.Module):
         )
         self.conv_norm_out = ChunkNorm(config.norm_groups, channels[0])
         self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
+        self.checkpointing = False
+
+    def checkpoint_gradients(self) -> None:
+        """Train in less memory: keep only what stands between layers for the way back, and compute the rest again."""
+        for block in (self, *self.down_blocks, *self.up_blocks):
+            block.checkpointing = True
+
+    def leave_out_motion(self) -> None:
+        """Compute without the motion modules, as the first stage of training does, where they are not there yet.
+
+        They are set to change nothing, so that the weights give the same with them.
+        """
+        for block in (*self.down_blocks, *self.up_blocks):
+            block.in_motion = False
+        self.still_motion()
+
+    def still_motion(self) -> None:
+        """Have the motion modules change nothing, as new ones do: their output projections are zero."""
+        for name, parameter in self.named_parameters():
+            if "motion_modules." in name and ".proj_out." in name:
+                parameter.data.zero_()
 
     def _prepare(
         self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         time = self.time_embedding(timestep).to(sample.dtype)
+        if len(time) > 1:  # in training every clip has a time step of its own
+            time = time.repeat_interleave(sample.shape[2], 0)
         audio = encoder_hidden_states.flatten(0, -3)
         return self.conv_in(sample.transpose(1, 2).flatten(0, 1)), time, audio
 
@@ -226,7 +257,7 @@ class UNet3D(nn.Module):
         skips = [hidden]
         for block in self.down_blocks:
             hidden = block(hidden, time, audio, frames, skips)
-        hidden = self.mid_block(hidden, time, audio, frames)
+        hidden = checkpointed(self.mid_block, hidden, time, audio, frames, enabled=self.checkpointing)
         deep = hidden
         for block in self.up_blocks:
             hidden, deep = block(hidden, time, audio, frames, skips)

@@ -1,0 +1,93 @@
+"""StableSyncNet as a judge: how well aligned faces and sound go together, and at which shift they do best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lsx.models.stable_syncnet import StableSyncNet, load_syncnet, lower_half, mel_window, syncnet_mel
+
+__all__ = ["StableSync", "StableSyncFigures", "cosines_by_offset", "offset_histogram"]
+
+_FRAMES, _STRIDE = 16, 8
+_SHIFT = 7  # frames each way
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StableSyncFigures:
+    """StableSyncNet's verdict. offset in frames at 25 a second, positive where the sound comes early."""
+
+    cosine: float
+    """Mean cosine of frames and sound as they are, 0..1."""
+    margin: float
+    """How far the best shift's cosine is above the middle one's."""
+    offset: int
+    """The best shift."""
+
+
+class StableSync:
+    """StableSyncNet on aligned faces; from a `stable_syncnet.pt`, or a network that is being trained."""
+
+    def __init__(self, network: StableSyncNet | Path) -> None:
+        self._network = load_syncnet(network) if isinstance(network, Path) else network
+
+    def judge(self, faces: NDArray[np.uint8], samples: NDArray[np.int16]) -> StableSyncFigures | None:
+        """faces uint8 [n, H, W, 3] RGB at 25 a second, and the sound from the first one on: int16 at 16 kHz.
+
+        None where they are too short to be shifted: under 32 frames.
+        """
+        table = cosines_by_offset(self._network, faces, samples)
+        if table is None:
+            return None
+        means = table.mean(0)
+        best = int(means.argmax())
+        return StableSyncFigures(
+            cosine=float(means[_SHIFT]), margin=float(means[best] - np.median(means)), offset=_SHIFT - best
+        )
+
+
+def cosines_by_offset(
+    network: StableSyncNet, faces: NDArray[np.uint8], samples: NDArray[np.int16]
+) -> NDArray[np.float64] | None:
+    """Cosines of 16-frame windows with the sound from 7 frames before to 7 after: [windows, 15], or None."""
+    mel = syncnet_mel(samples.astype(np.float32) / 32768)
+    last = min(len(faces), int((mel.shape[1] - 52) * 25 / 80) + _FRAMES) - _FRAMES - _SHIFT
+    starts = range(_SHIFT, last + 1, _STRIDE)
+    if not starts:
+        return None
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    with torch.inference_mode():
+        seen = torch.cat([_seen(network, faces[s : s + _FRAMES], device) for s in starts])
+        heard = {s: _heard(network, mel, s, device) for s in range(starts[0] - _SHIFT, starts[-1] + _SHIFT + 1)}
+        rows = [
+            torch.stack([heard[start + shift] @ vector for shift in range(-_SHIFT, _SHIFT + 1)])
+            for start, vector in zip(starts, seen, strict=True)
+        ]
+    network.train(was_training)
+    return np.asarray(torch.stack(rows).double().cpu().numpy())
+
+
+def _seen(network: StableSyncNet, faces: NDArray[np.uint8], device: Any) -> Tensor:
+    frames = torch.from_numpy(np.ascontiguousarray(faces.transpose(0, 3, 1, 2)).astype(np.float32) / 127.5 - 1)
+    out: Tensor = torch.nn.functional.normalize(network.visual_encoder(lower_half(frames.to(device))))
+    return out
+
+
+def _heard(network: StableSyncNet, mel: NDArray[np.float32], start: int, device: Any) -> Tensor:
+    window = torch.from_numpy(np.ascontiguousarray(mel_window(mel, start)))[None, None].to(device)
+    out: Tensor = torch.nn.functional.normalize(network.audio_encoder(window))[0]
+    return out
+
+
+def offset_histogram(offsets: Sequence[int]) -> dict[int, int]:
+    """How many windows do best at each shift."""
+    return {shift: list(offsets).count(shift) for shift in range(-_SHIFT, _SHIFT + 1)}

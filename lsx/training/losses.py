@@ -1,0 +1,198 @@
+"""LatentSync's four losses of one step of the U-Net, and the U-Net's own input, exactly as the original's.
+
+Source: LatentSync, arXiv 2412.09262 §3.2; training.md's order of operations, checked on recorded arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from lsx.models.reference import LATENT_SCALE
+from lsx.models.stable_syncnet import StableSyncNet, lower_half
+from lsx.training.diffusion import NoiseSchedule, mixed_noise
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+    from lsx.metrics.perceptual import Lpips, Trepa
+
+__all__ = ["LatentSyncLoss", "LossTerms", "LossWeights", "UNetBatch", "UNetDraws", "sync_loss"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossWeights:
+    """How much each loss counts; 0 leaves it out, with all that only it needs."""
+
+    reconstruction: float = 1.0
+    sync: float = 0.05
+    perceptual: float = 0.1
+    trepa: float = 10.0
+
+    @property
+    def in_pixels(self) -> bool:
+        """Whether the clean estimate is decoded at all."""
+        return bool(self.sync or self.perceptual or self.trepa)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UNetBatch:
+    """What a step is made of."""
+
+    target: Tensor
+    """Aligned faces float32 [n, F, 3, H, W] in -1..1."""
+    reference: Tensor
+    """The same of the frames that show who it is."""
+    audio: Tensor
+    """float32 [n, F, S, D]."""
+    mel: Tensor
+    """float32 [n, 1, 80, 52], for SyncNet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UNetDraws:
+    """The random numbers of a step, standard normal but for the time step."""
+
+    timesteps: Tensor
+    """int64 [n], 0..999."""
+    target: Tensor
+    """[(n F), 4, h, w], of the latents' sampling; the two below, too."""
+    masked: Tensor
+    reference: Tensor
+    shared: Tensor
+    """[n, 4, 1, h, w]."""
+    independent: Tensor
+    """[n, 4, F, h, w]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LossTerms:
+    """One step's losses, each a scalar tensor; None where it is left out."""
+
+    total: Tensor
+    reconstruction: Tensor
+    sync: Tensor | None = None
+    perceptual: Tensor | None = None
+    trepa: Tensor | None = None
+    clean: Tensor | None = None
+    """The clean estimate [n, 4, F, h, w], and its pixels [(n F), 3, H, W]; None where no loss looks at pixels."""
+    pixels: Tensor | None = None
+
+    def scalars(self) -> dict[str, Tensor]:
+        """The losses by name; `total` has the gradients."""
+        parts = {name: getattr(self, name) for name in ("reconstruction", "sync", "perceptual", "trepa")}
+        return {"total": self.total} | {name: value.detach() for name, value in parts.items() if value is not None}
+
+
+class LatentSyncLoss:
+    """The losses over frozen networks. Modules are moved and frozen by the caller.
+
+    mask : float32 [H, W], 1 = keep; alpha : of the mixed noise, None for one noise that all frames share.
+    """
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        mask: Tensor,
+        weights: LossWeights,
+        *,
+        syncnet: StableSyncNet | None = None,
+        lpips: Lpips | None = None,
+        trepa: Trepa | None = None,
+        alpha: float | None = 1.0,
+    ) -> None:
+        self.vae, self.mask, self.weights, self.alpha = vae, mask, weights, alpha
+        self.syncnet, self.lpips, self.trepa = syncnet, lpips, trepa
+        self.schedule = NoiseSchedule.of_sampler()
+
+    @property
+    def frozen_bytes(self) -> int:
+        """Of the frozen networks' parameters."""
+        networks: list[Any] = [self.vae, self.syncnet, self.lpips, self.trepa]
+        return sum(p.numel() * p.element_size() for n in networks if n is not None for p in n.parameters())
+
+    def to(self, device: torch.device) -> None:
+        """Move the frozen networks there."""
+        self.vae.to(device)
+        self.mask = self.mask.to(device)
+        for network in (self.syncnet, self.lpips, self.trepa):
+            if network is not None:
+                network.to(device)
+
+    @torch.no_grad()
+    def _latents(self, pixels: Tensor, noise: Tensor, count: int) -> Tensor:
+        """Sampled latents [n, 4, F, h, w] of [(n F), 3, H, W]; contiguous, see docs/decisions.md."""
+        distribution = self.vae.encode(pixels.contiguous()).latent_dist
+        latents = (distribution.mean + distribution.std * noise) * LATENT_SCALE
+        clips: Tensor = latents.unflatten(0, (count, -1))
+        return clips.transpose(1, 2)
+
+    def inputs(self, batch: UNetBatch, draws: UNetDraws) -> tuple[Tensor, Tensor, Tensor]:
+        """The U-Net's `sample` [n, 13, F, h, w], the noisy latents in it, and the noise to predict."""
+        count, frames = batch.target.shape[:2]
+        target = batch.target.flatten(0, 1)
+        clean = self._latents(target, draws.target, count)
+        masked = self._latents(target * self.mask, draws.masked, count)
+        reference = self._latents(batch.reference.flatten(0, 1), draws.reference, count)
+        if self.alpha is None:
+            noise = draws.shared.expand(-1, -1, frames, -1, -1)
+        else:
+            noise = mixed_noise(draws.shared, draws.independent, self.alpha)
+        noisy = self.schedule.add_noise(clean, noise, draws.timesteps)
+        height, width = clean.shape[-2:]
+        rows = torch.arange(height, device=clean.device) * self.mask.shape[0] // height
+        columns = torch.arange(width, device=clean.device) * self.mask.shape[1] // width
+        mask = self.mask[rows][:, columns].expand(count, 1, frames, -1, -1)
+        return torch.cat([noisy, mask, masked, reference], dim=1), noisy, noise
+
+    def __call__(
+        self, unet: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]], batch: UNetBatch, draws: UNetDraws
+    ) -> LossTerms:
+        """The losses of one step, with gradients for the U-Net's trainable parameters."""
+        sample, noisy, noise = self.inputs(batch, draws)
+        predicted = unet(sample, draws.timesteps.float(), batch.audio)[0].float()
+        reconstruction = F.mse_loss(predicted, noise.float())
+        total = self.weights.reconstruction * reconstruction
+        if not self.weights.in_pixels:
+            return LossTerms(total=total, reconstruction=reconstruction)
+        clean = self.schedule.clean_estimate(noisy, predicted, draws.timesteps)
+        pixels = self.vae.decode(clean.transpose(1, 2).flatten(0, 1).contiguous() / LATENT_SCALE).sample
+        target = batch.target.flatten(0, 1)
+        sync = perceptual = trepa = None
+        if self.weights.sync and self.syncnet is not None:
+            sync = sync_loss(self.syncnet, pixels, batch.mel, torch.ones_like(batch.mel[:, 0, 0, 0]))
+            total = total + self.weights.sync * sync
+        if self.weights.perceptual and self.lpips is not None:
+            half = pixels.shape[2] // 2
+            perceptual = self.lpips.loss(pixels[:, :, half:], target[:, :, half:])
+            total = total + self.weights.perceptual * perceptual
+        if self.weights.trepa and self.trepa is not None:
+            frames = batch.target.shape[1]
+            trepa = self.trepa.loss(pixels.unflatten(0, (-1, frames)), target.unflatten(0, (-1, frames)))
+            total = total + self.weights.trepa * trepa
+        return LossTerms(
+            total=total,
+            reconstruction=reconstruction,
+            sync=sync,
+            perceptual=perceptual,
+            trepa=trepa,
+            clean=clean,
+            pixels=pixels,
+        )
+
+
+def sync_loss(syncnet: nn.Module, faces: Tensor, mel: Tensor, together: Tensor) -> Tensor:
+    """Binary cross-entropy of SyncNet's cosine. A scalar.
+
+    faces : [(n 16), 3, H, W] in -1..1; mel : [n, 1, 80, 52]; together : [n], 1 where they belong together, else 0.
+    """
+    seen, heard = syncnet(lower_half(faces), mel)
+    cosine = F.cosine_similarity(seen, heard)
+    with torch.autocast(cosine.device.type, enabled=False):
+        loss: Tensor = F.binary_cross_entropy(cosine.float().clamp(0, 1), together.float())
+        return loss

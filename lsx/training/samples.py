@@ -1,0 +1,179 @@
+"""What a training step looks at: frames, sound and noise, each a function of the seed and a running number alone.
+
+So a run that was stopped goes on exactly, and two processes draw what one would that accumulates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from lsx.errors import UsageError
+from lsx.models.stable_syncnet import mel_window, syncnet_mel
+from lsx.training.shards import DataSet, SegmentRow
+from lsx.training.token_store import TokenStore
+
+__all__ = ["MicroBatches", "Shuffle", "SyncNetSamples", "UNetSamples", "usable_rows"]
+
+_FRAMES = 16
+_DIFFUSION_STEPS = 1000
+
+
+def usable_rows(data: DataSet, resolution: int) -> tuple[SegmentRow, ...]:
+    """The segments that are long enough to take target and reference from: 48 frames, as in the original.
+
+    Raises UsageError for data of another resolution, and where none is long enough.
+    """
+    if data.info.resolution != resolution:
+        raise UsageError(
+            f"{data.folder}: its faces are of {data.info.resolution} px, the configuration says {resolution}. "
+            f"Prepare again: lsx data prepare --resolution {resolution}"
+        )
+    rows = tuple(row for row in data.rows if row.frames >= 3 * _FRAMES)
+    if not rows:
+        raise UsageError(f"{data.folder}: no segment of {3 * _FRAMES} frames or more in it; nothing to train on")
+    return rows
+
+
+def _generator(seed: int, number: int, purpose: int) -> np.random.Generator:
+    """Random numbers of one sample. number : counted over the whole training."""
+    return np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64), counter=purpose << 64))
+
+
+@dataclass(frozen=True, slots=True)
+class Shuffle:
+    """Passes over `count` segments, each in an order of its own."""
+
+    seed: int
+    count: int
+
+    def __call__(self, number: int) -> int:
+        """The segment of sample `number`."""
+        epoch, place = divmod(number, self.count)
+        return int(_order(self.seed, self.count, epoch)[place])
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, count: int, epoch: int) -> NDArray[np.int64]:
+    return _generator(seed, epoch, 1).permutation(count)
+
+
+class MicroBatches(Sampler[list[int]]):
+    """Sample numbers of this process's forwards, from a step on: the batches of all processes follow one another."""
+
+    def __init__(self, *, first_step: int, steps: int, accumulate: int, batch: int, rank: int = 0, world: int = 1):
+        self._steps = range(first_step, steps)
+        self._accumulate, self._batch, self._rank, self._world = accumulate, batch, rank, world
+
+    def __len__(self) -> int:
+        return len(self._steps) * self._accumulate
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self._steps:
+            for forward in range(self._accumulate):
+                first = ((step * self._accumulate + forward) * self._world + self._rank) * self._batch
+                yield list(range(first, first + self._batch))
+
+
+def _faces(data: DataSet, row: SegmentRow, start: int) -> Tensor:
+    """Float32 [16, 3, R, R] in -1..1, contiguous: PyTorch's CPU path for other layouts is less exact."""
+    frames = data.faces(row, range(start, start + _FRAMES))
+    return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)).astype(np.float32) / 127.5 - 1)
+
+
+def _mel(data: DataSet, row: SegmentRow) -> NDArray[np.float32]:
+    return syncnet_mel(data.samples(row).astype(np.float32) / 32768)
+
+
+def _latest_start(row: SegmentRow) -> int:
+    """The last frame at which a window of frames and of sound can begin; the sound's is a little longer."""
+    columns = row.frames * 640 // 200 + 1
+    last = row.frames - _FRAMES
+    while int(80 * last / 25) + 52 > columns:
+        last -= 1
+    return last
+
+
+class UNetSamples(Dataset[dict[str, Tensor]]):
+    """Samples of the U-Net's training, by running number.
+
+    Each: target and reference faces [16, 3, R, R], that do not overlap; the target's tokens [16, S, D] and mel window
+    [1, 80, 52]; the step's noise.
+    """
+
+    def __init__(
+        self,
+        data: DataSet,
+        rows: Sequence[SegmentRow],
+        tokens: TokenStore,
+        seed: int,
+        *,
+        window: tuple[int, int] = (2, 2),
+        dropout: float = 0.0,
+    ) -> None:
+        """dropout : share of samples whose tokens are zeros."""
+        self._data, self._rows, self._tokens, self._seed, self._window = data, rows, tokens, seed, window
+        self._dropout = dropout
+        self._shuffle = Shuffle(seed, len(rows))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        row = self._rows[self._shuffle(number)]
+        random = _generator(self._seed, number, 2)
+        start = int(random.integers(0, _latest_start(row) + 1))
+        beside = [s for s in range(row.frames - _FRAMES + 1) if abs(s - start) >= _FRAMES]
+        reference = beside[int(random.integers(0, len(beside)))]
+        side = self._data.info.resolution // 8
+        frame = (_FRAMES, 4, side, side)
+        draws = {name: _normal(random, frame) for name in ("noise.target", "noise.masked", "noise.reference")}
+        timestep = int(random.integers(0, _DIFFUSION_STEPS))
+        audio = self._tokens.tokens(row.key, range(start, start + _FRAMES), self._window)
+        return draws | {
+            "target": _faces(self._data, row, start),
+            "reference": _faces(self._data, row, reference),
+            "audio": audio * float(random.random() >= self._dropout),
+            "mel": torch.from_numpy(mel_window(_mel(self._data, row), start))[None],
+            "timestep": torch.tensor(timestep),
+            "noise.shared": _normal(random, (4, 1, side, side)),
+            "noise.independent": _normal(random, (4, _FRAMES, side, side)),
+        }
+
+
+def _normal(random: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
+    return torch.from_numpy(random.standard_normal(shape, dtype=np.float32))
+
+
+class SyncNetSamples(Dataset[dict[str, Tensor]]):
+    """Samples of SyncNet's training, by running number: faces [16, 3, R, R], a mel window, and whether they belong
+    together (1) or the faces are of another place of the same segment (0), with equal chance.
+    """
+
+    def __init__(self, data: DataSet, rows: Sequence[SegmentRow], seed: int) -> None:
+        self._data, self._rows, self._seed = data, rows, seed
+        self._shuffle = Shuffle(seed, len(rows))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        row = self._rows[self._shuffle(number)]
+        random = _generator(self._seed, number, 3)
+        heard = int(random.integers(0, _latest_start(row) + 1))
+        together = bool(random.integers(0, 2))
+        others = [s for s in range(row.frames - _FRAMES + 1) if s != heard]
+        seen = heard if together else others[int(random.integers(0, len(others)))]
+        return {
+            "faces": _faces(self._data, row, seen),
+            "mel": torch.from_numpy(mel_window(_mel(self._data, row), heard))[None],
+            "together": torch.tensor(float(together)),
+        }

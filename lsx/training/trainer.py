@@ -1,0 +1,357 @@
+"""The loop that both trainings share: steps, accumulation, precision, processes, checkpoints, resuming.
+
+accelerate carries processes, precision and the state on disk. Which samples and noise a step sees is a function of its
+number (`samples`), so a run that goes on needs to remember nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lsx.errors import Cancelled, LsxError, UsageError
+from lsx.training.config import Settings
+from lsx.training.run_folder import RunFolder
+from lsx.training.samples import MicroBatches
+from lsx.training.stop_request import StopRequest
+from lsx.training.task import TrainingTask
+
+__all__ = ["StepReport", "TrainReport", "Trainer", "last_step"]
+
+_TRAINED = "trained.pt"  # parameters as they are trained, where the released file has others: averaged, merged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """One step, as progress tells it."""
+
+    step: int
+    """Steps done."""
+    steps: int
+    losses: Mapping[str, float]
+    gradient_norm: float
+    """Before clipping."""
+    lr: float
+    seconds: float
+    """A step, on average of late."""
+    memory: float
+    """Bytes: the GPU's peak, or this process's on a CPU."""
+    skipped: int
+    """Steps so far whose numbers were not finite."""
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the last step."""
+        return (self.steps - self.step) * self.seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainReport:
+    """What became of a training."""
+
+    steps: int
+    skipped: int
+    checkpoint: Path
+    losses: Mapping[str, float]
+    """Of the last step."""
+
+
+@dataclass(slots=True)
+class _Counters:
+    """What going on needs besides weights, optimiser and schedule."""
+
+    step: int = 0
+    skipped: int = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.step, self.skipped = int(state["step"]), int(state["skipped"])
+
+
+def last_step(settings: Settings, count: int, world: int = 1) -> int:
+    """The step at which a training of `count` samples ends."""
+    if settings.max_train_epochs < 1:
+        return settings.max_train_steps
+    of_one_step = settings.batch_size * settings.gradient_accumulation_steps * world
+    return min(settings.max_train_steps, math.ceil(settings.max_train_epochs * count / of_one_step))
+
+
+class Trainer:
+    """Trains a task into a run's folder.
+
+    progress : called after every step; note : called with lines for the user; both on the main process alone.
+    """
+
+    def __init__(
+        self,
+        task: TrainingTask,
+        settings: Settings,
+        folder: RunFolder,
+        *,
+        progress: Callable[[StepReport], None] = lambda _: None,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.task, self.settings, self.folder = task, settings, folder
+        self._progress, self._note = progress, note
+        self._counters = _Counters()
+        self._ema: Any = None
+        self._seconds: float | None = None
+
+    def run(self, *, resume: bool = False) -> TrainReport:
+        """Train to the last step, or until it is interrupted, which saves.
+
+        Raises UsageError, OutputError; Cancelled when interrupted; LsxError where numbers stay not finite.
+        """
+        if resume:
+            self._load_weights()
+        self._prepare()
+        if resume:
+            self._load_state()
+        last = last_step(self.settings, self.task.count, self._accelerator.num_processes)
+        batches = self._batches(last)
+        losses: Mapping[str, float] = {}
+        with StopRequest() as stop:
+            while self._counters.step < last:
+                losses = self._step(batches, last)
+                step = self._counters.step
+                stopped = step < last and self._any(stop.asked)
+                looked_at = step == last or step % self.settings.validation_steps == 0
+                if stopped or looked_at or step % self.settings.save_steps == 0:
+                    self._save(step)
+                if stopped:
+                    raise Cancelled(f"stopped at step {step}, which is saved. Go on: the same command with --resume")
+                if looked_at:
+                    self._validate(step)
+        self._accelerator.end_training()
+        return TrainReport(
+            steps=last, skipped=self._counters.skipped, checkpoint=self.folder.checkpoint(last), losses=losses
+        )
+
+    def _load_weights(self) -> None:
+        step = self.folder.latest_state()
+        if step is None:
+            raise UsageError(f"{self.folder.path}: no checkpoint to resume from in it. Begin again with another -o")
+        self._resumed = step
+        self.task.load(self.folder.checkpoint(step))
+
+    def _load_state(self) -> None:
+        state = self.folder.state(self._resumed)
+        self._accelerator.load_state(str(state))
+        if (state / _TRAINED).is_file():
+            held = torch.load(state / _TRAINED, weights_only=True, map_location="cpu")
+            with torch.no_grad():
+                for parameter, value in zip(self._trained, held, strict=True):
+                    parameter.copy_(value)
+
+    def _prepare(self) -> None:
+        """Device, processes, precision, optimiser, and what a state on disk is made of."""
+        settings, module = self.settings, self.task.module
+        precision = settings.mixed_precision
+        if precision == "fp16" and not torch.cuda.is_available():
+            precision = "no"
+        self._accelerator = Accelerator(
+            mixed_precision=precision,
+            gradient_accumulation_steps=settings.gradient_accumulation_steps,
+            log_with="tensorboard",
+            project_dir=str(self.folder.path),
+        )
+        self._accelerator.init_trackers(self.folder.log.name)
+        for line in (
+            *self.task.notes,
+            *(["no fp16 on a CPU: float32"] if precision != settings.mixed_precision else []),
+        ):
+            self._tell(line)
+        self.task.prepare(self._accelerator.process_index, self._accelerator.num_processes)
+        self._accelerator.wait_for_everyone()
+        self.task.to(self._accelerator.device)
+        self._trained = [p for p in module.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(self._trained, lr=settings.lr, weight_decay=settings.weight_decay)
+        if settings.compile:
+            module.compile()
+        self._network, self._optimizer = self._accelerator.prepare(module, optimizer)
+        self._schedule = _schedule(settings, optimizer, last_step(settings, self.task.count))
+        self._register()
+
+    def _register(self) -> None:
+        """The released file has the weights already, so the state leaves them out."""
+        from diffusers.training_utils import EMAModel
+
+        self._accelerator.register_for_checkpointing(self._counters, self._schedule)
+        if self.settings.ema_decay is not None:
+            self._ema = EMAModel(self._trained, decay=self.settings.ema_decay)
+            self._ema.to(self._accelerator.device)
+            self._accelerator.register_for_checkpointing(self._ema)
+        self._accelerator.register_save_state_pre_hook(lambda _models, weights, _folder: weights.clear())
+        self._accelerator.register_load_state_pre_hook(lambda models, _folder: models.clear())
+
+    def _batches(self, last: int) -> Iterator[Mapping[str, Tensor]]:
+        settings = self.settings
+        numbers = MicroBatches(
+            first_step=self._counters.step,
+            steps=last,
+            accumulate=settings.gradient_accumulation_steps,
+            batch=settings.batch_size,
+            rank=self._accelerator.process_index,
+            world=self._accelerator.num_processes,
+        )
+        loader = DataLoader(
+            self.task.samples,
+            batch_sampler=numbers,
+            num_workers=settings.workers,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=settings.workers > 0,
+        )
+        device = self._accelerator.device
+        for batch in loader:
+            yield {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+
+    def _step(self, batches: Iterator[Mapping[str, Tensor]], last: int) -> Mapping[str, float]:
+        """One step of the optimiser, over as many forwards as are accumulated."""
+        started = time.perf_counter()
+        accelerator, settings = self._accelerator, self.settings
+        sums: dict[str, Tensor] = {}
+        norm = torch.zeros(())
+        for _ in range(settings.gradient_accumulation_steps):
+            with accelerator.accumulate(self._network):
+                with accelerator.autocast():
+                    losses = self.task.loss(self._network, next(batches))
+                accelerator.backward(losses["total"])
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, 0) + value.detach().float() / settings.gradient_accumulation_steps
+                if accelerator.sync_gradients:
+                    norm = torch.as_tensor(accelerator.clip_grad_norm_(self._trained, settings.max_grad_norm))
+        means = {name: float(accelerator.reduce(value, "mean")) for name, value in sums.items()}
+        self._move(finite=math.isfinite(means["total"]), norm=float(norm))
+        self._counters.step += 1
+        self._report(means, float(norm), time.perf_counter() - started, last)
+        return means
+
+    def _move(self, *, finite: bool, norm: float) -> None:
+        """Let the optimiser step, unless numbers are not finite. A scaler skips what only its own scale made so."""
+        scaled = self._accelerator.scaler is not None
+        if scaled or (finite and math.isfinite(norm)):
+            self._optimizer.step()
+            self._schedule.step()
+            if self._ema is not None and finite:
+                self._ema.step(self._trained)
+        if not finite or (not scaled and not math.isfinite(norm)):
+            self._counters.skipped += 1
+        self._optimizer.zero_grad()
+        if self._counters.skipped >= self.settings.max_skipped_steps:
+            raise LsxError(
+                f"{self._counters.skipped} steps gave NaN or infinity, the last one step {self._counters.step + 1}; "
+                f"stopped. The last checkpoint is sound: go on from it with a lower learning rate "
+                f"(--set optimizer.lr={self.settings.lr / 2:g}), or bf16 (--set run.mixed_precision=bf16)"
+            )
+
+    def _report(self, losses: Mapping[str, float], norm: float, seconds: float, last: int) -> None:
+        self._seconds = seconds if self._seconds is None else 0.9 * self._seconds + 0.1 * seconds
+        lr = float(self._schedule.get_last_lr()[0])
+        scalars = {f"loss/{name}": value for name, value in losses.items()} | {"gradient_norm": norm, "lr": lr}
+        scalars["skipped"] = float(self._counters.skipped)
+        self._accelerator.log(scalars, step=self._counters.step)
+        if not self._accelerator.is_main_process:
+            return
+        self._progress(
+            StepReport(
+                step=self._counters.step,
+                steps=last,
+                losses=losses,
+                gradient_norm=norm,
+                lr=lr,
+                seconds=self._seconds,
+                memory=_peak_memory(),
+                skipped=self._counters.skipped,
+            )
+        )
+
+    def _save(self, step: int) -> None:
+        """Write a checkpoint. All processes take part: each has a state of its own."""
+        accelerator = self._accelerator
+        if accelerator.num_processes == 1:
+            self.folder.write(step, lambda partial: self._fill(partial, step))
+        else:
+            self._save_together(step)
+        if accelerator.is_main_process:
+            self.folder.drop_old_states(self.settings.keep_states)
+
+    def _save_together(self, step: int) -> None:
+        """The main process writes; what differs between processes is random numbers, which nothing here draws from."""
+        failed: LsxError | None = None
+        if self._accelerator.is_main_process:
+            try:
+                self.folder.write(step, lambda partial: self._fill(partial, step))
+            except LsxError as error:
+                failed = error
+        if self._any(failed is not None):
+            raise failed or LsxError("the main process could not write the checkpoint")
+
+    def _fill(self, partial: Path, step: int) -> None:
+        module = self._accelerator.unwrap_model(self._network)
+        with self._averaged():
+            self.task.write(partial, module, step)
+        if self._ema is not None or not self.task.written_as_trained:
+            torch.save([p.detach().cpu() for p in self._trained], partial / "state" / _TRAINED)
+        self._accelerator.save_state(str(partial / "state"), safe_serialization=True)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights in the module, where there are such."""
+        if self._ema is None:
+            yield
+            return
+        self._ema.store(self._trained)
+        self._ema.copy_to(self._trained)
+        try:
+            yield
+        finally:
+            self._ema.restore(self._trained)
+
+    def _validate(self, step: int) -> None:
+        self._accelerator.wait_for_everyone()
+        checkpoint = self.folder.checkpoint(step)
+        if not self._accelerator.is_main_process or not checkpoint.is_dir():
+            return
+        values = self.task.validate(checkpoint, self.folder.validation / checkpoint.name, step)
+        self._accelerator.log({f"validation/{name}": value for name, value in values.items()}, step=step)
+
+    def _any(self, flag: bool) -> bool:
+        """Whether any process says so."""
+        told = torch.tensor(float(flag), device=self._accelerator.device)
+        return bool(self._accelerator.reduce(told, "sum") > 0)
+
+    def _tell(self, line: str) -> None:
+        if self._accelerator.is_main_process:
+            self._note(line)
+
+
+def _schedule(settings: Settings, optimizer: Any, last: int) -> Any:
+    from diffusers.optimization import get_scheduler
+
+    try:
+        return get_scheduler(
+            settings.lr_scheduler, optimizer, num_warmup_steps=settings.lr_warmup_steps, num_training_steps=last
+        )
+    except ValueError as error:
+        raise UsageError(
+            f"lr_scheduler is {settings.lr_scheduler}; choose constant, linear, cosine or another of diffusers' names"
+        ) from error
+
+
+def _peak_memory() -> float:
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
