@@ -62,6 +62,11 @@ class EncoderConfig:
         wrong = [n for n in self.block_out_channels if n < 1 or n % _GROUPS]
         if wrong:
             raise CheckpointError(f"SyncNet: block_out_channels has {wrong[0]}; give multiples of {_GROUPS}")
+        if self.block_out_channels[-1] == _GROUPS:
+            raise CheckpointError(
+                f"SyncNet: the last of block_out_channels is {_GROUPS}, of which the last norm would leave nothing; "
+                f"give {4 * _GROUPS} or more"
+            )
 
     @classmethod
     def from_mapping(cls, section: Mapping[str, Any], where: str) -> EncoderConfig:

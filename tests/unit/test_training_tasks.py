@@ -1,0 +1,220 @@
+"""The U-Net's and SyncNet's trainings on tiny faces at 64 pixels: what a step sees, learns, saves and goes on from."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from lsx.errors import Cancelled, UsageError
+from lsx.metrics.stable_sync import StableSync
+from lsx.models import reference
+from lsx.models.checkpoint import Checkpoint, read_tensors
+from lsx.models.checkpoint_files import CheckpointFiles
+from lsx.models.stable_syncnet import STABLE_SYNCNET_FILE, load_syncnet
+from lsx.training.samples import SyncNetSamples, UNetSamples
+from lsx.training.shards import DataSet
+from lsx.training.token_store import TokenStore
+from lsx.training.train import Callbacks, TrainOptions, plan_training, train
+from tests.training_data import tiny_data
+
+UNET: dict[str, Any] = {
+    "data": {"resolution": 64},
+    "ckpt": {"save_ckpt_steps": 2},
+    "run": {
+        "pixel_space_supervise": False,
+        "trainable_modules": ["motion_modules.", "attentions."],
+        "max_train_steps": 2,
+        "validation_steps": 100,
+        "inference_steps": 1,
+        "seed": 3,
+    },
+    "optimizer": {"lr": 1e-3},
+}
+TOWER = {"block_out_channels": [32] * 6 + [128], "attn_blocks": [0, 0, 0, 0, 0, 1, 0]}
+SYNCNET: dict[str, Any] = {
+    "model": {
+        "audio_encoder": TOWER | {"in_channels": 1, "downsample_factors": [[2, 1], 2, 2, 1, 2, 2, [2, 3]]},
+        "visual_encoder": {
+            "in_channels": 48,
+            "block_out_channels": [32] * 7 + [128],
+            "downsample_factors": [[1, 2], 2, 2, 2, 2, 2, 2, 2],
+            "attn_blocks": [0] * 8,
+        },
+    },
+    "data": {"resolution": 64, "batch_size": 2, "num_val_samples": 4},
+    "run": {"max_train_steps": 2, "seed": 3},
+    "optimizer": {"lr": 1e-3},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    return tiny_data(tmp_path_factory.mktemp("data") / "tiny")
+
+
+@pytest.fixture
+def options(tmp_path: Path, checkpoint: Callable[[int], Path]) -> Callable[..., TrainOptions]:
+    def make(content: dict[str, Any] = UNET, *changes: str, **given: Any) -> TrainOptions:
+        file = tmp_path / "config.yaml"
+        file.write_text(yaml.safe_dump(content))
+        where = {} if content is SYNCNET else {"checkpoint": checkpoint(64)}
+        return TrainOptions(config=file, changes=changes, **(where | given))
+
+    return make
+
+
+def unet_of(folder: Path) -> dict[str, torch.Tensor]:
+    content = read_tensors(folder / "latentsync_unet.pt")
+    assert set(content) == {"global_step", "state_dict"}
+    state: dict[str, torch.Tensor] = content["state_dict"]
+    return state
+
+
+def test_a_sample_is_what_the_data_holds(data: DataSet, tmp_path: Path, checkpoint: Callable[[int], Path]) -> None:
+    encoder = Checkpoint(CheckpointFiles.in_folder(checkpoint(64))).audio_encoder()
+    store = TokenStore(tmp_path / "audio")
+    store.fill(data, data.rows, encoder)
+    samples = UNetSamples(data, data.rows, store, seed=3)
+    for number in range(4):
+        sample = samples[number]
+        whole = {row.key: data.faces(row, range(row.frames)).transpose(0, 3, 1, 2) / 127.5 - 1 for row in data.rows}
+        places = []
+        for name in ("target", "reference"):
+            faces = sample[name].numpy()
+            key, start = next(
+                (key, s)
+                for key, frames in whole.items()
+                for s in range(len(frames) - 15)
+                if np.abs(frames[s : s + 16] - faces).max() < 1e-6
+            )
+            places.append((key, start))
+        (key, target), (same_key, other) = places
+        assert key == same_key
+        assert abs(target - other) >= 16
+        row = next(row for row in data.rows if row.key == key)
+        wave = torch.from_numpy(data.samples(row).astype(np.float32) / 32768)
+        tokens = reference.audio_tokens(encoder, wave, range(target, target + 16), (2, 2))
+        assert torch.equal(sample["audio"], tokens)
+        assert 0 <= int(sample["timestep"]) < 1000
+        again = samples[number]
+        assert all(torch.equal(sample[key], again[key]) for key in sample)
+
+
+def test_pairs_of_syncnet_are_right_about_half_the_time(data: DataSet) -> None:
+    pairs = SyncNetSamples(data, data.rows, seed=3)
+    right = [float(pairs[number]["together"]) for number in range(40)]
+    assert 10 <= sum(right) <= 30
+
+
+@pytest.mark.parametrize("change", ["run.ema_decay=0.5", "run.lora_rank=2"])
+def test_an_interrupted_training_goes_on_bit_for_bit(
+    change: str, data: DataSet, options: Callable[..., TrainOptions], tmp_path: Path
+) -> None:
+    given = options(UNET, change)
+    whole = train("unet", data.folder, tmp_path / "whole", given).checkpoint
+    interrupted = Callbacks(step=lambda report: os.kill(os.getpid(), signal.SIGINT) if report.step == 1 else None)
+    with pytest.raises(Cancelled):
+        train("unet", data.folder, tmp_path / "parts", given, callbacks=interrupted)
+    parts = train("unet", data.folder, tmp_path / "parts", given, resume=True).checkpoint
+    a, b = unet_of(whole), unet_of(parts)
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_checkpoint_is_one_that_lsx_opens_and_says_what_it_lacks(
+    data: DataSet, options: Callable[..., TrainOptions], tmp_path: Path
+) -> None:
+    notes: list[str] = []
+    given = options(UNET, "run.pixel_space_supervise=true", "run.max_train_steps=1")
+    report = train("unet", data.folder, tmp_path / "run", given, callbacks=Callbacks(note=notes.append))
+    assert notes[0].startswith("losses: reconstruction. Left out: sync (no stable_syncnet.pt")
+    loaded = Checkpoint(CheckpointFiles.in_folder(report.checkpoint))
+    loaded.check()
+    assert loaded.spec.resolution == 64
+    assert loaded.yaml["model"]["use_motion_module"]
+    described = json.loads((report.checkpoint / "training.json").read_text())
+    assert described["left_out"] == ["sync", "perceptual", "trepa"]
+    shown = tmp_path / "run" / "validation" / report.checkpoint.name
+    assert cv2.imread(str(shown / "strip.png")) is not None
+    assert (shown / "clip.mp4").stat().st_size > 1000
+    trained, before = unet_of(report.checkpoint), unet_of(given.checkpoint or Path())
+    changed = {key for key in before if not torch.equal(trained[key], before[key])}
+    assert changed
+    assert all("motion_modules." in key or "attentions." in key for key in changed)
+
+
+def test_one_clip_is_learnt(options: Callable[..., TrainOptions], tmp_path: Path) -> None:
+    losses: list[float] = []
+    one = tiny_data(tmp_path / "one", seeds=range(1), frames=48)
+    given = options(UNET, "run.max_train_steps=24", "run.trainable_modules=['']", "ckpt.save_ckpt_steps=1000")
+    callbacks = Callbacks(step=lambda report: losses.append(report.losses["total"]))
+    train("unet", one.folder, tmp_path / "run", given, callbacks=callbacks)
+    assert np.mean(losses[-8:]) < 0.7 * np.mean(losses[:4])
+
+
+def test_what_a_training_would_take(data: DataSet, options: Callable[..., TrainOptions]) -> None:
+    plan, settings, notes = plan_training("unet", data.folder, options(UNET, "data.batch_size=2"))
+    small = plan_training("unet", data.folder, options(UNET, "run.enable_gradient_checkpointing=false"))[0]
+    assert settings.batch_size == 2
+    assert notes == ("losses: reconstruction",)
+    assert plan.steps_an_epoch == 2
+    assert plan.optimizer_bytes == 12 * plan.trained < 12 * plan.parameters
+    assert plan.activation_bytes < small.activation_bytes  # of half the batch, but nothing computed again
+    assert not list(data.folder.parent.glob("run*"))
+
+
+def test_syncnet_is_trained_evaluated_and_judges(
+    data: DataSet, options: Callable[..., TrainOptions], tmp_path: Path
+) -> None:
+    report = train("syncnet", data.folder, tmp_path / "run", options(SYNCNET))
+    network = load_syncnet(report.checkpoint / STABLE_SYNCNET_FILE)
+    assert network.config.visual_encoder.block_out_channels == (32,) * 7 + (128,)
+    content = json.loads((tmp_path / "run" / "validation" / report.checkpoint.name / "evaluation.json").read_text())
+    assert 0 <= content["accuracy"] <= 1
+    assert sum(content["offsets"].values()) > 0
+    row = data.rows[0]
+    figures = StableSync(network).judge(data.faces(row, range(row.frames)), data.samples(row))
+    assert figures is not None
+    assert 0 <= figures.cosine <= 1
+    assert -7 <= figures.offset <= 7
+    again = options(SYNCNET, checkpoint=report.checkpoint / STABLE_SYNCNET_FILE)
+    assert train("syncnet", data.folder, tmp_path / "more", again).steps == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (("data.resolution=128",), "its faces are of 64 px, the configuration says 128"),
+        (("run.trainable_modules=[nothing.]",), "no parameter's name holds one of nothing."),
+        (("run.lora_rank=2", "run.trainable_modules=[nothing.]"), "no linear layer's name"),
+        (("optimizer.lr_scheduler=circular",), "lr_scheduler is circular"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    changes: tuple[str, ...], told: str, data: DataSet, options: Callable[..., TrainOptions], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as raised:
+        train("unet", data.folder, tmp_path / "run", options(UNET, *changes))
+    assert told in str(raised.value)
+
+
+def test_going_on_with_something_else_is_refused(
+    data: DataSet, options: Callable[..., TrainOptions], tmp_path: Path
+) -> None:
+    train("unet", data.folder, tmp_path / "run", options(UNET, "run.max_train_steps=1"))
+    with pytest.raises(UsageError, match="was begun with another seed"):
+        train("unet", data.folder, tmp_path / "run", options(UNET, "run.seed=4"), resume=True)
+    notes: list[str] = []
+    callbacks = Callbacks(note=notes.append)
+    report = train("unet", data.folder, tmp_path / "run", options(UNET), resume=True, callbacks=callbacks)
+    assert report.steps == 2
+    assert "max_train_steps is 2 from here on; it was 1" in notes
