@@ -22,7 +22,7 @@ from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
 from lsx.models.whisper import sinusoids
 
-__all__ = ["SIZES", "random_checkpoint", "seeded_weight"]
+__all__ = ["SIZES", "data_section", "random_checkpoint", "seeded_weight", "write_whisper"]
 
 SIZES = ("small", "full")
 
@@ -122,8 +122,8 @@ def random_checkpoint(folder: Path, *, size: str = "small", seed: int = 0, resol
         model = _MODEL | _UNET_SIZE[size]
         _write_unet(partial / "latentsync_unet.pt", model, seed)
         _write_vae(partial / "vae", _VAE_SIZE[size], seed)
-        _write_whisper(partial / "whisper" / "tiny.pt", seed)
-        config = {"data": _data_section(resolution or 256), "model": model}
+        write_whisper(partial / "whisper" / "tiny.pt", seed)
+        config = {"data": data_section(resolution or 256), "model": model}
         (partial / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         partial.chmod(0o755)
         partial.rename(folder)
@@ -134,7 +134,8 @@ def random_checkpoint(folder: Path, *, size: str = "small", seed: int = 0, resol
     return folder
 
 
-def _data_section(resolution: int) -> dict[str, Any]:
+def data_section(resolution: int) -> dict[str, Any]:
+    """The `data:` section of a checkpoint's config.yaml."""
     return {
         "num_frames": 16,
         "resolution": resolution,
@@ -182,7 +183,8 @@ def _write_vae(folder: Path, size: Mapping[str, Any], seed: int) -> None:
     save_file(dict(_draw(vae.state_dict(), seed)), folder / "diffusion_pytorch_model.safetensors")
 
 
-def _write_whisper(path: Path, seed: int) -> None:
+def write_whisper(path: Path, seed: int) -> None:
+    """Write OpenAI's tiny Whisper with seeded random weights to `path`, in a new folder."""
     path.parent.mkdir()
     state = dict(_draw(_whisper_layout(), seed))
     state["encoder.positional_embedding"] = sinusoids(1500, 384)

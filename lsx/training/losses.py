@@ -44,14 +44,17 @@ class LossWeights:
 class UNetBatch:
     """What a step is made of."""
 
-    target: Tensor
-    """Aligned faces float32 [n, F, 3, H, W] in -1..1."""
-    reference: Tensor
-    """The same of the frames that show who it is."""
     audio: Tensor
     """float32 [n, F, S, D]."""
     mel: Tensor
     """float32 [n, 1, 80, 52], for SyncNet."""
+    target: Tensor | None = None
+    """Aligned faces float32 [n, F, 3, H, W] in -1..1."""
+    reference: Tensor | None = None
+    """The same of the frames that show who it is."""
+    moments: Tensor | None = None
+    """Mean and deviation of the latents of target, masked and reference frames, [n, 3, F, 8, h, w], where they were
+    computed before; then no faces are needed but where a loss looks at pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -125,20 +128,30 @@ class LatentSyncLoss:
                 network.to(device)
 
     @torch.no_grad()
-    def _latents(self, pixels: Tensor, noise: Tensor, count: int) -> Tensor:
-        """Sampled latents [n, 4, F, h, w] of [(n F), 3, H, W]; contiguous, see docs/decisions.md."""
-        distribution = self.vae.encode(pixels.contiguous()).latent_dist
-        latents = (distribution.mean + distribution.std * noise) * LATENT_SCALE
-        clips: Tensor = latents.unflatten(0, (count, -1))
-        return clips.transpose(1, 2)
+    def _moments(self, batch: UNetBatch) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Mean and deviation [(n F), 4, h, w] of target, masked and reference frames."""
+        if batch.moments is not None:
+            mean, deviation = batch.moments.chunk(2, dim=3)
+            return tuple((mean[:, i].flatten(0, 1), deviation[:, i].flatten(0, 1)) for i in range(3))
+        if batch.target is None or batch.reference is None:
+            raise ValueError("a batch has faces, or moments of their latents")
+        target, reference = batch.target.flatten(0, 1), batch.reference.flatten(0, 1)
+        # contiguous: PyTorch's CPU path for channels-last frames is off by up to 2e-3 on masked ones
+        encoded = (
+            self.vae.encode(pixels.contiguous()).latent_dist for pixels in (target, target * self.mask, reference)
+        )
+        return tuple((latents.mean, latents.std) for latents in encoded)
 
     def inputs(self, batch: UNetBatch, draws: UNetDraws) -> tuple[Tensor, Tensor, Tensor]:
         """The U-Net's `sample` [n, 13, F, h, w], the noisy latents in it, and the noise to predict."""
-        count, frames = batch.target.shape[:2]
-        target = batch.target.flatten(0, 1)
-        clean = self._latents(target, draws.target, count)
-        masked = self._latents(target * self.mask, draws.masked, count)
-        reference = self._latents(batch.reference.flatten(0, 1), draws.reference, count)
+        count, frames = batch.audio.shape[:2]
+        latents = [
+            ((mean + deviation * noise) * LATENT_SCALE).unflatten(0, (count, -1)).transpose(1, 2)
+            for (mean, deviation), noise in zip(
+                self._moments(batch), (draws.target, draws.masked, draws.reference), strict=True
+            )
+        ]
+        clean, masked, reference = latents
         if self.alpha is None:
             noise = draws.shared.expand(-1, -1, frames, -1, -1)
         else:
@@ -162,6 +175,8 @@ class LatentSyncLoss:
             return LossTerms(total=total, reconstruction=reconstruction)
         clean = self.schedule.clean_estimate(noisy, predicted, draws.timesteps)
         pixels = self.vae.decode(clean.transpose(1, 2).flatten(0, 1).contiguous() / LATENT_SCALE).sample
+        if batch.target is None:
+            raise ValueError("a loss that looks at pixels needs the faces")
         target = batch.target.flatten(0, 1)
         sync = perceptual = trepa = None
         if self.weights.sync and self.syncnet is not None:
@@ -172,7 +187,7 @@ class LatentSyncLoss:
             perceptual = self.lpips.loss(pixels[:, :, half:], target[:, :, half:])
             total = total + self.weights.perceptual * perceptual
         if self.weights.trepa and self.trepa is not None:
-            frames = batch.target.shape[1]
+            frames = batch.audio.shape[1]
             trepa = self.trepa.loss(pixels.unflatten(0, (-1, frames)), target.unflatten(0, (-1, frames)))
             total = total + self.weights.trepa * trepa
         return LossTerms(

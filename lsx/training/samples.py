@@ -18,8 +18,8 @@ from torch.utils.data import Dataset, Sampler
 
 from lsx.errors import UsageError
 from lsx.models.stable_syncnet import mel_window, syncnet_mel
+from lsx.training.feature_store import LatentStore, TokenStore
 from lsx.training.shards import DataSet, SegmentRow
-from lsx.training.token_store import TokenStore
 
 __all__ = ["MicroBatches", "Shuffle", "SyncNetSamples", "UNetSamples", "usable_rows"]
 
@@ -118,10 +118,14 @@ class UNetSamples(Dataset[dict[str, Tensor]]):
         *,
         window: tuple[int, int] = (2, 2),
         dropout: float = 0.0,
+        latents: LatentStore | None = None,
+        faces: bool = True,
     ) -> None:
-        """dropout : share of samples whose tokens are zeros."""
+        """dropout : share of samples whose tokens are zeros; latents : where `moments` [3, 16, 8, h, w] of a sample are
+        read; faces : whether a sample has faces.
+        """
         self._data, self._rows, self._tokens, self._seed, self._window = data, rows, tokens, seed, window
-        self._dropout = dropout
+        self._dropout, self._latents, self._with_faces = dropout, latents, faces
         self._shuffle = Shuffle(seed, len(rows))
 
     def __len__(self) -> int:
@@ -138,15 +142,31 @@ class UNetSamples(Dataset[dict[str, Tensor]]):
         draws = {name: _normal(random, frame) for name in ("noise.target", "noise.masked", "noise.reference")}
         timestep = int(random.integers(0, _DIFFUSION_STEPS))
         audio = self._tokens.tokens(row.key, range(start, start + _FRAMES), self._window)
-        return draws | {
-            "target": _faces(self._data, row, start),
-            "reference": _faces(self._data, row, reference),
-            "audio": audio * float(random.random() >= self._dropout),
-            "mel": torch.from_numpy(mel_window(_mel(self._data, row), start))[None],
-            "timestep": torch.tensor(timestep),
-            "noise.shared": _normal(random, (4, 1, side, side)),
-            "noise.independent": _normal(random, (4, _FRAMES, side, side)),
-        }
+        return (
+            draws
+            | self._pictures(row, start, reference)
+            | {
+                "audio": audio * float(random.random() >= self._dropout),
+                "mel": torch.from_numpy(mel_window(_mel(self._data, row), start))[None],
+                "timestep": torch.tensor(timestep),
+                "noise.shared": _normal(random, (4, 1, side, side)),
+                "noise.independent": _normal(random, (4, _FRAMES, side, side)),
+            }
+        )
+
+    def _pictures(self, row: SegmentRow, target: int, reference: int) -> dict[str, Tensor]:
+        """Faces of the two windows, or the moments of their latents, or both."""
+        pictures = {}
+        if self._with_faces:
+            pictures = {"target": _faces(self._data, row, target), "reference": _faces(self._data, row, reference)}
+        if self._latents is not None:
+            windows = [(target, False), (target, True), (reference, False)]
+            moments = [
+                self._latents.moments(row.key, range(start, start + _FRAMES), masked=masked)
+                for start, masked in windows
+            ]
+            pictures["moments"] = torch.stack(moments)
+        return pictures
 
 
 def _normal(random: np.random.Generator, shape: tuple[int, ...]) -> Tensor:

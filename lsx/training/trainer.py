@@ -174,9 +174,9 @@ class Trainer:
             *(["no fp16 on a CPU: float32"] if precision != settings.mixed_precision else []),
         ):
             self._tell(line)
+        self.task.to(self._accelerator.device)
         self.task.prepare(self._accelerator.process_index, self._accelerator.num_processes)
         self._accelerator.wait_for_everyone()
-        self.task.to(self._accelerator.device)
         self._trained = [p for p in module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(self._trained, lr=settings.lr, weight_decay=settings.weight_decay)
         if settings.compile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -24,11 +25,11 @@ from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
 from lsx.training.adapters import add_adapters, merged_state
 from lsx.training.config import UNetSettings
+from lsx.training.feature_store import LatentStore, TokenStore
 from lsx.training.losses import LatentSyncLoss, LossWeights, UNetBatch, UNetDraws
 from lsx.training.samples import UNetSamples, usable_rows
 from lsx.training.shards import DataSet
 from lsx.training.task import TrainingTask
-from lsx.training.token_store import TokenStore
 from lsx.training.validation import ValidationClip
 
 __all__ = ["UNetSources", "UNetTask"]
@@ -74,17 +75,34 @@ class UNetTask(TrainingTask):
         self._hashes = sources.checkpoint.hashes()
         self._rows, self._progress = rows, progress
         self._tokens = TokenStore.of(sources.data, self._hashes["whisper"])
-        self.samples = UNetSamples(
-            sources.data, rows, self._tokens, settings.seed, window=spec.audio_window, dropout=settings.audio_dropout
-        )
         self.module = self._unet()
         self._loss = self._losses()
+        self._latents = (
+            LatentStore.of(sources.data, _vae_hash(self._hashes), self._loss.mask) if settings.cache_latents else None
+        )
+        self.samples = UNetSamples(
+            sources.data,
+            rows,
+            self._tokens,
+            settings.seed,
+            window=spec.audio_window,
+            dropout=settings.audio_dropout,
+            latents=self._latents,
+            faces=self._latents is None or self._loss.weights.in_pixels,
+        )
         self.frozen_bytes = self._loss.frozen_bytes
 
     def prepare(self, rank: int, world: int) -> None:
         self._tokens.fill(
-            self._sources.data, self._rows[rank::world], self._sources.checkpoint.audio_encoder(), self._progress
+            self._sources.data,
+            self._rows[rank::world],
+            self._sources.checkpoint.audio_encoder().to(self._device),
+            self._progress,
         )
+        if self._latents is not None:
+            self._latents.fill(
+                self._sources.data, self._rows[rank::world], self._loss.vae, self._loss.mask, self._progress
+            )
 
     def _model_config(self) -> UNetConfig:
         """The U-Net's topology: the YAML's where it has a model, which must be the checkpoint's, else that."""
@@ -183,9 +201,11 @@ class UNetTask(TrainingTask):
 
     def to(self, device: torch.device) -> None:
         self._loss.to(device)
+        self._device = device
 
     def loss(self, network: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        inputs = UNetBatch(target=batch["target"], reference=batch["reference"], audio=batch["audio"], mel=batch["mel"])
+        names = ("target", "reference", "moments")
+        inputs = UNetBatch(audio=batch["audio"], mel=batch["mel"], **{name: batch.get(name) for name in names})
         draws = UNetDraws(
             timesteps=batch["timestep"],
             target=batch["noise.target"].flatten(0, 1),
@@ -251,6 +271,11 @@ class UNetTask(TrainingTask):
             steps=self.settings.inference_steps, guidance=self.settings.guidance, cache_interval=None, seed=0
         )
         return self._sources.validation.render(checkpoint, output, sampling)
+
+
+def _vae_hash(hashes: Mapping[str, str]) -> str:
+    """Of all files of the VAE."""
+    return hashlib.sha256("".join(v for k, v in sorted(hashes.items()) if k.startswith("vae/")).encode()).hexdigest()
 
 
 def choose_parameters(unet: UNet3D, parts: tuple[str, ...], *, motion: bool) -> list[str]:

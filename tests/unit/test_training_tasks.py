@@ -21,9 +21,9 @@ from lsx.models import reference
 from lsx.models.checkpoint import Checkpoint, read_tensors
 from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.models.stable_syncnet import STABLE_SYNCNET_FILE, load_syncnet
+from lsx.training.feature_store import TokenStore
 from lsx.training.samples import SyncNetSamples, UNetSamples
 from lsx.training.shards import DataSet
-from lsx.training.token_store import TokenStore
 from lsx.training.train import Callbacks, TrainOptions, plan_training, train
 from tests.training_data import tiny_data
 
@@ -218,3 +218,15 @@ def test_going_on_with_something_else_is_refused(
     report = train("unet", data.folder, tmp_path / "run", options(UNET), resume=True, callbacks=callbacks)
     assert report.steps == 2
     assert "max_train_steps is 2 from here on; it was 1" in notes
+
+
+def test_kept_latents_are_those_of_encoding_anew(
+    data: DataSet, options: Callable[..., TrainOptions], tmp_path: Path
+) -> None:
+    steps: list[list[float]] = []
+    for number, change in enumerate(("run.cache_latents=false", "run.cache_latents=true")):
+        losses: list[float] = []
+        callbacks = Callbacks(step=lambda report, losses=losses: losses.append(report.losses["total"]))  # type: ignore[misc]
+        train("unet", data.folder, tmp_path / str(number), options(UNET, change), callbacks=callbacks)
+        steps.append(losses)
+    np.testing.assert_allclose(steps[0], steps[1], rtol=1e-5)

@@ -1,0 +1,87 @@
+"""Train lsx-tiny from nothing: python -m examples.tiny.make FOLDER. What is there already is used again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from examples.tiny.checkpoint import MODEL, new_checkpoint, pack
+from examples.tiny.dataset import HELD_OUT, write_dataset
+from examples.tiny.vae import psnr, scale_latents, train_vae, write_vae
+from lsx.training.shards import DataSet
+
+__all__ = ["main", "make"]
+
+CONFIGS = Path(__file__).parent / "configs"
+CLIPS, VALIDATION_CLIPS = 500, 24
+VAE_STEPS = 2000
+
+
+def lsx(*arguments: str) -> None:
+    """Run the command line as a user would, and show what was typed."""
+    print("$ lsx", *arguments, flush=True)
+    subprocess.run([sys.executable, "-m", "lsx", *arguments], check=True)  # noqa: S603
+
+
+def _trained(folder: Path, *arguments: str) -> Path:
+    """A training into `folder`, gone on with where one is there; its last checkpoint."""
+    resume = ["--resume"] if (folder / "run.json").is_file() else []
+    if not (folder / "done").is_file():
+        lsx("train", *arguments, "-o", str(folder), *resume)
+        (folder / "done").touch()
+    return sorted((folder / "checkpoints").glob("step-*"))[-1]
+
+
+def make(folder: Path) -> Path:
+    """Everything under `folder`; returns the last checkpoint."""
+    folder.mkdir(parents=True, exist_ok=True)
+    detector = folder / "detector"
+    if not detector.exists():  # any bundle has the face models
+        lsx("checkpoint", "random", str(folder / "random"), "--resolution", "64")
+        lsx("export", str(folder / "random"), "-o", str(detector), "--precision", "fp32", "--no-build")
+    data, held_out = folder / "data", folder / "held-out"
+    if not data.exists():
+        write_dataset(detector, data, range(CLIPS))
+    if not held_out.exists():
+        write_dataset(detector, held_out, range(HELD_OUT, HELD_OUT + VALIDATION_CLIPS), frames=96)
+    if not (folder / "vae").exists():
+        vae = train_vae(DataSet.open(data), VAE_STEPS)
+        scale_latents(vae, DataSet.open(data))
+        print(f"VAE: {psnr(vae, DataSet.open(held_out)):.2f} dB on faces that it never saw", flush=True)
+        write_vae(vae, folder / "vae")
+    model = yaml.safe_load((CONFIGS / "stage1.yaml").read_text(encoding="utf-8"))["model"]
+    base = folder / "base"
+    if not base.exists():
+        new_checkpoint(base, folder / "vae", model)
+    common = ["--data", str(data), "--validation", str(held_out)]
+    first = _trained(
+        folder / "stage1", "unet", str(CONFIGS / "stage1.yaml"), *common, "--checkpoint", str(base), "--from-scratch"
+    )
+    second = _trained(folder / "stage2", "unet", str(CONFIGS / "stage2.yaml"), *common, "--checkpoint", str(first))
+    _trained(folder / "syncnet", "syncnet", str(CONFIGS / "syncnet.yaml"), *common)
+    return second
+
+
+def main() -> None:
+    """Train, and pack what came of it; with --commit into the repository."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--commit", action="store_true", help="write the result where the repository has it")
+    given = parser.parse_args()
+    started = time.perf_counter()
+    last = make(given.folder)
+    syncnet = sorted((given.folder / "syncnet" / "checkpoints").glob("step-*"))[-1] / "stable_syncnet.pt"
+    output = MODEL if given.commit else given.folder / "model"
+    pack(last, syncnet, output)
+    took = {"seconds": round(time.perf_counter() - started), "checkpoint": last.name}
+    print(json.dumps(took), flush=True)
+
+
+if __name__ == "__main__":
+    main()
