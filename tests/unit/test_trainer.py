@@ -67,9 +67,14 @@ class Line(TrainingTask):
 
 
 def settings(**values: Any) -> Settings:
-    return Settings(
-        **({"batch_size": 2, "lr": 0.01, "max_train_steps": 8, "save_steps": 4, "mixed_precision": "no"} | values)
-    )
+    usual: dict[str, Any] = {
+        "batch_size": 2,
+        "lr": 0.01,
+        "max_train_steps": 8,
+        "save_steps": 4,
+        "mixed_precision": "no",
+    }
+    return Settings(**(usual | values))
 
 
 def train(folder: Path, task: Line | None = None, *, resume: bool = False, **values: Any) -> dict[str, Tensor]:
@@ -92,7 +97,7 @@ def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(ema: float | None, tmp_path: Path) -> None:
     whole = train(tmp_path / "whole", ema_decay=ema, lr_scheduler="cosine", lr_warmup_steps=2)
-    kept = {"ema_decay": ema, "lr_scheduler": "cosine", "lr_warmup_steps": 2}
+    kept: dict[str, Any] = {"ema_decay": ema, "lr_scheduler": "cosine", "lr_warmup_steps": 2}
     folder = RunFolder.start(tmp_path / "parts", ASKED, resume=False)
 
     def interrupt(report: StepReport) -> None:
