@@ -24,7 +24,7 @@ from lsx.bundle.manifest import (
 )
 from lsx.bundle.records import Coverage
 from lsx.core.atomic_files import sha256_of, write_whole
-from lsx.errors import BundleError, IntegrityError, OutputError, SchemaMismatch
+from lsx.errors import BundleError, IntegrityError, OutputError, SchemaMismatch, UsageError
 
 if TYPE_CHECKING:
     from lsx.engines.engine import Engine
@@ -54,7 +54,7 @@ class Bundle:
     def open(cls, path: Path | str) -> Bundle:
         """Open the bundle in the folder `path`.
 
-        Raises BundleError when it is none, SchemaMismatch when another lsx wrote it.
+        Raises BundleError when it is none, SchemaMismatch when another lsx wrote it, UsageError for what is no path.
 
         Examples
         --------
@@ -63,6 +63,8 @@ class Bundle:
         ...
         lsx.errors.BundleError: nowhere: not a bundle ...
         """
+        if not isinstance(path, Path | str):
+            raise UsageError(f"the bundle is {path!r}; give its folder")
         path = Path(path)
         file = path / MANIFEST
         if not path.is_dir() or not file.is_file():

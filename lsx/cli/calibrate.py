@@ -11,7 +11,7 @@ from rich.table import Table
 
 from lsx.bundle.bundle import Bundle
 from lsx.cli.console import emit, out, quantize_extra, show_table
-from lsx.cli.options import CacheInterval, CheckpointDir, Guidance, Seed, Steps, sample_options
+from lsx.cli.options import CacheInterval, CheckpointDir, Guidance, Seed, Steps, check_checkpoint, sample_options
 from lsx.cli.progress import task
 from lsx.errors import CalibrationError, UsageError
 
@@ -45,6 +45,8 @@ def calibrate(
     options = sample_options(steps=steps, guidance=guidance, seed=seed, cache_interval=cache_interval)
     what = CalibrationOptions(samples=samples, clips=ClipOptions(min_face=min_face), checkpoint_dir=checkpoint_dir)
     opened = Bundle.open(bundle)
+    if not dry_run:
+        check_checkpoint(opened, checkpoint_dir)
     with task("calibrate") as work:
 
         def show(label: str, share: float) -> None:

@@ -67,7 +67,7 @@ def _print_machine(folder: Path) -> None:
 
 
 def _print_plans(bundle: Bundle) -> dict[str, str]:
-    """Which plans fit this machine, and why the others do not; by path."""
+    """Print which plans fit this machine, and why the others do not. Returns the same by path."""
     from lsx.engines.gpu_info import first_gpu
     from lsx.engines.tensorrt.libraries import LIBRARIES
     from lsx.engines.tensorrt.plans import another_gpu, reason_stale

@@ -23,6 +23,8 @@ from lsx.cli.options import (
     Seed,
     Steps,
     Threads,
+    check_checkpoint,
+    check_clip,
     sample_options,
 )
 from lsx.cli.progress import task
@@ -76,6 +78,8 @@ def verify(
     options = sample_options(steps=steps, guidance=guidance, seed=seed, cache_interval=cache_interval, sampler=sampler)
     opened = Bundle.open(bundle)
     limits = _thresholds(threshold or [])
+    check_checkpoint(opened, checkpoint_dir)
+    check_clip(clip)
     files = ReportFiles(output)
     from lsx.verify.html import report_html
     from lsx.verify.verify import VerifyOptions

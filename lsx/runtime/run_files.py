@@ -43,6 +43,8 @@ def open_inputs(
     """
     if no_face not in ("pass", "error"):
         raise UsageError(f"no_face is {no_face}; choose pass or error")
+    if compare is not None and not isinstance(compare, Path | str):
+        raise UsageError(f"compare is of type {type(compare).__name__}; give a path")
     if compare is not None and not isinstance(output, Path | str):
         raise UsageError("compare needs an output with a path; give one, or leave compare out")
     if compare is not None and Path(compare) == Path(output):
