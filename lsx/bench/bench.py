@@ -301,7 +301,7 @@ class _Bench:
 
 
 def _bytes_moved(loaded: dict[str, dict[str, Engine]]) -> dict[tuple[str, str], int]:
-    """Of every engine whose plan tells it, by system and graph."""
+    """Bytes that every engine moves whose plan tells it, by contender and graph."""
     return {
         (name, graph): size
         for name, engines in loaded.items()

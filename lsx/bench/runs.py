@@ -119,7 +119,7 @@ class ChildRuns:
 
 
 def memory_growth(taken: list[int]) -> float:
-    """From the first quarter after the warm-up (a tenth, at least 2 chunks) to the last, by their medians; a share."""
+    """Growth from the first quarter after the warm-up (a tenth, at least 2 chunks) to the last, of medians; a share."""
     after = taken[max(len(taken) // 10, 2) :]
     if len(after) < 2:
         return 0.0

@@ -1,4 +1,4 @@
-"""Where a chunk's time goes: each kind of graph, what goes up and comes down, and what is waited for."""
+"""The parts of a chunk's time: each kind of graph, what goes up and comes down, and what is waited for."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _on_device(
 
 
 def _bus_seconds(device: Device, size: int, *, up: bool) -> float:
-    """Of one copy over the bus, by events."""
+    """Seconds of one copy over the bus, by events."""
     device.enter()
     with borrowed(device, size, device.allocate_pinned, device.allocate) as (pinned, memory):
         target, source = (memory, pinned) if up else (pinned, memory)

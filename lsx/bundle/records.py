@@ -84,7 +84,7 @@ class Coverage:
 
     @property
     def settings(self) -> tuple[object, ...]:
-        """By what records stand beside one another instead of replacing one another."""
+        """The key of a record: one with the same replaces it, any other stands beside it."""
         kind = self.engine.rpartition(" ")[2]
         return self.backend, kind, self.steps, self.sampler, self.guided, self.cache_interval
 

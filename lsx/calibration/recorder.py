@@ -60,7 +60,7 @@ class Recorded:
 
 
 def plan_captures(clips: Sequence[Clip], samples: int, options: SamplingOptions, frames: int) -> list[CaptureSpec]:
-    """Which chunks to record: `samples` samples of the U-Net over all clips, strata of the time steps, and both halves.
+    """Plan the chunks to record: `samples` samples of the U-Net over all clips, strata of the time steps, both halves.
 
     Clips take turns, each with one segment after the other; the place in a segment is drawn from the seed. Of each
     loop's full steps FEEDS_A_LOOP are taken, a little later from loop to loop, and so of its shallow ones.

@@ -323,7 +323,7 @@ class _Slot:
         """Whose chunk is in it."""
 
     def seconds(self, device: Device) -> dict[str, float]:
-        """By phase, of the chunk that was waited for."""
+        """Read the seconds by phase, of the chunk that was waited for."""
         ends = (self.uploaded, self.computed, self.downloaded)
         return {p: device.elapsed(a, b) for p, a, b in zip(_PHASES, self.begun, ends, strict=True)}
 

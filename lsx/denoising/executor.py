@@ -104,7 +104,7 @@ class Results:
 
 
 class Lender(ABC):
-    """Where a run gets the executor of its schedule, a chunk at a time."""
+    """Lends a run the executor of its schedule, a chunk at a time."""
 
     @abstractmethod
     def lent(self, stop: CancelToken) -> AbstractContextManager[Executor]:

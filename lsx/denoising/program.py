@@ -155,7 +155,7 @@ class _Builder:
         return self.graphs[graph].inputs[tensor]
 
     def run(self, graph: str, feed: Mapping[str, View], names: Mapping[str, View | str]) -> dict[str, View]:
-        """RunGraph `graph`; an output whose name maps to a string gets a scratch buffer called so."""
+        """Add a run of `graph`; an output whose name maps to a string gets a scratch buffer called so."""
         io = self.graphs[graph]
         results = {}
         for tensor, spec in io.outputs.items():

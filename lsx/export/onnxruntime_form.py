@@ -67,7 +67,7 @@ class _Rewriter:
         self._replace(node, result)
 
     def _ones(self, count: int, at: ir.Node) -> ir.Value:
-        """As many ones, made when the graph is loaded instead of stored."""
+        """Return as many ones, made when the graph is loaded instead of stored."""
         dtype = at.outputs[0].dtype or ir.DataType.FLOAT
         one = ir.tensor(np.ones(1, dtype.numpy()), dtype=dtype)
         made = self._node("ConstantOfShape", [self._initializer(np.array([count], np.int64))], at, {"value": one})

@@ -91,7 +91,7 @@ def _bounds(options: QuantizeOptions, target: float) -> SearchOptions:
 
 
 def _method_in_words(method: Method, precision: LowPrecision, options: QuantizeOptions) -> str:
-    """For the manifest."""
+    """The method as the manifest tells it."""
     text = f"{method} {options.percentile:g}" if method == "percentile" else method
     return f"{text}, SmoothQuant alpha {options.alpha:g}" if precision == "int8" and options.alpha > 0 else text
 

@@ -1,4 +1,4 @@
-"""Which layers stay fp16: the error of each alone, then the worst by error per FLOP until the target holds.
+"""Choose the layers that stay fp16: the error of each alone, then the worst by error per FLOP until the target holds.
 
 A layer's error is the square error at the graph's output with only that layer quantized, over the output's squares.
 Within the budget every layer is measured alone. When it is too small for that, whole blocks are measured (levels of the
@@ -191,7 +191,7 @@ class Search:
     def _greedy(
         self, errors: list[LayerError], kept: dict[str, str], every: list[float]
     ) -> tuple[dict[str, str], float]:
-        """As few more layers in `kept` as hold the target, by error per FLOP; the lowest cosine then.
+        """Add as few more layers in `kept` as hold the target, by error per FLOP; the lowest cosine then.
 
         How many is found by bisection on the two worst feeds, and the result is checked on all of them.
         """

@@ -174,7 +174,7 @@ def _labels(places: Sequence[tuple[float, float, str]], width: float) -> Iterato
 def _axis(
     values: Sequence[float], start: float, end: float, *, log: bool, zero: bool
 ) -> tuple[Callable[[float], float], list[float]]:
-    """Where a value goes between `start` and `end`, and the ticks."""
+    """Place of a value between `start` and `end`, and the ticks."""
     low, high = min(values), max(values)
     if log:
         tiny = min((v for v in values if v > 0), default=1.0)

@@ -1,4 +1,4 @@
-"""Where a run is, told to its caller while it waits."""
+"""The progress of a run, told to its caller while it waits."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class ClipComparison:
             self.expected.append(_levels(wanted))
 
     def figures(self, judges: LearnedMetrics, samples: NDArray[np.int16] | NDArray[np.float32]) -> ClipQuality:
-        """Over all frames. samples : the sound, 16 kHz from output frame 0 on."""
+        """Return the figures over all frames. samples : the sound, 16 kHz from output frame 0 on."""
         result, expected = np.stack(self.results), np.stack(self.expected)
         everywhere = np.ones_like(self._inside)
         return ClipQuality(

@@ -1,4 +1,4 @@
-"""Which layers of a failing graph are to blame: its ONNX file against its module, output by output."""
+"""The layers of a failing graph that are to blame: its ONNX file against its module, output by output."""
 
 from __future__ import annotations
 

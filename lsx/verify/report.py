@@ -171,7 +171,7 @@ class Report:
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """For report.json; a figure that is not finite becomes null."""
+        """Return the content of report.json; a figure that is not finite becomes null."""
         content = {
             "schema_version": 1,
             "bundle": self.bundle,

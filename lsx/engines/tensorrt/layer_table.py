@@ -134,7 +134,7 @@ class LayerTable:
         )
 
     def packed(self) -> bytes:
-        """As the content of a file: JSON, compressed, the same for the same table."""
+        """Return the content of a file: JSON, compressed, the same for the same table."""
         content = {"kinds": dict(self.kinds), "layers": [asdict(layer) for layer in self.layers]}
         return gzip.compress(json.dumps(content).encode(), mtime=0)
 
@@ -194,7 +194,7 @@ def layers_in_log(messages: Iterable[str]) -> tuple[PlanLayer, ...]:
 
 
 def _counted(layers: Iterable[PlanLayer]) -> tuple[PlanLayer, ...]:
-    """With the bytes that each moves."""
+    """Add to each the bytes that it moves."""
     layers = tuple(layers)
     whole: dict[str, int] = {}
     for layer in layers:

@@ -23,7 +23,7 @@ __all__ = ["LoadedPlan", "kernel_cache_file"]
 
 
 def kernel_cache_file(library: Library, plan: PlanEntry) -> Path:
-    """Where TensorRT-RTX's compiled kernels of a plan are kept: the user's cache folder, by GPU and driver."""
+    """Path at which TensorRT-RTX's compiled kernels of a plan are kept: the user's cache folder, by GPU and driver."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     gpu = first_gpu()
     name = f"{library.version}-{gpu.name}-{gpu.driver}".replace(" ", "_").replace("/", "_")

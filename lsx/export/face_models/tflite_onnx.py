@@ -176,7 +176,7 @@ class _Converter:
         self._activate(function, summed, name)
 
     def _prelu(self, _: Any, inputs: list[int], output: int) -> None:
-        """As products and maxima: ONNX Runtime's PRelu takes twice the time of all the convolutions."""
+        """Write PRelu as products and maxima: ONNX Runtime's PRelu takes twice the time of all the convolutions."""
         slope = self._require(inputs[1]).reshape(-1, 1, 1)
         given, name = self.names[inputs[0]], self._out(output)
         slopes = self.parts.constant(f"{name}_slope", slope)
