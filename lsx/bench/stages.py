@@ -53,14 +53,14 @@ def chunk_stages(
 def _on_host(
     program: Program, engines: Mapping[str, Engine], model: ModelSpec, options: SamplingOptions
 ) -> tuple[list[Share], float]:
-    found: dict[str, list[float]] = {}
+    seconds: dict[str, list[float]] = {}
     last = 0.0
 
     def seen(operation: Operation, _written: Mapping[str, Array]) -> None:
         nonlocal last
         now = time.perf_counter()
         name = operation.graph if isinstance(operation, RunGraph) else "copy"
-        found.setdefault(name, []).append(now - last)
+        seconds.setdefault(name, []).append(now - last)
         last = now
 
     executor = HostExecutor(program, engines, observe=seen)
@@ -70,7 +70,7 @@ def _on_host(
     denoiser.result(denoiser.submit(faces, tokens, 0))
     whole = time.perf_counter() - start
     executor.close()
-    return [Share(name=name, seconds=sum(times), count=len(times)) for name, times in found.items()], whole
+    return [Share(name=name, seconds=sum(times), count=len(times)) for name, times in seconds.items()], whole
 
 
 def _on_device(

@@ -147,11 +147,11 @@ class Bundle:
         >>> "onnx/step.onnx" in Bundle.open(BUNDLE).hashes(lambda bundle: bundle.files("step"))
         True
         """
-        found = {file.path: file.sha256 for file in files(self)}
+        digests = {file.path: file.sha256 for file in files(self)}
         fallback = self.fallback()
         if fallback is not None:
-            found |= {f"{self.manifest.fallback}/{path}": digest for path, digest in fallback.hashes(files).items()}
-        return found
+            digests |= {f"{self.manifest.fallback}/{path}": digest for path, digest in fallback.hashes(files).items()}
+        return digests
 
     def add_plan(self, plan: PlanEntry) -> None:
         """Enter `plan` in the manifest, in place of one of the same file. Raises OutputError.
@@ -180,15 +180,15 @@ class Bundle:
         """
         newest = self._newest()
         new = Coverage.of(record, newest.precision)
-        kept = []
+        records = []
         for other in newest.records:
             old = Coverage.of(other, newest.precision)
             if other.files == record.files and old.settings == new.settings:
                 if new.smoke_check is not None and old.smoke_check is None:
                     return
                 continue
-            kept.append(other)
-        self._write(newest.model_copy(update={"records": (*kept, record)}))
+            records.append(other)
+        self._write(newest.model_copy(update={"records": (*records, record)}))
 
     def _newest(self) -> Manifest:
         """The manifest on disk: another process may have written since. Parsed only where it is not this one's."""

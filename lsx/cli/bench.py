@@ -129,8 +129,8 @@ def bench(
     command = shlex.join(("lsx", *context.obj))
 
     def write(made: BenchReport) -> None:
-        told = made.model_copy(update={"command": command})
-        files.write(told.text(), lambda: bench_html(told))
+        report = made.model_copy(update={"command": command})
+        files.write(report.text(), lambda: bench_html(report))
 
     with task("bench") as progress:
         report = run_bench(

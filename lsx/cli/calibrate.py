@@ -55,7 +55,7 @@ def calibrate(
         if dry_run or output is None:
             plan = plan_calibration(opened, clips, what, options=options, progress=show)
         else:
-            made = run_calibration(
+            calibration = run_calibration(
                 opened,
                 clips,
                 output,
@@ -69,14 +69,14 @@ def calibrate(
         if not plan.captures:
             raise CalibrationError("no segment was kept: nothing to calibrate on")
         return
-    graphs = sorted({feed.graph for feed in made.manifest.feeds})
-    counted = ", ".join(f"{len(made.entries(graph))} of {graph}" for graph in graphs)
+    graphs = sorted({feed.graph for feed in calibration.manifest.feeds})
+    counted = ", ".join(f"{len(calibration.entries(graph))} of {graph}" for graph in graphs)
     size = sum(f.stat().st_size for f in output.rglob("*") if f.is_file())
     out.print(f"calibration: {output} (samples: {counted}; {size / 2**20:.0f} MiB)")
     out.print(f"contact sheet: {output / CONTACT_SHEET}")
     emit(
         calibration=str(output),
-        samples={graph: len(made.entries(graph)) for graph in graphs},
+        samples={graph: len(calibration.entries(graph)) for graph in graphs},
         bytes=size,
         contact_sheet=str(output / CONTACT_SHEET),
     )
@@ -100,7 +100,7 @@ def _summary(plan: CalibrationPlan) -> None:
             escape(dropped),
         )
     show_table(table)
-    kept = sum(len(clip.kept) for clip in plan.clips)
+    segments = sum(len(clip.kept) for clip in plan.clips)
     emit(
         clips=[
             {"name": c.name, "dropped": c.reason, "segments": len(c.segments), "kept": len(c.kept)} for c in plan.clips
@@ -109,6 +109,6 @@ def _summary(plan: CalibrationPlan) -> None:
     )
     used = len({(take.clip, take.segment) for take in plan.captures})
     out.print(
-        f"kept: {kept} segments, {plan.kept_seconds:.1f} s, of {len(plan.clips)} files; "
+        f"kept: {segments} segments, {plan.kept_seconds:.1f} s, of {len(plan.clips)} files; "
         f"{len(plan.captures)} chunks are denoised, in {used} segments"
     )

@@ -74,7 +74,7 @@ def _print_plans(bundle: Bundle) -> dict[str, str]:
 
     if not bundle.manifest.plans:
         out.print(f"plans: none; it runs on onnxruntime. Build them: lsx build {bundle.path}")
-    said = {}
+    states = {}
     for plan in bundle.manifest.plans:
         try:
             gpu = first_gpu()
@@ -84,9 +84,9 @@ def _print_plans(bundle: Bundle) -> dict[str, str]:
                 reason = f"fits, but was built {differs}"
         except LsxError as error:
             reason = f"does not run here: {error}"
-        said[plan.file.path] = reason or "fits"
-        out.print(f"plan {plan.file.path}: {said[plan.file.path]}", markup=False)
-    return said
+        states[plan.file.path] = reason or "fits"
+        out.print(f"plan {plan.file.path}: {states[plan.file.path]}", markup=False)
+    return states
 
 
 def _print_memory(bundle: Bundle) -> None:

@@ -127,16 +127,16 @@ def verify(
 
 
 def _thresholds(given: list[str]) -> dict[str, float]:
-    made = {}
+    limits = {}
     for text in given:
-        name, found, value = text.partition("=")
+        name, equals, value = text.partition("=")
         try:
-            made[name] = float(value)
+            limits[name] = float(value)
         except ValueError:
-            found = ""
-        if not found:
+            equals = ""
+        if not equals:
             raise UsageError(f"--threshold is {text}; give NAME=VALUE, as unet_cosine=0.999")
-    return made
+    return limits
 
 
 def _show(report: Report) -> None:
@@ -175,8 +175,8 @@ def _show(report: Report) -> None:
     if report.guilt:
         table = Table("engine's part, the rest the reference's", "latents", "mouth SSIM", "", box=None, pad_edge=False)
         for guilt in report.guilt:
-            said = "fails" if guilt.guilty else "holds"
-            table.add_row(guilt.part, f"{guilt.latents_cosine:.5f}", f"{guilt.mouth_ssim:.4f}", said)
+            verdict = "fails" if guilt.guilty else "holds"
+            table.add_row(guilt.part, f"{guilt.latents_cosine:.5f}", f"{guilt.mouth_ssim:.4f}", verdict)
         show_table(table)
         out.print(f"to blame: {report.failing_graph}")
     for layer in report.layers:

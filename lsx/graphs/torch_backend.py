@@ -181,9 +181,9 @@ def reference_checkpoint(bundle: Bundle, folder: Path | str | None) -> Checkpoin
     files = files_behind(bundle.path, where)
     released = model.version if model.version.startswith("latentsync-") else None
     checkpoint = Checkpoint(files, model=released)
-    found = checkpoint.hashes()
+    digests = checkpoint.hashes()
     for part, digest in model.checkpoint.items():
-        if found.get(part) != digest:
+        if digests.get(part) != digest:
             raise CheckpointError(
                 f"{where}: its {part} is not the one that {bundle.path} was made from. "
                 "Give the right folder (--checkpoint-dir DIR), or export again"

@@ -109,10 +109,10 @@ def stated_resolution(files: CheckpointFiles, *, model: str | None, resolution: 
             f"nothing says which LatentSync this is: give --model {' or --model '.join(RELEASED)}, "
             "or put the original's config.yaml into the checkpoint folder"
         )
-    for name, given in (("--resolution", resolution), (f"--model {model}", RELEASED.get(model or ""))):
-        if given is not None and given != stated:
+    for name, pixels in (("--resolution", resolution), (f"--model {model}", RELEASED.get(model or ""))):
+        if pixels is not None and pixels != stated:
             raise UsageError(
-                f"{name} means {given} px, but {files.config or 'the model'} says {stated} px. "
+                f"{name} means {pixels} px, but {files.config or 'the model'} says {stated} px. "
                 "A wrong pairing gives a visible mask: correct one of them"
             )
     if isinstance(stated, bool) or not isinstance(stated, int):
@@ -125,10 +125,10 @@ def stated_model(files: CheckpointFiles, model: str | None) -> str | None:
     if model is not None or files.config is not None:
         return model
     try:
-        found = json.loads((files.unet.parent / SOURCE).read_text(encoding="utf-8")).get("model")
+        written = json.loads((files.unet.parent / SOURCE).read_text(encoding="utf-8")).get("model")
     except (OSError, ValueError, AttributeError):
         return None
-    return found if found in RELEASED else None
+    return written if written in RELEASED else None
 
 
 def read_config(files: CheckpointFiles) -> dict[str, Any]:

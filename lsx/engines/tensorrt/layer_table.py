@@ -173,13 +173,13 @@ def layers_in_log(messages: Iterable[str]) -> tuple[PlanLayer, ...]:
 
     Views of one tensor are summed, up to the whole: attention reads q, k and v as three parts of what one layer wrote.
     """
-    found = []
+    layers = []
     for message in messages:
         for line in message.splitlines():
             match = _LINE.match(line.strip())
             if match is None:
                 continue
-            found.append(
+            layers.append(
                 PlanLayer(
                     name=match["name"],
                     kind=match["kind"],
@@ -190,7 +190,7 @@ def layers_in_log(messages: Iterable[str]) -> tuple[PlanLayer, ...]:
                     outputs=_tensors(match["outputs"]),
                 )
             )
-    return _counted(found)
+    return _counted(layers)
 
 
 def _counted(layers: Iterable[PlanLayer]) -> tuple[PlanLayer, ...]:
