@@ -148,7 +148,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _hundreds(lines: int) -> str:
-    """To hundreds: the drawing shall not change with every line."""
+    """Round to hundreds: the drawing shall not change with every line."""
     return f"{max(round(lines / 100), 1) * 100} lines"
 
 

@@ -70,8 +70,8 @@ def bench(
 
     Raises UsageError, BundleError, IntegrityError, CheckpointError, BackendUnavailable, EngineError, MediaError.
     """
-    made = _Bench(bundle, checkpoint_dir, options or SamplingOptions(), what or BenchOptions(), progress, save)
-    return made.run()
+    measurement = _Bench(bundle, checkpoint_dir, options or SamplingOptions(), what or BenchOptions(), progress, save)
+    return measurement.run()
 
 
 class _Bench:
@@ -119,11 +119,11 @@ class _Bench:
         if self._what.backends:
             return self._what.backends
         first, *others = (runnable_backends(bundle) for bundle in self._bundles)
-        found = tuple(name for name in first if all(name in names for names in others))
-        if not found:
+        shared = tuple(name for name in first if all(name in names for names in others))
+        if not shared:
             which = "all of these bundles" if others else "this bundle"
             raise BackendUnavailable(f"no backend runs {which} here. See: lsx doctor")
-        return found
+        return shared
 
     def run(self) -> BenchReport:
         """All sections that were asked for; what is measured is handed to `save` after each."""
@@ -280,11 +280,11 @@ class _Bench:
                 baseline = next((n for n in (DEEPCACHE, COMPILED, EAGER) if n in torch), None)
             self._say(f"16-frame chunk on {len(works)} systems")
             # The first run of each is the warm-up. On a CPU a round takes a minute: one has to do, and a note says so.
-            found = measure(works, Budget(repeat=self._what.repeat, seconds=60, least=1, most=20))
-            self._rows += rows_of("chunk", name, found, baseline)
+            samples = measure(works, Budget(repeat=self._what.repeat, seconds=60, least=1, most=20))
+            self._rows += rows_of("chunk", name, samples, baseline)
             for system, engines in loaded.items():
                 self._say(f"stages of the chunk on {system}")
-                median = statistics.median(found[system][1:])
+                median = statistics.median(samples[system][1:])
                 self._stages.append(chunk_stages(engines, self._bundle.model, options, system, median))
         forget_torch_memory()
 
@@ -295,13 +295,13 @@ class _Bench:
         shares = [Share(name="align and paste, brows 200 px apart", seconds=seconds, count=1)]
         if self._what.clip is not None:
             first = next(VideoReader(self._what.clip[0]).frames(0, 1))
-            found = detect_seconds(self._bundle, first)
-            shares.append(Share(name="detect, first frame of the clip", seconds=found, count=1))
+            detection = detect_seconds(self._bundle, first)
+            shares.append(Share(name="detect, first frame of the clip", seconds=detection, count=1))
         return tuple(shares)
 
 
 def _bytes_moved(loaded: dict[str, dict[str, Engine]]) -> dict[tuple[str, str], int]:
-    """Of every engine whose plan tells it, by system and graph."""
+    """Bytes that every engine moves whose plan tells it, by contender and graph."""
     return {
         (name, graph): size
         for name, engines in loaded.items()

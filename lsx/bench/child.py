@@ -59,11 +59,11 @@ def run_child(task: dict[str, Any], *, seen: Callable[[str], None] = lambda _: N
             raise
         process.wait()
         errors.seek(0)
-        said = errors.read().strip().splitlines()
+        error_lines = errors.read().strip().splitlines()
     if process.returncode or not lines:
-        raise LsxError(said[-1] if said else f"the measuring process ended with {process.returncode}")
-    found: dict[str, Any] = json.loads(lines[-1])
-    return found
+        raise LsxError(error_lines[-1] if error_lines else f"the measuring process ended with {process.returncode}")
+    result: dict[str, Any] = json.loads(lines[-1])
+    return result
 
 
 class _Frames(Sequence[NDArray[np.uint8]]):

@@ -72,7 +72,7 @@ def graph_cost_of_file(path: Path, axes: Mapping[str, int]) -> GraphCost:
 
 
 def _bytes(kind: int) -> float:
-    """Of one element; FP8 and INT8 are one byte."""
+    """Bytes of one element; FP8 and INT8 take one."""
     return float(onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize)
 
 

@@ -58,8 +58,8 @@ def _parts(report: BenchReport) -> Iterator[str]:
     if report.sweep is not None:
         yield from _sweep(report.sweep)
     yield "<h2>Machine and options</h2>"
-    told = {name: value for name, value in report.options.items() if value not in ("None", "()", "False")}
-    yield table(("", ""), (*report.machine.items(), *b.items(), *told.items()), numbers=False)
+    options = {name: value for name, value in report.options.items() if value not in ("None", "()", "False")}
+    yield table(("", ""), (*report.machine.items(), *b.items(), *options.items()), numbers=False)
 
 
 def _time(seconds: float) -> str:
@@ -110,15 +110,15 @@ def _quartiles(spread: Spread, scale: float = 1.0) -> str:
 
 def _stages(stages: Stages) -> Iterator[str]:
     yield f"<h3>{escape(stages.what)}: {escape(stages.system)}</h3>"
-    said = "they overlap" if stages.overlapping else "one after the other"
-    yield f"<p>{stages.seconds:.3g} s in all, {said}; engines ran {100 * stages.device_busy:.1f} % of the time.</p>"
+    overlap = "they overlap" if stages.overlapping else "one after the other"
+    yield f"<p>{stages.seconds:.3g} s in all, {overlap}; engines ran {100 * stages.device_busy:.1f} % of the time.</p>"
     drawn = []
     for share in stages.stages:
         times = f" ({share.count} times)" if share.count > 1 else ""
-        said = f"{_time(share.seconds)}, {100 * share.seconds / stages.seconds:.1f} %"
+        label = f"{_time(share.seconds)}, {100 * share.seconds / stages.seconds:.1f} %"
         if share.waited:
-            said += f", waited {100 * share.waited / stages.seconds:.0f} %"
-        drawn.append((f"{share.name}{times}", share.seconds, said))
+            label += f", waited {100 * share.waited / stages.seconds:.0f} %"
+        drawn.append((f"{share.name}{times}", share.seconds, label))
     yield bars("stages", drawn, colours=[5 if s.name == "wait" else 0 for s in stages.stages])
 
 
@@ -226,8 +226,8 @@ def _sweep(found: Sweep) -> Iterator[str]:
     def point(one: SweepPoint) -> Point:
         cache = "" if one.cache_interval is None else f"/{one.cache_interval}"
         kind = f"{one.precision} " if len(precisions) > 1 else ""
-        said = f"{kind}{one.sampler} {one.steps}{cache}"
-        return Point(x=one.seconds, y=one.error, said=said, quiet=crowded and not one.pareto)
+        label = f"{kind}{one.sampler} {one.steps}{cache}"
+        return Point(x=one.seconds, y=one.error, said=label, quiet=crowded and not one.pareto)
 
     every = [
         Series(

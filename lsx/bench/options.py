@@ -44,8 +44,8 @@ class BenchOptions:
     def __post_init__(self) -> None:
         if "call" in self.sections:  # what a chunk was called
             object.__setattr__(self, "sections", tuple("chunk" if s == "call" else s for s in self.sections))
-        for name, given, known in (("sections", self.sections, SECTIONS), ("graphs", self.graphs, MODEL_GRAPHS)):
-            unknown = [one for one in given if one not in known]
+        for name, names, known in (("sections", self.sections, SECTIONS), ("graphs", self.graphs, MODEL_GRAPHS)):
+            unknown = [one for one in names if one not in known]
             if unknown:
                 raise UsageError(f"--{name}: no {unknown[0]}; choose from {', '.join(known)}")
         if self.profile and self.provider != "cpu":

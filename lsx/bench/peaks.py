@@ -72,12 +72,12 @@ def _torch_product() -> tuple[float | None, str]:
     n = _EDGE_DEVICE
     a, b = (torch.randn(n, n, device="cuda", dtype=torch.float16) for _ in range(2))
     out = torch.empty(n, n, device="cuda", dtype=torch.float16)
-    found = []
+    rates = []
     for _ in range(10):
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         start.record()
         torch.matmul(a, b, out=out)
         end.record()
         end.synchronize()
-        found.append(start.elapsed_time(end) / 1e3)
-    return 2 * n**3 / min(found), f"float16 product of {n} x {n} by PyTorch"
+        rates.append(start.elapsed_time(end) / 1e3)
+    return 2 * n**3 / min(rates), f"float16 product of {n} x {n} by PyTorch"

@@ -1,4 +1,4 @@
-"""Where a graph's time goes on a CPU: ONNX Runtime's own profile, summed by operator."""
+"""The time of a graph on a CPU by operator: ONNX Runtime's own profile, summed by operator."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class Share(Entry):
 
 
 class Stages(Entry):
-    """Where the time of something went. Stages on threads of their own overlap: then the sum exceeds the whole."""
+    """The shares of something's time. Stages on threads of their own overlap: then the sum exceeds the whole."""
 
     what: str
     system: str
@@ -226,7 +226,7 @@ class BenchReport(Entry):
     notes: tuple[str, ...] = ()
 
     def text(self) -> str:
-        """As the file's content."""
+        """The file's content."""
         return self.model_dump_json(indent=1) + "\n"
 
     def figures(self) -> Iterator[tuple[str, float]]:
@@ -262,7 +262,7 @@ class Change(Entry):
 
     @property
     def change(self) -> float:
-        """As a share: 0.2 is 20 % slower."""
+        """The change as a share: 0.2 is 20 % slower."""
         return self.after / self.before - 1
 
 

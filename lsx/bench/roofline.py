@@ -25,14 +25,14 @@ def roofline(
     plan's own account is known, else the graph's weights, inputs and outputs stand for them.
     """
     ridge = None if peaks.flops is None else peaks.flops / peaks.bytes
-    found = []
+    points = []
     for row in rows:
         if row.section != "graphs" or row.system not in bundles:
             continue
         cost = graph_cost(bundles[row.system], row.what, dict(axes[row.what]))
         seconds = row.seconds.median
         moves = moved.get((row.system, row.what), cost.bytes)
-        found.append(
+        points.append(
             RoofRow(
                 graph=row.what,
                 system=row.system,
@@ -45,4 +45,4 @@ def roofline(
                 bound=None if ridge is None else "compute" if cost.flops / moves > ridge else "memory",
             )
         )
-    return Roofline(peak_flops=peaks.flops, peak_bytes=peaks.bytes, how=peaks.how, rows=tuple(found))
+    return Roofline(peak_flops=peaks.flops, peak_bytes=peaks.bytes, how=peaks.how, rows=tuple(points))

@@ -41,21 +41,21 @@ class ChildRuns:
     def cold(self, backend: str) -> ColdStart:
         """A new process until the first frames."""
         self.say(f"cold start on {backend}")
-        found = self._run("cold", backend)
-        steps = tuple(Share(name=name, seconds=seconds, count=1) for name, seconds in found["steps"])
+        result = self._run("cold", backend)
+        steps = tuple(Share(name=name, seconds=seconds, count=1) for name, seconds in result["steps"])
         return ColdStart(system=backend, steps=steps, seconds=sum(s.seconds for s in steps))
 
     def clip(self, video: Path, audio: Path) -> tuple[ClipTiming, Stages]:
         """A clip from file to file."""
         self.say("clip")
-        found = self._run("clip", self.backend, video=str(video), audio=str(audio))
-        at, frames, seconds = found["at"], found["frames"], found["seconds"]
+        result = self._run("clip", self.backend, video=str(video), audio=str(audio))
+        at, frames, seconds = result["at"], result["frames"], result["seconds"]
         ends = [at[i] for i in range(15, len(at), 16)]
         chunks = np.diff(ends) if len(ends) > 1 else np.array(ends or [seconds])
         per_second = seconds / (frames / FPS)
-        waits = found["waits"]
-        shares = tuple(Share(name=n, seconds=s, count=1, waited=waits.get(n, 0.0)) for n, s in found["stages"].items())
-        ran = sum(s for n, s in found["stages"].items() if n in _ENGINES_RUN)
+        waits = result["waits"]
+        shares = tuple(Share(name=n, seconds=s, count=1, waited=waits.get(n, 0.0)) for n, s in result["stages"].items())
+        ran = sum(s for n, s in result["stages"].items() if n in _ENGINES_RUN)
         stages = Stages(
             what="clip, stages on threads of their own",
             system=self.backend,
@@ -76,8 +76,8 @@ class ChildRuns:
             chunk_p50=p50,
             chunk_p95=p95,
             chunk_p99=p99,
-            peak_host_bytes=found["peak_host_bytes"],
-            peak_device_bytes=max(found["device_bytes"], default=None),
+            peak_host_bytes=result["peak_host_bytes"],
+            peak_device_bytes=max(result["device_bytes"], default=None),
             streams=1 / per_second,
             cost_per_minute=None if price is None else price / 3600 * per_second * 60,
         )
@@ -86,21 +86,21 @@ class ChildRuns:
     def long(self, duration: float) -> tuple[LongRun, str | None]:
         """Synthetic frames for `duration` seconds; and a note where they made too few chunks."""
         self.say("long run")
-        found = self._run("long", self.backend, duration=duration)
-        made = len(found["host"])
-        judged = made >= _JUDGED
-        growth = max(memory_growth(found["host"]), memory_growth(found["device"]))
+        result = self._run("long", self.backend, duration=duration)
+        chunks = len(result["host"])
+        judged = chunks >= _JUDGED
+        growth = max(memory_growth(result["host"]), memory_growth(result["device"]))
         run = LongRun(
-            seconds=found["at"][-1],
-            frames=found["frames"],
-            at=tuple(found["at"]),
-            host_bytes=tuple(found["host"]),
-            device_bytes=tuple(found["device"]),
+            seconds=result["at"][-1],
+            frames=result["frames"],
+            at=tuple(result["at"]),
+            host_bytes=tuple(result["host"]),
+            device_bytes=tuple(result["device"]),
             growth=growth,
             judged=judged,
             failed=judged and growth > GROWTH,
         )
-        few = f"long run: {made} chunks are too few to judge memory by; give a longer --duration"
+        few = f"long run: {chunks} chunks are too few to judge memory by; give a longer --duration"
         return run, None if judged else few
 
     def _run(self, kind: str, backend: str, **more: Any) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class ChildRuns:
 
 
 def memory_growth(taken: list[int]) -> float:
-    """From the first quarter after the warm-up (a tenth, at least 2 chunks) to the last, by their medians; a share."""
+    """Growth from the first quarter after the warm-up (a tenth, at least 2 chunks) to the last, of medians; a share."""
     after = taken[max(len(taken) // 10, 2) :]
     if len(after) < 2:
         return 0.0

@@ -1,4 +1,4 @@
-"""Where a chunk's time goes: each kind of graph, what goes up and comes down, and what is waited for."""
+"""The parts of a chunk's time: each kind of graph, what goes up and comes down, and what is waited for."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def chunk_stages(
 def _on_host(
     program: Program, engines: Mapping[str, Engine], model: ModelSpec, options: SamplingOptions
 ) -> tuple[list[Share], float]:
-    found: dict[str, list[float]] = {}
+    seconds: dict[str, list[float]] = {}
     last = 0.0
 
     def seen(operation: Operation, _written: Mapping[str, Array]) -> None:
         nonlocal last
         now = time.perf_counter()
         name = operation.graph if isinstance(operation, RunGraph) else "copy"
-        found.setdefault(name, []).append(now - last)
+        seconds.setdefault(name, []).append(now - last)
         last = now
 
     executor = HostExecutor(program, engines, observe=seen)
@@ -70,7 +70,7 @@ def _on_host(
     denoiser.result(denoiser.submit(faces, tokens, 0))
     whole = time.perf_counter() - start
     executor.close()
-    return [Share(name=name, seconds=sum(times), count=len(times)) for name, times in found.items()], whole
+    return [Share(name=name, seconds=sum(times), count=len(times)) for name, times in seconds.items()], whole
 
 
 def _on_device(
@@ -94,7 +94,7 @@ def _on_device(
 
 
 def _bus_seconds(device: Device, size: int, *, up: bool) -> float:
-    """Of one copy over the bus, by events."""
+    """Seconds of one copy over the bus, by events."""
     device.enter()
     with borrowed(device, size, device.allocate_pinned, device.allocate) as (pinned, memory):
         target, source = (memory, pinned) if up else (pinned, memory)

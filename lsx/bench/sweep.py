@@ -88,13 +88,13 @@ def sweep(
             for sampler, steps, interval in settings:
                 progress(f"sweep: {precision}, {sampler}, {steps} steps, cache interval {interval or 'off'}")
                 chosen = SamplingOptions(steps=steps, guidance=guidance, cache_interval=interval, sampler=sampler)
-                made, seconds = _one_chunk(executors, bundle, chosen, inputs, _REPEATS)
-                error = float(np.sqrt(np.mean((made - expected)[inside] ** 2)))
+                pixels, seconds = _one_chunk(executors, bundle, chosen, inputs, _REPEATS)
+                error = float(np.sqrt(np.mean((pixels - expected)[inside] ** 2)))
                 points.append(_point(precision, chosen, seconds, error))
     best = pareto(points)
     marked = tuple(point.model_copy(update={"pareto": point in best}) for point in points)
-    said = f"DDIM, {_REFERENCE_STEPS} steps, no DeepCache, {widest.manifest.precision}, on {inputs.label}"
-    return Sweep(reference=said, points=marked, recommendation=recommend(marked))
+    reference_label = f"DDIM, {_REFERENCE_STEPS} steps, no DeepCache, {widest.manifest.precision}, on {inputs.label}"
+    return Sweep(reference=reference_label, points=marked, recommendation=recommend(marked))
 
 
 def _point(precision: str, options: SamplingOptions, seconds: float, error: float) -> SweepPoint:
@@ -126,9 +126,9 @@ def _one_chunk(
     pixels = None
     while pixels is None or (len(taken) < repeat and sum(taken) < _LONG):
         start = time.perf_counter()
-        made = denoiser.result(denoiser.submit(inputs.faces, inputs.tokens, 0))
+        result = denoiser.result(denoiser.submit(inputs.faces, inputs.tokens, 0))
         taken.append(time.perf_counter() - start)
-        pixels = made["pixels"].astype(np.float32)
+        pixels = result["pixels"].astype(np.float32)
     return pixels, statistics.median(taken)
 
 

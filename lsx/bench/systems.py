@@ -63,7 +63,7 @@ CAPTURED = "PyTorch captured"
 
 def runnable_backends(bundle: Bundle) -> tuple[str, ...]:
     """lsx's backends that can run `bundle` here, best first; PyTorch is a baseline and not among them."""
-    found = []
+    names = []
     for name in backend_names():
         try:
             backend = backend_named(name)
@@ -71,9 +71,9 @@ def runnable_backends(bundle: Bundle) -> tuple[str, ...]:
             continue
         planned = not name.startswith("tensorrt") or any(plan.backend == name for plan in bundle.manifest.plans)
         if name != "torch" and planned and backend.availability()[0] and backend.reason_unsupported(bundle) is None:
-            found.append(name)
-    on_device = tuple(name for name in found if name.startswith("tensorrt"))
-    return on_device or tuple(found)  # a CPU beside a GPU would take all the time and tell nothing
+            names.append(name)
+    on_device = tuple(name for name in names if name.startswith("tensorrt"))
+    return on_device or tuple(names)  # a CPU beside a GPU would take all the time and tell nothing
 
 
 def graph_axes(engines: Iterable[Engine], model: ModelSpec, options: SamplingOptions) -> dict[str, int]:
@@ -131,9 +131,9 @@ def set_torch_threads(threads: int | None) -> None:
         import torch
     except ImportError:
         return
-    wanted = threads or default_threads()
-    if wanted:
-        torch.set_num_threads(wanted)
+    count = threads or default_threads()
+    if count:
+        torch.set_num_threads(count)
 
 
 def forget_torch_memory() -> None:
@@ -276,10 +276,10 @@ def _compiled_vae(vae: Any) -> Any:
     """Another VAE over the same weights, its two networks compiled."""
     import torch
 
-    made = copy.copy(vae)
+    compiled = copy.copy(vae)
     parts = {name: torch.compile(getattr(vae, name)) for name in ("encoder", "decoder")}
-    made._modules = {**vae._modules, **parts}
-    return made
+    compiled._modules = {**vae._modules, **parts}
+    return compiled
 
 
 def reference_of(bundle: Bundle, folder: Path | None, note: Callable[[str], None]) -> Checkpoint | None:

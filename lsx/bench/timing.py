@@ -55,28 +55,28 @@ class Budget:
 
 def measure(works: Mapping[str, Work], budget: Budget) -> dict[str, list[float]]:
     """Seconds of every run by system: the first, which warms up, and then one a round, A B C A B C."""
-    found = {name: [_once(work)] for name, work in works.items()}
+    samples = {name: [_once(work)] for name, work in works.items()}
     start = time.perf_counter()
     done = 0
-    last = sum(times[0] for times in found.values())
+    last = sum(times[0] for times in samples.values())
     while budget.more(done, last, time.perf_counter() - start):
         before = time.perf_counter()
         for name, work in works.items():
-            found[name].append(_once(work))
+            samples[name].append(_once(work))
         last = time.perf_counter() - before
         done += 1
-    return found
+    return samples
 
 
 def repeated(work: Callable[[], object], repeat: int) -> list[float]:
     """Seconds of `repeat` runs by the clock, after one that warms up."""
     work()
-    found = []
+    samples = []
     for _ in range(repeat):
         start = time.perf_counter()
         work()
-        found.append(time.perf_counter() - start)
-    return found
+        samples.append(time.perf_counter() - start)
+    return samples
 
 
 @contextmanager
@@ -94,17 +94,17 @@ def copy_seconds(device: Device, target: int, source: int, size: int, repeat: in
     """Seconds of `repeat` copies of `size` bytes between two addresses by events, after one that warms up."""
     device.enter()
     stream, start, end = device.stream(), device.event(timed=True), device.event(timed=True)
-    found = []
+    samples = []
     try:
         for _ in range(1 + repeat):
             device.record(start, stream)
             device.copy(target, source, size, stream)
             device.record(end, stream)
             device.synchronise(end)
-            found.append(device.elapsed(start, end))
+            samples.append(device.elapsed(start, end))
     finally:
         device.discard(stream, start, end)
-    return found[1:]
+    return samples[1:]
 
 
 def _once(work: Work) -> float:

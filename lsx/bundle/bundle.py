@@ -24,7 +24,7 @@ from lsx.bundle.manifest import (
 )
 from lsx.bundle.records import Coverage
 from lsx.core.atomic_files import sha256_of, write_whole
-from lsx.errors import BundleError, IntegrityError, OutputError, SchemaMismatch
+from lsx.errors import BundleError, IntegrityError, OutputError, SchemaMismatch, UsageError
 
 if TYPE_CHECKING:
     from lsx.engines.engine import Engine
@@ -54,7 +54,7 @@ class Bundle:
     def open(cls, path: Path | str) -> Bundle:
         """Open the bundle in the folder `path`.
 
-        Raises BundleError when it is none, SchemaMismatch when another lsx wrote it.
+        Raises BundleError when it is none, SchemaMismatch when another lsx wrote it, UsageError for what is no path.
 
         Examples
         --------
@@ -63,6 +63,8 @@ class Bundle:
         ...
         lsx.errors.BundleError: nowhere: not a bundle ...
         """
+        if not isinstance(path, Path | str):
+            raise UsageError(f"the bundle is {path!r}; give its folder")
         path = Path(path)
         file = path / MANIFEST
         if not path.is_dir() or not file.is_file():
@@ -145,11 +147,11 @@ class Bundle:
         >>> "onnx/step.onnx" in Bundle.open(BUNDLE).hashes(lambda bundle: bundle.files("step"))
         True
         """
-        found = {file.path: file.sha256 for file in files(self)}
+        digests = {file.path: file.sha256 for file in files(self)}
         fallback = self.fallback()
         if fallback is not None:
-            found |= {f"{self.manifest.fallback}/{path}": digest for path, digest in fallback.hashes(files).items()}
-        return found
+            digests |= {f"{self.manifest.fallback}/{path}": digest for path, digest in fallback.hashes(files).items()}
+        return digests
 
     def add_plan(self, plan: PlanEntry) -> None:
         """Enter `plan` in the manifest, in place of one of the same file. Raises OutputError.
@@ -178,15 +180,15 @@ class Bundle:
         """
         newest = self._newest()
         new = Coverage.of(record, newest.precision)
-        kept = []
+        records = []
         for other in newest.records:
             old = Coverage.of(other, newest.precision)
             if other.files == record.files and old.settings == new.settings:
                 if new.smoke_check is not None and old.smoke_check is None:
                     return
                 continue
-            kept.append(other)
-        self._write(newest.model_copy(update={"records": (*kept, record)}))
+            records.append(other)
+        self._write(newest.model_copy(update={"records": (*records, record)}))
 
     def _newest(self) -> Manifest:
         """The manifest on disk: another process may have written since. Parsed only where it is not this one's."""

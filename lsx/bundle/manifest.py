@@ -59,7 +59,7 @@ class TensorEntry(Entry):
     shape: tuple[int | str, ...]
 
     def spec(self) -> TensorSpec:
-        """As a TensorSpec."""
+        """The same as a TensorSpec."""
         return TensorSpec(name=self.name, dtype=self.dtype, shape=self.shape)
 
 
@@ -174,12 +174,12 @@ class ModelEntry(Entry):
     """`released outline`, or the mask file's name."""
 
     def spec(self) -> ModelSpec:
-        """As a ModelSpec."""
+        """The same as a ModelSpec."""
         return ModelSpec(**{field.name: getattr(self, field.name) for field in fields(ModelSpec)})
 
 
 class FaceModels(Entry):
-    """Which face models the bundle carries."""
+    """The face models that the bundle carries."""
 
     family: Literal["mediapipe", "insightface"]
     source: dict[str, str]
@@ -236,5 +236,5 @@ class Manifest(Entry):
     """Folder of the same model's bundle in a wider precision, for chunks that overflow in this one."""
 
     def text(self) -> str:
-        """As the file's content."""
+        """The file's content."""
         return self.model_dump_json(indent=1, by_alias=True) + "\n"

@@ -67,16 +67,16 @@ class Coverage:
 
     def differs(self, options: SamplingOptions, provider: str) -> str | None:
         """What of these settings was not verified, or None."""
-        wanted = {
+        settings = {
             "steps": (self.steps, options.steps),
             "sampler": (self.sampler, options.sampler),
             "guidance": (_on(self.guided), _on(options.guidance > 1)),
             "cache interval": (self.cache_interval, _effective(options.cache_interval, options.steps)),
         }
-        said = [f"{name} {asked} (verified: {had})" for name, (had, asked) in wanted.items() if had != asked]
+        differences = [f"{name} {asked} (verified: {had})" for name, (had, asked) in settings.items() if had != asked]
         if not self.runs_on(provider):
-            said.append(f"provider {provider} (verified: {self.engine})")
-        return ", ".join(said) or None
+            differences.append(f"provider {provider} (verified: {self.engine})")
+        return ", ".join(differences) or None
 
     def runs_on(self, provider: str) -> bool:
         """Whether the engines were of this provider; it matters to onnxruntime alone."""
@@ -84,7 +84,7 @@ class Coverage:
 
     @property
     def settings(self) -> tuple[object, ...]:
-        """By what records stand beside one another instead of replacing one another."""
+        """The key of a record: one with the same replaces it, any other stands beside it."""
         kind = self.engine.rpartition(" ")[2]
         return self.backend, kind, self.steps, self.sampler, self.guided, self.cache_interval
 

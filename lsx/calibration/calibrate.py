@@ -85,15 +85,15 @@ def plan_calibration(
     report = progress or (lambda _what, _share: None)
     clips, files = [], []
     with opened_detector(bundle) as detector:
-        found = find_files(paths)
-        for number, (name, file) in enumerate(found, 1):
-            label = f"looking at {name} ({number} of {len(found)})"
+        named_files = find_files(paths)
+        for number, (name, file) in enumerate(named_files, 1):
+            label = f"looking at {name} ({number} of {len(named_files)})"
             report(label, 0.0)
             clips.append(_surveyed(name, file, detector, what.clips, cache, lambda share: report(label, share)))  # noqa: B023
             files.append(file)
-    kept = any(clip.kept for clip in clips)
+    any_kept = any(clip.kept for clip in clips)
     return CalibrationPlan(
-        clips, files, plan_captures(clips, what.samples, options, bundle.model.frames) if kept else []
+        clips, files, plan_captures(clips, what.samples, options, bundle.model.frames) if any_kept else []
     )
 
 
@@ -108,12 +108,12 @@ def _surveyed(
     """A file's survey, from the cache where an interrupted run left it."""
     digest = sha256_of(file)
     key = hashlib.sha256(json.dumps([name, digest, asdict(options)]).encode()).hexdigest()
-    kept = None if cache is None else cache / f"{key}.json"
-    if kept is not None and kept.is_file():
-        return Clip.from_json(json.loads(kept.read_text(encoding="utf-8")))
+    cached = None if cache is None else cache / f"{key}.json"
+    if cached is not None and cached.is_file():
+        return Clip.from_json(json.loads(cached.read_text(encoding="utf-8")))
     clip = survey(name, file, digest, detector, options, progress)
-    if kept is not None:
-        write_whole(kept, json.dumps(clip.as_json()).encode())
+    if cached is not None:
+        write_whole(cached, json.dumps(clip.as_json()).encode())
     return clip
 
 
@@ -191,14 +191,14 @@ def _recorded(
                 report(f"denoising chunk {take.number + 1} of {len(plan.captures)}", take.number / len(plan.captures))
                 clip = plan.clips[take.clip]
                 segment = clip.kept[take.segment]
-                made = recorder.record(take, plan.files[take.clip], segment, work / "feeds")
-                state["takes"][str(take.number)] = [asdict(entry) for entry in made]
+                recorded = recorder.record(take, plan.files[take.clip], segment, work / "feeds")
+                state["takes"][str(take.number)] = [asdict(entry) for entry in recorded]
                 write_whole(file, json.dumps(state).encode())
     write_whole(file, json.dumps(state).encode())
     return [
-        _feed_entry(work, plan, take, Recorded(**made))
+        _feed_entry(work, plan, take, Recorded(**recorded))
         for take in plan.captures
-        for made in state["takes"][str(take.number)]
+        for recorded in state["takes"][str(take.number)]
     ]
 
 
@@ -217,9 +217,9 @@ def _state(file: Path, bundle: Bundle, plan: CalibrationPlan, options: SamplingO
     ).hexdigest()
     state: dict[str, Any] = {"key": key, "takes": {}}
     if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if found.get("key") == key:
-            state = found
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        if saved.get("key") == key:
+            state = saved
     return state
 
 

@@ -60,7 +60,7 @@ class Recorded:
 
 
 def plan_captures(clips: Sequence[Clip], samples: int, options: SamplingOptions, frames: int) -> list[CaptureSpec]:
-    """Which chunks to record: `samples` samples of the U-Net over all clips, strata of the time steps, and both halves.
+    """Plan the chunks to record: `samples` samples of the U-Net over all clips, strata of the time steps, both halves.
 
     Clips take turns, each with one segment after the other; the place in a segment is drawn from the seed. Of each
     loop's full steps FEEDS_A_LOOP are taken, a little later from loop to loop, and so of its shallow ones.
@@ -76,13 +76,13 @@ def plan_captures(clips: Sequence[Clip], samples: int, options: SamplingOptions,
     takes = []
     for number in range(loops):
         clip, segment = order[number % len(order)]
-        wanted = samples // loops + (number < samples % loops)
+        due = samples // loops + (number < samples % loops)
         place = kept_length(clips[clip].kept[segment]) - frames
         draw = float(np.clip(named_noise(f"calibration.{number}", (1,), options.seed)[0] / 4 + 0.5, 0, 1))
         steps: dict[int, str] = {}
         for graph in ("unet", "unet_shallow"):
             having = [index for index, name in enumerate(graphs) if name == graph]
-            count = min(wanted, len(having))
+            count = min(due, len(having))
             for j in range(count):
                 stratum = (j + (number + 0.5) / loops) / count
                 half = "conditional" if options.guidance_batch == 1 or (j + number) % 2 == 0 else "unconditional"

@@ -77,7 +77,7 @@ class CalibrationManifest(Entry):
     feeds: tuple[FeedEntry, ...]
 
     def text(self) -> str:
-        """As the file's content."""
+        """The file's content."""
         return self.model_dump_json(indent=1, by_alias=True) + "\n"
 
 

@@ -20,8 +20,6 @@ _ALIASES: dict[str, dict[str, str]] = {
     "run": _SAMPLING
     | _CHECKPOINT
     | {
-        "--num-warmup-runs": "--warm-up",
-        "--num_warmup_runs": "--warm-up",
         "--video_out_path": "--output",
         "--video-out-path": "--output",
     },
@@ -29,7 +27,9 @@ _ALIASES: dict[str, dict[str, str]] = {
     "bench": _SAMPLING | _CHECKPOINT,
     "calibrate": _SAMPLING | _CHECKPOINT | {"--calls": "--samples"},
 }
-"""By command; what is not lsx's own word is not in the help."""
+"""Other names by command; what is not lsx's own word is not in the help."""
+_WARM_UP_RUNS = ("--num-warmup-runs", "--num_warmup_runs")
+"""Names that take a number where lsx's own flag, --warm-up, takes none."""
 
 
 def current_arguments(arguments: list[str]) -> list[str]:
@@ -37,9 +37,13 @@ def current_arguments(arguments: list[str]) -> list[str]:
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
     known = _ALIASES.get(command, {})
     current: list[str] = []
-    for number, argument in enumerate(arguments):
+    rest = iter(arguments)
+    for argument in rest:
         if argument == "--":
-            return current + arguments[number:]
+            return [*current, argument, *rest]
         name, equals, value = argument.partition("=")
+        if command == "run" and name in _WARM_UP_RUNS:
+            current += ["--warm-up"] if (value if equals else next(rest, "")) != "0" else []
+            continue
         current.append(known[name] + equals + value if name in known else argument)
     return current

@@ -19,6 +19,7 @@ from lsx.cli.options import (
     Provider,
     SamplerName,
     Threads,
+    check_clip,
     names_of,
     sample_options,
 )
@@ -118,18 +119,18 @@ def bench(
         threads=threads,
         trust_code=trust_code,
     )
+    check_clip(clip)
+    files = ReportFiles(output)
     if steps is None:
         chosen = what.backends or runnable_backends(opened)
         on_device = provider == "cuda" or any(name.startswith("tensorrt") for name in chosen)
         steps = _DEVICE_STEPS if on_device else _HOST_STEPS
     options = sample_options(steps=steps, guidance=guidance, cache_interval=cache_interval, sampler=sampler)
-    files = ReportFiles(output)
-
     command = shlex.join(("lsx", *context.obj))
 
     def write(made: BenchReport) -> None:
-        told = made.model_copy(update={"command": command})
-        files.write(told.text(), lambda: bench_html(told))
+        report = made.model_copy(update={"command": command})
+        files.write(report.text(), lambda: bench_html(report))
 
     with task("bench") as progress:
         report = run_bench(

@@ -124,32 +124,32 @@ def show_changes(earlier: BenchReport, report: BenchReport, threshold: float) ->
     others = different_options(earlier, report)
     if others:
         raise UsageError(f"the two reports are of other things ({'; '.join(others)}): measure with the same options")
-    found = changes(earlier, report)
-    if not found:
+    differences = changes(earlier, report)
+    if not differences:
         raise UsageError("the two reports have no figure in common: measure the same sections, backends and steps")
     for name in ("GPU", "CPU", "system", "onnxruntime", "torch"):
         if earlier.machine.get(name) != report.machine.get(name):
             out.print(f"note: {name} was {earlier.machine.get(name)}, and is {report.machine.get(name)}")
     if earlier.bundle != report.bundle:
-        told = [
+        rows = [
             f"{name} {earlier.bundle.get(name)}, now {value}"
             for name, value in report.bundle.items()
             if name != "manifest_sha256" and earlier.bundle.get(name) != value
         ]
-        out.print(escape(f"note: the bundles differ: {', '.join(told) or 'another export of the same kind'}"))
+        out.print(escape(f"note: the bundles differ: {', '.join(rows) or 'another export of the same kind'}"))
     table = _table("figure", "before s", "now s", "change")
-    for change in found:
-        said = f"{100 * change.change:+.1f} %"
-        table.add_row(escape(change.name), f"{change.before:.4g}", f"{change.after:.4g}", said)
+    for change in differences:
+        percent = f"{100 * change.change:+.1f} %"
+        table.add_row(escape(change.name), f"{change.before:.4g}", f"{change.after:.4g}", percent)
     show_table(table)
-    missing = dict(earlier.figures()).keys() - {change.name for change in found}
+    missing = dict(earlier.figures()).keys() - {change.name for change in differences}
     if missing:
         out.print(f"not measured this time: {', '.join(escape(name) for name in sorted(missing))}")
-    slower = [c for c in found if c.change > threshold]
+    slower = [c for c in differences if c.change > threshold]
     if slower:
         worst = max(slower, key=lambda c: c.change)
         raise LsxError(
-            f"{len(slower)} of {len(found)} figures are over {100 * threshold:g} % slower; worst: {worst.name}, "
+            f"{len(slower)} of {len(differences)} figures are over {100 * threshold:g} % slower; worst: {worst.name}, "
             f"{100 * worst.change:+.1f} %"
         )
     out.print(f"no figure is over {100 * threshold:g} % slower")

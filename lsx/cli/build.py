@@ -62,7 +62,7 @@ def build(
     backends = (backend,) if backend is not None else libraries_that_build()
     if not backends:
         raise BackendUnavailable("no TensorRT here that can build. Install one: pip install 'lsx[rtx]'")
-    built, kept = 0, 0
+    built, reused = 0, 0
     fallback = opened.fallback()
     bundles = (opened,) if fallback is None else (opened, fallback)
     for one, name in ((one, name) for one in bundles for name in backends):
@@ -74,9 +74,9 @@ def build(
             options=options,
             force=force,
         )
-        built, kept = built + len(report.built), kept + len(report.kept)
+        built, reused = built + len(report.built), reused + len(report.kept)
     if not built:
-        out.print(f"nothing to build: all {kept} plans are there and fit (--force builds them again)")
+        out.print(f"nothing to build: all {reused} plans are there and fit (--force builds them again)")
 
 
 def run_build(

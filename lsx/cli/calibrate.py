@@ -11,7 +11,7 @@ from rich.table import Table
 
 from lsx.bundle.bundle import Bundle
 from lsx.cli.console import emit, out, quantize_extra, show_table
-from lsx.cli.options import CacheInterval, CheckpointDir, Guidance, Seed, Steps, sample_options
+from lsx.cli.options import CacheInterval, CheckpointDir, Guidance, Seed, Steps, check_checkpoint, sample_options
 from lsx.cli.progress import task
 from lsx.errors import CalibrationError, UsageError
 
@@ -45,6 +45,8 @@ def calibrate(
     options = sample_options(steps=steps, guidance=guidance, seed=seed, cache_interval=cache_interval)
     what = CalibrationOptions(samples=samples, clips=ClipOptions(min_face=min_face), checkpoint_dir=checkpoint_dir)
     opened = Bundle.open(bundle)
+    if not dry_run:
+        check_checkpoint(opened, checkpoint_dir)
     with task("calibrate") as work:
 
         def show(label: str, share: float) -> None:
@@ -53,7 +55,7 @@ def calibrate(
         if dry_run or output is None:
             plan = plan_calibration(opened, clips, what, options=options, progress=show)
         else:
-            made = run_calibration(
+            calibration = run_calibration(
                 opened,
                 clips,
                 output,
@@ -67,14 +69,14 @@ def calibrate(
         if not plan.captures:
             raise CalibrationError("no segment was kept: nothing to calibrate on")
         return
-    graphs = sorted({feed.graph for feed in made.manifest.feeds})
-    counted = ", ".join(f"{len(made.entries(graph))} of {graph}" for graph in graphs)
+    graphs = sorted({feed.graph for feed in calibration.manifest.feeds})
+    counted = ", ".join(f"{len(calibration.entries(graph))} of {graph}" for graph in graphs)
     size = sum(f.stat().st_size for f in output.rglob("*") if f.is_file())
     out.print(f"calibration: {output} (samples: {counted}; {size / 2**20:.0f} MiB)")
     out.print(f"contact sheet: {output / CONTACT_SHEET}")
     emit(
         calibration=str(output),
-        samples={graph: len(made.entries(graph)) for graph in graphs},
+        samples={graph: len(calibration.entries(graph)) for graph in graphs},
         bytes=size,
         contact_sheet=str(output / CONTACT_SHEET),
     )
@@ -98,7 +100,7 @@ def _summary(plan: CalibrationPlan) -> None:
             escape(dropped),
         )
     show_table(table)
-    kept = sum(len(clip.kept) for clip in plan.clips)
+    segments = sum(len(clip.kept) for clip in plan.clips)
     emit(
         clips=[
             {"name": c.name, "dropped": c.reason, "segments": len(c.segments), "kept": len(c.kept)} for c in plan.clips
@@ -107,6 +109,6 @@ def _summary(plan: CalibrationPlan) -> None:
     )
     used = len({(take.clip, take.segment) for take in plan.captures})
     out.print(
-        f"kept: {kept} segments, {plan.kept_seconds:.1f} s, of {len(plan.clips)} files; "
+        f"kept: {segments} segments, {plan.kept_seconds:.1f} s, of {len(plan.clips)} files; "
         f"{len(plan.captures)} chunks are denoised, in {used} segments"
     )

@@ -29,6 +29,9 @@ def random(
 ) -> None:
     """Write seeded random weights in the released files' formats. They make noise for a mouth: for tests and sizing."""
     export_extra()
+    from lsx.models.checkpoint_files import check_new_checkpoint
+
+    check_new_checkpoint(folder, size=size, seed=seed)  # before PyTorch is imported
     from lsx.models.random_checkpoint import random_checkpoint
 
     random_checkpoint(folder, size=size, seed=seed, resolution=resolution)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import os
 import signal
 import sys
 import traceback
@@ -199,13 +200,21 @@ def run_command(work: Callable[[], object], *, debug: bool) -> int:
             traceback.print_exception(raised, file=sys.stderr)
         fail(code, kind, line)
     elif mode.json:
-        print(json.dumps(mode.result), flush=True)
+        _print_json(mode.result)
     return code
+
+
+def _print_json(result: dict[str, Any]) -> None:
+    """Print an object. A reader that has seen enough and closed the pipe, as `head` does, ends it without a word."""
+    try:
+        print(json.dumps(result), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes there at the end
 
 
 def fail(code: int, kind: str, line: str) -> None:
     """Print an error: one line, or under --json an object with what there is of a result."""
     if mode.json:
         error = {"type": kind or "Interrupted", "message": line, "exit_code": code}
-        print(json.dumps(mode.result | {"error": error}), flush=True)
+        _print_json(mode.result | {"error": error})
     err.print(f"[red]lsx:[/red] {escape(f'{kind}: {line}' if kind else line)}")

@@ -67,14 +67,14 @@ def _print_machine(folder: Path) -> None:
 
 
 def _print_plans(bundle: Bundle) -> dict[str, str]:
-    """Which plans fit this machine, and why the others do not; by path."""
+    """Print which plans fit this machine, and why the others do not. Returns the same by path."""
     from lsx.engines.gpu_info import first_gpu
     from lsx.engines.tensorrt.libraries import LIBRARIES
     from lsx.engines.tensorrt.plans import another_gpu, reason_stale
 
     if not bundle.manifest.plans:
         out.print(f"plans: none; it runs on onnxruntime. Build them: lsx build {bundle.path}")
-    said = {}
+    states = {}
     for plan in bundle.manifest.plans:
         try:
             gpu = first_gpu()
@@ -84,9 +84,9 @@ def _print_plans(bundle: Bundle) -> dict[str, str]:
                 reason = f"fits, but was built {differs}"
         except LsxError as error:
             reason = f"does not run here: {error}"
-        said[plan.file.path] = reason or "fits"
-        out.print(f"plan {plan.file.path}: {said[plan.file.path]}", markup=False)
-    return said
+        states[plan.file.path] = reason or "fits"
+        out.print(f"plan {plan.file.path}: {states[plan.file.path]}", markup=False)
+    return states
 
 
 def _print_memory(bundle: Bundle) -> None:

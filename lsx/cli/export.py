@@ -83,13 +83,13 @@ def export(
     from lsx.models.checkpoint_files import CheckpointFiles, stated_resolution
     from lsx.quantization.options import QuantizeOptions
 
-    wanted = ExportOptions(
+    options = ExportOptions(
         precision=precision,  # type: ignore[arg-type]  # checked there
         fallback=fallback,  # type: ignore[arg-type]  # checked there
         face_models=face_models,
         parity_report=parity_report,
     )
-    if (wanted.precision in LOW_PRECISIONS) != (calibration is not None):
+    if (options.precision in LOW_PRECISIONS) != (calibration is not None):
         if calibration is None:
             raise UsageError(f"--precision {precision} needs --calibration CALIB. Make one: lsx calibrate --help")
         raise UsageError(f"--calibration is for int8 and fp8; --precision is {precision}")
@@ -113,7 +113,7 @@ def export(
     started = time.perf_counter()
     with task("export") as work:
         work.update("loading PyTorch")
-        bundle = _exported(files, output, wanted, quantize_options, calibration, (model, resolution), work)
+        bundle = _exported(files, output, options, quantize_options, calibration, (model, resolution), work)
     seconds = time.perf_counter() - started
     _show(bundle, seconds)
     if build:

@@ -203,13 +203,13 @@ def _print_plan_layers(layers: Sequence[PlanLayer]) -> None:
 
 def _print_fusions(table: LayerTable) -> None:
     """What the plan moves, and how it computes attentions and norms."""
-    found = table.fusions()
+    fusions = table.fusions()
     out.print(
         f"{len(table.layers)} layers move {table.moved / 2**20:.1f} MiB: what each reads and writes, every tensor once"
         + (" (with lengths that vary as 1)" if table.varying else "")
     )
-    out.print(f"attentions: {found.attentions_in_one} of {found.attentions} in one kernel, scores and all")
+    out.print(f"attentions: {fusions.attentions_in_one} of {fusions.attentions} in one kernel, scores and all")
     out.print(
-        f"norms: {found.norms_with_neighbours} of {found.norms} in one kernel with their neighbours, "
-        f"{found.norms_alone} in one of their own, {found.norms_apart} in several, most with neighbours"
+        f"norms: {fusions.norms_with_neighbours} of {fusions.norms} in one kernel with their neighbours, "
+        f"{fusions.norms_alone} in one of their own, {fusions.norms_apart} in several, most with neighbours"
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lsx.bundle.bundle import Bundle
 from lsx.core.sampling import SamplingOptions
 from lsx.errors import UsageError
 
@@ -21,6 +22,8 @@ __all__ = [
     "Seed",
     "Steps",
     "Threads",
+    "check_checkpoint",
+    "check_clip",
     "names_of",
     "parse_interval",
     "sample_options",
@@ -38,6 +41,22 @@ Guidance = Annotated[float, typer.Option(help="Guidance scale; 1 is off and halv
 Seed = Annotated[int, typer.Option(help="Seed of the noise.")]
 CacheInterval = Annotated[str, typer.Option(help="DeepCache: a full U-Net every so many steps, or off.")]
 SamplerName = Annotated[str, typer.Option(help="ddim, or dpm++2m (DPM-Solver++ 2M) for fewer steps.")]
+
+
+def check_checkpoint(bundle: Bundle, folder: Path | None) -> None:
+    """Refuse a checkpoint that is not there or lacks a file, before PyTorch is imported. Raises CheckpointError."""
+    from lsx.models.checkpoint_files import files_behind
+
+    files_behind(bundle.path, folder or Path(bundle.manifest.model.source))
+
+
+def check_clip(clip: tuple[Path, Path] | None) -> None:
+    """Refuse a video or a sound that cannot be read, before anything heavy is imported. Raises MediaError."""
+    if clip is not None:
+        from lsx.media.given import open_sound, open_video
+
+        open_video(clip[0])
+        open_sound(clip[1])
 
 
 def parse_interval(text: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Where a command's report goes."""
+"""The files of a command's report."""
 
 from __future__ import annotations
 

@@ -129,19 +129,21 @@ def _show_progress(work: Task, now: Progress, backend: str) -> None:
 
 def _show(report: RunReport, output: Path, compare: Path | None) -> None:
     """What was done."""
-    told = err if output == STANDARD_OUTPUT else out
+    console = err if output == STANDARD_OUTPUT else out
     if not (mode.json or mode.quiet):
         rate = report.frames / report.seconds
-        told.print(f"result: {output} ({report.frames} frames, {report.seconds:.1f} s, {rate:.2f} frames/s)")
+        console.print(f"result: {output} ({report.frames} frames, {report.seconds:.1f} s, {rate:.2f} frames/s)")
         if compare is not None:
-            told.print(f"side by side: {compare}")
+            console.print(f"side by side: {compare}")
         worked = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.stages.items())
-        told.print(f"stages: {worked}; the bottleneck is {report.bottleneck}")
+        console.print(f"stages: {worked}; the bottleneck is {report.bottleneck}")
         if report.repeated_chunks:
-            told.print(f"overflow: {report.repeated_chunks} chunks were done again in the bundle's fallback precision")
+            console.print(
+                f"overflow: {report.repeated_chunks} chunks were done again in the bundle's fallback precision"
+            )
         if report.faceless:
             spans = ", ".join(f"{_time_code(a)} to {_time_code(b)}" for a, b in report.faceless_spans)
-            told.print(f"no face: {len(report.faceless)} frames passed through unchanged: {spans}")
+            console.print(f"no face: {len(report.faceless)} frames passed through unchanged: {spans}")
     emit(**{name: value for name, value in asdict(report).items() if name != "output"}, output=str(output))
 
 

@@ -23,6 +23,8 @@ from lsx.cli.options import (
     Seed,
     Steps,
     Threads,
+    check_checkpoint,
+    check_clip,
     sample_options,
 )
 from lsx.cli.progress import task
@@ -76,6 +78,8 @@ def verify(
     options = sample_options(steps=steps, guidance=guidance, seed=seed, cache_interval=cache_interval, sampler=sampler)
     opened = Bundle.open(bundle)
     limits = _thresholds(threshold or [])
+    check_checkpoint(opened, checkpoint_dir)
+    check_clip(clip)
     files = ReportFiles(output)
     from lsx.verify.html import report_html
     from lsx.verify.verify import VerifyOptions
@@ -123,16 +127,16 @@ def verify(
 
 
 def _thresholds(given: list[str]) -> dict[str, float]:
-    made = {}
+    limits = {}
     for text in given:
-        name, found, value = text.partition("=")
+        name, equals, value = text.partition("=")
         try:
-            made[name] = float(value)
+            limits[name] = float(value)
         except ValueError:
-            found = ""
-        if not found:
+            equals = ""
+        if not equals:
             raise UsageError(f"--threshold is {text}; give NAME=VALUE, as unet_cosine=0.999")
-    return made
+    return limits
 
 
 def _show(report: Report) -> None:
@@ -171,8 +175,8 @@ def _show(report: Report) -> None:
     if report.guilt:
         table = Table("engine's part, the rest the reference's", "latents", "mouth SSIM", "", box=None, pad_edge=False)
         for guilt in report.guilt:
-            said = "fails" if guilt.guilty else "holds"
-            table.add_row(guilt.part, f"{guilt.latents_cosine:.5f}", f"{guilt.mouth_ssim:.4f}", said)
+            verdict = "fails" if guilt.guilty else "holds"
+            table.add_row(guilt.part, f"{guilt.latents_cosine:.5f}", f"{guilt.mouth_ssim:.4f}", verdict)
         show_table(table)
         out.print(f"to blame: {report.failing_graph}")
     for layer in report.layers:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from lsx.errors import UsageError
 
-__all__ = ["options_of", "split_keywords"]
+__all__ = ["check_callable", "options_of", "split_keywords"]
 
 _T = TypeVar("_T")
 
@@ -26,8 +26,15 @@ def options_of(kind: type[_T], given: _T | None, keywords: Mapping[str, Any], na
     """
     if given is not None and not isinstance(given, kind):
         some = next(iter(_names(kind)))
-        raise UsageError(f"{name} is {given!r}; give a {kind.__name__}, or keywords such as {some}=...")
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise UsageError(f"{name} is {given!r}; give {article} {kind.__name__}, or keywords such as {some}=...")
     return replace(given or kind(), **_current(keywords, _names(kind)))  # type: ignore[type-var]
+
+
+def check_callable(name: str, value: object) -> None:
+    """Raise UsageError unless `value`, given as `name`, can be called, or is None."""
+    if value is not None and not callable(value):
+        raise UsageError(f"{name} is {value!r}; give a function, or leave it out")
 
 
 def split_keywords(keywords: Mapping[str, Any], *kinds: type) -> list[dict[str, Any]]:

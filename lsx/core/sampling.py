@@ -45,9 +45,9 @@ class SamplingOptions:
         if self.sampler not in SAMPLERS:
             raise UsageError(f"sampler is {self.sampler}; choose one of {', '.join(SAMPLERS)}")
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or not 1 <= self.steps <= 1000:
-            raise UsageError(f"steps is {self.steps}; give a whole number in 1..1000 (20 is usual)")
+            raise UsageError(f"steps is {self.steps!r}; give a whole number in 1..1000 (20 is usual)")
         if self.sampler == "dpm++2m" and self.steps > 998:
-            raise UsageError(f"steps is {self.steps}; dpm++2m takes at most 998 (10 is usual)")
+            raise UsageError(f"steps is {self.steps!r}; dpm++2m takes at most 998 (10 is usual)")
         interval: object = self.cache_interval
         if interval == "off":
             object.__setattr__(self, "cache_interval", None)
@@ -56,14 +56,14 @@ class SamplingOptions:
             or not math.isfinite(self.guidance)
             or not 1 <= self.guidance <= 20
         ):
-            raise UsageError(f"guidance is {self.guidance}; give a number in 1..20 (1.5 is usual, 1 is off)")
+            raise UsageError(f"guidance is {self.guidance!r}; give a number in 1..20 (1.5 is usual, 1 is off)")
         interval = self.cache_interval
         if interval is not None and (
             isinstance(interval, bool) or not isinstance(interval, int) or not 1 <= interval <= 1000
         ):
-            raise UsageError(f"cache_interval is {interval}; give a whole number in 1..1000, or off")
+            raise UsageError(f"cache_interval is {interval!r}; give a whole number in 1..1000, or off")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MAX_SEED:
-            raise UsageError(f"seed is {self.seed}; give a whole number in 0..{MAX_SEED}")
+            raise UsageError(f"seed is {self.seed!r}; give a whole number in 0..{MAX_SEED}")
 
     @property
     def guidance_batch(self) -> int:

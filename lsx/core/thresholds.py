@@ -29,11 +29,11 @@ class Thresholds:
     """Structural similarity of the decoded faces inside the mask, mean over the frames."""
 
     def as_dict(self) -> dict[str, float]:
-        """By name."""
+        """The limits by name."""
         return asdict(self)
 
     def override(self, given: Mapping[str, float]) -> Thresholds:
-        """With some of them replaced. Raises UsageError for an unknown name, or a number outside -1..1."""
+        """Return these with some replaced. Raises UsageError for an unknown name, or a number outside -1..1."""
         names = [field.name for field in fields(self)]
         for name, value in given.items():
             if name not in names:

@@ -94,14 +94,14 @@ class CudaExecutor(Executor):
         return memory
 
     def _stream(self) -> Stream:
-        made = self._device.stream()
-        self._handles.append(made)
-        return made
+        stream = self._device.stream()
+        self._handles.append(stream)
+        return stream
 
     def _event(self) -> Event:
-        made = self._device.event(timed=True)
-        self._handles.append(made)
-        return made
+        event = self._device.event(timed=True)
+        self._handles.append(event)
+        return event
 
     def _load_constants(self) -> None:
         for name, value in self.program.constants.items():
@@ -323,7 +323,7 @@ class _Slot:
         """Whose chunk is in it."""
 
     def seconds(self, device: Device) -> dict[str, float]:
-        """By phase, of the chunk that was waited for."""
+        """Read the seconds by phase, of the chunk that was waited for."""
         ends = (self.uploaded, self.computed, self.downloaded)
         return {p: device.elapsed(a, b) for p, a, b in zip(_PHASES, self.begun, ends, strict=True)}
 

@@ -104,7 +104,7 @@ class Results:
 
 
 class Lender(ABC):
-    """Where a run gets the executor of its schedule, a chunk at a time."""
+    """Lends a run the executor of its schedule, a chunk at a time."""
 
     @abstractmethod
     def lent(self, stop: CancelToken) -> AbstractContextManager[Executor]:
@@ -124,12 +124,12 @@ class Only(Lender):
 
 def io_of_bundle(bundle: Bundle) -> dict[str, GraphIO]:
     """A bundle's tensors, as engines of the graphs' own precision take them."""
-    made = {}
+    graph_io = {}
     for graph in LOOP_GRAPHS:
         entry = bundle.graph(graph)
         inputs, outputs = ({t.name: t.spec() for t in tensors} for tensors in (entry.inputs, entry.outputs))
-        made[graph] = GraphIO(inputs=inputs, outputs=outputs)
-    return made
+        graph_io[graph] = GraphIO(inputs=inputs, outputs=outputs)
+    return graph_io
 
 
 class Executor(ABC):
@@ -222,10 +222,10 @@ class HostExecutor(Executor):
     def _run(self, operation: Operation) -> None:
         if isinstance(operation, RunGraph):
             feed = {tensor: self._view(view) for tensor, view in operation.feed.items()}
-            made = self._engines[operation.graph].run(feed)
+            outputs = self._engines[operation.graph].run(feed)
             written = {tensor: self._view(view) for tensor, view in operation.results.items()}
             for tensor, array in written.items():
-                array[...] = made[tensor]
+                array[...] = outputs[tensor]
         else:
             written = {operation.target.buffer: self._view(operation.target)}
             self._view(operation.target)[...] = self._view(operation.source)
@@ -244,8 +244,8 @@ class HostExecutor(Executor):
 def _dtypes(program: Program, engines: Mapping[str, Engine]) -> dict[str, np.dtype[np.generic]]:
     """The NumPy dtypes of the program's buffers. Raises EngineError for bfloat16, which NumPy does not have."""
     some = next(iter(engines.values()))
-    found = {}
+    dtypes = {}
     for engine in engines.values():
         for spec in (*engine.inputs.values(), *engine.outputs.values()):
-            found[spec.dtype] = np.dtype(some.numpy_dtype(spec))
-    return {dtype: found[dtype] for dtype in {buffer.dtype for buffer in program.buffers.values()}}
+            dtypes[spec.dtype] = np.dtype(some.numpy_dtype(spec))
+    return {dtype: dtypes[dtype] for dtype in {buffer.dtype for buffer in program.buffers.values()}}

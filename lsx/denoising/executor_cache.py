@@ -168,13 +168,13 @@ class CudaExecutorCache(ExecutorCache):
         engine = self._engines[graph]
         key = (graph, frozenset(engine.own_axes(axes).items()))
         if key not in self._contexts:
-            made = engine.context(axes)
+            context = engine.context(axes)
             try:
-                self.activation.lend(made)
+                self.activation.lend(context)
             except BaseException:
-                made.close()
+                context.close()
                 raise
-            self._contexts[key] = made
+            self._contexts[key] = context
         return self._contexts[key]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Where a program's buffers lie: buffers whose lifetimes do not meet share addresses."""
+"""The places of a program's buffers in memory: those whose lifetimes do not meet share addresses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["MemoryPlan", "lifetimes", "plan_memory"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPlan:
-    """Where each buffer lies in one block of memory."""
+    """The place of each buffer in one block of memory."""
 
     offsets: Mapping[str, int]
     """Bytes from the block's start, multiples of ALIGNMENT."""

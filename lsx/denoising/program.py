@@ -155,12 +155,12 @@ class _Builder:
         return self.graphs[graph].inputs[tensor]
 
     def run(self, graph: str, feed: Mapping[str, View], names: Mapping[str, View | str]) -> dict[str, View]:
-        """RunGraph `graph`; an output whose name maps to a string gets a scratch buffer called so."""
+        """Add a run of `graph`; an output whose name maps to a string gets a scratch buffer called so."""
         io = self.graphs[graph]
         results = {}
         for tensor, spec in io.outputs.items():
-            given = names.get(tensor, f"unused.{graph}.{tensor}.{len(self.operations)}")
-            results[tensor] = given if isinstance(given, View) else self.like(given, spec, "scratch")
+            target = names.get(tensor, f"unused.{graph}.{tensor}.{len(self.operations)}")
+            results[tensor] = target if isinstance(target, View) else self.like(target, spec, "scratch")
         for tensor, view in feed.items():
             self._check(graph, io.inputs[tensor], view)
         for tensor, view in results.items():
@@ -212,12 +212,12 @@ def chunk_program(
     spans = [(start, start + size) for start in range(0, frames, size)]
     for start, stop in spans:
         feed = {"faces": _part(faces, 0, start, stop), "noise": noise}
-        made: dict[str, View | str] = {"conditioning": conditioning}
+        targets: dict[str, View | str] = {"conditioning": conditioning}
         if len(spans) > 1:  # the frames are not these tensors' first axis: their parts are not contiguous
             feed["noise"] = b.like(f"noise.{start}", b.input_of("vae_encoder", "noise"), "scratch")
             b.copy(_part(noise, 1, start, stop), feed["noise"])
-            made["conditioning"] = f"conditioning.{start}"
-        results = b.run("vae_encoder", feed, made)
+            targets["conditioning"] = f"conditioning.{start}"
+        results = b.run("vae_encoder", feed, targets)
         if len(spans) > 1:
             b.copy(results["conditioning"], _part(conditioning, 2, start, stop))
     out = b.like("latents_out", b.input_of("step", "latents"), "output")
@@ -233,10 +233,10 @@ def chunk_program(
             part = b.like(f"latents_out.{start}", b.input_of("vae_decoder", "latents"), "scratch")
             b.copy(_part(out, 2, start, stop), part)
         feed = {"latents": part, "faces": _part(faces, 0, start, stop)}
-        made = {"pixels": _part(pixels, 0, start, stop), "faces_out": f"faces_out.{start}"}
+        targets = {"pixels": _part(pixels, 0, start, stop), "faces_out": f"faces_out.{start}"}
         # Tensors start at multiples of 256 bytes, which the parts of a tiny one do not.
-        made["nonfinite"] = bad if len(spans) == 1 else f"nonfinite.{start}"
-        results = b.run("vae_decoder", feed, made)
+        targets["nonfinite"] = bad if len(spans) == 1 else f"nonfinite.{start}"
+        results = b.run("vae_decoder", feed, targets)
         if len(spans) > 1:
             b.copy(results["nonfinite"], _part(bad, 0, start, stop))
     return b.program()
@@ -278,11 +278,11 @@ def _denoise(b: _Builder, options: SamplingOptions, latents: View, conditioning:
         timestep = b.constant(f"timestep.{index}", b.input_of("unet", "timestep"), step.timestep)
         feed = {"sample": state["sample"], "timestep": timestep, "encoder_hidden_states": audio}
         if step.graph == "unet":
-            made = b.run("unet", feed, {"noise_pred": f"noise_pred.{index}", "deep_features": f"deep.{index}"})
-            deep = made["deep_features"]
+            outputs = b.run("unet", feed, {"noise_pred": f"noise_pred.{index}", "deep_features": f"deep.{index}"})
+            deep = outputs["deep_features"]
         else:
             if deep is None:
                 raise EngineError("a schedule starts with a full step")
-            made = b.run("unet_shallow", feed | {"deep_features": deep}, {"noise_pred": f"noise_pred.{index}"})
-        noise = made["noise_pred"]
+            outputs = b.run("unet_shallow", feed | {"deep_features": deep}, {"noise_pred": f"noise_pred.{index}"})
+        noise = outputs["noise_pred"]
         state = advance(index, step.coefficients)

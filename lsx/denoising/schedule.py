@@ -84,15 +84,15 @@ def dpm_coefficients(steps: int) -> NDArray[np.float64]:
     for index in range(steps):
         clean = np.array([1 / scale[index], -sigma[index] / scale[index]])  # x0 of (latents, noise)
         if index == steps - 1:
-            kept, gain, older = 0.0, 1.0, 0.0
+            share, gain, older = 0.0, 1.0, 0.0
         else:
             advance = half_log_snr[index + 1] - half_log_snr[index]
-            kept = sigma[index + 1] / sigma[index]
+            share = sigma[index + 1] / sigma[index]
             gain = -scale[index + 1] * np.expm1(-advance)
             ratio = (half_log_snr[index] - half_log_snr[index - 1]) / advance if index else np.inf
             older = -gain / (2 * ratio)
             gain -= older
-        rows.append([kept + gain * clean[0], gain * clean[1], older, clean[0], clean[1]])
+        rows.append([share + gain * clean[0], gain * clean[1], older, clean[0], clean[1]])
     return np.array(rows, dtype=np.float64)
 
 

@@ -47,7 +47,7 @@ class CapturedGraph(ABC):
 
     @abstractmethod
     def launch(self, stream: Stream) -> None:
-        """RunGraph all of it."""
+        """Enqueue all of it."""
 
     @abstractmethod
     def close(self) -> None:
@@ -95,13 +95,13 @@ class Device(ABC):
 
     @abstractmethod
     def copy(self, target: int, source: int, size: int, stream: Stream) -> None:
-        """RunGraph a copy of `size` bytes between any two addresses."""
+        """Enqueue a copy of `size` bytes between any two addresses."""
 
     @abstractmethod
     def copy_rows(
         self, target: int, target_pitch: int, source: int, source_pitch: int, width: int, rows: int, stream: Stream
     ) -> None:
-        """RunGraph a copy of `rows` runs of `width` bytes, each a pitch after the last."""
+        """Enqueue a copy of `rows` runs of `width` bytes, each a pitch after the last."""
 
     @abstractmethod
     def record(self, event: Event, stream: Stream) -> None:

@@ -44,7 +44,7 @@ class Context(ABC):
 
     @abstractmethod
     def enqueue(self, addresses: Mapping[str, int], stream: Stream) -> None:
-        """RunGraph one run over the I/O tensors at `addresses`, multiples of 256. Raises EngineError, DeviceLost."""
+        """Enqueue one run over the I/O tensors at `addresses`, multiples of 256. Raises EngineError, DeviceLost."""
 
     @abstractmethod
     def capturable(self, stream: Stream) -> bool:
@@ -98,7 +98,7 @@ class DeviceEngine(Engine):
         }
 
     def run(self, feed_dict: FeedDict) -> dict[str, Array]:
-        """Over buffers of its own, kept for the next run of the same shapes. Not for the loop: it copies and waits."""
+        """Run over buffers of its own, kept for the next of the same shapes. Not for the loop: it copies and waits."""
         with self._running:
             return self._buffers(feed_dict).run(feed_dict)
 

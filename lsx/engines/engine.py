@@ -100,6 +100,6 @@ def _fits(shape: tuple[int, ...], spec: tuple[int | str, ...], axes: dict[str, i
     if len(shape) != len(spec):
         return False
     return all(
-        n == wanted if isinstance(wanted, int) else n == axes.setdefault(wanted, n)
-        for n, wanted in zip(shape, spec, strict=True)
+        n == axis if isinstance(axis, int) else n == axes.setdefault(axis, n)
+        for n, axis in zip(shape, spec, strict=True)
     )

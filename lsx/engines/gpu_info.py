@@ -32,7 +32,7 @@ class Gpu:
 
     @property
     def description(self) -> str:
-        """For people."""
+        """Describe it for people."""
         return f"{self.name} ({self.multiprocessors} SMs, {self.memory / 2**30:.0f} GiB)"
 
 

@@ -38,12 +38,12 @@ def loaded_files(bundle: Bundle, backend: str) -> dict[str, str]:
 def records_of(bundle: Bundle, backend: str) -> list[tuple[VerificationRecord, Coverage]]:
     """The records of `lsx verify` for what `backend` loads here, newest first; none whose files have changed since."""
     loaded = loaded_files(bundle, backend)
-    found = []
+    valid = []
     for record in reversed(bundle.manifest.records):
         same_model = all(record.checkpoint.get(part) == h for part, h in bundle.manifest.model.checkpoint.items())
         if record.backend == backend and same_model and loaded.items() <= record.files.items():
-            found.append((record, Coverage.of(record, bundle.manifest.precision)))
-    return found
+            valid.append((record, Coverage.of(record, bundle.manifest.precision)))
+    return valid
 
 
 def check_record(
@@ -61,10 +61,10 @@ def check_record(
     if reason is None:
         return
     command = f"lsx verify {bundle.path} --backend {backend} --checkpoint-dir CHECKPOINT --clip VIDEO AUDIO"
-    said = f"{bundle.path} is not verified on {backend}: {reason}. Verify it: {command}{_flags(provider, options)}"
+    message = f"{bundle.path} is not verified on {backend}: {reason}. Verify it: {command}{_flags(provider, options)}"
     if required:
-        raise NotVerified(said)
-    warnings.warn(said, RuntimeWarning, stacklevel=4)
+        raise NotVerified(message)
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
 def _uncovered(records: list[Coverage], provider: str, options: SamplingOptions | None) -> str | None:
@@ -85,12 +85,12 @@ def _uncovered(records: list[Coverage], provider: str, options: SamplingOptions 
 
 def _flags(provider: str, options: SamplingOptions | None) -> str:
     """The options of `lsx verify` that these settings need."""
-    made = "" if provider == "cpu" else f" --provider {provider}"
+    flags = "" if provider == "cpu" else f" --provider {provider}"
     if options is not None:
         interval = "off" if options.cache_interval is None else options.cache_interval
-        made += f" --steps {options.steps} --guidance {options.guidance:g} --cache-interval {interval}"
-        made += f" --sampler {options.sampler}"
-    return made
+        flags += f" --steps {options.steps} --guidance {options.guidance:g} --cache-interval {interval}"
+        flags += f" --sampler {options.sampler}"
+    return flags
 
 
 def best_backend(bundle: Bundle, name: str = AUTO) -> str:

@@ -130,10 +130,10 @@ def session_loader(
     """What makes a session of an ONNX file for given lengths of the axes that vary. Errors as above."""
     import onnxruntime
 
-    wanted = _PROVIDERS[_checked_provider(options.provider)]
-    if wanted not in onnxruntime.get_available_providers():
+    provider = _PROVIDERS[_checked_provider(options.provider)]
+    if provider not in onnxruntime.get_available_providers():
         raise BackendUnavailable(
-            f"this onnxruntime has no {wanted}. Install it: pip uninstall onnxruntime, then pip install 'lsx[gpu]'"
+            f"this onnxruntime has no {provider}. Install it: pip uninstall onnxruntime, then pip install 'lsx[gpu]'"
         )
     if options.provider == "cpu" and any(spec.dtype == "bfloat16" for spec in tensors):
         raise EngineError(
@@ -147,7 +147,7 @@ def session_loader(
             return _cuda_session(path, graph, settings)
         _share_arena()
         settings.add_session_config_entry("session.use_env_allocators", "1")
-        return _session(path, settings, wanted)
+        return _session(path, settings, provider)
 
     return load
 

@@ -32,7 +32,7 @@ _PREFERENCE = ("tensorrt", "tensorrt-rtx", "onnxruntime", "torch")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """How engines are loaded; a backend takes what concerns it.
+    """How engines are loaded; a backend takes what concerns it. Raises UsageError for a value out of its range.
 
     Examples
     --------
@@ -52,6 +52,15 @@ class EngineOptions:
     """Length of axis `b` to load for first: 2 with guidance, 1 without. Either may be run."""
     float32: bool = False
     """Whether torch is to be a reference: float32 on a GPU too, where it else takes the bundle's precision."""
+
+    def __post_init__(self) -> None:
+        threads: object = self.threads
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 0):
+            raise UsageError(f"threads is {threads!r}; give a whole number, or 0 or None for all cores")
+        if self.checkpoint_dir is not None and not isinstance(self.checkpoint_dir, Path | str):
+            raise UsageError(f"checkpoint_dir is {self.checkpoint_dir!r}; give a folder")
+        if self.guidance_batch not in (1, 2):
+            raise UsageError(f"guidance_batch is {self.guidance_batch!r}; give 2 with guidance, 1 without")
 
 
 class EngineKeywords(TypedDict, total=False):

@@ -47,23 +47,23 @@ class GraphCheck:
         against the module with its weights rounded to that precision. The second has float32's limits, so a fault that
         the first would take for rounding is found as surely as in float32.
         """
-        made: list[ParityEntry] = []
+        entries: list[ParityEntry] = []
         widened = self.folder / self.path.name
         if rounded:
             widen(self.path, widened)
-            made += self._measure(
+            entries += self._measure(
                 widened, feeds, rounded, "fp32", "in float32 arithmetic, against the float32 module of rounded weights"
             )
         if self.precision == "bf16":
             method = (
                 "bf16 weights in float32 arithmetic (onnxruntime has no bf16 CPU kernels), against the float32 module"
             )
-            made += self._measure(widened, feeds, expected, self.precision, method)
+            entries += self._measure(widened, feeds, expected, self.precision, method)
         else:
             method = "onnxruntime CPU against the float32 module"
             method += ", on a recorded sample" if self.quantized else ""
-            made += self._measure(self.path, feeds, expected, self.precision, method)
-        return made
+            entries += self._measure(self.path, feeds, expected, self.precision, method)
+        return entries
 
     def _measure(
         self, path: Path, feeds: Cases, expected: Cases, precision: FloatPrecision, method: str
@@ -71,11 +71,11 @@ class GraphCheck:
         specs = [[tensor.spec() for tensor in tensors] for tensors in (self.inputs, self.outputs)]
         if path != self.path:
             specs = [[spec.as_float32() for spec in group] for group in specs]
-        made = []
+        measured = []
         with engine_from_onnx(path, self.spec.name, specs[0], specs[1], OnnxOptions(optimise=False)) as engine:
-            for feed, wanted in zip(feeds, expected, strict=True):
+            for feed, outputs in zip(feeds, expected, strict=True):
                 results = engine.infer(feed)
-                for name, array in wanted.items():
+                for name, array in outputs.items():
                     if results[name].shape != array.shape:
                         raise ParityError(
                             f"{self.spec.name}: output {name} is {results[name].shape}, its module gives {array.shape}"
@@ -83,8 +83,8 @@ class GraphCheck:
                     limit = parity.tolerance_of(precision, str(array.dtype), deep=self.spec.deep)
                     if self.quantized:
                         limit = parity.QUANTIZED
-                    made.append(parity.measure(name, results[name], array, limit, method=method))
-        return made
+                    measured.append(parity.measure(name, results[name], array, limit, method=method))
+        return measured
 
 
 _NORMS = {"GroupNormalization": nn.GroupNorm, "LayerNormalization": nn.LayerNorm}

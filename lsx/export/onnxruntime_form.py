@@ -67,12 +67,12 @@ class _Rewriter:
         self._replace(node, result)
 
     def _ones(self, count: int, at: ir.Node) -> ir.Value:
-        """As many ones, made when the graph is loaded instead of stored."""
+        """Return as many ones, made when the graph is loaded instead of stored."""
         dtype = at.outputs[0].dtype or ir.DataType.FLOAT
         one = ir.tensor(np.ones(1, dtype.numpy()), dtype=dtype)
-        made = self._node("ConstantOfShape", [self._initializer(np.array([count], np.int64))], at, {"value": one})
-        made.shape = ir.Shape([count])
-        return made
+        node = self._node("ConstantOfShape", [self._initializer(np.array([count], np.int64))], at, {"value": one})
+        node.shape = ir.Shape([count])
+        return node
 
     def attention(self, node: ir.Node) -> None:
         plain = len([value for value in node.inputs if value is not None]) == 3 and len(node.outputs) == 1
@@ -82,8 +82,8 @@ class _Rewriter:
         if "scale" in node.attributes:
             attributes["scale"] = node.attributes["scale"].as_float()
         self._model.graph.opset_imports[_CONTRIB] = 1
-        made = self._node("MultiHeadAttention", list(node.inputs)[:3], node, attributes, domain=_CONTRIB)
-        self._replace(node, made)
+        replacement = self._node("MultiHeadAttention", list(node.inputs)[:3], node, attributes, domain=_CONTRIB)
+        self._replace(node, replacement)
 
     def _node(
         self,
@@ -94,20 +94,20 @@ class _Rewriter:
         domain: str = "",
     ) -> ir.Value:
         """The output of a new node before `at`, of the type and shape of the output of `at`."""
-        made = ir.node(kind, inputs, attributes=attributes or {}, domain=domain)
-        output, like = made.outputs[0], at.outputs[0]
+        node = ir.node(kind, inputs, attributes=attributes or {}, domain=domain)
+        output, like = node.outputs[0], at.outputs[0]
         output.name = f"{like.name}_{kind.lower()}_{self.count}"
         if like.dtype is not None:
             output.dtype = like.dtype
         output.shape = like.shape
-        self._graph.insert_before(at, made)
+        self._graph.insert_before(at, node)
         self.count += 1
         return output
 
     def _reshape(self, value: ir.Value, shape: list[int], at: ir.Node) -> ir.Value:
-        made = self._node("Reshape", [value, self._initializer(np.array(shape, np.int64))], at)
-        made.shape = ir.Shape(shape)
-        return made
+        node = self._node("Reshape", [value, self._initializer(np.array(shape, np.int64))], at)
+        node.shape = ir.Shape(shape)
+        return node
 
     def _replace(self, node: ir.Node, value: ir.Value) -> None:
         node.outputs[0].replace_all_uses_with(value, replace_graph_outputs=True)

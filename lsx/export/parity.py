@@ -87,7 +87,7 @@ def measure(
     output: str, result: NDArray[Any], expected: NDArray[Any], tolerance: Tolerance, *, method: str
 ) -> ParityEntry:
     """Every figure of one output beside its limit; NaN where the result has any."""
-    found = compare(result, expected)
+    error = compare(result, expected)
     errors = np.abs(result.astype(np.float64) - expected.astype(np.float64)).ravel()
     rank = min(int(np.ceil(HIGH * errors.size)), errors.size - 1)
     spread = float(expected.std(dtype=np.float64))
@@ -98,10 +98,10 @@ def measure(
     return ParityEntry(
         output=output,
         method=method,
-        max_error=found.max_error,
-        mean_error=found.mean_error,
+        max_error=error.max_error,
+        mean_error=error.mean_error,
         high_error=float(np.partition(errors, rank)[rank]),
-        cosine=found.cosine,
+        cosine=error.cosine,
         psnr=float(min(psnr, 999.0)),
         spread=spread,
         tolerance_max=gross,

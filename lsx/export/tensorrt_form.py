@@ -60,8 +60,8 @@ def _complete_shapes(model: ir.Model) -> None:
 
 def _is_plain(node: ir.Node) -> bool:
     """Whether it is q, k, v over [n, tokens, channels], without mask or cache."""
-    given = [value for value in node.inputs if value is not None]
-    return len(given) == 3 and len(node.outputs) == 1 and "q_num_heads" in node.attributes
+    present = [value for value in node.inputs if value is not None]
+    return len(present) == 3 and len(node.outputs) == 1 and "q_num_heads" in node.attributes
 
 
 class _Region:
@@ -145,9 +145,9 @@ class _Region:
         return self._transposed(split, [1, 2, 0, 3])
 
     def _transposed(self, value: ir.Value, order: list[int]) -> ir.Value:
-        made = ir.node("Transpose", [value], attributes={"perm": order})
+        node = ir.node("Transpose", [value], attributes={"perm": order})
         shape = None if value.shape is None else [value.shape[axis] for axis in order]
-        return self._inserted(made, value, shape)
+        return self._inserted(node, value, shape)
 
     def _reshaped(self, value: ir.Value, target: list[int], shape: list[int]) -> ir.Value:
         """target : with 0 for a length that stays, so that none is fixed which is to vary."""

@@ -142,16 +142,16 @@ class Compositor:
         reach = 0 if edge is None else 2 * edge + 2
         if edge is None or 2 * reach * sum(cut) > min(height, width):
             return None
-        made = profile_table(affine, crop, edge)
-        if made is None:
+        table = profile_table(affine, crop, edge)
+        if table is None:
             return None
-        soft = self._warp("soft", *made, (width, height), (0.0,))
+        soft = self._warp("soft", *table, (width, height), (0.0,))
         rows = slice(None)
         near, far = (slice(2 * reach), slice(reach)), (slice(-2 * reach, None), slice(-reach, None))
-        for is_cut, (context, kept), axis in zip(cut, (near, near, far, far), (1, 0, 1, 0), strict=True):
+        for is_cut, (context, inner), axis in zip(cut, (near, near, far, far), (1, 0, 1, 0), strict=True):
             if is_cut:
                 window = (context, rows) if axis == 0 else (rows, context)
-                inside = (kept, rows) if axis == 0 else (rows, kept)
+                inside = (inner, rows) if axis == 0 else (rows, inner)
                 soft[inside] = _masked(planes, window, edge)[inside]
         return soft
 

@@ -110,16 +110,16 @@ class FaceDetector:
         square = np.zeros((1, self._size, self._size, 3), np.uint8)
         shrunk = cv2.resize(frame, fitted, interpolation=cv2.INTER_LINEAR)
         square[0, top : top + fitted[1], left : left + fitted[0]] = shrunk
-        found = self._detector.run({"image": square})
-        kept = np.flatnonzero(found["scores"] >= self._family.score)
-        kept = kept[np.argsort(-found["scores"][kept], kind="stable")]
+        outputs = self._detector.run({"image": square})
+        order = np.flatnonzero(outputs["scores"] >= self._family.score)
+        order = order[np.argsort(-outputs["scores"][order], kind="stable")]
         # InsightFace divides both axes by the height's scale, which rounding makes differ a little from the width's.
         ratio = np.float32(self._size / (fitted[1] / height))
         origin = np.array([left, top], np.float32) / self._size
-        boxes = (found["boxes"][kept].reshape(-1, 2, 2) - origin) * ratio
-        points = (found["keypoints"][kept] - origin) * ratio
+        boxes = (outputs["boxes"][order].reshape(-1, 2, 2) - origin) * ratio
+        points = (outputs["keypoints"][order] - origin) * ratio
         chosen = _non_overlapping(boxes.reshape(-1, 4), self._family.overlap)
-        scores = found["scores"][kept]
+        scores = outputs["scores"][order]
         return [_Detection(boxes[i].reshape(4), float(scores[i]), points[i]) for i in chosen]
 
     def _detect_in_tiles(self, frame: Frame) -> list[_Detection]:
@@ -128,15 +128,15 @@ class FaceDetector:
         tile = min(height, width) // 2
         if tile < 2 * self._family.min_size[1]:
             return []
-        found: list[_Detection] = []
+        detections: list[_Detection] = []
         for top in np.linspace(0, height - tile, -(-2 * (height - tile) // tile) + 1).astype(int):
             for left in np.linspace(0, width - tile, -(-2 * (width - tile) // tile) + 1).astype(int):
                 shift = np.array([left, top], np.float32)
-                found += [
+                detections += [
                     _Detection((d.box.reshape(2, 2) + shift).reshape(4), d.score, d.keypoints + shift)
                     for d in self._detect(np.ascontiguousarray(frame[top : top + tile, left : left + tile]))
                 ]
-        return found
+        return detections
 
     def _largest(self, frame: Frame, detections: list[_Detection]) -> Face | None:
         best: Face | None = None
@@ -182,9 +182,9 @@ class FaceDetector:
     ) -> tuple[Floats, float]:
         """Landmarks [L, 2] in frame pixels, and presence, of the 192 x 192 region that `to_region` [2, 3] maps to."""
         region: Any = cv2.warpAffine(frame, to_region, (_REGION, _REGION), flags=cv2.INTER_LINEAR, borderMode=border)
-        found = self._landmarks.run({"image": region[None]})
+        outputs = self._landmarks.run({"image": region[None]})
         back = cv2.invertAffineTransform(to_region)
-        return found["landmarks"][0] @ back[:, :2].T + back[:, 2], float(found["presence"][0])
+        return outputs["landmarks"][0] @ back[:, :2].T + back[:, 2], float(outputs["presence"][0])
 
     def _three_points(self, landmarks: Floats) -> NDArray[np.float64]:
         """Mean of each set, rounded half to even, as in the original."""

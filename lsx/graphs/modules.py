@@ -100,9 +100,9 @@ class StepGraph(GraphModule):
         guided = unconditional + guidance * (conditional - unconditional)
         c = coefficients
         moved = c[0:1] * latents + c[1:2] * guided + c[2:3] * previous
-        kept = c[3:4] * latents + c[4:5] * guided
+        carried = c[3:4] * latents + c[4:5] * guided
         sample = torch.cat([moved.to(conditioning.dtype), conditioning], dim=1)
-        return moved, kept, sample.expand(noise_pred.shape[0], -1, -1, -1, -1)
+        return moved, carried, sample.expand(noise_pred.shape[0], -1, -1, -1, -1)
 
 
 class VaeEncoderGraph(GraphModule):

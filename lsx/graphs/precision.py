@@ -52,9 +52,9 @@ def torch_dtype(precision: FloatPrecision) -> torch.dtype:
 def to_precision(module: nn.Module, graph: str, precision: FloatPrecision) -> nn.Module:
     """`module` cast in place to `precision`, its islands float32. Buffers such as masks are cast back where used."""
     islands = [module.get_submodule(island.module) for island in islands_of(graph)]
-    kept = [{name: tensor.detach().clone() for name, tensor in island.state_dict().items()} for island in islands]
+    saved = [{name: tensor.detach().clone() for name, tensor in island.state_dict().items()} for island in islands]
     module.to(torch_dtype(precision))
-    for island, state in zip(islands, kept, strict=True):
+    for island, state in zip(islands, saved, strict=True):
         island.float().load_state_dict(state)  # casting back alone would leave the digits lost
     return module
 

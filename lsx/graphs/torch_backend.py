@@ -20,7 +20,7 @@ from lsx.errors import CheckpointError, EngineError, OutOfDeviceMemory
 from lsx.graphs.graph_specs import GRAPHS, GraphSpec
 from lsx.graphs.precision import to_precision
 from lsx.models.checkpoint import Checkpoint
-from lsx.models.checkpoint_files import CheckpointFiles
+from lsx.models.checkpoint_files import files_behind
 
 if TYPE_CHECKING:
     from lsx.bundle.bundle import Bundle
@@ -81,7 +81,7 @@ class TorchCudaEngine(DeviceEngine):
         return _TorchContext(self, axes)
 
     def enqueue(self, axes: Mapping[str, int], addresses: Mapping[str, int], stream: Stream) -> None:
-        """RunGraph one run at these lengths, over the tensors at `addresses`."""
+        """Enqueue one run at these lengths, over the tensors at `addresses`."""
         if self.module is None or self._pool is None:
             raise EngineError(f"{self.graph}: the engine is closed")
         ours = torch.cuda.stream(torch.cuda.ExternalStream(stream))
@@ -178,16 +178,12 @@ def reference_checkpoint(bundle: Bundle, folder: Path | str | None) -> Checkpoin
     """
     model = bundle.manifest.model
     where = Path(folder or model.source)
-    if not where.is_dir():
-        raise CheckpointError(
-            f"{where}: the torch backend needs the checkpoint that {bundle.path} was made from. "
-            "Say where it is: --checkpoint-dir DIR"
-        )
+    files = files_behind(bundle.path, where)
     released = model.version if model.version.startswith("latentsync-") else None
-    checkpoint = Checkpoint(CheckpointFiles.in_folder(where), model=released)
-    found = checkpoint.hashes()
+    checkpoint = Checkpoint(files, model=released)
+    digests = checkpoint.hashes()
     for part, digest in model.checkpoint.items():
-        if found.get(part) != digest:
+        if digests.get(part) != digest:
             raise CheckpointError(
                 f"{where}: its {part} is not the one that {bundle.path} was made from. "
                 "Give the right folder (--checkpoint-dir DIR), or export again"

@@ -275,14 +275,14 @@ def _trial(options: EncodeOptions, container: str, size: tuple[int, int], sound:
 def _video_codec(encoder: str) -> str:
     """FFmpeg's name of the codec that `encoder` makes. Raises UsageError."""
     try:
-        found = av.Codec(encoder, "w")
+        codec = av.Codec(encoder, "w")
     except (av.error.FFmpegError, ValueError) as error:
         raise UsageError(
             f"encoder is {encoder}, which this FFmpeg does not have. See what it has: lsx doctor"
         ) from error
-    if found.type != "video":
-        raise UsageError(f"encoder {encoder} is for {found.type}; name one for video, or use audio_codec")
-    return str(found.canonical_name)
+    if codec.type != "video":
+        raise UsageError(f"encoder {encoder} is for {codec.type}; name one for video, or use audio_codec")
+    return str(codec.canonical_name)
 
 
 def _options_of(encoder: str) -> set[str]:

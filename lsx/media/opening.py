@@ -59,6 +59,6 @@ def decoding(path: Path, where: Callable[[], str]) -> Iterator[None]:
 
 def reason_of(error: BaseException) -> str:
     """FFmpeg's or the system's own word for what went wrong, on one line."""
-    said = getattr(error, "strerror", None) or (error.args[0] if len(error.args) == 1 else error)
-    text = str(said).strip() or type(error).__name__
+    reason = getattr(error, "strerror", None) or (error.args[0] if len(error.args) == 1 else error)
+    text = str(reason).strip() or type(error).__name__
     return text.splitlines()[0]

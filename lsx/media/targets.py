@@ -1,4 +1,4 @@
-"""Where an output goes: a file that appears when it is whole, or standard output."""
+"""The target of an output: a file that appears when it is whole, or standard output."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def check_target(path: Output, inputs: tuple[Path, ...] = ()) -> None:
 
 
 class Target(Protocol):
-    """Where a muxer writes. `commit` when all is written, and `discard` always, after it or instead."""
+    """What a muxer writes into. `commit` when all is written, and `discard` always, after it or instead."""
 
     name: str
     """For messages."""

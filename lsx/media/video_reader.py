@@ -259,15 +259,15 @@ class VideoReader:
         """Grid frames start..stop in order: new arrays, uint8 [height, width, 3] RGB, upright, contiguous."""
         stop = self.count if stop is None else min(stop, self.count)
         grid = np.arange(start, stop)
-        wanted = np.searchsorted(self._slots, grid, side="right") - 1
-        if not len(wanted):
+        slots = np.searchsorted(self._slots, grid, side="right") - 1
+        if not len(slots):
             return
         position = 0
         latest: Any = None
         with open_media(self.path) as container:
             stream = self._stream(container)
             if start > 0 and self.seekable:
-                container.seek(int(self._stamps[wanted[0]]), stream=stream, backward=True)
+                container.seek(int(self._stamps[slots[0]]), stream=stream, backward=True)
             for number, frame in enumerate(self._decoded(container, stream)):
                 index = number
                 if self.seekable:
@@ -275,14 +275,14 @@ class VideoReader:
                         continue
                     index = int(np.searchsorted(self._stamps, frame.pts))
                 # A frame is shown until the next one's slot: emit what the previous one still covers.
-                while position < len(wanted) and latest is not None and wanted[position] < index:
+                while position < len(slots) and latest is not None and slots[position] < index:
                     yield self._rgb(latest)
                     position += 1
-                if position >= len(wanted):
+                if position >= len(slots):
                     return
-                if index <= wanted[position]:
+                if index <= slots[position]:
                     latest = frame
-            while position < len(wanted) and latest is not None:
+            while position < len(slots) and latest is not None:
                 yield self._rgb(latest)
                 position += 1
         if latest is None:
@@ -296,15 +296,15 @@ class VideoReader:
 
     def ping_pong(self, length: int) -> Iterator[tuple[int, Frame]]:
         """`length` frames with their grid index: forwards, backwards, forwards, ..."""
-        made = 0
-        while made < length:
-            forwards = (made // self.count) % 2 == 0
-            frames = self.frames(0, length - made) if forwards else self.backwards()
+        count = 0
+        while count < length:
+            forwards = (count // self.count) % 2 == 0
+            frames = self.frames(0, length - count) if forwards else self.backwards()
             for frame in frames:
-                if made == length:
+                if count == length:
                     return
-                yield ping_pong(made, self.count), frame
-                made += 1
+                yield ping_pong(count, self.count), frame
+                count += 1
 
     def _rgb(self, frame: Any) -> Frame:
         quarter = self.rotation % 180 == 90

@@ -1,19 +1,34 @@
-"""Where the files of a checkpoint are. Light: what is missing is found before anything heavy is imported."""
+"""The places of a checkpoint's files. Light: what is missing is found before anything heavy is imported."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from lsx.errors import CheckpointError, UsageError
+from lsx.errors import CheckpointError, OutputError, UsageError
 
-__all__ = ["RELEASED", "SOURCE", "CheckpointFiles", "read_config", "section", "stated_model", "stated_resolution"]
+__all__ = [
+    "RELEASED",
+    "SIZES",
+    "SOURCE",
+    "CheckpointFiles",
+    "check_new_checkpoint",
+    "files_behind",
+    "read_config",
+    "section",
+    "stated_model",
+    "stated_resolution",
+]
 
 RELEASED: dict[str, int] = {"latentsync-1.5": 256, "latentsync-1.6": 512}
 """Released models and their resolution in pixels; architecture and key names are the same."""
+
+SIZES = ("small", "full")
+"""Of random checkpoints: the released topology, narrow, or as large as it is."""
 
 SOURCE = "source.json"
 """What `lsx fetch` writes beside the files: which model they are, and where they came from."""
@@ -21,7 +36,7 @@ SOURCE = "source.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointFiles:
-    """Where the parts of a checkpoint are. `config` and `mask` may be absent (None)."""
+    """The paths of a checkpoint's parts. `config` and `mask` may be absent (None)."""
 
     unet: Path
     whisper: Path
@@ -57,6 +72,30 @@ class CheckpointFiles:
         return files
 
 
+def files_behind(bundle: Path, folder: Path) -> CheckpointFiles:
+    """The files in `folder`, the checkpoint that `bundle` was made from. Raises CheckpointError."""
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder}: the torch backend needs the checkpoint that {bundle} was made from. "
+            "Say where it is: --checkpoint-dir DIR"
+        )
+    return CheckpointFiles.in_folder(folder)
+
+
+def check_new_checkpoint(folder: Path, *, size: str, seed: int) -> None:
+    """Refuse what no random checkpoint can be made of. Raises UsageError, OutputError."""
+    if size not in SIZES:
+        raise UsageError(f"--size is {size}; choose one of {', '.join(SIZES)}")
+    if seed < 0:
+        raise UsageError(f"--seed is {seed}; give a whole number from 0 on")
+    if folder.exists():
+        raise OutputError(f"{folder}: exists already. Give the name of a new folder, or remove this one first")
+    if not folder.absolute().parent.is_dir():
+        raise OutputError(f"{folder.parent}: no such folder. Create it first")
+    if not os.access(folder.absolute().parent, os.W_OK):
+        raise OutputError(f"{folder.parent}: not writable")
+
+
 def stated_resolution(files: CheckpointFiles, *, model: str | None, resolution: int | None) -> int:
     """Pixels, by the YAML or `model`, which must agree. Raises UsageError, CheckpointError."""
     if model is not None and model not in RELEASED:
@@ -70,10 +109,10 @@ def stated_resolution(files: CheckpointFiles, *, model: str | None, resolution: 
             f"nothing says which LatentSync this is: give --model {' or --model '.join(RELEASED)}, "
             "or put the original's config.yaml into the checkpoint folder"
         )
-    for name, given in (("--resolution", resolution), (f"--model {model}", RELEASED.get(model or ""))):
-        if given is not None and given != stated:
+    for name, pixels in (("--resolution", resolution), (f"--model {model}", RELEASED.get(model or ""))):
+        if pixels is not None and pixels != stated:
             raise UsageError(
-                f"{name} means {given} px, but {files.config or 'the model'} says {stated} px. "
+                f"{name} means {pixels} px, but {files.config or 'the model'} says {stated} px. "
                 "A wrong pairing gives a visible mask: correct one of them"
             )
     if isinstance(stated, bool) or not isinstance(stated, int):
@@ -86,10 +125,10 @@ def stated_model(files: CheckpointFiles, model: str | None) -> str | None:
     if model is not None or files.config is not None:
         return model
     try:
-        found = json.loads((files.unet.parent / SOURCE).read_text(encoding="utf-8")).get("model")
+        written = json.loads((files.unet.parent / SOURCE).read_text(encoding="utf-8")).get("model")
     except (OSError, ValueError, AttributeError):
         return None
-    return found if found in RELEASED else None
+    return written if written in RELEASED else None
 
 
 def read_config(files: CheckpointFiles) -> dict[str, Any]:

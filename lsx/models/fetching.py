@@ -70,8 +70,8 @@ def plan_fetch(model: str, output: Path, *, endpoint: str | None = None) -> Fetc
     if model not in _REPOSITORIES:
         raise UsageError(f"model is {model}; choose one of {', '.join(RELEASED)}")
     _check_folder(output, model)
-    wanted = ((_REPOSITORIES[model], _FILES), (_VAE_REPOSITORY, _VAE_FILES))
-    files = tuple(file for repository, names in wanted for file in _listed(repository, names, endpoint))
+    sources = ((_REPOSITORIES[model], _FILES), (_VAE_REPOSITORY, _VAE_FILES))
+    files = tuple(file for repository, names in sources for file in _listed(repository, names, endpoint))
     missing = tuple(file for file in files if not _is_whole(output / file.path, file))
     return FetchPlan(model=model, files=files, missing=missing)
 
@@ -104,17 +104,17 @@ def fetch(
         for file in plan.missing:
             progress(file)
             with _asked(file.repository):
-                found = hf_hub_download(
+                path = hf_hub_download(
                     file.repository,
                     file.name,
                     revision=file.revision,
                     local_dir=parts / file.repository,
                     endpoint=endpoint,
                 )
-            _check(Path(found), file)
+            _check(Path(path), file)
             target = output / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
-            Path(found).replace(target)
+            Path(path).replace(target)
         content = {
             "model": plan.model,
             "files": {f.path: {"repository": f.repository, "revision": f.revision} for f in plan.files},
@@ -129,8 +129,8 @@ def _listed(repository: str, names: dict[str, str], endpoint: str | None) -> Ite
     from huggingface_hub import HfApi
 
     with _asked(repository):
-        found = HfApi(endpoint=endpoint).model_info(repository, files_metadata=True)
-    siblings: dict[str, Any] = {sibling.rfilename: sibling for sibling in found.siblings or ()}
+        info = HfApi(endpoint=endpoint).model_info(repository, files_metadata=True)
+    siblings: dict[str, Any] = {sibling.rfilename: sibling for sibling in info.siblings or ()}
     for name, path in names.items():
         sibling = siblings.get(name)
         if sibling is None:
@@ -140,7 +140,7 @@ def _listed(repository: str, names: dict[str, str], endpoint: str | None) -> Ite
         lfs = sibling.lfs
         yield HubFile(
             repository=repository,
-            revision=str(found.sha),
+            revision=str(info.sha),
             name=name,
             path=path,
             size=int(sibling.size or 0),

@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lsx.core.noise import named_noise
-from lsx.errors import OutputError, UsageError
+from lsx.errors import OutputError
+from lsx.models.checkpoint_files import check_new_checkpoint
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
 from lsx.models.whisper import sinusoids
 
-__all__ = ["SIZES", "data_section", "random_checkpoint", "seeded_weight", "write_whisper"]
-
-SIZES = ("small", "full")
+__all__ = ["data_section", "random_checkpoint", "seeded_weight", "write_whisper"]
 
 _MODEL: dict[str, Any] = {
     "act_fn": "silu",
@@ -109,14 +108,7 @@ def random_checkpoint(folder: Path, *, size: str = "small", seed: int = 0, resol
 
     Raises UsageError for another size, OutputError when the folder exists or cannot be written.
     """
-    if size not in SIZES:
-        raise UsageError(f"--size is {size}; choose one of {', '.join(SIZES)}")
-    if seed < 0:
-        raise UsageError(f"--seed is {seed}; give a whole number from 0 on")
-    if folder.exists():
-        raise OutputError(f"{folder}: exists already. Give the name of a new folder, or remove this one first")
-    if not folder.parent.is_dir():
-        raise OutputError(f"{folder.parent}: no such folder. Create it first")
+    check_new_checkpoint(folder, size=size, seed=seed)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         model = _MODEL | _UNET_SIZE[size]

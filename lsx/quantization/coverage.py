@@ -52,29 +52,29 @@ def check_coverage(graph: str, model: ir.Model, module: nn.Module, recipe: Recip
     operators = operators_of_weights(model)
     done = 0.0
     for layer in layers_of(module, recipe.part):
-        wanted = recipe.quantizes(layer.name)
+        expected = recipe.quantizes(layer.name)
         node = operators.get(
             f"{layer.path}.codes" if isinstance(layer.module, QuantizedLayer) else f"{layer.path}.weight"
         )
-        if node is None and not wanted:
+        if node is None and not expected:
             continue  # its weights were folded into another constant
-        state = "is not in the graph" if node is None else _fault(node, wanted)
+        state = "is not in the graph" if node is None else _fault(node, expected)
         if state is not None:
             raise ExportError(f"{graph}: {layer.name} {state}. The bundle was not written; please report this")
-        done += flops[layer.name] * wanted
+        done += flops[layer.name] * expected
     return done / sum(flops[layer.name] for layer in layers_of(module, recipe.part))
 
 
 def operators_of_weights(model: ir.Model) -> dict[str, ir.Node]:
     """The Conv, MatMul or Gemm that each weight ends in, by the weight's name."""
-    found = {}
+    operators = {}
     for name, weight in model.graph.initializers.items():
         nodes = [use.node for use in weight.uses()]
         while len(nodes) == 1 and nodes[0].op_type in ("DequantizeLinear", "Transpose"):
             nodes = [use.node for use in nodes[0].outputs[0].uses()]
         if nodes and nodes[0].op_type in ("Conv", "MatMul", "Gemm"):
-            found[name] = nodes[0]
-    return found
+            operators[name] = nodes[0]
+    return operators
 
 
 def _fault(node: ir.Node, wanted: bool) -> str | None:
@@ -82,8 +82,8 @@ def _fault(node: ir.Node, wanted: bool) -> str | None:
     quantized = [_made_by(node, 0) == "DequantizeLinear", _made_by(node, 1) == "DequantizeLinear"]
     if quantized == [wanted, wanted]:
         return None
-    said = ["quantized" if q else "not quantized" for q in quantized]
-    return f"has its input {said[0]} and its weights {said[1]}, but should {'be' if wanted else 'not be'} quantized"
+    states = ["quantized" if q else "not quantized" for q in quantized]
+    return f"has its input {states[0]} and its weights {states[1]}, but should {'be' if wanted else 'not be'} quantized"
 
 
 def _made_by(node: ir.Node, index: int) -> str | None:

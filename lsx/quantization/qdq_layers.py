@@ -67,9 +67,9 @@ class QuantizedLayer(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         codes, zero = self.codes, self.zero
-        made = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's own has no types
+        module = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's own has no types
         self.codes, self.zero = (t.to(self.input_scale.device) for t in (codes, zero))
-        return made
+        return module
 
     def quantized_input(self, x: Tensor) -> Tensor:
         """`x` through Q and DQ."""

@@ -51,12 +51,8 @@ def quantize(
     targets = {"unet": options.unet_cosine or thresholds.unet_cosine, "vae_decoder": thresholds.vae_cosine}
     method: Method = options.method or ("percentile" if precision == "int8" else "max")
     recipes, flops, outcomes = {}, {}, {}
-    feeds: dict[str, dict[str, Any]] = {}
-    for name, graphs in PARTS.items():
+    for name in PARTS:
         part = Part(name, checkpoint, calibration)
-        for graph in graphs:
-            recorded = next(calibration.feeds(graph))
-            feeds[graph] = {tensor: recorded[tensor] for tensor in INPUTS[graph]}
         smoothing = find_smoothing(part, options.alpha, say) if precision == "int8" and options.alpha > 0 else {}
         ranges, outputs = find_ranges(part, precision, method, options.percentile, say)
         bounds = _bounds(options, targets[name])
@@ -71,7 +67,7 @@ def quantize(
     return Quantization(
         recipes=recipes,
         flops=flops,
-        feeds=feeds,
+        feeds=_first_feeds(calibration),
         calibration=calibration.digest,
         method=_method_in_words(method, precision, options),
         files={
@@ -79,6 +75,15 @@ def quantize(
             "sensitivity.png": _picture(outcomes, flops, precision),
         },
     )
+
+
+def _first_feeds(calibration: Calibration) -> dict[str, dict[str, Any]]:
+    """The inputs of the first recorded sample of every graph that is quantized."""
+    feeds = {}
+    for graph in (graph for graphs in PARTS.values() for graph in graphs):
+        recorded = next(calibration.feeds(graph))
+        feeds[graph] = {tensor: recorded[tensor] for tensor in INPUTS[graph]}
+    return feeds
 
 
 def _bounds(options: QuantizeOptions, target: float) -> SearchOptions:
@@ -91,7 +96,7 @@ def _bounds(options: QuantizeOptions, target: float) -> SearchOptions:
 
 
 def _method_in_words(method: Method, precision: LowPrecision, options: QuantizeOptions) -> str:
-    """For the manifest."""
+    """The method as the manifest tells it."""
     text = f"{method} {options.percentile:g}" if method == "percentile" else method
     return f"{text}, SmoothQuant alpha {options.alpha:g}" if precision == "int8" and options.alpha > 0 else text
 
@@ -116,16 +121,16 @@ def quantize_beside(
     work = parent / f".{output.name}-search-{key}"
     try:
         work.mkdir(exist_ok=True)
-        made = quantize(checkpoint, opened, precision, work, options, report)
+        quantization = quantize(checkpoint, opened, precision, work, options, report)
         shutil.rmtree(work)
     except OSError as error:
         raise OutputError(f"{work}: cannot be written: {error.strerror or error}") from error
-    return made
+    return quantization
 
 
 def _check_model(checkpoint: Checkpoint, calibration: Calibration) -> None:
-    made_of, given = calibration.manifest.checkpoint, checkpoint.hashes()
-    other = sorted(part for part in given if part != "config" and made_of.get(part) != given[part])
+    made_of, digests = calibration.manifest.checkpoint, checkpoint.hashes()
+    other = sorted(part for part in digests if part != "config" and made_of.get(part) != digests[part])
     if other:
         raise CalibrationError(
             f"{calibration.path}: calibrated with another checkpoint ({other[0]} differs). Calibrate again: "

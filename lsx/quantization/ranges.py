@@ -61,14 +61,14 @@ def find_ranges(
     the same pass gives. Raises CalibrationError."""
     calib = _calibrators()
     layers = {layer.name: layer for layer in part.layers() if layer.reason is None}
-    made = {n: calib.MaxCalibrator() if method == "max" else calib.HistogramCalibrator() for n in layers}
+    calibrators = {n: calib.MaxCalibrator() if method == "max" else calib.HistogramCalibrator() for n in layers}
     seen: set[str] = set()
 
     def collect(layer: Layer, x: Tensor, _out: Tensor) -> None:
         if not bool(x.any()):  # the unconditional half's audio: all zeros, which a histogram cannot start from
             return
         seen.add(layer.name)
-        made[layer.name].collect(x.detach())
+        calibrators[layer.name].collect(x.detach())
 
     with hooked(part, collect, lambda layer: layer.name in layers):
         outputs = _run_all(part, report, "ranges")
@@ -77,7 +77,9 @@ def find_ranges(
         raise CalibrationError(
             f"{part.name}: no feed reaches {unseen[0]} with anything but zeros. Calibrate with more samples"
         )
-    return {name: _largest(calibrator, precision, method, percentile) for name, calibrator in made.items()}, outputs
+    return {
+        name: _largest(calibrator, precision, method, percentile) for name, calibrator in calibrators.items()
+    }, outputs
 
 
 def _largest(calibrator: Any, precision: LowPrecision, method: Method, percentile: float) -> float:

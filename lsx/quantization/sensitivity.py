@@ -1,4 +1,4 @@
-"""Which layers stay fp16: the error of each alone, then the worst by error per FLOP until the target holds.
+"""Choose the layers that stay fp16: the error of each alone, then the worst by error per FLOP until the target holds.
 
 A layer's error is the square error at the graph's output with only that layer quantized, over the output's squares.
 Within the budget every layer is measured alone. When it is too small for that, whole blocks are measured (levels of the
@@ -99,21 +99,21 @@ class Search:
 
     def run(self) -> SearchResult:
         """Raises AccuracyError when the target cannot be held at the lowest coverage."""
-        kept = self._user_kept()
-        every = self._cosines(range(len(self._feeds)), kept, "everything quantized")
-        errors = self._errors(kept)
-        found, cosine = self._greedy(errors, kept, every)
+        always_fp16 = self._user_kept()
+        every = self._cosines(range(len(self._feeds)), always_fp16, "everything quantized")
+        errors = self._errors(always_fp16)
+        fp16, cosine = self._greedy(errors, always_fp16, every)
         return SearchResult(
-            errors=tuple(errors), kept=found, cosine=cosine, all_quantized=min(every), coverage=self._coverage(found)
+            errors=tuple(errors), kept=fp16, cosine=cosine, all_quantized=min(every), coverage=self._coverage(fp16)
         )
 
     def _user_kept(self) -> dict[str, str]:
-        kept = {name: layer.reason for name, layer in self._layers.items() if layer.reason is not None}
+        reasons = {name: layer.reason for name, layer in self._layers.items() if layer.reason is not None}
         for name in self._ranges:
             pattern = next((p for p in self._options.keep if fnmatch.fnmatchcase(name, p)), None)
             if pattern is not None:
-                kept[name] = f"--keep-fp16 {pattern}"
-        return kept
+                reasons[name] = f"--keep-fp16 {pattern}"
+        return reasons
 
     def _coverage(self, kept: Mapping[str, str]) -> float:
         return sum(f for name, f in self.flops.items() if name not in kept) / self._total
@@ -154,17 +154,17 @@ class Search:
 
     def _local_errors(self, feed: CalibrationSample, names: Sequence[str]) -> dict[str, float]:
         """Relative square error at each layer's own output, all in one pass."""
-        found: dict[str, float] = {}
+        errors: dict[str, float] = {}
 
         def measure(layer: Layer, x: Tensor, out: Tensor) -> None:
             rough = quantized_layer(layer.module, self._ranges[layer.name], self._precision)(x)
-            found[layer.name] = float(((rough - out).double() ** 2).sum() / (out.double() ** 2).sum().clamp(min=1e-30))
+            errors[layer.name] = float(((rough - out).double() ** 2).sum() / (out.double() ** 2).sum().clamp(min=1e-30))
 
         self._report(f"{self._part.name}: errors at the layers' own outputs")
-        wanted = set(names)
-        with hooked(self._part, measure, lambda layer: layer.name in wanted):
+        pending = set(names)
+        with hooked(self._part, measure, lambda layer: layer.name in pending):
             self._part.run(feed)
-        return found
+        return errors
 
     @contextmanager
     def _quantized(self, names: Sequence[str]) -> Iterator[None]:
@@ -172,8 +172,8 @@ class Search:
         try:
             for name in names:
                 layer = self._layers[name]
-                made = quantized_layer(layer.module, self._ranges[name], self._precision)
-                replace_layer(self._part.module, layer.path, made)
+                replacement = quantized_layer(layer.module, self._ranges[name], self._precision)
+                replace_layer(self._part.module, layer.path, replacement)
             yield
         finally:
             for name in names:
@@ -182,16 +182,18 @@ class Search:
     def _cosines(self, feeds: Sequence[int], kept: Mapping[str, str], what: str) -> list[float]:
         """The cosine of each of these feeds with all but `kept` quantized."""
         with self._quantized([name for name in self._ranges if name not in kept]):
-            found = []
+            cosines = []
             for number, index in enumerate(feeds, 1):
                 self._report(f"{self._part.name}: {what}, feed {number} of {len(feeds)}")
-                found.append(compare(_array(self._part.run(self._feeds[index])), _array(self._reference[index])).cosine)
-        return found
+                cosines.append(
+                    compare(_array(self._part.run(self._feeds[index])), _array(self._reference[index])).cosine
+                )
+        return cosines
 
     def _greedy(
         self, errors: list[LayerError], kept: dict[str, str], every: list[float]
     ) -> tuple[dict[str, str], float]:
-        """As few more layers in `kept` as hold the target, by error per FLOP; the lowest cosine then.
+        """Add as few more layers in `kept` as hold the target, by error per FLOP; the lowest cosine then.
 
         How many is found by bisection on the two worst feeds, and the result is checked on all of them.
         """

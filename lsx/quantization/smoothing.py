@@ -33,14 +33,14 @@ class _Producer:
 
     def divide(self, factors: Tensor) -> None:
         old = getattr(self.module, self.name)
-        made = old.detach().clone()
-        part = made.narrow(self.axis, 0, made.shape[self.axis] if self.stop is None else self.stop)
-        shape = [1] * made.ndim
+        divided = old.detach().clone()
+        part = divided.narrow(self.axis, 0, divided.shape[self.axis] if self.stop is None else self.stop)
+        shape = [1] * divided.ndim
         shape[self.axis] = -1
         part /= factors.view(shape)
         if isinstance(old, nn.Parameter):
-            made = nn.Parameter(made, requires_grad=False)
-        setattr(self.module, self.name, made)
+            divided = nn.Parameter(divided, requires_grad=False)
+        setattr(self.module, self.name, divided)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -57,14 +57,14 @@ def bars(label: str, rows: Sequence[tuple[str, float, str]], *, colours: Sequenc
     left, width, step = 290, 720, 22
     height = step * len(rows) + 6
     drawn = []
-    for index, (name, value, said) in enumerate(rows):
+    for index, (name, value, text) in enumerate(rows):
         y = step * index + 3
         length = (width - left - 130) * value / longest
         colour = 0 if colours is None else colours[index] % _COLOURS
         drawn.append(
             f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{escape(name)}</text>'
             f'<rect x="{left}" y="{y}" width="{max(length, 1):.1f}" height="{step - 6}" fill="var(--c{colour})"/>'
-            f'<text x="{left + length + 6:.1f}" y="{y + 13}">{escape(said)}</text>'
+            f'<text x="{left + length + 6:.1f}" y="{y + 13}">{escape(text)}</text>'
         )
     return _svg(label, width, height, "".join(drawn))
 
@@ -113,7 +113,7 @@ def plot(
         f'<text x="14" y="{middle:.0f}" text-anchor="middle" transform="rotate(-90 14 {middle:.0f})">'
         f"{escape(y_title)}</text>"
     )
-    said: list[tuple[float, float, str]] = []
+    labels: list[tuple[float, float, str]] = []
     for one in series:
         colour = f"var(--c{one.colour % _COLOURS})"
         places = [(x_place(p.x), y_place(p.y), p) for p in one.points if _finite(p)]
@@ -125,8 +125,8 @@ def plot(
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"><title>{escape(p.said)}</title></circle>'
                 for x, y, p in places
             ]
-        said += [(x, y, "" if p.quiet else p.said) for x, y, p in places]
-    drawn += _labels(said, width)
+        labels += [(x, y, "" if p.quiet else p.said) for x, y, p in places]
+    drawn += _labels(labels, width)
     keys = [(one.colour % _COLOURS, escape(one.name)) for one in series if one.name]
     legend = " ".join(f'<span style="color:var(--c{colour})">&#9632; {name}</span>' for colour, name in keys)
     return _svg(label, width, height, "".join(drawn)) + (f"<p>{legend}</p>" if len(keys) > 1 else "")
@@ -159,22 +159,22 @@ def _finite(point: Point) -> bool:
 def _labels(places: Sequence[tuple[float, float, str]], width: float) -> Iterator[str]:
     """What is said beside points, each moved down until it covers none before it."""
     taken: list[tuple[float, float, float]] = []
-    for x, y, said in sorted(places, key=lambda p: p[1]):
-        if not said:
+    for x, y, text in sorted(places, key=lambda p: p[1]):
+        if not text:
             continue
-        length = 6.5 * len(said)
+        length = 6.5 * len(text)
         left = x - 7 - length if x + 7 + length > width - 20 else x + 7
         row = y + 4
         while any(left < other + size and other < left + length and abs(row - at) < 11 for other, size, at in taken):
             row += 11
         taken.append((left, length, row))
-        yield f'<text x="{left:.1f}" y="{row:.1f}">{escape(said)}</text>'
+        yield f'<text x="{left:.1f}" y="{row:.1f}">{escape(text)}</text>'
 
 
 def _axis(
     values: Sequence[float], start: float, end: float, *, log: bool, zero: bool
 ) -> tuple[Callable[[float], float], list[float]]:
-    """Where a value goes between `start` and `end`, and the ticks."""
+    """Place of a value between `start` and `end`, and the ticks."""
     low, high = min(values), max(values)
     if log:
         tiny = min((v for v in values if v > 0), default=1.0)

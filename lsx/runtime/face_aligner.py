@@ -57,9 +57,11 @@ class FaceAligner:
         for index, (number, frame) in enumerate(source):
             wrong = not isinstance(frame, np.ndarray) or frame.dtype != np.uint8
             if wrong or frame.ndim != 3 or frame.shape[2] != 3 or (shape is not None and frame.shape != shape):
-                given = f"{frame.dtype}{list(frame.shape)}" if isinstance(frame, np.ndarray) else type(frame).__name__
+                description = (
+                    f"{frame.dtype}{list(frame.shape)}" if isinstance(frame, np.ndarray) else type(frame).__name__
+                )
                 raise MediaError(
-                    f"frame {index} is {given}; every frame must be uint8 [height, width, 3] RGB of one size"
+                    f"frame {index} is {description}; every frame must be uint8 [height, width, 3] RGB of one size"
                 )
             shape = frame.shape
             yield index, number, frame
@@ -85,12 +87,12 @@ class FaceAligner:
         aligner = Aligner(self.resolution)
         # Affines of all source frames, for when they come again: 48 bytes each, NaN where there is no face.
         known = _Affines()
-        found = False
+        any_face = False
         for index, source, frame, face in items:
             if source == len(known):
                 known.append(None if face is None else aligner.affine(face.points))
             affine = known[source]
-            found = found or affine is not None
+            any_face = any_face or affine is not None
             if affine is None and self.require_face:
                 raise FaceNotFound(
                     f"no face in the frame at {source / FPS:.2f} s (frame {source}). "
@@ -100,7 +102,7 @@ class FaceAligner:
             if affine is None and index < self.length:
                 self.faceless.append(index)
             yield AlignedFrame(index, frame, affine, crop)
-        if not found:
+        if not any_face:
             raise FaceNotFound(
                 "no face was found in any frame. Check that the picture is upright and the face at least 40 pixels high"
             )

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Literal, Unpack
 from lsx.bundle.bundle import Bundle
 from lsx.core.cancel import CancelToken
 from lsx.core.graph_names import FACE_GRAPHS, LOOP_GRAPHS, MODEL_GRAPHS
-from lsx.core.keywords import options_of, split_keywords
+from lsx.core.keywords import check_callable, options_of, split_keywords
 from lsx.core.sampling import SamplingKeywords, SamplingOptions
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import StageTimes
@@ -270,11 +270,12 @@ class LipSync:
         sampling_keywords, encode_keywords = split_keywords(keywords, SamplingOptions, EncodeOptions)
         options = options_of(SamplingOptions, sampling, sampling_keywords, "sampling")
         encode = options_of(EncodeOptions, encode, encode_keywords, "encode")
+        check_callable("progress", progress)
         self._runs.check(cancel)
         self._check_settings(options)
         target = as_output(output)
+        reader, sound = open_inputs(video, audio, target, compare=compare, encode=encode, no_face=no_face)
         beside = None if compare is None else Path(compare)
-        reader, sound = open_inputs(video, audio, target, compare=beside, encode=encode, no_face=no_face)
         pipeline = self._pipeline(sound.samples(), options, require_face=no_face == "error")
         pipeline.frames_owned = beside is None
         started = time.perf_counter()
@@ -344,6 +345,10 @@ class LipSync:
         (256, 256, 3)
         """
         options = options_of(SamplingOptions, sampling, keywords, "sampling")
+        if not isinstance(frames, Iterable):
+            raise UsageError(f"frames is {frames!r}; give frames uint8 [height, width, 3] RGB, as many as you like")
+        check_callable("detector", detector)
+        check_callable("noise", noise)
         self._runs.check(cancel)
         self._check_settings(options)
         if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):

@@ -9,7 +9,7 @@ from weakref import WeakSet
 
 from lsx.core.cancel import CancelToken
 from lsx.core.threaded_stages import Stage, StageChain, StageTimes
-from lsx.errors import Cancelled, EngineClosed
+from lsx.errors import Cancelled, EngineClosed, UsageError
 
 __all__ = ["LiveRuns", "ended_by"]
 
@@ -25,9 +25,11 @@ class LiveRuns:
         self._chains: WeakSet[StageChain] = WeakSet()
 
     def check(self, cancel: CancelToken | None = None) -> None:
-        """Raise EngineClosed after `close`, Cancelled where `cancel` is."""
+        """Raise EngineClosed after `close`, Cancelled where `cancel` is, UsageError for what is no token."""
         if self._closed:
             raise EngineClosed(f"{self._name}: the LipSync was closed. Open it again: LipSync.open(BUNDLE)")
+        if cancel is not None and not isinstance(cancel, CancelToken):
+            raise UsageError(f"cancel is {cancel!r}; give a CancelToken, or leave it out")
         if cancel is not None and cancel.cancelled:
             raise _cancelled()
 

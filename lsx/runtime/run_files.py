@@ -43,13 +43,15 @@ def open_inputs(
     """
     if no_face not in ("pass", "error"):
         raise UsageError(f"no_face is {no_face}; choose pass or error")
+    if compare is not None and not isinstance(compare, Path | str):
+        raise UsageError(f"compare is of type {type(compare).__name__}; give a path")
     if compare is not None and not isinstance(output, Path | str):
         raise UsageError("compare needs an output with a path; give one, or leave compare out")
     if compare is not None and Path(compare) == Path(output):
         raise UsageError(f"{output}: output and compare are the same file; give another name")
     if compare is not None and Path(compare) == STANDARD_OUTPUT:
         raise UsageError("compare is -; only the output can go to standard output")
-    named = (given if isinstance(given, Path | str) else getattr(given, "path", None) for given in (video, audio))
+    named = (source if isinstance(source, Path | str) else getattr(source, "path", None) for source in (video, audio))
     sources = tuple(Path(path) for path in named if path is not None)
     targets = (as_output(output), *(() if compare is None else (Path(compare),)))
     for target in targets:

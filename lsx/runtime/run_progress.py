@@ -1,4 +1,4 @@
-"""Where a run is, told to its caller while it waits."""
+"""The progress of a run, told to its caller while it waits."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ def watched(
         yield from chain
         return
     watch = _Watch(pipeline, steps)
-    told = watch.progress(0)
-    progress(told)
+    last = watch.progress(0)
+    progress(last)
     frames = 0
     while True:
         while not chain.ready(_PAUSE):
             now = watch.progress(frames)
-            if (now.chunk, now.step) != (told.chunk, told.step):
-                told = now
-                progress(told)
+            if (now.chunk, now.step) != (last.chunk, last.step):
+                last = now
+                progress(last)
         try:
             item = next(chain)
         except StopIteration:
             return
         yield item
         frames += 1
-        told = watch.progress(frames)
-        progress(told)
+        last = watch.progress(frames)
+        progress(last)
 
 
 class _Watch:

@@ -14,7 +14,7 @@ __all__ = ["Progress", "ProgressCallback", "RunReport"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where a run is.
+    """The progress of a run.
 
     Examples
     --------

@@ -27,24 +27,24 @@ def indexed(frames: Iterable[Frame], length: int) -> SourceFrames:
             source = ping_pong(index, len(frames))
             yield source, frames[source]
         return
-    kept: deque[Frame] = deque()
+    recent: deque[Frame] = deque()
     count, size = 0, 0
     for frame in frames:
         yield count, frame
         count += 1
         if count == length:
             return
-        kept.append(frame)
+        recent.append(frame)
         size += frame.nbytes
-        while size > _KEPT_BYTES and len(kept) > 1:
-            size -= kept.popleft().nbytes
+        while size > _KEPT_BYTES and len(recent) > 1:
+            size -= recent.popleft().nbytes
     if not count:
         raise MediaError("no frames were given")
     for index in range(count, length):
         source = ping_pong(index, count)
-        if source < count - len(kept):
+        if source < count - len(recent):
             raise MediaError(
-                f"the frames ended after {count}, and only the last {len(kept)} are kept for playing backwards. "
+                f"the frames ended after {count}, and only the last {len(recent)} are kept for playing backwards. "
                 "Give a sequence, or a length that the frames reach"
             )
-        yield source, kept[source - (count - len(kept))]
+        yield source, recent[source - (count - len(recent))]

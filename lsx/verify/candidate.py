@@ -85,8 +85,8 @@ class EngineRun:
         """One chunk. Raises EngineError."""
         self._latents.clear()
         tokens = self._tokens.tokens(range(given.first, given.first + self._model.frames))
-        made = self._denoiser.result(self._denoiser.submit(given.faces, tokens, given.number))
-        pixels = made["pixels"].astype(np.float32)
+        result = self._denoiser.result(self._denoiser.submit(given.faces, tokens, given.number))
+        pixels = result["pixels"].astype(np.float32)
         return ChunkResult(tokens, list(self._latents), pixels)
 
 
@@ -119,15 +119,15 @@ def step_cases(expected: Expected, options: SamplingOptions, conditioning: Array
 
 def check_graphs(engines: Mapping[str, Engine], cases: Iterable[GraphCase]) -> list[GraphFigures]:
     """Every engine on the reference's inputs: the worst figures of each output."""
-    found: dict[tuple[str, str], list[ArrayError]] = {}
+    errors: dict[tuple[str, str], list[ArrayError]] = {}
     for case in cases:
-        made: Mapping[str, Any] = engines[case.graph].infer(case.feed)
-        for name, wanted in case.outputs.items():
-            pair = (made[name], wanted)
+        results: Mapping[str, Any] = engines[case.graph].infer(case.feed)
+        for name, expected in case.outputs.items():
+            pair = (results[name], expected)
             if name == "pixels":  # round 0, or their mean would hide everything from the cosine
-                pair = (made[name] / 127.5 - 1, wanted / 127.5 - 1)
-            found.setdefault((case.graph, name), []).append(compare(*pair))
+                pair = (results[name] / 127.5 - 1, expected / 127.5 - 1)
+            errors.setdefault((case.graph, name), []).append(compare(*pair))
     return [
         GraphFigures(graph=graph, output=output, forwards=len(figures), figures=worst(figures))
-        for (graph, output), figures in found.items()
+        for (graph, output), figures in errors.items()
     ]

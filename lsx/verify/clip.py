@@ -34,15 +34,15 @@ class ClipComparison:
         """The new frames of a chunk."""
         first = given.first + len(given.faces) - given.new
         self._places += range(first, first + given.new)
-        for made, wanted in zip(result[-given.new :], expected[-given.new :], strict=True):
-            similar = ssim_map(made, wanted)
+        for face, reference in zip(result[-given.new :], expected[-given.new :], strict=True):
+            similar = ssim_map(face, reference)
             self._mouth.append(float(similar[self._inside].mean()))
             self._face.append(float(similar.mean()))
-            self.results.append(_levels(made))
-            self.expected.append(_levels(wanted))
+            self.results.append(_levels(face))
+            self.expected.append(_levels(reference))
 
-    def figures(self, judges: LearnedMetrics, samples: NDArray[np.int16] | NDArray[np.float32]) -> ClipQuality:
-        """Over all frames. samples : the sound, 16 kHz from output frame 0 on."""
+    def figures(self, learned: LearnedMetrics, samples: NDArray[np.int16] | NDArray[np.float32]) -> ClipQuality:
+        """Return the figures over all frames. samples : the sound, 16 kHz from output frame 0 on."""
         result, expected = np.stack(self.results), np.stack(self.expected)
         everywhere = np.ones_like(self._inside)
         return ClipQuality(
@@ -52,27 +52,27 @@ class ClipComparison:
             face_psnr=psnr(result, expected, everywhere),
             face_ssim=float(np.mean(self._face)),
             temporal=temporal_difference(result, expected, self._inside),
-            **self._judged(judges, samples),
+            **self._judged(learned, samples),
         )
 
-    def _judged(self, judges: LearnedMetrics, samples: NDArray[np.int16] | NDArray[np.float32]) -> dict[str, Any]:
+    def _judged(self, learned: LearnedMetrics, samples: NDArray[np.int16] | NDArray[np.float32]) -> dict[str, Any]:
         """What the networks say that are there."""
-        said: dict[str, Any] = {}
+        scores: dict[str, Any] = {}
         pairs = list(zip(self.results, self.expected, strict=True))
-        if judges.lpips is not None:
-            maps = [judges.lpips.map(*pair) for pair in pairs]
-            said["mouth_lpips"] = float(np.mean([one[self._inside].mean() for one in maps]))
-            said["face_lpips"] = float(np.mean([one.mean() for one in maps]))
-        if judges.trepa is not None and len(pairs) >= _WINDOW:
+        if learned.lpips is not None:
+            maps = [learned.lpips.map(*pair) for pair in pairs]
+            scores["mouth_lpips"] = float(np.mean([one[self._inside].mean() for one in maps]))
+            scores["face_lpips"] = float(np.mean([one.mean() for one in maps]))
+        if learned.trepa is not None and len(pairs) >= _WINDOW:
             starts = range(0, len(pairs) - _WINDOW + 1, _WINDOW)
             windows = [[np.stack(part[s : s + _WINDOW]) for part in (self.results, self.expected)] for s in starts]
-            said["trepa"] = float(np.mean([judges.trepa.distance(*pair) for pair in windows]))
-        if judges.syncnet is not None:
+            scores["trepa"] = float(np.mean([learned.trepa.distance(*pair) for pair in windows]))
+        if learned.syncnet is not None:
             padded = np.pad(samples, (0, max((self._places[-1] + 1) * _FRAME_SAMPLES - len(samples), 0)))
             heard = np.concatenate([padded[p * _FRAME_SAMPLES : (p + 1) * _FRAME_SAMPLES] for p in self._places])
-            said["sync"] = judges.syncnet.judge(np.stack(self.results), heard)
-            said["expected_sync"] = judges.syncnet.judge(np.stack(self.expected), heard)
-        return said
+            scores["sync"] = learned.syncnet.judge(np.stack(self.results), heard)
+            scores["expected_sync"] = learned.syncnet.judge(np.stack(self.expected), heard)
+        return scores
 
     def worst(self) -> list[WorstFrame]:
         """The frames with the lowest similarity inside the mask."""

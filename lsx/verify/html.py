@@ -69,20 +69,20 @@ def _verdict(report: Report) -> str:
     rows = []
     for name, value in report.figures().items():
         holds = value >= limits[name]
-        said = '<span class="good">holds</span>' if holds else '<span class="bad">fails</span>'
-        rows.append((name, f"{value:.6f}", f"{limits[name]:g}", said))
-    made = table(("threshold", "found", "at least", ""), rows, raw=True)
+        verdict = '<span class="good">holds</span>' if holds else '<span class="bad">fails</span>'
+        rows.append((name, f"{value:.6f}", f"{limits[name]:g}", verdict))
+    rows_html = table(("threshold", "found", "at least", ""), rows, raw=True)
     if report.guilt:
         hybrids = (
             (g.part, f"{g.latents_cosine:.5f}", f"{g.mouth_ssim:.4f}", "fails" if g.guilty else "holds")
             for g in report.guilt
         )
-        made += f"<h2>To blame: {escape(report.failing_graph or '')}</h2>"
-        made += table(("this the engine's, the rest the reference's", "latents", "mouth SSIM", ""), hybrids)
+        rows_html += f"<h2>To blame: {escape(report.failing_graph or '')}</h2>"
+        rows_html += table(("this the engine's, the rest the reference's", "latents", "mouth SSIM", ""), hybrids)
     if report.layers:
         layers = ((row.name, f"{row.error:.3g}", f"{row.jump:.1f}") for row in report.layers)
-        made += table(("layer", "relative error", "times what came before"), layers)
-    return made
+        rows_html += table(("layer", "relative error", "times what came before"), layers)
+    return rows_html
 
 
 def _cells(f: ArrayError) -> tuple[str, str, str, str]:
@@ -106,11 +106,11 @@ def _frame(worst: WorstFrame) -> str:
     difference = np.abs(worst.result.astype(np.int16) - worst.expected.astype(np.int16)) * _AMPLIFIED
     pictures = (worst.expected, worst.result, np.clip(difference, 0, 255).astype(np.uint8))
     off = int(difference.max()) // _AMPLIFIED
-    said = "no difference: black" if not off else f"difference x{_AMPLIFIED}, at most {off} levels; black is none"
+    caption = "no difference: black" if not off else f"difference x{_AMPLIFIED}, at most {off} levels; black is none"
     tiles = "".join(
         f'<figure><img alt="{name}" src="data:image/png;base64,{_png(picture)}">'
         f"<figcaption>{name}</figcaption></figure>"
-        for picture, name in zip(pictures, ("reference", "engine", said), strict=True)
+        for picture, name in zip(pictures, ("reference", "engine", caption), strict=True)
     )
     return f"<p>Frame {worst.frame}, mouth SSIM {worst.ssim:.4f}</p>{tiles}"
 
@@ -132,5 +132,5 @@ def _layers(name: str, part: Mapping[str, Any]) -> str:
         for layer in part["layers"]
     )
     shown = table(("layer", "FLOPs", "precision", "why fp16", "error alone"), rows)
-    said = f"{name}: {100 * part['coverage']:.1f} % of FLOPs in {part['precision']}, cosine {part['cosine']:.5f}"
-    return f"<details><summary>{escape(said)}</summary>{shown}</details>"
+    title = f"{name}: {100 * part['coverage']:.1f} % of FLOPs in {part['precision']}, cosine {part['cosine']:.5f}"
+    return f"<details><summary>{escape(title)}</summary>{shown}</details>"

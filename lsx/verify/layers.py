@@ -1,4 +1,4 @@
-"""Which layers of a failing graph are to blame: its ONNX file against its module, output by output."""
+"""The layers of a failing graph that are to blame: its ONNX file against its module, output by output."""
 
 from __future__ import annotations
 
@@ -38,21 +38,23 @@ def worst_layers(bundle: Bundle, case: GraphCase, checkpoint: Checkpoint) -> lis
     module = GRAPHS[case.graph].build(checkpoint).eval()
     expected_of = _Outputs(module, case)
     values = _layer_values(ir.load(_graph_file(bundle, case.graph)), module)
-    found: list[tuple[str, float]] = []
+    errors: list[tuple[str, float]] = []
     order = [name for name in expected_of.order if name in values]
     quantized = bundle.graph(case.graph).coverage is not None
     if quantized:  # SmoothQuant's factors are folded into what these give
         order = [name for name in order if not name.endswith((".to_v", ".ff.net.0.proj"))]
     for start in range(0, len(order), _AT_ONCE):
         some = order[start : start + _AT_ONCE]
-        wanted = expected_of.run(set(some))
-        made = _run_with_outputs(bundle, case, {name: values[name] for name in some}, wanted)
+        expected = expected_of.run(set(some))
+        results = _run_with_outputs(bundle, case, {name: values[name] for name in some}, expected)
         for name in some:
-            error = float(np.linalg.norm(made[name] - wanted[name]) / max(float(np.linalg.norm(wanted[name])), 1e-30))
-            found.append((name, error))
+            error = float(
+                np.linalg.norm(results[name] - expected[name]) / max(float(np.linalg.norm(expected[name])), 1e-30)
+            )
+            errors.append((name, error))
     highest = 0.05 if quantized else 1e-4  # what rounding alone does to a layer
     rows = []
-    for name, error in found:
+    for name, error in errors:
         rows.append(LayerFigures(name=name, error=error, jump=error / highest))
         highest = max(highest, error)
     return sorted(rows, key=lambda row: -row.jump)[:_SHOWN]
@@ -75,7 +77,7 @@ class _Outputs:
 
     def run(self, wanted: set[str], order: list[str] | None = None) -> dict[str, NDArray[Any]]:
         """Outputs by layer; linear layers' before their bias is added."""
-        found: dict[str, NDArray[Any]] = {}
+        values: dict[str, NDArray[Any]] = {}
 
         def attach(name: str, layer: nn.Module) -> Any:
             def show(_module: nn.Module, _inputs: Any, out: Tensor) -> None:
@@ -84,7 +86,7 @@ class _Outputs:
                 if name in wanted:
                     bias = getattr(layer, "bias", None)
                     plain = out if bias is None or isinstance(layer, nn.Conv2d) else out - bias
-                    found[name] = plain.numpy()
+                    values[name] = plain.numpy()
 
             return layer.register_forward_hook(show)
 
@@ -95,27 +97,27 @@ class _Outputs:
         finally:
             for handle in handles:
                 handle.remove()
-        return found
+        return values
 
 
 def _layer_values(model: ir.Model, module: nn.Module) -> dict[str, str]:
     """The ONNX value that holds each layer's output, linear layers' before the bias."""
     layers = dict(module.named_modules())
-    found = {}
+    values = {}
     for weight, node in operators_of_weights(model).items():
         path, _, kind = weight.rpartition(".")
         if kind in ("weight", "codes") and path in layers and node.op_type in ("Conv", "MatMul"):
-            found[path] = str(node.outputs[0].name)
+            values[path] = str(node.outputs[0].name)
     for name, value in model.graph.initializers.items():  # a folded transpose took the weight's name: go by the bias
         path, _, kind = name.rpartition(".")
         uses = [use.node for use in value.uses()]
-        if kind != "bias" or path in found or not isinstance(layers.get(path), nn.Linear):
+        if kind != "bias" or path in values or not isinstance(layers.get(path), nn.Linear):
             continue
         if len(uses) == 1 and uses[0].op_type == "Add":
             products = [v for v in uses[0].inputs if v is not None and v is not value and v.producer() is not None]
             if products and products[0].producer().op_type == "MatMul":  # type: ignore[union-attr]  # tested above
-                found[path] = str(products[0].name)
-    return found
+                values[path] = str(products[0].name)
+    return values
 
 
 def _run_with_outputs(
@@ -145,5 +147,5 @@ def _run_with_outputs(
         with engine_from_onnx(
             Path(file.name), case.graph, inputs, outputs, OnnxOptions(optimise=False), axes=axes
         ) as engine:
-            made = engine.infer(case.feed)
-    return {name: made[value] for name, value in values.items()}
+            results = engine.infer(case.feed)
+    return {name: results[value] for name, value in values.items()}

@@ -131,7 +131,7 @@ class Reference:
             pixels=_array(((pasted + 1) * 127.5).permute(0, 2, 3, 1)),
         )
         if cases:
-            out.noise = [_array(made["noise_pred"]) for _, _, made in unet.forwards]
+            out.noise = [_array(outputs["noise_pred"]) for _, _, outputs in unet.forwards]
             out.cases = self._cases(unet, given, draws, conditioning, out)
             unet.forwards.clear()
         return out
@@ -164,12 +164,12 @@ class Reference:
                 outputs={"conditioning": _array(conditioning)[:, :, some]},
             )
         ]
-        for step, (graph, feed, made) in enumerate(unet.forwards):
+        for step, (graph, feed, outputs) in enumerate(unet.forwards):
             cases.append(
                 GraphCase(
                     graph=graph,
                     feed={n: _array(t) for n, t in feed.items()},
-                    outputs={n: _array(t) for n, t in made.items()},
+                    outputs={n: _array(t) for n, t in outputs.items()},
                     step=step,
                 )
             )

@@ -69,18 +69,18 @@ class ClipQuality:
 
     def lines(self) -> list[str]:
         """What the judging networks found, in words; none where none was asked."""
-        said = []
+        parts = []
         if self.mouth_lpips is not None and self.face_lpips is not None:
-            said.append(f"LPIPS: mouth {self.mouth_lpips:.5f}, face {self.face_lpips:.5f}")
+            parts.append(f"LPIPS: mouth {self.mouth_lpips:.5f}, face {self.face_lpips:.5f}")
         if self.trepa is not None:
-            said.append(f"TREPA distance: {self.trepa:.3g}")
+            parts.append(f"TREPA distance: {self.trepa:.3g}")
         for name, sync in (("engine", self.sync), ("reference", self.expected_sync)):
             if sync is not None:
-                said.append(
+                parts.append(
                     f"SyncNet, {name}: confidence {sync.confidence:.2f}, offset {sync.offset:+d} frames, "
                     f"distance {sync.distance:.2f}"
                 )
-        return said
+        return parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,18 +148,18 @@ class Report:
 
     def figures(self) -> dict[str, float]:
         """The figures that the thresholds are about, by threshold."""
-        found: dict[str, list[float]] = {}
+        by_threshold: dict[str, list[float]] = {}
         for row in self.graphs:
             if row.output == "deep_features":  # judged by what unet_shallow makes of them
                 continue
-            found.setdefault(_THRESHOLD_OF[row.graph], []).append(row.figures.cosine)
+            by_threshold.setdefault(_THRESHOLD_OF[row.graph], []).append(row.figures.cosine)
         if self.tokens is not None:
-            found.setdefault("audio_cosine", []).append(self.tokens.cosine)
+            by_threshold.setdefault("audio_cosine", []).append(self.tokens.cosine)
         if self.drift:
-            found["latents_cosine"] = [self.drift[-1].cosine]
+            by_threshold["latents_cosine"] = [self.drift[-1].cosine]
         if self.clip is not None:
-            found["mouth_ssim"] = [self.clip.mouth_ssim]
-        return {name: float(np.min(values)) for name, values in found.items()}
+            by_threshold["mouth_ssim"] = [self.clip.mouth_ssim]
+        return {name: float(np.min(values)) for name, values in by_threshold.items()}
 
     def judge(self) -> None:
         """Fill `failures` with a line for every figure under its threshold. NaN fails."""
@@ -171,7 +171,7 @@ class Report:
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """For report.json; a figure that is not finite becomes null."""
+        """Return the content of report.json; a figure that is not finite becomes null."""
         content = {
             "schema_version": 1,
             "bundle": self.bundle,
@@ -198,8 +198,8 @@ class Report:
             "layers": [asdict(row) for row in self.layers],
             "worst_frames": [{"frame": w.frame, "ssim": w.ssim} for w in self.frames],
         }
-        made: dict[str, Any] = _finite(content)
-        return made
+        finite: dict[str, Any] = _finite(content)
+        return finite
 
 
 def threshold_of(graph: str) -> str:

@@ -84,7 +84,7 @@ def verify(
     clip = what.clip
     options, say = options or SamplingOptions(), progress or (lambda _: None)
     limits = THRESHOLDS[bundle.manifest.precision].override(what.thresholds)
-    judges = LearnedMetrics(what.auxiliary)
+    learned = LearnedMetrics(what.auxiliary)
     chosen = best_backend(bundle, what.backend)
     checkpoint = reference_checkpoint(bundle, engine.checkpoint_dir)
     with tempfile.TemporaryDirectory(prefix="lsx-verify-") as temporary:
@@ -95,7 +95,7 @@ def verify(
         say("loading the engines")
         with opened_engines(bundle, chosen, MODEL_GRAPHS, engine) as engines:
             report.engine = engines["unet"].description
-            run.compare(engines, report, judges)
+            run.compare(engines, report, learned)
         report.judge()
         if report.failures:
             run.bisect_failure(report, chosen, engine)
@@ -164,32 +164,32 @@ class _Run:
 
     def make_reference(self) -> None:
         """The reference's outcome of every chunk; only the first one's graph cases stay in memory."""
-        made = Reference(self._checkpoint, self._options, self._noise)
-        for index, given in enumerate(self.inputs):
+        reference = Reference(self._checkpoint, self._options, self._noise)
+        for index, chunk in enumerate(self.inputs):
             self._say(f"reference, chunk {index + 1} of {len(self.inputs)}")
-            expected = made.chunk(given, self.samples, cases=index == 0)
+            expected = reference.chunk(chunk, self.samples, cases=index == 0)
             if index == 0:
                 conditioning = next(c for c in expected.cases if c.graph in ("unet", "unet_shallow"))
                 parts = conditioning.feed["sample"][-1:, 4:]
                 self._cases = [
-                    made.audio_case(self.samples),
+                    reference.audio_case(self.samples),
                     *expected.cases,
                     *step_cases(expected, self._options, parts),
                 ]
                 self._first = expected
-                self._estimated = self._estimates(made, expected, given)
+                self._estimated = self._estimates(reference, expected, chunk)
             np.savez(
                 self._folder / f"{index}.npz", pixels=expected.pixels, tokens=expected.tokens, latents=expected.latents
             )
 
-        made.forget_unet()
+        reference.forget_unet()
 
     def _estimates(self, made: Reference, expected: Expected, given: ChunkInput) -> dict[int, NDArray[Any]]:
         steps = np.unique(np.linspace(0, len(expected.noise) - 1, _ESTIMATES).round().astype(int))
         self._estimator = made  # its VAE decodes the engine's estimates too
         return {int(k): made.clean_estimate(expected.latents[k], expected.noise[k], int(k), given.faces) for k in steps}
 
-    def compare(self, engines: Mapping[str, Engine], report: Report, judges: LearnedMetrics) -> None:
+    def compare(self, engines: Mapping[str, Engine], report: Report, learned: LearnedMetrics) -> None:
         """Every figure of the report."""
         self._say("graph by graph")
         report.graphs = check_graphs(engines, self._cases)
@@ -199,33 +199,33 @@ class _Run:
         drifts: list[list[ArrayError]] = []
         tokens: list[ArrayError] = []
         clip = ClipComparison(self._inside)
-        for index, given in enumerate(self.inputs):
+        for index, chunk in enumerate(self.inputs):
             self._say(f"engines, chunk {index + 1} of {len(self.inputs)}")
-            outcome = loop.run(given)
+            outcome = loop.run(chunk)
             with np.load(self._folder / f"{index}.npz") as expected:
                 tokens.append(compare(outcome.tokens, expected["tokens"]))
                 drifts.append([compare(a, b) for a, b in zip(outcome.latents, expected["latents"], strict=True)])
-                clip.add(given, outcome.pixels, expected["pixels"])
+                clip.add(chunk, outcome.pixels, expected["pixels"])
         report.tokens = worst(tokens)
         report.drift = [worst(list(step)) for step in zip(*drifts, strict=True)]
         self._say("whole clip")
-        report.clip = clip.figures(judges, self.samples)
+        report.clip = clip.figures(learned, self.samples)
         report.frames = clip.worst()
 
     def _compare_estimates(self, engines: Mapping[str, Engine], report: Report) -> None:
         assert self._first is not None  # noqa: S101
         in_loop = {case.step: case for case in self._cases if case.graph in ("unet", "unet_shallow")}
         faces = self.inputs[0].faces
-        for step, wanted in self._estimated.items():
+        for step, expected in self._estimated.items():
             case = in_loop[step]
             noise = engines[case.graph].infer(case.feed)["noise_pred"]
-            made = self._estimator.clean_estimate(self._first.latents[step], noise, step, faces)
-            similar = [ssim_map(a, b)[self._inside].mean() for a, b in zip(made, wanted, strict=True)]
+            estimate = self._estimator.clean_estimate(self._first.latents[step], noise, step, faces)
+            similar = [ssim_map(a, b)[self._inside].mean() for a, b in zip(estimate, expected, strict=True)]
             report.estimates.append(
                 Estimate(
                     step=step,
                     timestep=int(case.feed["timestep"][0]),
-                    psnr=psnr(made, wanted, self._inside),
+                    psnr=psnr(estimate, expected, self._inside),
                     ssim=float(np.mean(similar)),
                 )
             )
@@ -239,7 +239,7 @@ class _Run:
                 self._say(f"bisecting: {graph}")
                 with opened_engines(self._bundle, backend, (graph,), options) as own:
                     report.guilt.append(self._hybrid(graph, torch | {graph: AsFloat32(own[graph])}, report))
-        report.failing_graph = self._blamed(report)
+        report.failing_graph = self._culprit(report)
         for case in self._cases:
             if case.graph == report.failing_graph and case.graph != "step":
                 self._say(f"layers of {case.graph}")
@@ -247,9 +247,9 @@ class _Run:
                 break
 
     def _hybrid(self, part: str, engines: Mapping[str, Engine], report: Report) -> BisectionResult:
-        given = self.inputs[0]
+        chunk = self.inputs[0]
         loop = EngineRun(engines, self._bundle.model, self._options, self._noise, self.samples)
-        outcome: ChunkResult = loop.run(given)
+        outcome: ChunkResult = loop.run(chunk)
         with np.load(self._folder / "0.npz") as expected:
             latents = compare(outcome.latents[-1], expected["latents"][-1]).cosine
             tokens = compare(outcome.tokens, expected["tokens"]).cosine
@@ -258,12 +258,12 @@ class _Run:
         limits = report.thresholds
         held = latents >= limits.latents_cosine and similar >= limits.mouth_ssim and tokens >= limits.audio_cosine
         if part in MODEL_GRAPHS:
-            wanted = limits.as_dict()[threshold_of(part)]
+            limit = limits.as_dict()[threshold_of(part)]
             rows = [r for r in report.graphs if r.graph == part and r.output != "deep_features"]
-            held = held and all(row.figures.cosine >= wanted for row in rows)
+            held = held and all(row.figures.cosine >= limit for row in rows)
         return BisectionResult(part=part, latents_cosine=latents, mouth_ssim=similar, guilty=not held)
 
-    def _blamed(self, report: Report) -> str:
+    def _culprit(self, report: Report) -> str:
         """The runtime's own code if it fails with the reference's graphs, else the first guilty graph."""
         for row in report.guilt:
             if row.guilty:

@@ -1,4 +1,4 @@
-"""Stage 4: compute-sanitizer over stage 2, and over a call of the small bundle, where the tool is there."""
+"""Stage 4: compute-sanitizer over stage 2, and over a chunk of the small bundle, where the tool is there."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def check_loop(checks: Checks, engines: Mapping[str, DeviceEngine], model: Model
 
 
 def _fresh(engines: Mapping[str, DeviceEngine], model: ModelSpec, options: SamplingOptions) -> Any:
-    """Of an executor of its own, not captured."""
+    """Result of an executor of its own, not captured."""
     executors = executor_cache_for(engines, model, cuda_graph=False)
     try:
         return _pixels(executors, model, options)

@@ -33,7 +33,7 @@ STAGES = (
     Stage(1, "probe", "versions, and every CUDA and TensorRT call that lsx makes", 10),
     Stage(2, "device", "the CUDA device alone: copies, waits, out of memory, capture", 10),
     Stage(3, "small", "small bundle on the torch backend: schedules, batches, streams; tests/gpu", 40),
-    Stage(4, "sanitizer", "compute-sanitizer over stage 2 and a call", 30),
+    Stage(4, "sanitizer", "compute-sanitizer over stage 2 and a chunk", 30),
     Stage(5, "full", "full-width random U-Net and VAE: eager, captured, kernels", 60),
     Stage(6, "plans", "TensorRT-RTX and TensorRT plans for this GPU", 60),
     Stage(7, "bench", "lsx verify and lsx bench of all of them", 90),

@@ -85,8 +85,11 @@ def test_float_samples_are_heard_as_int16_ones(lipsync: LipSync) -> None:
         (("v.mp4", "s.wav", io.StringIO()), {}, "binary mode"),
         (("v.mp4", "s.wav", "o.mp4", 20), {}, "sampling is 20; give a SamplingOptions, or keywords such as steps="),
         (("v.mp4", "s.wav", "o.mp4"), {"stepz": 3}, "did you mean steps"),
-        (("v.mp4", "s.wav", "o.mp4"), {"guidance": "high"}, "guidance is high"),
-        (("v.mp4", "s.wav", "o.mp4"), {"cache_interval": "on"}, "cache_interval is on"),
+        (("v.mp4", "s.wav", "o.mp4"), {"guidance": "high"}, "guidance is 'high'"),
+        (("v.mp4", "s.wav", "o.mp4"), {"cache_interval": "on"}, "cache_interval is 'on'"),
+        (("v.mp4", "s.wav", "o.mp4"), {"cancel": 3}, "cancel is 3; give a CancelToken"),
+        (("v.mp4", "s.wav", "o.mp4"), {"progress": 3}, "progress is 3; give a function"),
+        (("v.mp4", "s.wav", "o.mp4"), {"compare": 3}, "compare is of type int"),
     ],
 )
 def test_wrong_types_are_usage_errors(

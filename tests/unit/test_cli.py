@@ -89,6 +89,8 @@ def test_verify_is_verify() -> None:
         (["calibrate", "--calls", "3"], ["calibrate", "--samples", "3"]),
         (["bench", "--reference", "d"], ["bench", "--checkpoint-dir", "d"]),
         (["build", "--", "--reference"], ["build", "--", "--reference"]),
+        (["run", "--num-warmup-runs", "5", "b"], ["run", "--warm-up", "b"]),
+        (["run", "--num_warmup_runs=0", "b"], ["run", "b"]),
     ],
 )
 def test_other_names_of_flags(given: list[str], current: list[str]) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ import pytest
 from lsx.cli.console import mode, out
 from lsx.cli.main import main
 from lsx.cli.progress import task
+
+EARLIER = Path(__file__).parent / "earlier"
 
 
 def _run(*arguments: str) -> int:
@@ -58,6 +63,52 @@ def test_wrong_options_are_refused_without_heavy_imports(tmp_path: Path, capsys:
     assert "is not a bundle" in capsys.readouterr().err
     assert _run("run", "b", "v", "s", "-o", "o.mp4", "--steps", "0") == 2
     assert "steps is 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("checkpoint", "random", "."), "exists already"),
+        (("checkpoint", "random", "new", "--size", "big"), "--size is big"),
+        (("verify", "BUNDLE", "--checkpoint-dir", "nowhere"), "--checkpoint-dir DIR"),
+        (
+            ("verify", "BUNDLE", "--checkpoint-dir", "CHECKPOINT", "--clip", "nope.mp4", "s.wav"),
+            "nope.mp4: no such file",
+        ),
+        (("bench", "BUNDLE", "--clip", "nope.mp4", "s.wav"), "nope.mp4: no such file"),
+        (("bench", "BUNDLE", "-o", "file"), "file: cannot be created"),
+        (("calibrate", "BUNDLE", "--clips", "file", "-o", "c", "--checkpoint-dir", "nowhere"), "--checkpoint-dir DIR"),
+    ],
+)
+def test_what_is_not_there_is_refused_without_pytorch(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    for part in ("latentsync_unet.pt", "whisper/tiny.pt", "vae/config.json"):
+        (tmp_path / "checkpoint" / part).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "checkpoint" / part).touch()
+    (tmp_path / "file").touch()
+    names = {"BUNDLE": str(EARLIER / "bundle"), "CHECKPOINT": "checkpoint"}
+    code = "import sys; from lsx.cli.main import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *(names.get(argument, argument) for argument in arguments)],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert done.returncode in (1, 2)
+    assert done.stdout == "False\n"
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_reader_may_close_the_pipe() -> None:
+    code = "from lsx.cli.main import main\nmain()"
+    command = [sys.executable, "-c", code, "inspect", str(EARLIER / "bundle"), "--json"]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        command, stdout=write, stderr=subprocess.PIPE, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    os.close(write)
+    assert done.stderr == ""
 
 
 def test_piped_progress_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,15 +36,15 @@ class _PlanBackend(Backend):
             return False, f"{builds}{error}"
 
     def missing(self, bundle: Bundle) -> list[str]:
-        found = []
+        reasons = []
         for look in (lambda: LIBRARIES[self.name].version, first_gpu):
             try:
                 look()
             except BackendUnavailable as error:
-                found.append(str(error))
+                reasons.append(str(error))
         if not any(plan.backend == self.name for plan in bundle.manifest.plans):
-            found.append(f"the bundle has no plans for it. Build them: lsx build {bundle.path} --backend {self.name}")
-        return found
+            reasons.append(f"the bundle has no plans for it. Build them: lsx build {bundle.path} --backend {self.name}")
+        return reasons
 
     def reason_unsupported(self, bundle: Bundle) -> str | None:
         try:

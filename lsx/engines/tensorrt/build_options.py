@@ -46,7 +46,7 @@ class BuildOptions:
         return {"on": (2,), "off": (1,), "both": (2, 1)}[self.guidance]
 
     def as_text(self) -> dict[str, str]:
-        """For the manifest: what shapes the plan, and not what only speeds up its building."""
+        """Return what the manifest holds of them: what shapes the plan, and not what only speeds up its building."""
         named = {
             "opt_level": self.opt_level,
             "workspace": self.workspace,

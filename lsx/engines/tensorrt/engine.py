@@ -49,11 +49,11 @@ class TensorRtEngine(DeviceEngine):
 
     def _check_io(self, engine: trt.ICudaEngine) -> None:
         names = {engine.get_tensor_name(i) for i in range(engine.num_io_tensors)}
-        wanted = {*self.inputs, *self.outputs}
-        if names != wanted:
+        expected = {*self.inputs, *self.outputs}
+        if names != expected:
             raise StaleEngine(
                 f"{self._bundle.path / self._plan.file.path} has the tensors {', '.join(sorted(names))}, and its graph "
-                f"{', '.join(sorted(wanted))}. Build it again: lsx build {self._bundle.path} "
+                f"{', '.join(sorted(expected))}. Build it again: lsx build {self._bundle.path} "
                 f"--backend {self.library.backend} --force"
             )
 

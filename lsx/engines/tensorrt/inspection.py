@@ -104,10 +104,10 @@ def _peak(layers: list[trt.ILayer], kinds: list[str]) -> int:
     for index, (layer, kind) in enumerate(zip(layers, kinds, strict=True)):
         if kind not in ("CONSTANT", "SHAPE"):
             for position in range(layer.num_outputs):
-                made = layer.get_output(position)
-                size = _bytes(made)
+                output = layer.get_output(position)
+                size = _bytes(output)
                 alive += size
-                end = max(last.get(made.name, index), index)
+                end = max(last.get(output.name, index), index)
                 ending[end] = ending.get(end, 0) + size
         peak = max(peak, alive)
         alive -= ending.pop(index, 0)

@@ -134,7 +134,7 @@ class LayerTable:
         )
 
     def packed(self) -> bytes:
-        """As the content of a file: JSON, compressed, the same for the same table."""
+        """Return the content of a file: JSON, compressed, the same for the same table."""
         content = {"kinds": dict(self.kinds), "layers": [asdict(layer) for layer in self.layers]}
         return gzip.compress(json.dumps(content).encode(), mtime=0)
 
@@ -173,13 +173,13 @@ def layers_in_log(messages: Iterable[str]) -> tuple[PlanLayer, ...]:
 
     Views of one tensor are summed, up to the whole: attention reads q, k and v as three parts of what one layer wrote.
     """
-    found = []
+    layers = []
     for message in messages:
         for line in message.splitlines():
             match = _LINE.match(line.strip())
             if match is None:
                 continue
-            found.append(
+            layers.append(
                 PlanLayer(
                     name=match["name"],
                     kind=match["kind"],
@@ -190,11 +190,11 @@ def layers_in_log(messages: Iterable[str]) -> tuple[PlanLayer, ...]:
                     outputs=_tensors(match["outputs"]),
                 )
             )
-    return _counted(found)
+    return _counted(layers)
 
 
 def _counted(layers: Iterable[PlanLayer]) -> tuple[PlanLayer, ...]:
-    """With the bytes that each moves."""
+    """Add to each the bytes that it moves."""
     layers = tuple(layers)
     whole: dict[str, int] = {}
     for layer in layers:

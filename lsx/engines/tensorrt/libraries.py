@@ -198,14 +198,14 @@ def library_named(backend: str) -> Library:
 
 def libraries_that_build() -> tuple[str, ...]:
     """The backends whose library is installed and can build on this machine."""
-    found = []
+    names = []
     for name, library in LIBRARIES.items():
         try:
             library.check_builds_here()
         except BackendUnavailable:
             continue
-        found.append(name)
-    return tuple(found)
+        names.append(name)
+    return tuple(names)
 
 
 @lru_cache
@@ -217,11 +217,11 @@ def _imported(backend: str, modules: tuple[str, ...], extra: str, minimum: tuple
             if error.name == name:
                 continue
             raise BackendUnavailable(f"{backend}: {name} is installed but does not load: {error}") from error
-        found = str(module.__version__)
-        if _version(found) < minimum:
+        version = str(module.__version__)
+        if _version(version) < minimum:
             oldest = ".".join(str(n) for n in minimum)
             raise BackendUnavailable(
-                f"{backend} {found} is older than {oldest}. Upgrade it: pip install -U 'lsx[{extra}]'"
+                f"{backend} {version} is older than {oldest}. Upgrade it: pip install -U 'lsx[{extra}]'"
             )
         return module
     raise BackendUnavailable(f"{backend} is not installed. Install it: pip install 'lsx[{extra}]'")

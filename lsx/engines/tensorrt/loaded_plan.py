@@ -23,7 +23,7 @@ __all__ = ["LoadedPlan", "kernel_cache_file"]
 
 
 def kernel_cache_file(library: Library, plan: PlanEntry) -> Path:
-    """Where TensorRT-RTX's compiled kernels of a plan are kept: the user's cache folder, by GPU and driver."""
+    """Path at which TensorRT-RTX's compiled kernels of a plan are kept: the user's cache folder, by GPU and driver."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     gpu = first_gpu()
     name = f"{library.version}-{gpu.name}-{gpu.driver}".replace(" ", "_").replace("/", "_")
@@ -51,11 +51,11 @@ class LoadedPlan:
             )
         key = (library.backend, plan.file.sha256)
         with device.lock:
-            found = cls._shared.get(key)
-            if found is None:
-                found = cls._shared[key] = cls(library, bundle, plan, device)
-            found._users += 1
-            return found
+            plan_in_use = cls._shared.get(key)
+            if plan_in_use is None:
+                plan_in_use = cls._shared[key] = cls(library, bundle, plan, device)
+            plan_in_use._users += 1
+            return plan_in_use
 
     def __init__(self, library: Library, bundle: Bundle, plan: PlanEntry, device: Device) -> None:
         if TYPE_CHECKING:
@@ -101,16 +101,16 @@ class LoadedPlan:
             import tensorrt_rtx_bindings as trt
         else:
             trt = self._library.module()
-        made: trt.IExecutionContext | None
+        context: trt.IExecutionContext | None
         with self._device.lock:
             if self._config is None:
                 strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-                made = self.engine.create_execution_context(strategy)
+                context = self.engine.create_execution_context(strategy)
             else:
-                made = self.engine.create_execution_context(self._config)
-        if made is None:
+                context = self.engine.create_execution_context(self._config)
+        if context is None:
             raise self._no_context()
-        return made
+        return context
 
     def _no_context(self) -> EngineError:
         self._device.check()

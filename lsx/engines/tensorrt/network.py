@@ -135,13 +135,13 @@ def with_log(error: LsxError, logger: Any) -> LsxError:
 
 
 def _shown_severities(trt: Any) -> set[Any]:
-    wanted = os.environ.get("LSX_TENSORRT_LOG", "").lower()
-    if not wanted:
+    level = os.environ.get("LSX_TENSORRT_LOG", "").lower()
+    if not level:
         return set()
     names = ["internal_error", "error", "warning", "info", "verbose"]
-    if wanted not in names[1:]:
-        raise UsageError(f"LSX_TENSORRT_LOG is {wanted}; choose {', '.join(names[1:-1])} or {names[-1]}")
-    return {getattr(trt.ILogger.Severity, name.upper()) for name in names[: names.index(wanted) + 1]}
+    if level not in names[1:]:
+        raise UsageError(f"LSX_TENSORRT_LOG is {level}; choose {', '.join(names[1:-1])} or {names[-1]}")
+    return {getattr(trt.ILogger.Severity, name.upper()) for name in names[: names.index(level) + 1]}
 
 
 def progress_monitor(trt: Any, cancelled: threading.Event, advance: Callable[[float], None]) -> Any:
@@ -167,10 +167,10 @@ def progress_monitor(trt: Any, cancelled: threading.Event, advance: Callable[[fl
         def _done(self) -> float:
             share, weight, level = 0.0, 1.0, None
             while True:
-                found = [(n, p) for n, p in self._phases.items() if p[0] == level]
-                if not found:
+                phases = [(n, p) for n, p in self._phases.items() if p[0] == level]
+                if not phases:
                     return min(share, 1.0)
-                level, (_, steps, done) = found[0]
+                level, (_, steps, done) = phases[0]
                 share += weight * done / steps
                 weight /= steps
 

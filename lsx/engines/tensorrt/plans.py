@@ -31,14 +31,14 @@ def fitting_plan(bundle: Bundle, graph: str, library: Library, gpu: Gpu) -> Plan
         if reason is None:
             return plan
         reasons.append(f"{plan.file.path} {reason}")
-    found = "; ".join(reasons) or f"there is no {library.backend} plan of {graph}"
-    raise StaleEngine(f"{found}. Build it: {build_command(bundle, library, gpu.capability)}")
+    causes = "; ".join(reasons) or f"there is no {library.backend} plan of {graph}"
+    raise StaleEngine(f"{causes}. Build it: {build_command(bundle, library, gpu.capability)}")
 
 
 def another_gpu(plan: PlanEntry, gpu: Gpu) -> str | None:
     """How the GPU that a plan was built on differs from `gpu`, where that matters; None where it does not.
 
-    TensorRT refuses a plan of another compute capability (see `why_not`), and only warns of another model of one.
+    TensorRT refuses a plan of another compute capability (see `reason_stale`), and only warns of another model of one.
     """
     built = plan.gpu
     if built is None or "hardware_compatible" in plan.options:
@@ -81,9 +81,9 @@ def profile_for(plan: PlanEntry, axes: Mapping[str, int], bundle: Bundle) -> int
     for index, profile in enumerate(plan.profiles):
         if all(low <= axes.get(axis, low) <= high for axis, (low, _, high) in profile.items()):
             return index
-    wanted = ", ".join(f"{axis} = {length}" for axis, length in axes.items())
+    lengths = ", ".join(f"{axis} = {length}" for axis, length in axes.items())
     raise StaleEngine(
-        f"{plan.file.path} was not built for {wanted}. Build it for both batches: lsx build {bundle.path} "
+        f"{plan.file.path} was not built for {lengths}. Build it for both batches: lsx build {bundle.path} "
         f"--backend {plan.backend} --guidance both"
     )
 

@@ -1,4 +1,4 @@
-"""Where the face models come from: a folder of the user's, the cache, or MediaPipe's wheel through pip."""
+"""The files of the face models, by source: a folder of the user's, the cache, or MediaPipe's wheel through pip."""
 
 from __future__ import annotations
 

@@ -176,18 +176,18 @@ class _Converter:
         self._activate(function, summed, name)
 
     def _prelu(self, _: Any, inputs: list[int], output: int) -> None:
-        """As products and maxima: ONNX Runtime's PRelu takes twice the time of all the convolutions."""
+        """Write PRelu as products and maxima: ONNX Runtime's PRelu takes twice the time of all the convolutions."""
         slope = self._require(inputs[1]).reshape(-1, 1, 1)
-        given, name = self.names[inputs[0]], self._out(output)
+        source, name = self.names[inputs[0]], self._out(output)
         slopes = self.parts.constant(f"{name}_slope", slope)
         if slope.max() <= 1:
-            scaled = self.parts.node("Mul", [given, slopes], f"{name}_scaled")
-            self.parts.node("Max", [given, scaled], name)
+            scaled = self.parts.node("Mul", [source, slopes], f"{name}_scaled")
+            self.parts.node("Max", [source, scaled], name)
             return
         zero = self.parts.constant(f"{name}_zero", np.zeros((), slope.dtype))
-        negative = self.parts.node("Min", [given, zero], f"{name}_negative")
+        negative = self.parts.node("Min", [source, zero], f"{name}_negative")
         scaled = self.parts.node("Mul", [negative, slopes], f"{name}_scaled")
-        self.parts.node("Add", [self.parts.node("Relu", [given], f"{name}_positive"), scaled], name)
+        self.parts.node("Add", [self.parts.node("Relu", [source], f"{name}_positive"), scaled], name)
 
     def _max_pool_2d(self, operator: Any, inputs: list[int], output: int) -> None:
         options = self._options(operator, tflite.Pool2DOptions)
