@@ -61,7 +61,7 @@ def verify(
         Path | None,
         typer.Option(
             help="Folder with vgg16-397923af.pth and vgg.pth (LPIPS), vit_g_hybrid_pt_1200e_ssv2_ft.pth (TREPA), "
-            "syncnet_v2.model: what is there judges too."
+            "syncnet_v2.model, stable_syncnet.pt: what is there judges too."
         ),
     ] = None,
     output: Annotated[

@@ -6,13 +6,15 @@ from pathlib import Path
 
 from lsx.errors import UsageError
 from lsx.metrics.perceptual import LPIPS_FILES, VIDEOMAE_FILE, Lpips, Trepa
+from lsx.metrics.stable_sync import StableSync
 from lsx.metrics.syncnet import SYNCNET_FILE, SyncNet
+from lsx.models.stable_syncnet import STABLE_SYNCNET_FILE
 
 __all__ = ["LearnedMetrics"]
 
 
 class LearnedMetrics:
-    """LPIPS, TREPA's VideoMAE and SyncNet, each None where its files are not in `folder`.
+    """LPIPS, TREPA's VideoMAE, SyncNet and StableSyncNet, each None where its files are not in `folder`.
 
     Raises UsageError when the folder has none of them, CheckpointError for files that are damaged or of another form.
     """
@@ -24,8 +26,10 @@ class LearnedMetrics:
         self.lpips = Lpips(folder) if folder is not None and there(*LPIPS_FILES) else None
         self.trepa = Trepa(folder) if folder is not None and there(VIDEOMAE_FILE) else None
         self.syncnet = SyncNet(folder) if folder is not None and there(SYNCNET_FILE) else None
-        if folder is not None and not (self.lpips or self.trepa or self.syncnet):
+        stable = None if folder is None else folder / STABLE_SYNCNET_FILE
+        self.stable_sync = StableSync(stable) if stable is not None and there(STABLE_SYNCNET_FILE) else None
+        if folder is not None and not (self.lpips or self.trepa or self.syncnet or self.stable_sync):
             raise UsageError(
                 f"{folder}: no weights to judge with. It may hold {' with '.join(LPIPS_FILES)} (LPIPS), "
-                f"{VIDEOMAE_FILE} (TREPA), {SYNCNET_FILE} (sync confidence)"
+                f"{VIDEOMAE_FILE} (TREPA), {SYNCNET_FILE} (sync confidence), {STABLE_SYNCNET_FILE} (its cosine)"
             )

@@ -67,12 +67,17 @@ class ClipComparison:
             starts = range(0, len(pairs) - _WINDOW + 1, _WINDOW)
             windows = [[np.stack(part[s : s + _WINDOW]) for part in (self.results, self.expected)] for s in starts]
             scores["trepa"] = float(np.mean([learned.trepa.distance(*pair) for pair in windows]))
-        if learned.syncnet is not None:
-            padded = np.pad(samples, (0, max((self._places[-1] + 1) * _FRAME_SAMPLES - len(samples), 0)))
-            heard = np.concatenate([padded[p * _FRAME_SAMPLES : (p + 1) * _FRAME_SAMPLES] for p in self._places])
-            scores["sync"] = learned.syncnet.judge(np.stack(self.results), heard)
-            scores["expected_sync"] = learned.syncnet.judge(np.stack(self.expected), heard)
+        for name, judge in (("sync", learned.syncnet), ("stable_sync", learned.stable_sync)):
+            if judge is not None:
+                heard = self._heard(samples)
+                scores[name] = judge.judge(np.stack(self.results), heard)
+                scores[f"expected_{name}"] = judge.judge(np.stack(self.expected), heard)
         return scores
+
+    def _heard(self, samples: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.int16]:
+        """The sound of the frames that were compared."""
+        padded = np.pad(samples, (0, max((self._places[-1] + 1) * _FRAME_SAMPLES - len(samples), 0)))
+        return np.concatenate([padded[p * _FRAME_SAMPLES : (p + 1) * _FRAME_SAMPLES] for p in self._places])
 
     def worst(self) -> list[WorstFrame]:
         """The frames with the lowest similarity inside the mask."""

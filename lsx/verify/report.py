@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lsx.bundle.records import Coverage
 from lsx.core.thresholds import Thresholds
 from lsx.metrics.arrays import ArrayError
+from lsx.metrics.stable_sync import StableSyncFigures
 from lsx.metrics.syncnet import SyncFigures
 
 __all__ = [
@@ -66,6 +67,10 @@ class ClipQuality:
     """SyncNet's verdict of the engines' faces; None without weights."""
     expected_sync: SyncFigures | None = None
     """The same of the reference's."""
+    stable_sync: StableSyncFigures | None = None
+    """StableSyncNet's verdict of the engines' faces; None without weights, or under 32 frames."""
+    expected_stable_sync: StableSyncFigures | None = None
+    """The same of the reference's."""
 
     def lines(self) -> list[str]:
         """What the judging networks found, in words; none where none was asked."""
@@ -79,6 +84,12 @@ class ClipQuality:
                 parts.append(
                     f"SyncNet, {name}: confidence {sync.confidence:.2f}, offset {sync.offset:+d} frames, "
                     f"distance {sync.distance:.2f}"
+                )
+        for name, stable in (("engine", self.stable_sync), ("reference", self.expected_stable_sync)):
+            if stable is not None:
+                parts.append(
+                    f"StableSyncNet, {name}: cosine {stable.cosine:.3f}, offset {stable.offset:+d} frames, "
+                    f"margin {stable.margin:.3f}"
                 )
         return parts
 
