@@ -110,6 +110,30 @@ class UNetConfig:
             )
         return config
 
+    def as_mapping(self) -> dict[str, Any]:
+        """As the `model:` section of the original's YAML; `from_mapping` reads it back."""
+        down = ["CrossAttnDownBlock3D" if level else "DownBlock3D" for level in self.attention_levels]
+        up = ["CrossAttnUpBlock3D" if level else "UpBlock3D" for level in reversed(self.attention_levels)]
+        motion = {
+            "num_attention_heads": self.motion_heads,
+            "num_transformer_block": self.motion_blocks,
+            "attention_block_types": ["Temporal_Self"] * self.motion_attentions,
+            "temporal_position_encoding_max_len": self.max_frames,
+            "zero_initialize": True,
+        }
+        return _FIXED | {
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "block_out_channels": list(self.block_out_channels),
+            "layers_per_block": self.layers_per_block,
+            "down_block_types": down,
+            "up_block_types": up,
+            "attention_head_dim": self.heads,
+            "norm_num_groups": self.norm_groups,
+            "cross_attention_dim": self.cross_attention_dim,
+            "motion_module_kwargs": _FIXED_MOTION | motion,
+        }
+
 
 def _require(section: Mapping[str, Any], fixed: Mapping[str, Any], prefix: str) -> None:
     for key, value in fixed.items():

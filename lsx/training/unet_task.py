@@ -107,7 +107,7 @@ class UNetTask(TrainingTask):
     def _model_config(self) -> UNetConfig:
         """The U-Net's topology: the YAML's where it has a model, which must be the checkpoint's, else that."""
         own = self._sources.checkpoint.unet_config
-        if not self.settings.model:
+        if "block_out_channels" not in self.settings.model:
             return own
         wanted = UNetConfig.from_mapping({**self.settings.model, "use_motion_module": True}, "the configuration")
         if wanted != own and not self._sources.from_scratch:
@@ -246,9 +246,7 @@ class UNetTask(TrainingTask):
             "video_fps": spec.video_fps,
             "audio_sample_rate": spec.sample_rate,
         }
-        yaml_before = self._sources.checkpoint.yaml
-        model = self.settings.model or yaml_before.get("model", {})
-        return {"data": yaml_before.get("data", data), "model": {**model, "use_motion_module": True}}
+        return {"data": self._sources.checkpoint.yaml.get("data", data), "model": self._config.as_mapping()}
 
     def load(self, folder: Path) -> None:
         if not self.written_as_trained:

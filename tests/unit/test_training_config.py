@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lsx.errors import UsageError
+from lsx.models.unet_config import UNetConfig
 from lsx.training.config import SyncNetSettings, UNetSettings, read_settings
 
 STAGE_2 = """
@@ -143,3 +144,28 @@ def test_files_that_are_no_configuration(content: str, told: str, tmp_path: Path
     assert told in str(raised.value)
     with pytest.raises(UsageError, match="No such file"):
         read_settings("unet", tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("name", ["stage1", "stage2", "stage2_efficient", "syncnet"])
+def test_the_examples_are_read(name: str) -> None:
+    file = Path(__file__).parents[2] / "examples" / "training" / f"{name}.yaml"
+    settings = read_settings("syncnet" if name == "syncnet" else "unet", file)
+    assert settings.resolution == 256
+    assert settings.lr == 1e-5
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        UNetConfig(),
+        UNetConfig(
+            block_out_channels=(32, 64, 32, 32),
+            heads=4,
+            norm_groups=8,
+            attention_levels=(True, False, True, False),
+            motion_attentions=1,
+        ),
+    ],
+)
+def test_a_topology_is_written_as_it_is_read(config: UNetConfig) -> None:
+    assert UNetConfig.from_mapping(config.as_mapping(), "model") == config
