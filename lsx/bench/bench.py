@@ -35,6 +35,7 @@ from lsx.bench.systems import (
     torch_chunks,
 )
 from lsx.bench.timing import Budget, Work, busy_note, few_note, measure, noise_note, rows_of
+from lsx.bench.truth_clip import truth_clip
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import MANIFEST
 from lsx.core.atomic_files import sha256_of
@@ -161,7 +162,10 @@ class _Bench:
         inputs = SweepInputs(*seeded_chunk(self._bundle.model), "seeded noise for faces and sound")
         if self._what.clip is not None:
             video, audio = self._what.clip
-            inputs = SweepInputs(*clip_chunk(self._bundle, video, audio), f"the first chunk of {video.name}")
+            known = () if self._what.truth is None else truth_clip(self._bundle, video, audio, self._what.truth)
+            inputs = SweepInputs(
+                *clip_chunk(self._bundle, video, audio), f"the first chunk of {video.name}", tuple(known)
+            )
         return sweep(
             self._bundles,
             self._backends[0],

@@ -241,7 +241,7 @@ def _sweep(found: Sweep) -> Iterator[str]:
     edge = Series(name="Pareto set", points=[Point(x=p.seconds, y=p.error) for p in best], colour=5)
     yield plot("speed against quality", [edge, *every], x_title="seconds a chunk", y_title="error, levels")
     yield table(
-        ("precision", "sampler", "steps", "cache interval", "s a chunk", "error", "Pareto"),
+        ("precision", "sampler", "steps", "cache interval", "s a chunk", "error", "sync", "mouth PSNR", "Pareto"),
         (
             (
                 p.precision,
@@ -250,6 +250,8 @@ def _sweep(found: Sweep) -> Iterator[str]:
                 p.cache_interval or "off",
                 f"{p.seconds:.3f}",
                 f"{p.error:.3f}",
+                "" if p.correlation is None else f"{p.correlation:.3f}",
+                "" if p.mouth_psnr is None else f"{p.mouth_psnr:.1f} dB",
                 "yes" if p.pareto else "",
             )
             for p in sorted(found.points, key=lambda p: p.seconds)

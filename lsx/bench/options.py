@@ -30,6 +30,8 @@ class BenchOptions:
     duration: float | None = None
     """Seconds of a long run."""
     sweep: bool = False
+    truth: Path | None = None
+    """The clip's video as it ought to become: the sweep says what every setting costs in lips."""
     profile: bool = False
     """Whether ONNX Runtime profiles each graph, operator by operator; on a CPU."""
     compiled: bool | None = None
@@ -50,6 +52,8 @@ class BenchOptions:
                 raise UsageError(f"--{name}: no {unknown[0]}; choose from {', '.join(known)}")
         if self.profile and self.provider != "cpu":
             raise UsageError("--profile is of ONNX Runtime's CPU provider; on a GPU use Nsight Systems on lsx bench")
+        if self.truth is not None and not (self.sweep and self.clip):
+            raise UsageError("--truth is of a clip in a sweep; give --clip VIDEO AUDIO and --sweep too")
         if self.repeat is not None and self.repeat < 1:
             raise UsageError(f"repeat is {self.repeat}; give a whole number from 1 on")
         if self.price_per_hour is not None and not self.price_per_hour >= 0:

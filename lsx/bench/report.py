@@ -190,6 +190,12 @@ class SweepPoint(Entry):
     error: float
     """Root mean square difference inside the mask, in levels of 255."""
     pareto: bool
+    correlation: float | None = None
+    """Of the mouth's opening over a whole clip with the truth; None where it was not given."""
+    lag: int | None = None
+    """Frames by which the lips come late."""
+    mouth_psnr: float | None = None
+    """Of the mouth's region against the truth, dB."""
 
 
 class Sweep(Entry):

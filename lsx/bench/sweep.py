@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsx.bench.report import Sweep, SweepPoint
+from lsx.bench.truth_clip import TruthChunk, lips_of
 from lsx.bundle.bundle import Bundle
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.sampling import Sampler, SamplingOptions
@@ -20,13 +21,16 @@ from lsx.denoising.chunk_runner import ChunkRunner, seeded_noise
 from lsx.denoising.executor_cache import ExecutorCache, executor_cache_for
 from lsx.engines.loading import opened_engines
 from lsx.engines.registry import EngineOptions
+from lsx.metrics.lips import LipFigures
 
 __all__ = ["SETTINGS", "SweepInputs", "pareto", "recommend", "sweep"]
 
 SETTINGS: tuple[tuple[Sampler, int, int | None], ...] = (
     ("ddim", 50, 3),
     ("ddim", 20, None),
+    ("ddim", 20, 2),
     ("ddim", 20, 3),
+    ("ddim", 20, 4),
     ("ddim", 20, 5),
     ("ddim", 10, None),
     ("ddim", 10, 3),
@@ -53,6 +57,8 @@ class SweepInputs:
     """float32 [F, S, D]."""
     label: str
     """What they are, in words."""
+    truth: tuple[TruthChunk, ...] = ()
+    """A clip whose result is known, which every setting makes whole; empty where there is none."""
 
 
 def sweep(
@@ -90,14 +96,17 @@ def sweep(
                 chosen = SamplingOptions(steps=steps, guidance=guidance, cache_interval=interval, sampler=sampler)
                 pixels, seconds = _one_chunk(executors, bundle, chosen, inputs, _REPEATS)
                 error = float(np.sqrt(np.mean((pixels - expected)[inside] ** 2)))
-                points.append(_point(precision, chosen, seconds, error))
+                lips = lips_of(executors, bundle, chosen, list(inputs.truth)) if inputs.truth else None
+                points.append(_point(precision, chosen, seconds, error, lips))
     best = pareto(points)
     marked = tuple(point.model_copy(update={"pareto": point in best}) for point in points)
     reference_label = f"DDIM, {_REFERENCE_STEPS} steps, no DeepCache, {widest.manifest.precision}, on {inputs.label}"
     return Sweep(reference=reference_label, points=marked, recommendation=recommend(marked))
 
 
-def _point(precision: str, options: SamplingOptions, seconds: float, error: float) -> SweepPoint:
+def _point(
+    precision: str, options: SamplingOptions, seconds: float, error: float, lips: LipFigures | None
+) -> SweepPoint:
     return SweepPoint(
         precision=precision,
         sampler=options.sampler,
@@ -106,6 +115,9 @@ def _point(precision: str, options: SamplingOptions, seconds: float, error: floa
         seconds=seconds,
         error=error,
         pareto=False,
+        correlation=None if lips is None else lips.correlation,
+        lag=None if lips is None else lips.lag,
+        mouth_psnr=None if lips is None else lips.psnr,
     )
 
 

@@ -51,6 +51,9 @@ def bench(
         bool,
         typer.Option("--sweep", help="Also speed against quality over many settings."),
     ] = False,
+    truth: Annotated[
+        Path | None, typer.Option(help="The clip's video as it ought to become: the sweep tells each setting's lips.")
+    ] = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Also where each graph's time goes on a CPU, operator by operator.")
     ] = False,
@@ -111,6 +114,7 @@ def bench(
         clip=clip,
         duration=None if duration is None else parse_duration(duration),
         sweep=sweep,
+        truth=truth,
         profile=profile,
         compiled=compiled,
         repeat=repeat,
@@ -119,7 +123,7 @@ def bench(
         threads=threads,
         trust_code=trust_code,
     )
-    check_clip(clip)
+    check_clip(clip, truth)
     files = ReportFiles(output)
     if steps is None:
         chosen = what.backends or runnable_backends(opened)

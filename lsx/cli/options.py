@@ -50,13 +50,15 @@ def check_checkpoint(bundle: Bundle, folder: Path | None) -> None:
     files_behind(bundle.path, folder or Path(bundle.manifest.model.source))
 
 
-def check_clip(clip: tuple[Path, Path] | None) -> None:
-    """Refuse a video or a sound that cannot be read, before anything heavy is imported. Raises MediaError."""
+def check_clip(clip: tuple[Path, Path] | None, truth: Path | None = None) -> None:
+    """Refuse a video, a sound or a truth that cannot be read, before anything heavy is imported. Raises MediaError."""
     if clip is not None:
         from lsx.media.given import open_sound, open_video
 
         open_video(clip[0])
         open_sound(clip[1])
+        if truth is not None:
+            open_video(truth)
 
 
 def parse_interval(text: str) -> int | None:

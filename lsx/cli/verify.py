@@ -64,6 +64,9 @@ def verify(
             "syncnet_v2.model, stable_syncnet.pt: what is there judges too."
         ),
     ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="The clip's video as it ought to become: lips are held to it.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for report.json and report.html.")
     ] = None,
@@ -79,7 +82,7 @@ def verify(
     opened = Bundle.open(bundle)
     limits = _thresholds(threshold or [])
     check_checkpoint(opened, checkpoint_dir)
-    check_clip(clip)
+    check_clip(clip, truth)
     files = ReportFiles(output)
     from lsx.verify.html import report_html
     from lsx.verify.verify import VerifyOptions
@@ -94,6 +97,7 @@ def verify(
                 max_chunks=max_chunks,
                 thresholds=limits,
                 auxiliary=auxiliary,
+                truth=truth,
                 record=record,
             ),
             options=options,

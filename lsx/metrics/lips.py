@@ -5,6 +5,7 @@ A region is x0, y0, x1, y1 in pixels round lips of any opening: one for all fram
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,16 @@ from numpy.typing import NDArray
 
 from lsx.errors import UsageError
 
-__all__ = ["closed_share", "crop_region", "lag", "mouth_opening", "mouth_psnr", "sync_correlation"]
+__all__ = [
+    "LipFigures",
+    "closed_share",
+    "crop_region",
+    "lag",
+    "lip_figures",
+    "mouth_opening",
+    "mouth_psnr",
+    "sync_correlation",
+]
 
 Series = NDArray[np.floating[Any]]
 Pictures = NDArray[Any]
@@ -48,6 +58,33 @@ def mouth_opening(faces: Pictures, region: Region) -> NDArray[np.float64]:
         dark = np.clip((_BRIGHT * skin - middle) / max((_BRIGHT - _DARK) * skin, 1e-9), 0, 1)
         heights[number] = dark.mean()
     return heights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LipFigures:
+    """Lips of a clip against the truth of the same clip."""
+
+    correlation: float
+    """Of the mouth's opening, -1..1; NaN where a picture has NaN."""
+    lag: int
+    """Frames by which the lips come late."""
+    psnr: float
+    """Of the mouth's region, dB."""
+
+    def __str__(self) -> str:
+        return f"sync correlation {self.correlation:.3f}, lag {self.lag:+d} frames, mouth PSNR {self.psnr:.1f} dB"
+
+
+def lip_figures(faces: Pictures, truth: Pictures) -> LipFigures:
+    """Aligned faces against aligned faces of what ought to be seen, levels [n, R, R, 3] both, at least two frames.
+
+    Raises UsageError for pictures of two shapes.
+    """
+    region = crop_region(faces.shape[1])
+    psnr = mouth_psnr(faces, truth, region)
+    opened, ought = mouth_opening(faces, region), mouth_opening(truth, region)
+    correlation = sync_correlation(opened, ought)
+    return LipFigures(correlation=correlation, lag=lag(opened, ought) if np.isfinite(opened).all() else 0, psnr=psnr)
 
 
 def sync_correlation(measured: Series, truth: Series) -> float:

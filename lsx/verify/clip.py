@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lsx.metrics.images import psnr, ssim_map, temporal_difference
 from lsx.metrics.learned import LearnedMetrics
+from lsx.metrics.lips import LipFigures, lip_figures
 from lsx.verify.inputs import ChunkInput
 from lsx.verify.report import ClipQuality, WorstFrame
 
@@ -26,6 +27,7 @@ class ClipComparison:
         self._inside = inside
         self.results: list[NDArray[np.uint8]] = []
         self.expected: list[NDArray[np.uint8]] = []
+        self._truth: list[NDArray[np.uint8]] = []
         self._places: list[int] = []
         self._mouth: list[float] = []
         self._face: list[float] = []
@@ -40,6 +42,8 @@ class ClipComparison:
             self._face.append(float(similar.mean()))
             self.results.append(_levels(face))
             self.expected.append(_levels(reference))
+        if given.truth is not None:
+            self._truth += list(given.truth[-given.new :])
 
     def figures(self, learned: LearnedMetrics, samples: NDArray[np.int16] | NDArray[np.float32]) -> ClipQuality:
         """Return the figures over all frames. samples : the sound, 16 kHz from output frame 0 on."""
@@ -53,7 +57,15 @@ class ClipComparison:
             face_ssim=float(np.mean(self._face)),
             temporal=temporal_difference(result, expected, self._inside),
             **self._judged(learned, samples),
+            **self._lips(result, expected),
         )
+
+    def _lips(self, result: NDArray[np.uint8], expected: NDArray[np.uint8]) -> dict[str, LipFigures]:
+        """The lips of engine and reference against the truth, where it is known."""
+        if len(self._truth) != len(result):
+            return {}
+        truth = np.stack(self._truth)
+        return {"lips": lip_figures(result, truth), "expected_lips": lip_figures(expected, truth)}
 
     def _judged(self, learned: LearnedMetrics, samples: NDArray[np.int16] | NDArray[np.float32]) -> dict[str, Any]:
         """What the networks say that are there."""

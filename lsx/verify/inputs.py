@@ -15,6 +15,7 @@ from lsx.media.audio_reader import SoundReader
 from lsx.media.video_reader import VideoReader
 from lsx.runtime.face_aligner import Detector
 from lsx.runtime.frame_pipeline import clip_chunks
+from lsx.runtime.truth_faces import TruthFaces
 
 __all__ = ["ChunkInput", "clip_inputs", "seeded_input", "seeded_samples"]
 
@@ -30,6 +31,8 @@ class ChunkInput:
     """How many of its last frames no chunk before it had."""
     faces: NDArray[np.uint8]
     """uint8 [F, H, W, 3]."""
+    truth: NDArray[np.uint8] | None = None
+    """What ought to come of them, cut out alike, uint8 [F, H, W, 3]; None where it is not known."""
 
 
 def seeded_samples(seconds: float = 1.2) -> NDArray[np.int16]:
@@ -51,16 +54,28 @@ def seeded_input(model: ModelSpec) -> ChunkInput:
 
 
 def clip_inputs(
-    video: Path, audio: Path, detector: Detector, model: ModelSpec, chunks: int | None = None
+    clip: tuple[Path, Path],
+    detector: Detector,
+    model: ModelSpec,
+    chunks: int | None = None,
+    truth: Path | None = None,
 ) -> Iterator[ChunkInput]:
     """The chunks that a run over a clip makes, or the first few. A frame without a face borrows the nearest one's.
 
-    Raises MediaError, FaceNotFound.
+    clip : video and sound; truth : a video of the same frames as the result ought to be.
+
+    Raises MediaError, FaceNotFound; UsageError for a truth of other frames.
     """
+    video, audio = clip
     length = -(-len(SoundReader(audio).samples()) // model.samples_per_frame)
     if chunks is not None:
         length = min(length, chunks * model.frames)
     length = max(length, model.frames)
-    for chunk in clip_chunks(VideoReader(video).ping_pong(length), detector, model, length):
+    reader = VideoReader(video)
+    known = None if truth is None else TruthFaces(truth, (reader.width, reader.height), length, model.resolution)
+    for chunk in clip_chunks(reader.ping_pong(length), detector, model, length):
+        faces = None if known is None else known.faces(chunk.items)  # of every chunk, as they come in order
         if chunk.faces is not None:
-            yield ChunkInput(number=chunk.number, first=chunk.items[0].index, new=chunk.new, faces=chunk.faces)
+            yield ChunkInput(
+                number=chunk.number, first=chunk.items[0].index, new=chunk.new, faces=chunk.faces, truth=faces
+            )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lsx.bundle.records import Coverage
 from lsx.core.thresholds import Thresholds
 from lsx.metrics.arrays import ArrayError
+from lsx.metrics.lips import LipFigures
 from lsx.metrics.stable_sync import StableSyncFigures
 from lsx.metrics.syncnet import SyncFigures
 
@@ -71,6 +72,10 @@ class ClipQuality:
     """StableSyncNet's verdict of the engines' faces; None without weights, or under 32 frames."""
     expected_stable_sync: StableSyncFigures | None = None
     """The same of the reference's."""
+    lips: LipFigures | None = None
+    """The engines' lips against the truth; None where it was not given."""
+    expected_lips: LipFigures | None = None
+    """The same of the reference's."""
 
     def lines(self) -> list[str]:
         """What the judging networks found, in words; none where none was asked."""
@@ -91,6 +96,9 @@ class ClipQuality:
                     f"StableSyncNet, {name}: cosine {stable.cosine:.3f}, offset {stable.offset:+d} frames, "
                     f"margin {stable.margin:.3f}"
                 )
+        for name, lips in (("engine", self.lips), ("reference", self.expected_lips)):
+            if lips is not None:
+                parts.append(f"lips against the truth, {name}: {lips}")
         return parts
 
 

@@ -60,7 +60,12 @@ class VerifyOptions:
     record: bool = True
     """Whether to enter the verification record in the manifest when all holds."""
 
+    truth: Path | None = None
+    """The clip's video as the result ought to be, where that is known: engine's and reference's lips are held to it."""
+
     def __post_init__(self) -> None:
+        if self.truth is not None and self.clip is None:
+            raise UsageError("--truth is of a clip; give --clip VIDEO AUDIO too")
         if self.max_chunks is not None and self.max_chunks < 1:
             raise UsageError(f"max_chunks is {self.max_chunks}; give a whole number from 1 on")
 
@@ -89,7 +94,7 @@ def verify(
     checkpoint = reference_checkpoint(bundle, engine.checkpoint_dir)
     with tempfile.TemporaryDirectory(prefix="lsx-verify-") as temporary:
         run = _Run(bundle, checkpoint, options, Path(temporary), say)
-        run.make_inputs(clip, what.max_chunks)
+        run.make_inputs(clip, what.max_chunks, what.truth)
         run.make_reference()
         report = _empty_report(bundle, chosen, options, clip, limits, run.inputs)
         say("loading the engines")
@@ -152,7 +157,7 @@ class _Run:
         self._first: Expected | None = None
         self._cases: list[GraphCase] = []
 
-    def make_inputs(self, clip: tuple[Path, Path] | None, chunks: int | None) -> None:
+    def make_inputs(self, clip: tuple[Path, Path] | None, chunks: int | None, truth: Path | None) -> None:
         """Aligned faces of every chunk."""
         if clip is None:
             self.inputs = [seeded_input(self._bundle.model)]
@@ -160,7 +165,7 @@ class _Run:
         self._say("finding faces")
         self.samples = SoundReader(clip[1]).samples()
         with opened_detector(self._bundle) as detector:
-            self.inputs = list(clip_inputs(*clip, detector, self._bundle.model, chunks))
+            self.inputs = list(clip_inputs(clip, detector, self._bundle.model, chunks, truth))
 
     def make_reference(self) -> None:
         """The reference's outcome of every chunk; only the first one's graph cases stay in memory."""

@@ -1,0 +1,94 @@
+"""Clips whose result is known: verify and the sweep hold lips to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from examples.synthetic_clip import write_clip, write_wav
+from examples.tiny.clips import TinyClip, render_truth, tiny_clip
+from examples.tiny.voice import speech
+from lsx.bench.sweep import SweepInputs, sweep
+from lsx.bench.systems import seeded_chunk
+from lsx.bench.truth_clip import truth_clip
+from lsx.bundle.bundle import Bundle
+from lsx.core.sampling import SamplingOptions
+from lsx.core.tensors import Precision
+from lsx.engines.registry import EngineOptions
+from lsx.errors import UsageError
+from lsx.faces.detector import opened_detector
+from lsx.metrics.lips import crop_region, lip_figures, mouth_opening
+from lsx.verify.inputs import clip_inputs
+from lsx.verify.verify import VerifyOptions, verify
+
+Bundles = Callable[[Precision, int], Bundle]
+FRAMES = 20
+
+
+@pytest.fixture(scope="module")
+def dubbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path, TinyClip]:
+    """Video, another voice, what the video ought to become, and that as it was drawn."""
+    folder = tmp_path_factory.mktemp("dubbed")
+    clip = tiny_clip(11, FRAMES)
+    truth = render_truth(clip, speech(2, 5)[16000:], FRAMES)
+    video = write_clip(folder / "video.mp4", iter(clip.frames), crf=1)
+    known = write_clip(folder / "truth.mp4", iter(truth.frames), crf=1)
+    return video, write_wav(folder / "voice.wav", truth.samples), known, truth
+
+
+def test_the_truth_is_cut_out_where_the_faces_are(dubbed: tuple[Path, Path, Path, TinyClip], bundle: Bundles) -> None:
+    video, audio, known, truth = dubbed
+    opened = bundle("fp32", 128)
+    with opened_detector(opened) as detector:
+        chunks = list(clip_inputs((video, audio), detector, opened.model, truth=known))
+        same = list(clip_inputs((video, audio), detector, opened.model, truth=video))
+    assert [chunk.new for chunk in chunks] == [16, 4]
+    for chunk in same:
+        assert chunk.truth is not None
+        assert np.array_equal(chunk.truth, chunk.faces)
+    faces = np.concatenate([chunk.truth[-chunk.new :] for chunk in chunks if chunk.truth is not None])
+    assert np.corrcoef(mouth_opening(faces, crop_region(128)), truth.truth.opening)[0, 1] > 0.95
+    figures = lip_figures(faces, faces)
+    assert (figures.correlation, figures.lag, figures.psnr) == (pytest.approx(1), 0, np.inf)
+
+
+def test_verify_says_what_the_lips_do(dubbed: tuple[Path, Path, Path, TinyClip], bundle: Bundles) -> None:
+    video, audio, known, _ = dubbed
+    what = VerifyOptions(clip=(video, audio), truth=known, max_chunks=1, record=False)
+    report = verify(bundle("fp32", 128), what, options=SamplingOptions(steps=1, guidance=1.0))
+    assert report.clip is not None
+    assert report.clip.lips is not None
+    assert report.clip.expected_lips is not None
+    # seeded noise moves no lips, but the engines move it as the reference does
+    assert report.clip.lips.correlation == pytest.approx(report.clip.expected_lips.correlation, abs=0.01)
+    assert report.clip.lips.psnr == pytest.approx(report.clip.expected_lips.psnr, abs=0.1)
+    assert any(line.startswith("lips against the truth, engine: sync correlation") for line in report.clip.lines())
+
+
+def test_a_sweep_says_what_every_setting_costs(dubbed: tuple[Path, Path, Path, TinyClip], bundle: Bundles) -> None:
+    video, audio, known, _ = dubbed
+    opened = bundle("fp32", 128)
+    truth = tuple(truth_clip(opened, video, audio, known))
+    inputs = SweepInputs(*seeded_chunk(opened.model), "seeded", truth)
+    settings = (("ddim", 1, None),)
+    found = sweep([opened], "onnxruntime", 1.0, EngineOptions(), settings, inputs=inputs)  # type: ignore[arg-type]
+    (point,) = found.points
+    assert point.correlation is not None
+    assert -1 <= point.correlation <= 1
+    assert point.mouth_psnr is not None
+    assert 0 < point.mouth_psnr < 30
+
+
+def test_a_truth_of_other_frames_is_refused(
+    dubbed: tuple[Path, Path, Path, TinyClip], bundle: Bundles, tmp_path: Path
+) -> None:
+    video, audio, _, _ = dubbed
+    other = write_clip(tmp_path / "other.mp4", iter(np.zeros((4, 128, 256, 3), np.uint8)))
+    opened = bundle("fp32", 128)
+    with opened_detector(opened) as detector, pytest.raises(UsageError, match="its frames are 256 x 128"):
+        list(clip_inputs((video, audio), detector, opened.model, truth=other))
+    with pytest.raises(UsageError, match="--truth is of a clip"):
+        VerifyOptions(truth=other)
