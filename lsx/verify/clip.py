@@ -60,7 +60,7 @@ class ClipComparison:
             **self._lips(result, expected),
         )
 
-    def _lips(self, result: NDArray[np.uint8], expected: NDArray[np.uint8]) -> dict[str, LipFigures]:
+    def _lips(self, result: NDArray[np.uint8], expected: NDArray[np.uint8]) -> dict[str, Any]:
         """The lips of engine and reference against the truth, where it is known."""
         if len(self._truth) != len(result):
             return {}

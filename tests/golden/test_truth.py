@@ -52,7 +52,8 @@ def test_the_truth_is_cut_out_where_the_faces_are(dubbed: tuple[Path, Path, Path
     faces = np.concatenate([chunk.truth[-chunk.new :] for chunk in chunks if chunk.truth is not None])
     assert np.corrcoef(mouth_opening(faces, crop_region(128)), truth.truth.opening)[0, 1] > 0.95
     figures = lip_figures(faces, faces)
-    assert (figures.correlation, figures.lag, figures.psnr) == (pytest.approx(1), 0, np.inf)
+    assert figures.correlation == pytest.approx(1)
+    assert (figures.lag, figures.psnr) == (0, np.inf)
 
 
 def test_verify_says_what_the_lips_do(dubbed: tuple[Path, Path, Path, TinyClip], bundle: Bundles) -> None:
