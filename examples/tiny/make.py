@@ -19,7 +19,7 @@ from lsx.training.shards import DataSet
 __all__ = ["main", "make"]
 
 CONFIGS = Path(__file__).parent / "configs"
-CLIPS, VALIDATION_CLIPS = 500, 24
+CLIPS, VALIDATION_CLIPS = 200, 24
 VAE_STEPS = 2000
 
 

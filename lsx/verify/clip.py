@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lsx.metrics.images import psnr, ssim_map, temporal_difference
 from lsx.metrics.learned import LearnedMetrics
-from lsx.metrics.lips import LipFigures, lip_figures
+from lsx.metrics.lips import lip_figures
 from lsx.verify.inputs import ChunkInput
 from lsx.verify.report import ClipQuality, WorstFrame
 
