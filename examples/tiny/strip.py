@@ -18,7 +18,7 @@ _LABEL = 78  # pixels at the left
 
 
 def strip(rows: tuple[NDArray[np.uint8], ...], columns: int = 8, size: int = 128) -> NDArray[Any]:
-    """One picture, uint8 RGB. rows : video, result and truth, uint8 [n, H, W, 3] each; so many evenly spread columns."""
+    """One picture, uint8 RGB, of evenly spread frames. rows : video, result and truth, uint8 [n, H, W, 3] each."""
     count = min(len(row) for row in rows)
     chosen = np.linspace(0, count - 1, columns).round().astype(int)
     lines = []
