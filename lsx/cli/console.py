@@ -37,6 +37,7 @@ __all__ = [
     "run_command",
     "set_mode",
     "show_table",
+    "train_extra",
     "warn",
 ]
 
@@ -75,6 +76,7 @@ _EXPORT_LIBRARIES = {
 
 
 _QUANTIZE_LIBRARIES = {"modelopt", "scenedetect", "matplotlib"}
+_TRAIN_LIBRARIES = {"accelerate", "peft", "pyarrow", "scenedetect", "tensorboard"}
 
 JsonFlag = Annotated[
     bool,
@@ -135,6 +137,12 @@ def quantize_extra() -> None:
     """Raise MissingDependency unless the `quantize` extra, and with it `export`, is installed."""
     export_extra()
     _require(_QUANTIZE_LIBRARIES, "quantize")
+
+
+def train_extra() -> None:
+    """Raise MissingDependency unless the `train` extra, and with it `export`, is installed."""
+    export_extra()
+    _require(_TRAIN_LIBRARIES, "train")
 
 
 def _require(libraries: set[str], extra: str) -> None:
