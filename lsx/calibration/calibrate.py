@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,13 +26,14 @@ from lsx.engines.loading import opened_engines
 from lsx.engines.registry import EngineOptions
 from lsx.errors import CalibrationError, OutputError, UsageError
 from lsx.faces.alignment import Aligner, crop_face
+from lsx.faces.contact_sheet import captioned, png_of, sheet_of
 from lsx.faces.detector import FaceDetector, opened_detector
 from lsx.media.video_reader import FPS, VideoReader
 
 __all__ = ["CONTACT_SHEET", "CalibrationOptions", "CalibrationPlan", "calibrate", "plan_calibration"]
 
 CONTACT_SHEET = "contact_sheet.png"
-_TILE, _COLUMNS, _MOST_TILES = 160, 8, 400
+_COLUMNS, _MOST_TILES = 8, 400
 
 Progress = Callable[[str, float], None]
 """Called with what is being done, and the share of it that is done."""
@@ -155,7 +155,7 @@ def calibrate(
             )
         feeds = _recorded(bundle, plan, options, what.checkpoint_dir, work, report)
         report("writing", 1.0)
-        (work / CONTACT_SHEET).write_bytes(_png(_contact_sheet(plan)))
+        (work / CONTACT_SHEET).write_bytes(png_of(_contact_sheet(plan)))
         manifest = _manifest(bundle, plan, what.samples, options, feeds)
         (work / MANIFEST).write_text(manifest.text(), encoding="utf-8")
         shutil.rmtree(work / "survey")
@@ -278,25 +278,8 @@ def _contact_sheet(plan: CalibrationPlan) -> NDArray[np.uint8]:
             affine = [aligner.affine(points) for points in segment.points_array()[: middle + 1]][-1]
             place = segment.start + middle
             frame = next(VideoReader(file).frames(place, place + 1))
-            tile = cv2.resize(crop_face(frame, affine, 256), (_TILE, _TILE), interpolation=cv2.INTER_AREA)
-            tile = cv2.copyMakeBorder(tile, 0, 36, 0, 8, cv2.BORDER_CONSTANT, value=(255, 255, 255))
-            for line, text in enumerate((clip.name[-24:], f"{place / FPS:.1f} s")):
-                cv2.putText(tile, text, (2, _TILE + 14 + 15 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 1)
-            tiles.append(np.asarray(tile, dtype=np.uint8))
-    rows = []
-    for start in range(0, len(tiles), _COLUMNS):
-        row = tiles[start : start + _COLUMNS]
-        if len(tiles) > _COLUMNS:
-            row += [np.full_like(tiles[0], 255)] * (_COLUMNS - len(row))
-        rows.append(np.concatenate(row, axis=1))
-    return np.concatenate(rows, axis=0)
-
-
-def _png(picture: NDArray[np.uint8]) -> bytes:
-    encoded, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    if not encoded:
-        raise OutputError("the contact sheet could not be encoded as PNG")
-    return bytes(data)
+            tiles.append(captioned(crop_face(frame, affine, 256), clip.name[-24:], f"{place / FPS:.1f} s"))
+    return sheet_of(tiles, _COLUMNS)
 
 
 @contextlib.contextmanager

@@ -22,10 +22,11 @@ from lsx.media.audio_reader import SoundReader
 from lsx.media.video_reader import FPS, VideoReader
 from lsx.runtime.face_aligner import Detector
 
-__all__ = ["Clip", "ClipOptions", "Segment", "find_files", "split", "survey"]
+__all__ = ["SILENCE", "Clip", "ClipOptions", "Segment", "find_files", "split", "survey"]
 
 _SHOT_WIDTH = 320  # pixels; a shot change is seen as well as in the whole frame
-_SILENT = 1e-3  # of full scale: about -60 dB
+SILENCE = 1e-3
+"""Of full scale, about -60 dB: sound that stays under it is silence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +147,7 @@ def survey(
 
 def _check_sound(file: Path) -> None:
     samples = SoundReader(file).samples()
-    if np.abs(samples.astype(np.int32)).max() < _SILENT * 32768:
+    if np.abs(samples.astype(np.int32)).max() < SILENCE * 32768:
         raise MediaError(f"{file}: silent: its sound stays under -60 dB")
 
 

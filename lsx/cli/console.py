@@ -77,7 +77,6 @@ _EXPORT_LIBRARIES = {
 
 
 _QUANTIZE_LIBRARIES = {"modelopt", "scenedetect", "matplotlib"}
-
 _TRAIN_LIBRARIES = {"accelerate", "peft", "pyarrow", "scenedetect", "tensorboard"}
 
 JsonFlag = Annotated[

@@ -7,7 +7,7 @@ import sys
 import typer
 
 import lsx
-from lsx.cli import bench, build, calibrate, checkpoint, doctor, export, fetch, inspect, run, train, verify
+from lsx.cli import bench, build, calibrate, checkpoint, data, doctor, export, fetch, inspect, run, train, verify
 from lsx.cli.aliases import current_arguments
 from lsx.cli.console import JsonFlag, QuietFlag, VerboseFlag, command, fail, mode, out, run_command, set_mode
 
@@ -60,6 +60,7 @@ app.command("bench")(command(bench.bench))
 app.command("inspect")(command(inspect.inspect))
 app.command("doctor")(command(doctor.doctor))
 app.add_typer(checkpoint.app, name="checkpoint")
+app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
 
 

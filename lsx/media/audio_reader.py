@@ -98,6 +98,12 @@ class SoundReader:
             raise MediaError(f"{self.path}: {error}") from error
         return joined
 
+    def start(self) -> float:
+        """Second of the file's own time at which its sound begins, 0 where it does not say. Raises MediaError."""
+        with open_media(self.path) as container, decoding(self.path, lambda: "where its sound starts"):
+            first = next(container.decode(self._stream(container)), None)
+            return float(first.time or 0.0) if first is not None else 0.0
+
     def frames(self, sample_format: str, rate: int, size: int) -> Iterator[Any]:
         """The sound in the file's own channels, as frames of `size` samples in FFmpeg's `sample_format`."""
         return self._resampled(sample_format, self.layout, rate, size)

@@ -148,6 +148,8 @@ class VideoReader:
             stream = self._stream(container)
             self._scan(container, stream)
             self._describe(container)
+        self.start: Fraction = self._times[0] if self.seekable else Fraction(0)
+        """Second of the file's own time at which the first frame is shown."""
         slots = np.floor((self._times - self._times[0]) * FPS + Fraction(1, 2)).astype(np.int64)
         self._slots = np.maximum.accumulate(slots)
         end = (self._times[-1] - self._times[0] + self._last_duration) * FPS

@@ -1,6 +1,6 @@
 """Faces as an animated WebP: every frame a picture of its own, found by a table at the file's end, each with a CRC.
 
-A browser plays such a file, and 16 frames of it are read without any other. Why WebP: docs/decisions.md.
+A browser plays such a file, and 16 frames of it are read without any other. Why WebP: docs/training.md.
 """
 
 from __future__ import annotations

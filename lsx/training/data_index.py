@@ -21,6 +21,7 @@ __all__ = [
     "SegmentMeta",
     "SegmentRow",
     "ShardEntry",
+    "duration",
     "parquet_of",
     "rows_of",
 ]
@@ -43,7 +44,7 @@ class SegmentMeta:
     face_height: float = 0.0
     """Median height of the face's box in the video, in pixels."""
     sharpness: float = 0.0
-    """Median over frames of the variance of the Laplacian of the grey face at 256 pixels, levels squared."""
+    """Median over frames of the variance of the Laplacian of the grey face, at most at 256 pixels."""
     sync_offset: int | None = None
     """Frames at 25 a second by which the sound came early, and was shifted; None where SyncNet was not asked."""
     sync_confidence: float | None = None
@@ -110,6 +111,11 @@ class DataInfo(Entry):
         return self.model_dump_json(indent=1) + "\n"
 
 
+def duration(seconds: float) -> str:
+    """Seconds for people: 42.0 s, or 1.25 h from six minutes on."""
+    return f"{seconds:.1f} s" if seconds < 360 else f"{seconds / 3600:.2f} h"
+
+
 _TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
 
 
@@ -130,4 +136,6 @@ def parquet_of(kind: type[_Row], rows: Iterable[_Row]) -> bytes:
 
 def rows_of(kind: type[_Row], content: bytes) -> tuple[_Row, ...]:
     """The reverse. Raises pyarrow's errors and TypeError for what is no such file."""
-    return tuple(kind(**row) for row in pq.read_table(io.BytesIO(content)).to_pylist())
+    # Not on threads: with pyarrow 26.0 a process that ends soon after may abort ("terminate called without ...").
+    with pq.ParquetFile(pa.BufferReader(content), pre_buffer=False) as file:
+        return tuple(kind(**row) for row in file.read(use_threads=False).to_pylist())

@@ -15,7 +15,7 @@ import json
 import shutil
 import wave
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,12 @@ from lsx.training.data_index import (
     parquet_of,
     rows_of,
 )
-from lsx.training.tar_shard import SAMPLES_A_FRAME, EncodedSegment, TarShard, encode_segment
+from lsx.training.tar_shard import SAMPLES_A_FRAME, EncodedSegment, TarShard, encode_segment, read_bytes
 
 __all__ = [
     "DATA_FILE",
     "SAMPLES_A_FRAME",
+    "SHARDS",
     "DataSet",
     "DroppedRow",
     "EncodedSegment",
@@ -55,7 +56,10 @@ __all__ = [
 ]
 
 DATA_FILE = "data.json"
-_INDEX, _DROPPED, _SHARDS = "index.parquet", "dropped.parquet", "shards"
+SHARDS = "shards"
+"""The folder of the tar files."""
+
+_INDEX, _DROPPED = "index.parquet", "dropped.parquet"
 
 
 class ShardWriter:
@@ -89,7 +93,7 @@ class ShardWriter:
 
     def __enter__(self) -> ShardWriter:
         shutil.rmtree(self._folder, ignore_errors=True)  # of a run that was killed
-        (self._folder / _SHARDS).mkdir(parents=True)
+        (self._folder / SHARDS).mkdir(parents=True)
         return self
 
     def add(
@@ -109,7 +113,7 @@ class ShardWriter:
         try:
             if self._shard is None or len(self._rows) % self._samples_per_shard == 0:
                 self._close_shard()
-                self._shard = TarShard(self._folder / _SHARDS / f"{len(self._shards):06d}.tar")
+                self._shard = TarShard(self._folder / SHARDS / f"{len(self._shards):06d}.tar")
                 self._shards.append(self._shard.path)
             self._rows[segment.key] = self._shard.add(segment)
         except OSError as error:
@@ -193,7 +197,7 @@ class DataSet:
         return data
 
     def _check_length(self, shard: ShardEntry) -> None:
-        path = self.folder / _SHARDS / shard.name
+        path = self.folder / SHARDS / shard.name
         size = path.stat().st_size if path.is_file() else 0
         if size != shard.size:
             state = "is not there" if not path.is_file() else f"cut off: {size} of {shard.size} bytes are there"
@@ -240,28 +244,8 @@ class DataSet:
             )
         return samples
 
-    def encoded(self, row: SegmentRow) -> EncodedSegment:
-        """A segment as it lies there, to be copied. Raises MediaError."""
-        meta = SegmentMeta(**{field.name: getattr(row, field.name) for field in fields(SegmentMeta)})
-        return EncodedSegment(
-            key=row.key,
-            meta=meta,
-            frames=row.frames,
-            video=self._read(row, row.video_offset, row.video_size),
-            audio=self._read(row, row.audio_offset, row.audio_size),
-        )
-
     def _name(self, row: SegmentRow) -> str:
-        return f"{self.folder / _SHARDS / row.shard}: {row.key}"
+        return f"{self.folder / SHARDS / row.shard}: {row.key}"
 
     def _read(self, row: SegmentRow, start: int, size: int) -> bytes:
-        path = self.folder / _SHARDS / row.shard
-        try:
-            with path.open("rb", buffering=0) as file:
-                file.seek(start)
-                content = file.read(size)
-        except OSError as error:
-            raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
-        if len(content) != size:
-            raise MediaError(f"{path}: cut off in {row.key}. Copy it again, or prepare the data set again")
-        return content
+        return read_bytes(self.folder / SHARDS / row.shard, start, size, row.key)

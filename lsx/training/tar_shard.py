@@ -8,7 +8,7 @@ import re
 import tarfile
 import wave
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsx.core.tensors import Frame
-from lsx.errors import UsageError
+from lsx.errors import MediaError, UsageError
 from lsx.media.audio_reader import SAMPLE_RATE
 from lsx.media.video_reader import FPS
 from lsx.training.animated_webp import Quality, animation_of
 from lsx.training.data_index import SegmentMeta, SegmentRow
 
-__all__ = ["SAMPLES_A_FRAME", "EncodedSegment", "TarShard", "encode_segment"]
+__all__ = ["SAMPLES_A_FRAME", "EncodedSegment", "TarShard", "encode_segment", "encoded_segment", "read_bytes"]
 
 SAMPLES_A_FRAME = SAMPLE_RATE // FPS
 """Samples of sound in one frame's time."""
@@ -114,3 +114,27 @@ class TarShard:
         if not self._file.closed:
             self._file.write(bytes(2 * _BLOCK))
             self._file.close()
+
+
+def encoded_segment(shard: Path, row: SegmentRow) -> EncodedSegment:
+    """A segment as it lies in the tar file `shard`, to be copied. Raises MediaError."""
+    return EncodedSegment(
+        key=row.key,
+        meta=SegmentMeta(**{field.name: getattr(row, field.name) for field in fields(SegmentMeta)}),
+        frames=row.frames,
+        video=read_bytes(shard, row.video_offset, row.video_size, row.key),
+        audio=read_bytes(shard, row.audio_offset, row.audio_size, row.key),
+    )
+
+
+def read_bytes(shard: Path, start: int, size: int, key: str) -> bytes:
+    """Exactly these bytes of a tar file. Raises MediaError naming the segment `key` where they are not there."""
+    try:
+        with shard.open("rb", buffering=0) as file:
+            file.seek(start)
+            content = file.read(size)
+    except OSError as error:
+        raise MediaError(f"{shard}: cannot be read: {error.strerror or error}") from error
+    if len(content) != size:
+        raise MediaError(f"{shard}: cut off in {key}. Copy it again, or prepare the data set again")
+    return content

@@ -11,7 +11,7 @@ import pytest
 
 from lsx.calibration.calibrate import CalibrationOptions
 from lsx.calibration.calibrate import calibrate as calibrate_library
-from lsx.cli import build, calibrate, checkpoint, export, run, verify
+from lsx.cli import build, calibrate, checkpoint, data, export, run, verify
 from lsx.cli.aliases import current_arguments
 from lsx.cli.main import main
 from lsx.cli.options import parse_interval
@@ -28,6 +28,8 @@ from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.models.random_checkpoint import random_checkpoint
 from lsx.quantization.options import QuantizeOptions
 from lsx.runtime.lipsync import LipSync
+from lsx.training.prepare import PrepareOptions
+from lsx.training.prepare import prepare as prepare_library
 from lsx.verify.verify import VerifyOptions
 from lsx.verify.verify import verify as verify_library
 
@@ -116,6 +118,14 @@ def test_sizes(text: str, size: int) -> None:
 
 def test_checkpoint_random_is_random_checkpoint() -> None:
     assert _names(checkpoint.random) == _names(random_checkpoint)
+
+
+def test_data_prepare_is_prepare() -> None:
+    library = _names(prepare_library, PrepareOptions) - {"options", "progress"}
+    assert _names(data.prepare) == library
+    flags = {n: p.default for n, p in inspect.signature(data.prepare).parameters.items()}
+    defaults = {f.name: f.default for f in dataclasses.fields(PrepareOptions) if f.name != "bundle"}
+    assert {name: flags[name] for name in defaults} == defaults
 
 
 def test_cache_interval() -> None:
