@@ -14,8 +14,8 @@ SAMPLING = SamplingOptions(steps=2, cache_interval=2)  # of both: those that wil
 def main(path: Path, clip: Path, output: Path) -> None:
     """Calibrate on faces of `clip`, then compare the bundle's engines with PyTorch on it."""
     bundle = Bundle.open(path)
-    what = CalibrationOptions(samples=2, clips=ClipOptions(min_seconds=1.0, max_seconds=2.0))
-    calibration = calibrate(bundle, [clip], output, what, options=SAMPLING)
+    settings = CalibrationOptions(samples=2, clips=ClipOptions(min_seconds=1.0, max_seconds=2.0))
+    calibration = calibrate(bundle, [clip], output, settings, options=SAMPLING)
     print(f"calibration: {len(calibration.entries('unet'))} samples of the U-Net")
     report = verify(bundle, VerifyOptions(clip=(clip, clip), max_chunks=2), options=SAMPLING, engine=EngineOptions())
     for row in report.graphs:

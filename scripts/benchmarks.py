@@ -47,11 +47,11 @@ def _machine(report: BenchReport) -> str:
 
 def _rows(rows: list[Row]) -> Iterator[str]:
     versus = next((row.versus for row in rows if row.versus is not None), None)
-    head = ("what", "system", "median", "quartiles", "rounds", "first run")
+    head = ("what", "contender", "median", "quartiles", "rounds", "first run")
     cells = (
         (
             row.what,
-            row.system,
+            row.contender,
             _seconds(row.seconds.median),
             f"{_seconds(row.seconds.low)} to {_seconds(row.seconds.high)}" if row.seconds.repeats > 1 else "one round",
             str(row.seconds.repeats),
@@ -77,11 +77,11 @@ def _section(report: BenchReport) -> Iterator[str]:
         peak = "" if roof.peak_flops is None else f"{roof.peak_flops / 1e12:.3g} TFLOP/s, "
         yield f"Peaks: {peak}{roof.peak_bytes / 1e9:.3g} GB/s ({roof.how})."
         yield from _table(
-            ("graph", "system", "TFLOP", "TFLOP/s", "of the peak", "GB/s", "of the peak"),
+            ("graph", "contender", "TFLOP", "TFLOP/s", "of the peak", "GB/s", "of the peak"),
             (
                 (
                     r.graph,
-                    r.system,
+                    r.contender,
                     f"{r.flops / 1e12:.4g}",
                     f"{r.flops / r.seconds / 1e12:.3g}",
                     "" if r.flops_share is None else f"{100 * r.flops_share:.0f} %",
@@ -94,13 +94,13 @@ def _section(report: BenchReport) -> Iterator[str]:
         )
     for stages in report.stages:
         shares = (f"{s.name} {100 * s.seconds / stages.seconds:.0f} %" for s in stages.stages)
-        yield f"{stages.what}, {stages.system}, {_seconds(stages.seconds)}: {', '.join(shares)}; engines ran "
+        yield f"{stages.what}, {stages.contender}, {_seconds(stages.seconds)}: {', '.join(shares)}; engines ran "
         yield f"{100 * stages.device_busy:.0f} % of the time.\n"
     for share in report.host:
         yield f"{share.name}, one core: {_seconds(share.seconds)} a frame.\n"
     for cold in report.cold:
         steps = (f"{s.name} {_seconds(s.seconds)}" for s in cold.steps)
-        yield f"Cold start on {cold.system}: {_seconds(cold.seconds)} ({', '.join(steps)}).\n"
+        yield f"Cold start on {cold.contender}: {_seconds(cold.seconds)} ({', '.join(steps)}).\n"
     yield from _runs(report)
     for note in report.notes:
         yield f"- {note}"

@@ -77,9 +77,12 @@ def _onnx(graph: str, resolution: int, folder: Path) -> Path:
     torch.manual_seed(0)
     unet = UNet3D(UNetConfig()).eval().requires_grad_(False)
     module = UNetGraph(unet) if graph == "unet" else UNetShallowGraph(unet)
-    feed = spec.feed(model, module, 2)
-    low = torch_dtype("fp16")
-    arguments = [torch.from_numpy(a).to(low) if n in spec.low else torch.from_numpy(a) for n, a in feed.items()]
+    feed = spec.example_inputs(model, module, 2)
+    graph_dtype = torch_dtype("fp16")
+    arguments = [
+        torch.from_numpy(a).to(graph_dtype) if n in spec.graph_dtype_tensors else torch.from_numpy(a)
+        for n, a in feed.items()
+    ]
     to_precision(module, graph, "fp16")
     traced = trace(module, arguments, list(feed), spec.outputs, None)
     to_tensorrt_form(traced)

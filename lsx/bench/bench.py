@@ -11,6 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import lsx
+from lsx.bench.baselines import (
+    COMPILED,
+    DEEPCACHE,
+    forget_torch_memory,
+    reference_of,
+    set_torch_threads,
+    torch_chunks,
+)
 from lsx.bench.host import align_and_paste_seconds, detect_seconds
 from lsx.bench.options import BenchOptions
 from lsx.bench.peaks import device_peaks, host_peaks
@@ -19,23 +27,17 @@ from lsx.bench.report import SCHEMA_VERSION, BenchReport, Row, Share, Stages, Sw
 from lsx.bench.runs import ChildRuns
 from lsx.bench.stages import chunk_stages
 from lsx.bench.sweep import SweepInputs, sweep
-from lsx.bench.systems import (
-    COMPILED,
-    DEEPCACHE,
+from lsx.bench.timing import Budget, Work, busy_note, few_note, measure, noise_note, rows_of
+from lsx.bench.truth_clip import truth_clip
+from lsx.bench.workloads import (
     EAGER,
     chunk_work,
     clip_chunk,
-    forget_torch_memory,
     graph_axes,
     graph_works,
-    reference_of,
     runnable_backends,
     seeded_chunk,
-    set_torch_threads,
-    torch_chunks,
 )
-from lsx.bench.timing import Budget, Work, busy_note, few_note, measure, noise_note, rows_of
-from lsx.bench.truth_clip import truth_clip
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import MANIFEST
 from lsx.core.atomic_files import sha256_of
@@ -59,7 +61,7 @@ def bench(
     *,
     checkpoint_dir: Path | None = None,
     options: SamplingOptions | None = None,
-    what: BenchOptions | None = None,
+    settings: BenchOptions | None = None,
     progress: Callable[[str], None] = lambda _: None,
     save: Callable[[BenchReport], None] = lambda _: None,
 ) -> BenchReport:
@@ -71,7 +73,9 @@ def bench(
 
     Raises UsageError, BundleError, IntegrityError, CheckpointError, BackendUnavailable, EngineError, MediaError.
     """
-    measurement = _Bench(bundle, checkpoint_dir, options or SamplingOptions(), what or BenchOptions(), progress, save)
+    measurement = _Bench(
+        bundle, checkpoint_dir, options or SamplingOptions(), settings or BenchOptions(), progress, save
+    )
     return measurement.run()
 
 
@@ -83,23 +87,23 @@ class _Bench:
         bundle: Bundle,
         checkpoint_dir: Path | None,
         options: SamplingOptions,
-        what: BenchOptions,
+        settings: BenchOptions,
         progress: Callable[[str], None],
         save: Callable[[BenchReport], None],
     ) -> None:
-        self._options, self._what, self._say, self._save = options, what, progress, save
-        self._bundles = _chosen(bundle, what)
+        self._options, self._settings, self._say, self._save = options, settings, progress, save
+        self._bundles = _chosen(bundle, settings)
         self._bundle = self._bundles[0]
         self._notes: list[str] = []
         busy = busy_note()
         if busy is not None:
             self._notes.append(busy)
         self._backends = self._chosen_backends()
-        if what.clip is not None:  # refused before anything is measured
-            open_inputs(*what.clip, Path("result.mp4"))
+        if settings.clip is not None:  # refused before anything is measured
+            open_inputs(*settings.clip, Path("result.mp4"))
         for one in self._bundles:
             one.verify()
-        set_torch_threads(what.threads)
+        set_torch_threads(settings.threads)
         self._checkpoint = reference_of(bundle, checkpoint_dir, self._notes.append) if self._needs_torch() else None
         self._checkpoint_dir = checkpoint_dir
         self._rows: list[Row] = []
@@ -107,18 +111,18 @@ class _Bench:
         self._found: dict[str, Any] = {}
 
     def _needs_torch(self) -> bool:
-        return "graphs" in self._what.sections or "chunk" in self._what.sections
+        return "graphs" in self._settings.sections or "chunk" in self._settings.sections
 
     def _chosen_backends(self) -> tuple[str, ...]:
         """Those that run every bundle."""
-        for name in self._what.backends:
+        for name in self._settings.backends:
             works, reason = backend_named(name).availability()
             for bundle in self._bundles:
                 refused = backend_named(name).reason_unsupported(bundle) if works else reason
                 if refused is not None:
                     raise BackendUnavailable(f"backend {name} does not run {bundle.path} here: {refused}")
-        if self._what.backends:
-            return self._what.backends
+        if self._settings.backends:
+            return self._settings.backends
         first, *others = (runnable_backends(bundle) for bundle in self._bundles)
         shared = tuple(name for name in first if all(name in names for names in others))
         if not shared:
@@ -128,8 +132,8 @@ class _Bench:
 
     def run(self) -> BenchReport:
         """All sections that were asked for; what is measured is handed to `save` after each."""
-        sections, what = self._what.sections, self._what
-        runs = ChildRuns(self._bundle, self._checkpoint_dir, self._options, what, self._backends[0], self._say)
+        sections, settings = self._settings.sections, self._settings
+        runs = ChildRuns(self._bundle, self._checkpoint_dir, self._options, settings, self._backends[0], self._say)
         if "graphs" in sections:
             self._graphs()
             self._save(self._report())
@@ -137,32 +141,32 @@ class _Bench:
             self._chunk()
             self._found["host"] = self._host()
             self._save(self._report())
-        if what.profile:
+        if settings.profile:
             axes = {"b": self._options.guidance_batch, "F": self._bundle.model.host_vae_frames, "n": 1}
             self._found["profile"] = profile_graphs(
-                self._bundle, what.graphs, axes, threads=what.threads, say=self._say
+                self._bundle, settings.graphs, axes, threads=settings.threads, say=self._say
             )
             self._save(self._report())
         if "cold" in sections:
             self._found["cold"] = tuple(runs.cold(name) for name in self._backends)
-        if what.clip is not None:
-            self._found["clip"], stages = runs.clip(*what.clip)
+        if settings.clip is not None:
+            self._found["clip"], stages = runs.clip(*settings.clip)
             self._stages.append(stages)
             self._save(self._report())
-        if what.sweep:
+        if settings.sweep:
             self._found["sweep"] = self._sweep()
             self._save(self._report())
-        if what.duration is not None:
-            self._found["long_run"], note = runs.long(what.duration)
+        if settings.duration is not None:
+            self._found["long_run"], note = runs.long(settings.duration)
             self._notes += [] if note is None else [note]
         self._notes += [note for note in (few_note(self._rows), noise_note(self._rows)) if note is not None]
         return self._report()
 
     def _sweep(self) -> Sweep:
         inputs = SweepInputs(*seeded_chunk(self._bundle.model), "seeded noise for faces and sound")
-        if self._what.clip is not None:
-            video, audio = self._what.clip
-            known = () if self._what.truth is None else truth_clip(self._bundle, video, audio, self._what.truth)
+        if self._settings.clip is not None:
+            video, audio = self._settings.clip
+            known = () if self._settings.truth is None else truth_clip(self._bundle, video, audio, self._settings.truth)
             inputs = SweepInputs(
                 *clip_chunk(self._bundle, video, audio), f"the first chunk of {video.name}", tuple(known)
             )
@@ -188,7 +192,7 @@ class _Bench:
                 "precision": ", ".join(b.manifest.precision for b in self._bundles),
                 "manifest_sha256": sha256_of(self._bundle.path / MANIFEST),
             },
-            options={k: str(v) for k, v in (asdict(self._options) | asdict(self._what)).items()},
+            options={k: str(v) for k, v in (asdict(self._options) | asdict(self._settings)).items()},
             rows=tuple(self._rows),
             stages=tuple(self._stages),
             notes=tuple(self._notes),
@@ -197,13 +201,13 @@ class _Bench:
 
     def _engine_options(self) -> EngineOptions:
         return EngineOptions(
-            provider=self._what.provider,
-            threads=self._what.threads,
-            trust_code=self._what.trust_code,
+            provider=self._settings.provider,
+            threads=self._settings.threads,
+            trust_code=self._settings.trust_code,
             guidance_batch=self._options.guidance_batch,
         )
 
-    def _systems(self) -> Iterator[tuple[str, Bundle, str]]:
+    def _contenders(self) -> Iterator[tuple[str, Bundle, str]]:
         """(name, bundle, backend) of everything of lsx's; the precision is named where there are several."""
         for bundle in self._bundles:
             for backend in self._backends:
@@ -215,21 +219,21 @@ class _Bench:
         with ExitStack() as stack:
             self._say("loading engines")
             loaded: dict[str, dict[str, Engine]] = {}
-            for name, bundle, backend in self._systems():
+            for name, bundle, backend in self._contenders():
                 loaded[name] = stack.enter_context(
-                    opened_engines(bundle, backend, self._what.graphs, self._engine_options())
+                    opened_engines(bundle, backend, self._settings.graphs, self._engine_options())
                 )
-            bundles = {name: bundle for name, bundle, _ in self._systems()}
+            bundles = {name: bundle for name, bundle, _ in self._contenders()}
             if self._checkpoint is not None:
                 loaded[EAGER] = stack.enter_context(
                     opened_engines(
-                        self._bundle, "torch", self._what.graphs, EngineOptions(checkpoint_dir=self._checkpoint_dir)
+                        self._bundle, "torch", self._settings.graphs, EngineOptions(checkpoint_dir=self._checkpoint_dir)
                     )
                 )
             baseline = EAGER if self._checkpoint is not None else None
-            budget = Budget(repeat=self._what.repeat, seconds=6, least=5)
+            budget = Budget(repeat=self._settings.repeat, seconds=6, least=5)
             axes: dict[str, dict[str, int]] = {}
-            for graph in self._what.graphs:
+            for graph in self._settings.graphs:
                 self._say(f"graph {graph}")
                 axes[graph] = graph_axes([e[graph] for e in loaded.values()], self._bundle.model, self._options)
                 works: dict[str, Work] = {}
@@ -260,36 +264,36 @@ class _Bench:
         with ExitStack() as stack:
             self._say("loading engines for the chunk")
             loaded = {}
-            for system, bundle, backend in self._systems():
+            for contender, bundle, backend in self._contenders():
                 engines = stack.enter_context(opened_engines(bundle, backend, MODEL_GRAPHS, self._engine_options()))
-                loaded[system] = engines
+                loaded[contender] = engines
                 on_device = all(isinstance(engine, DeviceEngine) for engine in engines.values())
                 loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
                 executors = executor_cache_for(loop, bundle.model)
                 stack.callback(executors.close)
-                works[system] = chunk_work(executors, bundle.model, options)
+                works[contender] = chunk_work(executors, bundle.model, options)
                 if on_device:
                     plain = executor_cache_for(loop, bundle.model, cuda_graph=False, beside=executors)
                     stack.callback(plain.close)
-                    works[f"{system}, no CUDA graph"] = chunk_work(plain, bundle.model, options)
+                    works[f"{contender}, no CUDA graph"] = chunk_work(plain, bundle.model, options)
                 if on_device and options.cache_interval is not None:
                     whole = SamplingOptions(**asdict(options) | {"cache_interval": None})
-                    works[f"{system}, no DeepCache"] = chunk_work(executors, bundle.model, whole)
+                    works[f"{contender}, no DeepCache"] = chunk_work(executors, bundle.model, whole)
             baseline = None
             if self._checkpoint is not None:
                 self._say("loading PyTorch")
-                compiled = _on_gpu() if self._what.compiled is None else self._what.compiled
+                compiled = _on_gpu() if self._settings.compiled is None else self._settings.compiled
                 torch = torch_chunks(self._checkpoint, options, compiled=compiled, note=self._notes.append)
                 works |= torch
                 baseline = next((n for n in (DEEPCACHE, COMPILED, EAGER) if n in torch), None)
-            self._say(f"16-frame chunk on {len(works)} systems")
+            self._say(f"16-frame chunk on {len(works)} contenders")
             # The first run of each is the warm-up. On a CPU a round takes a minute: one has to do, and a note says so.
-            samples = measure(works, Budget(repeat=self._what.repeat, seconds=60, least=1, most=20))
+            samples = measure(works, Budget(repeat=self._settings.repeat, seconds=60, least=1, most=20))
             self._rows += rows_of("chunk", name, samples, baseline)
-            for system, engines in loaded.items():
-                self._say(f"stages of the chunk on {system}")
-                median = statistics.median(samples[system][1:])
-                self._stages.append(chunk_stages(engines, self._bundle.model, options, system, median))
+            for contender, engines in loaded.items():
+                self._say(f"stages of the chunk on {contender}")
+                median = statistics.median(samples[contender][1:])
+                self._stages.append(chunk_stages(engines, self._bundle.model, options, contender, median))
         forget_torch_memory()
 
     def _host(self) -> tuple[Share, ...]:
@@ -297,8 +301,8 @@ class _Bench:
         self._say("align and paste")
         seconds = align_and_paste_seconds(self._bundle.model.resolution, 200)
         shares = [Share(name="align and paste, brows 200 px apart", seconds=seconds, count=1)]
-        if self._what.clip is not None:
-            first = next(VideoReader(self._what.clip[0]).frames(0, 1))
+        if self._settings.clip is not None:
+            first = next(VideoReader(self._settings.clip[0]).frames(0, 1))
             detection = detect_seconds(self._bundle, first)
             shares.append(Share(name="detect, first frame of the clip", seconds=detection, count=1))
         return tuple(shares)
@@ -314,14 +318,14 @@ def _bytes_moved(loaded: dict[str, dict[str, Engine]]) -> dict[tuple[str, str], 
     }
 
 
-def _chosen(bundle: Bundle, what: BenchOptions) -> tuple[Bundle, ...]:
+def _chosen(bundle: Bundle, settings: BenchOptions) -> tuple[Bundle, ...]:
     """The bundle, its fallback and those beside it, by the precisions asked for."""
     own, fallback = bundle.manifest.precision, bundle.fallback()
     known: dict[str, Bundle] = {own: bundle}
     if fallback is not None:
         known[fallback.manifest.precision] = fallback
     default: list[str] = [own]
-    for path in what.beside:
+    for path in settings.beside:
         other = Bundle.open(path)
         precision = other.manifest.precision
         if other.manifest.model.checkpoint != bundle.manifest.model.checkpoint or other.model != bundle.model:
@@ -330,12 +334,12 @@ def _chosen(bundle: Bundle, what: BenchOptions) -> tuple[Bundle, ...]:
             raise UsageError(f"--beside {path} is {precision}, and so is {known[precision].path}; give one of each")
         known[precision] = other
         default.append(precision)
-    unknown = [name for name in what.precisions if name not in known]
+    unknown = [name for name in settings.precisions if name not in known]
     if unknown:
         raise UsageError(
             f"{bundle.path} has no {unknown[0]}; there are {', '.join(known)}. Give a bundle of it: --beside DIR"
         )
-    return tuple(known[name] for name in what.precisions or default)
+    return tuple(known[name] for name in settings.precisions or default)
 
 
 def _on_gpu() -> bool:

@@ -196,7 +196,6 @@ def _long(task: dict[str, Any], options: SamplingOptions) -> dict[str, Any]:
     at: list[float] = []
     host: list[int] = []
     device: list[int] = []
-    page = os.sysconf("SC_PAGE_SIZE")
     memory = _DeviceMemory()
     with _opened(task) as lipsync:
         start = time.perf_counter()
@@ -206,13 +205,18 @@ def _long(task: dict[str, Any], options: SamplingOptions) -> dict[str, Any]:
             if count % 16:
                 continue
             at.append(time.perf_counter() - start)
-            host.append(int(Path("/proc/self/statm").read_text().split()[1]) * page)
+            host.append(_resident_bytes())
             device += memory.taken()
             print(f"# {count} frames, {at[-1]:.0f} of {task['duration']:.0f} s", flush=True)
             if at[-1] >= task["duration"]:
                 break
         results.close()
     return {"at": at, "host": host, "device": device, "frames": 16 * len(at)}
+
+
+def _resident_bytes() -> int:
+    """Host memory that this process has now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _main() -> int:

@@ -51,7 +51,7 @@ def _parts(report: BenchReport) -> Iterator[str]:
     if report.cold:
         yield "<h2>Cold start</h2>"
         for cold in report.cold:
-            yield f"<p>{escape(cold.system)}: {cold.seconds:.2f} s until the first frame</p>"
+            yield f"<p>{escape(cold.contender)}: {cold.seconds:.2f} s until the first frame</p>"
             yield bars("cold start", [(s.name, s.seconds, f"{s.seconds:.2f} s") for s in cold.steps])
     if report.long_run is not None:
         yield from _long(report.long_run)
@@ -73,7 +73,7 @@ def _sections(report: BenchReport) -> Iterator[str]:
             yield f"<h2>{title}</h2>"
             versus = next((row.versus for row in rows if row.versus is not None), None)
             if versus is not None:
-                yield f"<p>Ratios are {escape(versus)}'s time over the system's, pair by pair.</p>"
+                yield f"<p>Ratios are {escape(versus)}'s time over the contender's, pair by pair.</p>"
             for what in dict.fromkeys(row.what for row in rows):
                 yield from _rows(what, [row for row in rows if row.what == what])
 
@@ -84,13 +84,13 @@ def _rows(what: str, rows: list[Row]) -> Iterator[str]:
     drawn = []
     for row in rows:
         ratio = "" if row.ratio is None else f", {row.ratio.median:.2f}x"
-        drawn.append((row.system, row.seconds.median, f"{_time(row.seconds.median)}{ratio}"))
-    yield bars(what, drawn, colours=[5 if row.system.startswith("PyTorch") else 0 for row in rows])
+        drawn.append((row.contender, row.seconds.median, f"{_time(row.seconds.median)}{ratio}"))
+    yield bars(what, drawn, colours=[5 if row.contender.startswith("PyTorch") else 0 for row in rows])
     yield table(
-        ("system", "median ms", "quartiles", "first ms", "rounds", "ratio", "quartiles"),
+        ("contender", "median ms", "quartiles", "first ms", "rounds", "ratio", "quartiles"),
         (
             (
-                row.system,
+                row.contender,
                 f"{1e3 * row.seconds.median:.4g}",
                 _quartiles(row.seconds, 1e3),
                 "" if row.seconds.first is None else f"{1e3 * row.seconds.first:.4g}",
@@ -109,7 +109,7 @@ def _quartiles(spread: Spread, scale: float = 1.0) -> str:
 
 
 def _stages(stages: Stages) -> Iterator[str]:
-    yield f"<h3>{escape(stages.what)}: {escape(stages.system)}</h3>"
+    yield f"<h3>{escape(stages.what)}: {escape(stages.contender)}</h3>"
     overlap = "they overlap" if stages.overlapping else "one after the other"
     yield f"<p>{stages.seconds:.3g} s in all, {overlap}; engines ran {100 * stages.device_busy:.1f} % of the time.</p>"
     drawn = []
@@ -130,11 +130,11 @@ def _roofline(roof: Roofline) -> Iterator[str]:
     yield "(plan), or where it does not tell the graph's weights, inputs and outputs, each once (graph).</p>"
     yield from _roofline_plot(roof)
     yield table(
-        ("graph", "system", "GFLOP", "MB", "ms", "TFLOP/s", "of peak", "GB/s", "of peak", "bytes of", "bound"),
+        ("graph", "contender", "GFLOP", "MB", "ms", "TFLOP/s", "of peak", "GB/s", "of peak", "bytes of", "bound"),
         (
             (
                 r.graph,
-                r.system,
+                r.contender,
                 f"{r.flops / 1e9:.4g}",
                 f"{r.bytes / 1e6:.4g}",
                 f"{1e3 * r.seconds:.4g}",
@@ -159,19 +159,19 @@ def _roofline_plot(roof: Roofline) -> Iterator[str]:
         ridge = roof.peak_flops / roof.peak_bytes
         edge = sorted({*ends, min(max(ridge, ends[0]), ends[1])})
         top = [Point(x=x, y=min(roof.peak_bytes * x, roof.peak_flops) / 1e12) for x in edge]
-        systems = list(dict.fromkeys(row.system for row in shown))
+        contenders = list(dict.fromkeys(row.contender for row in shown))
         dots = [
             Series(
-                name=system,
+                name=contender,
                 line=False,
                 colour=number,
                 points=[
                     Point(x=r.flops / r.bytes, y=r.flops / r.seconds / 1e12, said=r.graph, quiet=number > 0)
                     for r in shown
-                    if r.system == system
+                    if r.contender == contender
                 ],
             )
-            for number, system in enumerate(systems)
+            for number, contender in enumerate(contenders)
         ]
         yield plot(
             "roofline",

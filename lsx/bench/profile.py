@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lsx.bench.report import ProfileRow
-from lsx.bench.systems import graph_feed
+from lsx.bench.workloads import graph_feed
 from lsx.bundle.bundle import Bundle
 from lsx.engines.onnxruntime import cpu_engine
 

@@ -34,8 +34,9 @@ __all__ = [
     "read_report",
 ]
 
-SCHEMA_VERSION = 2
-"""1 called a chunk a call, in `section`, in the names of figures and in the clip's quantiles."""
+SCHEMA_VERSION = 3
+"""1 called a chunk a call, in `section`, in the names of figures and in the clip's quantiles; until 3 a
+contender was a system."""
 REPORT = "report.json"
 
 
@@ -50,26 +51,26 @@ class Spread(Entry):
 
 
 class Row(Entry):
-    """One thing measured on one system, in turn with the others of the same section and name."""
+    """One thing measured on one contender, in turn with the others of the same section and name."""
 
     section: str
     """`graphs` or `chunk`."""
     what: str
     """The graph, or the chunk with its steps."""
-    system: str
+    contender: str
     """A backend of lsx, or a PyTorch baseline."""
     seconds: Spread
     ratio: Spread | None = None
-    """The baseline's seconds over this system's, pair by pair."""
+    """The baseline's seconds over this contender's, pair by pair."""
     versus: str | None = None
     """The baseline."""
 
 
 class RoofRow(Entry):
-    """One graph on one system against what the machine could do."""
+    """One graph on one contender against what the machine could do."""
 
     graph: str
-    system: str
+    contender: str
     flops: float
     bytes: float
     bytes_of: Literal["plan", "graph"] = "graph"
@@ -109,7 +110,7 @@ class Stages(Entry):
     """The shares of something's time. Stages on threads of their own overlap: then the sum exceeds the whole."""
 
     what: str
-    system: str
+    contender: str
     seconds: float
     """Wall-clock time of the whole."""
     overlapping: bool
@@ -157,7 +158,7 @@ class ClipTiming(Entry):
 class ColdStart(Entry):
     """A new process until the first frames, step by step, seconds."""
 
-    system: str
+    contender: str
     steps: tuple[Share, ...]
     seconds: float
 
@@ -238,13 +239,13 @@ class BenchReport(Entry):
     def figures(self) -> Iterator[tuple[str, float]]:
         """Seconds by name, lower being better: what two reports are compared by. PyTorch's own are not among them."""
         for row in self.rows:
-            if not row.system.startswith("PyTorch"):
-                yield f"{row.section}: {row.what} on {row.system}", row.seconds.median
+            if not row.contender.startswith("PyTorch"):
+                yield f"{row.section}: {row.what} on {row.contender}", row.seconds.median
         if self.clip is not None:
             yield "clip: seconds per second", self.clip.seconds_per_second
             yield "clip: chunk p95", self.clip.chunk_p95
         for cold in self.cold:
-            yield f"cold start on {cold.system}", cold.seconds
+            yield f"cold start on {cold.contender}", cold.seconds
 
 
 _SAME = ("steps", "guidance", "cache_interval", "sampler", "provider", "threads", "clip")
@@ -285,15 +286,26 @@ def read_report(path: Path) -> BenchReport:
 
 
 def _current(content: Any) -> Any:
-    """The content of a report of schema 1 as this lsx would have written it."""
-    if not isinstance(content, dict) or content.get("schema_version") != 1:
+    """The content of a report of schema 1 or 2 as this lsx would have written it."""
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version not in (1, 2):
         return content
+    if version == 1:
+        _rename_calls(content)
+    roofline = content.get("roofline") or {}
+    for rows in (*(content.get(name, ()) for name in ("rows", "stages", "cold")), roofline.get("rows", ())):
+        for row in rows:
+            row["contender"] = row.pop("system", None)
+    return content | {"schema_version": SCHEMA_VERSION}
+
+
+def _rename_calls(content: dict[str, Any]) -> None:
+    """What schema 1 called a call is a chunk."""
     for row in content.get("rows", ()):
         row["section"] = "chunk" if row["section"] == "call" else row["section"]
     clip = content.get("clip")
     if clip is not None:
         content["clip"] = {name.replace("call_p", "chunk_p"): value for name, value in clip.items()}
-    return content | {"schema_version": SCHEMA_VERSION}
 
 
 def changes(before: BenchReport, after: BenchReport) -> list[Change]:

@@ -21,24 +21,24 @@ def roofline(
 ) -> Roofline:
     """Every measured graph against `peaks`.
 
-    axes : lengths by graph, as measured; bundles : those of the systems; moved : bytes by (system, graph) where the
-    plan's own account is known, else the graph's weights, inputs and outputs stand for them.
+    axes : lengths by graph, as measured; bundles : those of the contenders; moved : bytes by (contender, graph) where
+    the plan's own account is known, else the graph's weights, inputs and outputs stand for them.
     """
     ridge = None if peaks.flops is None else peaks.flops / peaks.bytes
     points = []
     for row in rows:
-        if row.section != "graphs" or row.system not in bundles:
+        if row.section != "graphs" or row.contender not in bundles:
             continue
-        cost = graph_cost(bundles[row.system], row.what, dict(axes[row.what]))
+        cost = graph_cost(bundles[row.contender], row.what, dict(axes[row.what]))
         seconds = row.seconds.median
-        moves = moved.get((row.system, row.what), cost.bytes)
+        moves = moved.get((row.contender, row.what), cost.bytes)
         points.append(
             RoofRow(
                 graph=row.what,
-                system=row.system,
+                contender=row.contender,
                 flops=cost.flops,
                 bytes=moves,
-                bytes_of="plan" if (row.system, row.what) in moved else "graph",
+                bytes_of="plan" if (row.contender, row.what) in moved else "graph",
                 seconds=seconds,
                 flops_share=None if peaks.flops is None else cost.flops / seconds / peaks.flops,
                 bytes_share=moves / seconds / peaks.bytes,

@@ -33,7 +33,7 @@ class ChildRuns:
     bundle: Bundle
     checkpoint_dir: Path | None
     options: SamplingOptions
-    what: BenchOptions
+    settings: BenchOptions
     backend: str
     """Of the clip and the long run."""
     say: Callable[[str], None]
@@ -43,7 +43,7 @@ class ChildRuns:
         self.say(f"cold start on {backend}")
         result = self._run("cold", backend)
         steps = tuple(Share(name=name, seconds=seconds, count=1) for name, seconds in result["steps"])
-        return ColdStart(system=backend, steps=steps, seconds=sum(s.seconds for s in steps))
+        return ColdStart(contender=backend, steps=steps, seconds=sum(s.seconds for s in steps))
 
     def clip(self, video: Path, audio: Path) -> tuple[ClipTiming, Stages]:
         """A clip from file to file."""
@@ -58,13 +58,13 @@ class ChildRuns:
         ran = sum(s for n, s in result["stages"].items() if n in _ENGINES_RUN)
         stages = Stages(
             what="clip, stages on threads of their own",
-            system=self.backend,
+            contender=self.backend,
             seconds=seconds,
             overlapping=True,
             stages=shares,
             device_busy=min(ran / seconds, 1.0),
         )
-        price = self.what.price_per_hour
+        price = self.settings.price_per_hour
         p50, p95, p99 = (float(p) for p in np.percentile(chunks, [50, 95, 99]))
         figures = ClipTiming(
             video=video.name,
@@ -108,9 +108,9 @@ class ChildRuns:
             "kind": kind,
             "bundle": str(self.bundle.path),
             "backend": backend,
-            "provider": self.what.provider,
-            "threads": self.what.threads,
-            "trust_code": self.what.trust_code,
+            "provider": self.settings.provider,
+            "threads": self.settings.threads,
+            "trust_code": self.settings.trust_code,
             "checkpoint_dir": None if self.checkpoint_dir is None else str(self.checkpoint_dir),
             "options": asdict(self.options),
             **more,

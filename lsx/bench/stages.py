@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 
 from lsx.bench.report import Share, Stages
-from lsx.bench.systems import graph_axes, graph_feed, seeded_chunk
 from lsx.bench.timing import borrowed, copy_seconds
+from lsx.bench.workloads import graph_axes, graph_feed, seeded_chunk
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.model_spec import ModelSpec
 from lsx.core.sampling import SamplingOptions
@@ -22,7 +22,7 @@ __all__ = ["chunk_stages"]
 
 
 def chunk_stages(
-    engines: Mapping[str, Engine], model: ModelSpec, options: SamplingOptions, system: str, seconds: float
+    engines: Mapping[str, Engine], model: ModelSpec, options: SamplingOptions, contender: str, seconds: float
 ) -> Stages:
     """The stages of one 16-frame chunk. seconds : what the whole took where it was measured.
 
@@ -42,7 +42,7 @@ def chunk_stages(
     shares.append(Share(name="wait", seconds=max(wait, 0.0), count=1))
     return Stages(
         what=f"16-frame chunk, {options.steps} steps",
-        system=system,
+        contender=contender,
         seconds=whole,
         overlapping=False,
         stages=tuple(shares),
@@ -64,10 +64,10 @@ def _on_host(
         last = now
 
     executor = HostExecutor(program, engines, observe=seen)
-    denoiser = ChunkRunner(Only(executor), model, seeded_noise(0), options.guidance)
+    runner = ChunkRunner(Only(executor), model, seeded_noise(0), options.guidance)
     faces, tokens = seeded_chunk(model)
     start = last = time.perf_counter()
-    denoiser.result(denoiser.submit(faces, tokens, 0))
+    runner.result(runner.submit(faces, tokens, 0))
     whole = time.perf_counter() - start
     executor.close()
     return [Share(name=name, seconds=sum(times), count=len(times)) for name, times in seconds.items()], whole

@@ -133,12 +133,12 @@ def _one_chunk(
     repeat: int,
 ) -> tuple[NDArray[Any], float]:
     """Decoded faces in levels, and the median seconds of `repeat` chunks, or of as many as take _LONG seconds."""
-    denoiser = ChunkRunner(executors.lender(options), bundle.model, seeded_noise(0), options.guidance)
+    runner = ChunkRunner(executors.lender(options), bundle.model, seeded_noise(0), options.guidance)
     taken: list[float] = []
     pixels = None
     while pixels is None or (len(taken) < repeat and sum(taken) < _LONG):
         start = time.perf_counter()
-        result = denoiser.result(denoiser.submit(inputs.faces, inputs.tokens, 0))
+        result = runner.result(runner.submit(inputs.faces, inputs.tokens, 0))
         taken.append(time.perf_counter() - start)
         pixels = result["pixels"].astype(np.float32)
     return pixels, statistics.median(taken)

@@ -1,4 +1,4 @@
-"""Timing side by side: systems take turns, the first run of each is told apart, and ratios are formed pair by pair."""
+"""Timing side by side: contenders take turns, the first run of each is told apart, ratios are formed pair by pair."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Budget:
 
 
 def measure(works: Mapping[str, Work], budget: Budget) -> dict[str, list[float]]:
-    """Seconds of every run by system: the first, which warms up, and then one a round, A B C A B C."""
+    """Seconds of every run by contender: the first, which warms up, and then one a round, A B C A B C."""
     samples = {name: [_once(work)] for name, work in works.items()}
     start = time.perf_counter()
     done = 0
@@ -122,7 +122,7 @@ def spread_of(seconds: Sequence[float], first: float | None = None) -> Spread:
 
 
 def rows_of(section: str, what: str, found: Mapping[str, Sequence[float]], baseline: str | None) -> list[Row]:
-    """A row a system, with the baseline's time over its own, pair by pair."""
+    """A row a contender, with the baseline's time over its own, pair by pair."""
     rows = []
     for name, (first, *seconds) in found.items():
         ratio = None
@@ -130,7 +130,7 @@ def rows_of(section: str, what: str, found: Mapping[str, Sequence[float]], basel
             pairs = [b / a for a, b in zip(seconds, found[baseline][1:], strict=True)]
             ratio = spread_of(pairs)
         taken = spread_of(seconds, first)
-        rows.append(Row(section=section, what=what, system=name, seconds=taken, ratio=ratio, versus=baseline))
+        rows.append(Row(section=section, what=what, contender=name, seconds=taken, ratio=ratio, versus=baseline))
     return rows
 
 
@@ -149,7 +149,7 @@ def noise_note(rows: Iterable[Row]) -> str | None:
     noisy = [r for r in rows if r.seconds.high - r.seconds.low > NOISY * r.seconds.median]
     if not noisy:
         return None
-    names = [f"{r.what} on {r.system}" for r in sorted(noisy, key=lambda r: -r.seconds.median)]
+    names = [f"{r.what} on {r.contender}" for r in sorted(noisy, key=lambda r: -r.seconds.median)]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return (
         f"noisy: the quartiles are over {100 * NOISY:.0f} % of the median apart for {', '.join(names[:3])}{more}; "

@@ -250,5 +250,6 @@ class Bundle:
         warnings.warn(
             "Bundle.engine is deprecated: call lsx.load_engine(bundle, ...)", DeprecationWarning, stacklevel=2
         )
-        load: Callable[..., Engine] = import_module("lsx").load_engine  # asked for by name: engines build on bundles
+        # Asked for by name, and its arguments not looked at: engines build on bundles, not the other way.
+        load: Callable[..., Engine] = import_module("lsx").load_engine
         return load(self, *arguments, **options)

@@ -167,7 +167,7 @@ class ModelEntry(Entry):
     audio_dim: int
     max_frames: int
     checkpoint: dict[str, str]
-    """SHA-256 of every file of the checkpoint, by its part."""
+    """SHA-256 of every file of the checkpoint, by its component."""
     source: str
     """Where the checkpoint stood at export: a hint for the torch backend, never needed to run."""
     mask: str
@@ -208,7 +208,7 @@ class VerificationRecord(Entry):
     files: dict[str, str]
     """SHA-256 of every file that the backend loaded, by path in the bundle."""
     checkpoint: dict[str, str]
-    """SHA-256 of every file of the reference, by its part."""
+    """SHA-256 of every file of the reference, by its component."""
     inputs: dict[str, str]
     """SHA-256 of the clip's files, by name; empty for seeded inputs."""
     options: dict[str, str]

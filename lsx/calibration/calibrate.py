@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import lsx
 from lsx.bundle.bundle import Bundle
-from lsx.calibration.clips import Clip, ClipOptions, find_files, survey
+from lsx.calibration.clips import Clip, ClipOptions, Segment, find_files, survey
 from lsx.calibration.recorder import CaptureSpec, Recorded, Recorder, kept_length, plan_captures
 from lsx.calibration.store import MANIFEST, Calibration, CalibrationManifest, ClipEntry, FeedEntry, SegmentEntry
 from lsx.core.atomic_files import check_replaceable, put_in_place, sha256_of, write_whole
@@ -71,7 +71,7 @@ class CalibrationOptions:
 def plan_calibration(
     bundle: Bundle,
     paths: Sequence[Path],
-    what: CalibrationOptions | None = None,
+    settings: CalibrationOptions | None = None,
     *,
     options: SamplingOptions | None = None,
     cache: Path | None = None,
@@ -81,20 +81,18 @@ def plan_calibration(
 
     The plan has no captures where nothing was kept. Raises UsageError.
     """
-    what, options = what or CalibrationOptions(), options or SamplingOptions()
+    settings, options = settings or CalibrationOptions(), options or SamplingOptions()
     report = progress or (lambda _what, _share: None)
-    clips, files = [], []
+    named_files = find_files(paths)
+    clips = []
     with opened_detector(bundle) as detector:
-        named_files = find_files(paths)
         for number, (name, file) in enumerate(named_files, 1):
             label = f"looking at {name} ({number} of {len(named_files)})"
             report(label, 0.0)
-            clips.append(_surveyed(name, file, detector, what.clips, cache, lambda share: report(label, share)))  # noqa: B023
-            files.append(file)
+            clips.append(_surveyed(name, file, detector, settings.clips, cache, lambda share: report(label, share)))  # noqa: B023
     any_kept = any(clip.kept for clip in clips)
-    return CalibrationPlan(
-        clips, files, plan_captures(clips, what.samples, options, bundle.model.frames) if any_kept else []
-    )
+    captures = plan_captures(clips, settings.samples, options, bundle.model.frames) if any_kept else []
+    return CalibrationPlan(clips, [file for _, file in named_files], captures)
 
 
 def _surveyed(
@@ -121,7 +119,7 @@ def calibrate(
     bundle: Bundle,
     paths: Sequence[Path],
     output: Path,
-    what: CalibrationOptions | None = None,
+    settings: CalibrationOptions | None = None,
     *,
     options: SamplingOptions | None = None,
     progress: Progress | None = None,
@@ -137,14 +135,14 @@ def calibrate(
 
     Raises UsageError, CalibrationError, CheckpointError, OutputError.
     """
-    what, options = what or CalibrationOptions(), options or SamplingOptions()
+    settings, options = settings or CalibrationOptions(), options or SamplingOptions()
     report = progress or (lambda _what, _share: None)
     check_replaceable(output, "calibration", lambda folder: (folder / MANIFEST).is_file())
     find_files(paths)  # before a folder is made
     work = output.absolute().parent / f".{output.name}-work"
     with _disk(output):
         (work / "survey").mkdir(parents=True, exist_ok=True)
-        plan = plan_calibration(bundle, paths, what, options=options, cache=work / "survey", progress=progress)
+        plan = plan_calibration(bundle, paths, settings, options=options, cache=work / "survey", progress=progress)
         if surveyed is not None:
             surveyed(plan)
         if not plan.captures:
@@ -153,10 +151,10 @@ def calibrate(
                 "no segment was kept: nothing to calibrate on. Give clips with one large, steady face, "
                 "or lower --min-face"
             )
-        feeds = _recorded(bundle, plan, options, what.checkpoint_dir, work, report)
+        feeds = _recorded(bundle, plan, options, settings.checkpoint_dir, work, report)
         report("writing", 1.0)
         (work / CONTACT_SHEET).write_bytes(png_of(_contact_sheet(plan)))
-        manifest = _manifest(bundle, plan, what.samples, options, feeds)
+        manifest = _manifest(bundle, plan, settings.samples, options, feeds)
         (work / MANIFEST).write_text(manifest.text(), encoding="utf-8")
         shutil.rmtree(work / "survey")
         (work / _STATE).unlink()
@@ -175,30 +173,32 @@ def _recorded(
     work: Path,
     report: Progress,
 ) -> list[FeedEntry]:
-    """Every take's feeds, those that an interrupted run already wrote included."""
+    """Every capture's feeds, those that an interrupted run already wrote included."""
     state = _state(work / _STATE, bundle, plan, options)
     file = work / _STATE
     if not state["takes"]:
         shutil.rmtree(work / "feeds", ignore_errors=True)
     (work / "feeds").mkdir(exist_ok=True)
-    missing = [take for take in plan.captures if str(take.number) not in state["takes"]]
+    missing = [capture for capture in plan.captures if str(capture.number) not in state["takes"]]
     if missing:
         report("loading the reference", 0.0)
         engine = EngineOptions(checkpoint_dir=checkpoint_dir, float32=True)
         with opened_engines(bundle, "torch", MODEL_GRAPHS, engine) as engines:
             recorder = Recorder(engines, bundle.model, options)
-            for take in missing:
-                report(f"denoising chunk {take.number + 1} of {len(plan.captures)}", take.number / len(plan.captures))
-                clip = plan.clips[take.clip]
-                segment = clip.kept[take.segment]
-                recorded = recorder.record(take, plan.files[take.clip], segment, work / "feeds")
-                state["takes"][str(take.number)] = [asdict(entry) for entry in recorded]
+            for capture in missing:
+                report(
+                    f"denoising chunk {capture.number + 1} of {len(plan.captures)}", capture.number / len(plan.captures)
+                )
+                clip = plan.clips[capture.clip]
+                segment = clip.kept[capture.segment]
+                recorded = recorder.record(capture, plan.files[capture.clip], segment, work / "feeds")
+                state["takes"][str(capture.number)] = [asdict(entry) for entry in recorded]
                 write_whole(file, json.dumps(state).encode())
     write_whole(file, json.dumps(state).encode())
     return [
-        _feed_entry(work, plan, take, Recorded(**recorded))
-        for take in plan.captures
-        for recorded in state["takes"][str(take.number)]
+        _feed_entry(work, plan, capture, Recorded(**recorded))
+        for capture in plan.captures
+        for recorded in state["takes"][str(capture.number)]
     ]
 
 
@@ -209,13 +209,13 @@ def _state(file: Path, bundle: Bundle, plan: CalibrationPlan, options: SamplingO
             [
                 bundle.manifest.model.checkpoint,
                 asdict(options),
-                [asdict(take) for take in plan.captures],
+                [asdict(capture) for capture in plan.captures],
                 [clip.sha256 for clip in plan.clips],
             ],
             sort_keys=True,
         ).encode()
     ).hexdigest()
-    state: dict[str, Any] = {"key": key, "takes": {}}
+    state: dict[str, Any] = {"key": key, "takes": {}}  # the captures: interrupted runs wrote this name
     if file.is_file():
         saved = json.loads(file.read_text(encoding="utf-8"))
         if saved.get("key") == key:
@@ -223,14 +223,14 @@ def _state(file: Path, bundle: Bundle, plan: CalibrationPlan, options: SamplingO
     return state
 
 
-def _feed_entry(work: Path, plan: CalibrationPlan, take: CaptureSpec, made: Recorded) -> FeedEntry:
-    clip = plan.clips[take.clip]
+def _feed_entry(work: Path, plan: CalibrationPlan, capture: CaptureSpec, made: Recorded) -> FeedEntry:
+    clip = plan.clips[capture.clip]
     return FeedEntry(
         file=f"feeds/{made.file}",
         sha256=sha256_of(work / "feeds" / made.file),
         graph=made.graph,
         clip=clip.name,
-        frame=clip.kept[take.segment].start + take.offset,
+        frame=clip.kept[capture.segment].start + capture.offset,
         step=made.step,
         half=made.half,  # type: ignore[arg-type]  # written by the recorder
     )
@@ -273,13 +273,18 @@ def _contact_sheet(plan: CalibrationPlan) -> NDArray[np.uint8]:
     tiles: list[NDArray[np.uint8]] = []
     for clip, file in zip(plan.clips, plan.files, strict=True):
         for segment in clip.kept[: max(_MOST_TILES - len(tiles), 0)]:
-            middle = kept_length(segment) // 2
-            aligner = Aligner(256)
-            affine = [aligner.affine(points) for points in segment.points_array()[: middle + 1]][-1]
-            place = segment.start + middle
-            frame = next(VideoReader(file).frames(place, place + 1))
-            tiles.append(captioned(crop_face(frame, affine, 256), clip.name[-24:], f"{place / FPS:.1f} s"))
+            tiles.append(_tile(file, segment, clip.name))
     return sheet_of(tiles, _COLUMNS)
+
+
+def _tile(file: Path, segment: Segment, name: str) -> NDArray[np.uint8]:
+    """The aligned face in the middle of a segment, with the clip's name and the time below it."""
+    middle = kept_length(segment) // 2
+    aligner = Aligner(256)
+    affine = [aligner.affine(points) for points in segment.points_array()[: middle + 1]][-1]
+    place = segment.start + middle
+    frame = next(VideoReader(file).frames(place, place + 1))
+    return captioned(crop_face(frame, affine, 256), name[-24:], f"{place / FPS:.1f} s")
 
 
 @contextlib.contextmanager

@@ -73,7 +73,7 @@ def plan_captures(clips: Sequence[Clip], samples: int, options: SamplingOptions,
         raise CalibrationError("no segment was kept: nothing to calibrate on. Give clips with one large, steady face")
     graphs = [step.graph for step in schedule(options)]
     loops = -(-samples // min(FEEDS_A_LOOP, graphs.count("unet")))
-    takes = []
+    captures = []
     for number in range(loops):
         clip, segment = order[number % len(order)]
         due = samples // loops + (number < samples % loops)
@@ -87,8 +87,8 @@ def plan_captures(clips: Sequence[Clip], samples: int, options: SamplingOptions,
                 stratum = (j + (number + 0.5) / loops) / count
                 half = "conditional" if options.guidance_batch == 1 or (j + number) % 2 == 0 else "unconditional"
                 steps[having[int(stratum * len(having))]] = half
-        takes.append(CaptureSpec(number=number, clip=clip, segment=segment, offset=round(draw * place), steps=steps))
-    return takes
+        captures.append(CaptureSpec(number=number, clip=clip, segment=segment, offset=round(draw * place), steps=steps))
+    return captures
 
 
 def kept_length(segment: Segment) -> int:
@@ -124,22 +124,22 @@ class Recorder:
         loop: dict[str, Engine] = {name: _Recording(engines[name], self._seen) for name in LOOP_GRAPHS}
         self._executor = HostExecutor(chunk_program(model, io_of(loop), options), loop)
         self._step = 0
-        self._take: CaptureSpec | None = None
+        self._capture: CaptureSpec | None = None
         self._folder = Path()
         self._written: list[Recorded] = []
 
-    def record(self, take: CaptureSpec, file: Path, segment: Segment, folder: Path) -> list[Recorded]:
+    def record(self, capture: CaptureSpec, file: Path, segment: Segment, folder: Path) -> list[Recorded]:
         """Denoise one chunk and write its feeds into `folder`. Raises MediaError."""
-        faces, tokens = self.inputs(file, segment, take.offset)
-        self._take, self._folder, self._step, self._written = take, folder, 0, []
+        faces, tokens = self.inputs(file, segment, capture.offset)
+        self._capture, self._folder, self._step, self._written = capture, folder, 0, []
         noise = seeded_noise(self._options.seed)
-        denoiser = ChunkRunner(
+        runner = ChunkRunner(
             Only(self._executor),
             self._model,
-            lambda name, shape: noise(f"{take.number}.{name}", shape),
+            lambda name, shape: noise(f"{capture.number}.{name}", shape),
             self._options.guidance,
         )
-        denoiser.result(denoiser.submit(faces, tokens, 0))
+        runner.result(runner.submit(faces, tokens, 0))
         return self._written
 
     def inputs(self, file: Path, segment: Segment, offset: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -153,9 +153,9 @@ class Recorder:
         return np.stack(faces), tokens.tokens(range(start, start + self._model.frames))
 
     def _seen(self, graph: str, feed: FeedDict) -> None:
-        assert self._take is not None  # noqa: S101
+        assert self._capture is not None  # noqa: S101
         if graph in ("unet", "unet_shallow"):
-            half = self._take.steps.get(self._step)
+            half = self._capture.steps.get(self._step)
             if half is not None:
                 row = slice(-1, None) if half == "conditional" else slice(0, 1)
                 self._write(graph, {n: a if n == "timestep" else a[row] for n, a in feed.items()}, half)
@@ -167,8 +167,8 @@ class Recorder:
             self._write(graph, {"latents": feed["latents"][:, :, frames], "faces": feed["faces"][frames]}, "none")
 
     def _write(self, graph: str, feed: Mapping[str, Array], half: str) -> None:
-        assert self._take is not None  # noqa: S101
-        name = f"{graph}.{self._take.number:03}.{self._step:03}.safetensors"
+        assert self._capture is not None  # noqa: S101
+        name = f"{graph}.{self._capture.number:03}.{self._step:03}.safetensors"
         # Half the size of the one large tensor; a deployed loop hands it on in float16 too.
         arrays = {n: np.ascontiguousarray(a, np.float16 if n == "deep_features" else None) for n, a in feed.items()}
         save_file(arrays, self._folder / name)

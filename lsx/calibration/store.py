@@ -72,7 +72,7 @@ class CalibrationManifest(Entry):
     resolution: int
     frames: int
     checkpoint: dict[str, str]
-    """SHA-256 of every file of the checkpoint whose loop was recorded, by its part."""
+    """SHA-256 of every file of the checkpoint whose loop was recorded, by its component."""
     clips: tuple[ClipEntry, ...]
     feeds: tuple[FeedEntry, ...]
 

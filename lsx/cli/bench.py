@@ -95,7 +95,7 @@ def bench(
     from lsx.bench.html import bench_html
     from lsx.bench.options import BenchOptions
     from lsx.bench.report import REPORT, BenchReport, read_report
-    from lsx.bench.systems import runnable_backends
+    from lsx.bench.workloads import runnable_backends
     from lsx.core.graph_names import MODEL_GRAPHS
 
     if not threshold >= 0:
@@ -105,7 +105,7 @@ def bench(
         show_changes(earlier, read_report(bundle), threshold / 100)
         return
     opened = Bundle.open(bundle)
-    what = BenchOptions(
+    settings = BenchOptions(
         sections=names_of(sections),
         backends=names_of(backends),
         graphs=names_of(graphs) or MODEL_GRAPHS,
@@ -126,7 +126,7 @@ def bench(
     check_clip(clip, truth)
     files = ReportFiles(output)
     if steps is None:
-        chosen = what.backends or runnable_backends(opened)
+        chosen = settings.backends or runnable_backends(opened)
         on_device = provider == "cuda" or any(name.startswith("tensorrt") for name in chosen)
         steps = _DEVICE_STEPS if on_device else _HOST_STEPS
     options = sample_options(steps=steps, guidance=guidance, cache_interval=cache_interval, sampler=sampler)
@@ -141,7 +141,7 @@ def bench(
             opened,
             checkpoint_dir=checkpoint_dir,
             options=options,
-            what=what,
+            settings=settings,
             progress=progress.update,
             save=write,
         )

@@ -27,12 +27,12 @@ def show_report(report: BenchReport) -> None:
     bundle = report.bundle
     out.print(f"{bundle['model']}, {bundle['resolution']} px, {bundle['precision']}; GPU: {report.machine['GPU']}")
     if report.rows:
-        table = _table("", "system", "median ms", "quartiles", "first ms", "rounds", "ratio", "quartiles")
+        table = _table("", "contender", "median ms", "quartiles", "first ms", "rounds", "ratio", "quartiles")
         for row in report.rows:
             s, r = row.seconds, row.ratio
             table.add_row(
                 row.what,
-                row.system,
+                row.contender,
                 f"{1e3 * s.median:.1f}",
                 "" if s.repeats < 2 else f"{1e3 * s.low:.1f} to {1e3 * s.high:.1f}",
                 "" if s.first is None else f"{1e3 * s.first:.1f}",
@@ -44,21 +44,23 @@ def show_report(report: BenchReport) -> None:
         for section in dict.fromkeys(row.section for row in report.rows):
             versus = next((r.versus for r in report.rows if r.section == section and r.versus), None)
             if versus is not None:
-                out.print(f"ratio, {section}: {versus}'s seconds over the system's, pair by pair")
+                out.print(f"ratio, {section}: {versus}'s seconds over the contender's, pair by pair")
     for stages in report.stages:
         parts = ", ".join(f"{s.name} {100 * s.seconds / stages.seconds:.1f} %" for s in stages.stages)
-        out.print(f"{stages.what}, {stages.system}: {parts}; engines ran {100 * stages.device_busy:.1f} % of the time")
+        out.print(
+            f"{stages.what}, {stages.contender}: {parts}; engines ran {100 * stages.device_busy:.1f} % of the time"
+        )
     for share in report.host:
         out.print(f"{share.name}, one core: {1e3 * share.seconds:.1f} ms, {1 / share.seconds:.0f} frames/s")
     if report.roofline is not None:
         roof = report.roofline
         peak = "" if roof.peak_flops is None else f"{roof.peak_flops / 1e12:.3g} TFLOP/s, "
         out.print(f"peaks: {peak}{roof.peak_bytes / 1e9:.3g} GB/s ({roof.how})")
-        table = _table("graph", "system", "GFLOP", "TFLOP/s", "of peak", "GB/s", "of peak")
+        table = _table("graph", "contender", "GFLOP", "TFLOP/s", "of peak", "GB/s", "of peak")
         for one in roof.rows:
             table.add_row(
                 one.graph,
-                one.system,
+                one.contender,
                 f"{one.flops / 1e9:.4g}",
                 f"{one.flops / one.seconds / 1e12:.3g}",
                 "" if one.flops_share is None else f"{100 * one.flops_share:.1f} %",
@@ -69,7 +71,7 @@ def show_report(report: BenchReport) -> None:
     _show_profile(report)
     for cold in report.cold:
         parts = ", ".join(f"{s.name} {s.seconds:.2f} s" for s in cold.steps)
-        out.print(f"cold start on {cold.system}: {cold.seconds:.2f} s ({parts})")
+        out.print(f"cold start on {cold.contender}: {cold.seconds:.2f} s ({parts})")
     _show_runs(report)
     for note in report.notes:
         out.print(f"note: {escape(note)}")

@@ -43,7 +43,7 @@ def calibrate(
     if output is None and not dry_run:
         raise UsageError("-o is missing: say where to write the calibration, or give --dry-run")
     options = sample_options(steps=steps, guidance=guidance, seed=seed, cache_interval=cache_interval)
-    what = CalibrationOptions(samples=samples, clips=ClipOptions(min_face=min_face), checkpoint_dir=checkpoint_dir)
+    settings = CalibrationOptions(samples=samples, clips=ClipOptions(min_face=min_face), checkpoint_dir=checkpoint_dir)
     opened = Bundle.open(bundle)
     if not dry_run:
         check_checkpoint(opened, checkpoint_dir)
@@ -53,13 +53,13 @@ def calibrate(
             work.update(label, share, 1.0)
 
         if dry_run or output is None:
-            plan = plan_calibration(opened, clips, what, options=options, progress=show)
+            plan = plan_calibration(opened, clips, settings, options=options, progress=show)
         else:
             calibration = run_calibration(
                 opened,
                 clips,
                 output,
-                what,
+                settings,
                 options=options,
                 progress=show,
                 surveyed=_summary,
@@ -107,7 +107,7 @@ def _summary(plan: CalibrationPlan) -> None:
         ],
         kept_seconds=plan.kept_seconds,
     )
-    used = len({(take.clip, take.segment) for take in plan.captures})
+    used = len({(capture.clip, capture.segment) for capture in plan.captures})
     out.print(
         f"kept: {segments} segments, {plan.kept_seconds:.1f} s, of {len(plan.clips)} files; "
         f"{len(plan.captures)} chunks are denoised, in {used} segments"

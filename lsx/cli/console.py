@@ -97,7 +97,7 @@ def command(function: Callable[..., object]) -> Callable[..., object]:
     """`function` as a command with the flags that all have: --json, --quiet, --verbose."""
     signature = inspect.signature(function, eval_str=True)
 
-    @functools.wraps(function)
+    @functools.wraps(function)  # options : whatever `function` has; Typer reads their types from the signature below
     def with_flags(*, json: bool, quiet: bool, verbose: bool, **options: Any) -> object:
         set_mode(json=json, quiet=quiet, verbose=verbose)
         return function(**options)

@@ -118,18 +118,18 @@ def _holds(bundle: Bundle, record: VerificationRecord) -> bool:
 
 
 def _print_layers(bundle: Bundle) -> None:
-    """The quantized parts, layer by layer."""
+    """What is quantized, layer by layer."""
     quantization = bundle.manifest.quantization
     if quantization is None:
         raise UsageError(f"{bundle.path} is {bundle.manifest.precision}: no layer of it is quantized")
     bundle.verify(list(quantization.files))
     tables = json.loads((bundle.path / "quantisation" / "layers.json").read_text(encoding="utf-8"))
     emit(layers=tables)
-    for part, content in tables.items():
+    for target, content in tables.items():
         precision = content["precision"]
         out.print(
-            f"{part}: {100 * content['coverage']:.1f} % of FLOPs in {precision}, cosine {content['cosine']:.5f} on the "
-            f"calibration ({content['cosine_all_quantised']:.5f} with all of it quantized); ranges by "
+            f"{target}: {100 * content['coverage']:.1f} % of FLOPs in {precision}, cosine {content['cosine']:.5f} on "
+            f"the calibration ({content['cosine_all_quantised']:.5f} with all of it quantized); ranges by "
             f"{content['method']}"
         )
         table = Table("layer", "FLOPs", "precision", "range", "error alone", "why fp16", box=None, pad_edge=False)

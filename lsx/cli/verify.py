@@ -130,9 +130,9 @@ def verify(
         )
 
 
-def _thresholds(given: list[str]) -> dict[str, float]:
+def _thresholds(texts: list[str]) -> dict[str, float]:
     limits = {}
-    for text in given:
+    for text in texts:
         name, equals, value = text.partition("=")
         try:
             limits[name] = float(value)
@@ -176,11 +176,13 @@ def _show(report: Report) -> None:
             out.print(line)
     for line in report.failures:
         out.print(f"failed: {line}")
-    if report.guilt:
-        table = Table("engine's part, the rest the reference's", "latents", "mouth SSIM", "", box=None, pad_edge=False)
-        for guilt in report.guilt:
-            verdict = "fails" if guilt.guilty else "holds"
-            table.add_row(guilt.part, f"{guilt.latents_cosine:.5f}", f"{guilt.mouth_ssim:.4f}", verdict)
+    if report.bisection:
+        table = Table(
+            "this the engine's, the rest the reference's", "latents", "mouth SSIM", "", box=None, pad_edge=False
+        )
+        for hybrid in report.bisection:
+            verdict = "fails" if hybrid.failed else "holds"
+            table.add_row(hybrid.component, f"{hybrid.latents_cosine:.5f}", f"{hybrid.mouth_ssim:.4f}", verdict)
         show_table(table)
         out.print(f"to blame: {report.failing_graph}")
     for layer in report.layers:

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from lsx.errors import UsageError
 
-__all__ = ["check_callable", "options_of", "split_keywords"]
+__all__ = ["check_callable", "options_of", "parameters_of", "split_keywords"]
 
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 
 _RENAMED = {"reference": "checkpoint_dir"}
 """Keywords that were called otherwise; the old ones work for one release."""
 
 
-def options_of(kind: type[_T], given: _T | None, keywords: Mapping[str, Any], name: str) -> _T:
-    """`given`, or a `kind` of defaults, with the fields in `keywords` replaced.
+def options_of(kind: type[_T], options: _T | None, keywords: Mapping[str, Any], name: str) -> _T:
+    """`options`, or a `kind` of defaults, with the fields in `keywords` replaced.
 
     name : the parameter's, for messages. Raises UsageError for another type, a name that `kind` does not have, and
     what `kind` itself refuses.
     """
-    if given is not None and not isinstance(given, kind):
+    if options is not None and not isinstance(options, kind):
         some = next(iter(_names(kind)))
         article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise UsageError(f"{name} is {given!r}; give {article} {kind.__name__}, or keywords such as {some}=...")
-    return replace(given or kind(), **_current(keywords, _names(kind)))  # type: ignore[type-var]
+        raise UsageError(f"{name} is {options!r}; give {article} {kind.__name__}, or keywords such as {some}=...")
+    return replace(options or kind(), **_current(keywords, _names(kind)))  # type: ignore[type-var]
+
+
+def parameters_of(_method: Callable[_P, object]) -> Callable[[Callable[..., _T]], Callable[_P, _T]]:
+    """Type a function that hands all it gets on to `_method` by the parameters of that; it stays as it is."""
+    return lambda function: function
 
 
 def check_callable(name: str, value: object) -> None:

@@ -32,15 +32,15 @@ class Thresholds:
         """The limits by name."""
         return asdict(self)
 
-    def override(self, given: Mapping[str, float]) -> Thresholds:
+    def override(self, limits: Mapping[str, float]) -> Thresholds:
         """Return these with some replaced. Raises UsageError for an unknown name, or a number outside -1..1."""
         names = [field.name for field in fields(self)]
-        for name, value in given.items():
+        for name, value in limits.items():
             if name not in names:
                 raise UsageError(f"no threshold {name}; choose from {', '.join(names)}")
             if not -1 <= value <= 1:
                 raise UsageError(f"threshold {name} is {value:g}; give a number in -1..1")
-        return replace(self, **given)
+        return replace(self, **limits)
 
 
 def _of(unet: float, vae: float, audio: float, step: float, latents: float, mouth: float) -> Thresholds:

@@ -12,7 +12,7 @@ from lsx.bundle.records import Coverage
 from lsx.core.keywords import options_of
 from lsx.core.sampling import SamplingOptions
 from lsx.engines.engine import Engine
-from lsx.engines.registry import AUTO, EngineKeywords, EngineOptions, backend_named, backend_names
+from lsx.engines.registry import AUTO, Backend, EngineKeywords, EngineOptions, backend_named, backend_names
 from lsx.errors import BackendUnavailable, NotVerified
 
 if TYPE_CHECKING:
@@ -100,21 +100,26 @@ def best_backend(bundle: Bundle, name: str = AUTO) -> str:
         if missing:
             raise BackendUnavailable(f"{name} does not run {bundle.path} here: {'; '.join(missing)}")
         return name
-    planned = {plan.backend for plan in bundle.manifest.plans}
-    for candidate in backend_names():
-        if candidate.startswith("tensorrt") and candidate not in planned:
-            continue
-        try:
-            backend = backend_named(candidate)
-        except BackendUnavailable:
-            continue
-        if not backend.availability()[0]:
-            continue
+    for candidate, backend in _available_backends(bundle):
         reason = backend.reason_unsupported(bundle)
         if reason is None:
             return candidate
         warnings.warn(f"{candidate} is not used: {reason}", RuntimeWarning, stacklevel=3)
     raise BackendUnavailable("no backend works on this machine. See: lsx doctor")
+
+
+def _available_backends(bundle: Bundle) -> Iterator[tuple[str, Backend]]:
+    """The backends that work here, best first; TensorRT's only where the bundle has plans of theirs."""
+    planned = {plan.backend for plan in bundle.manifest.plans}
+    for name in backend_names():
+        if name.startswith("tensorrt") and name not in planned:
+            continue
+        try:
+            backend = backend_named(name)
+        except BackendUnavailable:
+            continue
+        if backend.availability()[0]:
+            yield name, backend
 
 
 def load_engine(

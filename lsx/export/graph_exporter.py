@@ -85,7 +85,7 @@ class GraphExporter:
         check_norms(spec.name, model, norms)
         coverage = None
         if recipe is not None and self.quantization is not None:
-            coverage = check_coverage(spec.name, model, module, recipe, self.quantization.flops[recipe.part])
+            coverage = check_coverage(spec.name, model, module, recipe, self.quantization.flops[recipe.target])
         del module
         report(f"{spec.name}: writing")
         operators = Counter(node.op_type for node in model.graph)
@@ -111,7 +111,7 @@ class GraphExporter:
     def _reference(self, spec: GraphSpec, module: GraphModule, recipe: Recipe | None) -> _Reference:
         """What the module gives before it is changed; it is left with the weights that the graph will have."""
         if self.quantization is None or recipe is None:
-            feeds = [spec.feed(self.model, module, n) for n in spec.checked]
+            feeds = [spec.example_inputs(self.model, module, n) for n in spec.parity_lengths]
         else:
             feeds = [dict(self.quantization.feeds[spec.name])]  # ranges are those of real samples
         expected = [_run_module(module, feed, spec.outputs) for feed in feeds]
@@ -162,19 +162,19 @@ class GraphExporter:
 
     def _trace(self, spec: GraphSpec, module: nn.Module) -> tuple[ir.Model, dict[Form, ir.Model]]:
         """The graph as TensorRT takes it, and the forms that ONNX Runtime runs, by provider, where those are others."""
-        feed = spec.feed(self.model, module, 2)
-        low = torch_dtype(self.precision)
+        feed = spec.example_inputs(self.model, module, 2)
+        graph_dtype = torch_dtype(self.precision)
         arguments = [
-            torch.from_numpy(array).to(low) if name in spec.low else torch.from_numpy(array)
+            torch.from_numpy(array).to(graph_dtype) if name in spec.graph_dtype_tensors else torch.from_numpy(array)
             for name, array in feed.items()
         ]
-        if spec.axis is None or spec.leading:
+        if spec.axis is None or spec.free_axis_after_trace:
             dynamic = None
         else:
             dynamic = [{spec.varying[name]: spec.axis} if name in spec.varying else None for name in feed]
         try:
             model = trace(module, arguments, list(feed), spec.outputs, dynamic)
-            if spec.leading and spec.axis is not None:
+            if spec.free_axis_after_trace and spec.axis is not None:
                 forms: dict[Form, ir.Model] = {"onnxruntime": model.clone(), "onnxruntime_cuda": model.clone()}
                 rewritten = to_onnxruntime_form(forms["onnxruntime"])
                 rewritten = to_onnxruntime_form(forms["onnxruntime_cuda"], "cuda") and rewritten
@@ -196,9 +196,9 @@ class GraphExporter:
         if spec.axis is not None and name in spec.varying:
             shape[spec.varying[name]] = spec.axis
         dtype: Dtype = "uint8" if array.dtype == np.uint8 else "float32"
-        if name in spec.low:
+        if name in spec.graph_dtype_tensors:
             dtype = _LOW[self.precision]
-        elif name in spec.half and self.precision != "fp32":
+        elif name in spec.always_fp16 and self.precision != "fp32":
             dtype = "float16"
         return TensorEntry(name=name, dtype=dtype, shape=tuple(shape))
 

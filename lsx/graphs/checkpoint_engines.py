@@ -31,7 +31,7 @@ def _engine(spec: GraphSpec, checkpoint: Checkpoint) -> Engine:
 def _tensors(spec: GraphSpec, checkpoint: Checkpoint) -> tuple[list[TensorSpec], list[TensorSpec]]:
     """Inputs and outputs, by one run of the module on its example inputs."""
     module = spec.build(checkpoint).eval()
-    feed = spec.feed(checkpoint.spec, module, 1)
+    feed = spec.example_inputs(checkpoint.spec, module, 1)
     with torch.inference_mode():
         result = module(*(torch.from_numpy(np.ascontiguousarray(value)) for value in feed.values()))
     results = result if isinstance(result, tuple) else (result,)

@@ -26,26 +26,26 @@ class GraphSpec:
     name: str
     build: Callable[[Checkpoint], modules.GraphModule]
     """Loads the float32 module from a checkpoint."""
-    feed: Callable[[ModelSpec, nn.Module, int], dict[str, NDArray[Any]]]
+    example_inputs: Callable[[ModelSpec, nn.Module, int], dict[str, NDArray[Any]]]
     """Seeded inputs, float32 or uint8, at a given length of the varying axis."""
     outputs: tuple[str, ...]
     axis: str | None
     """Name of the axis that varies; None if none does."""
     varying: dict[str, int]
     """I/O tensors with that axis, and where it is."""
-    leading: bool = False
+    free_axis_after_trace: bool = False
     """Trace with a fixed length of the axis and free it afterwards (`free_leading_axis`)."""
-    low: tuple[str, ...] = ()
+    graph_dtype_tensors: tuple[str, ...] = ()
     """I/O tensors in the graph's precision; the others are float32 or uint8."""
-    half: tuple[str, ...] = ()
+    always_fp16: tuple[str, ...] = ()
     """I/O tensors that are float16 in every lower precision: bfloat16 has too few digits for 256 levels."""
     deep: bool = True
     """Whether it is a network, in which rounding errors grow, or a handful of element-wise operations."""
-    checked: tuple[int, ...] = (1,)
+    parity_lengths: tuple[int, ...] = (1,)
     """Lengths of the varying axis at which parity is checked. The U-Net costs 4 TFLOP a batch entry at full size."""
 
 
-def _unet_feed(spec: ModelSpec, module: nn.Module, batch: int) -> dict[str, NDArray[Any]]:
+def _unet_inputs(spec: ModelSpec, module: nn.Module, batch: int) -> dict[str, NDArray[Any]]:
     channels = module.get_submodule("unet.conv_in").in_channels
     size = (spec.frames, spec.latent, spec.latent)
     return {
@@ -55,13 +55,13 @@ def _unet_feed(spec: ModelSpec, module: nn.Module, batch: int) -> dict[str, NDAr
     }
 
 
-def _shallow_feed(spec: ModelSpec, module: nn.Module, batch: int) -> dict[str, NDArray[Any]]:
+def _shallow_inputs(spec: ModelSpec, module: nn.Module, batch: int) -> dict[str, NDArray[Any]]:
     width = module.get_submodule("unet.conv_in").out_channels
     deep = (batch, spec.frames, int(str(width)), spec.latent, spec.latent)
-    return _unet_feed(spec, module, batch) | {"deep_features": named_noise("parity.deep", deep, 0)}
+    return _unet_inputs(spec, module, batch) | {"deep_features": named_noise("parity.deep", deep, 0)}
 
 
-def _step_feed(spec: ModelSpec, module: nn.Module, batch: int) -> dict[str, NDArray[Any]]:
+def _step_inputs(spec: ModelSpec, module: nn.Module, batch: int) -> dict[str, NDArray[Any]]:
     del module
     size = (spec.frames, spec.latent, spec.latent)
     return {
@@ -79,19 +79,19 @@ def _faces(spec: ModelSpec, frames: int) -> NDArray[np.uint8]:
     return np.clip(smooth.repeat(16, 1).repeat(16, 2) * 50 + 127, 0, 255).astype(np.uint8)
 
 
-def _encoder_feed(spec: ModelSpec, module: nn.Module, frames: int) -> dict[str, NDArray[Any]]:
+def _encoder_inputs(spec: ModelSpec, module: nn.Module, frames: int) -> dict[str, NDArray[Any]]:
     del module
     noise = named_noise("parity.vae_noise", (2, frames, 4, spec.latent, spec.latent), 0)
     return {"faces": _faces(spec, frames), "noise": noise}
 
 
-def _decoder_feed(spec: ModelSpec, module: nn.Module, frames: int) -> dict[str, NDArray[Any]]:
+def _decoder_inputs(spec: ModelSpec, module: nn.Module, frames: int) -> dict[str, NDArray[Any]]:
     del module
     latents = named_noise("parity.vae_latents", (1, 4, frames, spec.latent, spec.latent), 0)
     return {"latents": latents, "faces": _faces(spec, frames)}
 
 
-def _audio_feed(spec: ModelSpec, module: nn.Module, segments: int) -> dict[str, NDArray[Any]]:
+def _audio_inputs(spec: ModelSpec, module: nn.Module, segments: int) -> dict[str, NDArray[Any]]:
     del spec, module
     return {"mel": np.clip(named_noise("parity.mel", (segments, 80, 3000), 0) * 0.4, -1, 1.5)}
 
@@ -106,63 +106,63 @@ GRAPHS: dict[str, GraphSpec] = {
         GraphSpec(
             name="audio_encoder",
             build=lambda checkpoint: modules.AudioEncoderGraph(checkpoint.audio_encoder()),
-            feed=_audio_feed,
+            example_inputs=_audio_inputs,
             outputs=("hidden_states",),
             axis="n",
             varying={"mel": 0, "hidden_states": 0},
-            leading=True,
+            free_axis_after_trace=True,
         ),
         GraphSpec(
             name="vae_encoder",
             build=lambda checkpoint: modules.VaeEncoderGraph(checkpoint.vae(), _mask(checkpoint)),
-            feed=_encoder_feed,
+            example_inputs=_encoder_inputs,
             outputs=("conditioning",),
             axis="F",
             varying={"faces": 0, "noise": 1, "conditioning": 2},
-            leading=True,
-            low=("conditioning",),
+            free_axis_after_trace=True,
+            graph_dtype_tensors=("conditioning",),
         ),
         GraphSpec(
             name="unet",
             build=lambda checkpoint: modules.UNetGraph(checkpoint.unet()),
-            feed=_unet_feed,
+            example_inputs=_unet_inputs,
             outputs=("noise_pred", "deep_features"),
             axis="b",
             varying={"sample": 0, "encoder_hidden_states": 0, "noise_pred": 0, "deep_features": 0},
-            leading=True,
-            low=("sample", "encoder_hidden_states", "noise_pred", "deep_features"),
+            free_axis_after_trace=True,
+            graph_dtype_tensors=("sample", "encoder_hidden_states", "noise_pred", "deep_features"),
         ),
         GraphSpec(
             name="unet_shallow",
             build=lambda checkpoint: modules.UNetShallowGraph(checkpoint.unet()),
-            feed=_shallow_feed,
+            example_inputs=_shallow_inputs,
             outputs=("noise_pred",),
             axis="b",
             varying={"sample": 0, "encoder_hidden_states": 0, "deep_features": 0, "noise_pred": 0},
-            leading=True,
-            low=("sample", "encoder_hidden_states", "deep_features", "noise_pred"),
-            checked=(1, 2),
+            free_axis_after_trace=True,
+            graph_dtype_tensors=("sample", "encoder_hidden_states", "deep_features", "noise_pred"),
+            parity_lengths=(1, 2),
         ),
         GraphSpec(
             name="step",
             build=lambda _: modules.StepGraph(),
-            feed=_step_feed,
+            example_inputs=_step_inputs,
             outputs=("latents_out", "previous_out", "sample"),
             axis="b",
             varying={"noise_pred": 0, "sample": 0},
-            low=("noise_pred", "conditioning", "sample"),
+            graph_dtype_tensors=("noise_pred", "conditioning", "sample"),
             deep=False,
-            checked=(1, 2),
+            parity_lengths=(1, 2),
         ),
         GraphSpec(
             name="vae_decoder",
             build=lambda checkpoint: modules.VaeDecoderGraph(checkpoint.vae(), _mask(checkpoint)),
-            feed=_decoder_feed,
+            example_inputs=_decoder_inputs,
             outputs=("faces_out", "pixels", "nonfinite"),
             axis="F",
             varying={"latents": 2, "faces": 0, "faces_out": 0, "pixels": 0, "nonfinite": 0},
-            leading=True,
-            half=("pixels",),
+            free_axis_after_trace=True,
+            always_fp16=("pixels",),
         ),
     )
 }

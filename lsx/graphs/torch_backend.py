@@ -182,10 +182,10 @@ def reference_checkpoint(bundle: Bundle, folder: Path | str | None) -> Checkpoin
     released = model.version if model.version.startswith("latentsync-") else None
     checkpoint = Checkpoint(files, model=released)
     digests = checkpoint.hashes()
-    for part, digest in model.checkpoint.items():
-        if digests.get(part) != digest:
+    for component, digest in model.checkpoint.items():
+        if digests.get(component) != digest:
             raise CheckpointError(
-                f"{where}: its {part} is not the one that {bundle.path} was made from. "
+                f"{where}: its {component} is not the one that {bundle.path} was made from. "
                 "Give the right folder (--checkpoint-dir DIR), or export again"
             )
     return checkpoint

@@ -37,16 +37,7 @@ class Lpips:
     def __init__(self, folder: Path) -> None:
         files = [folder / name for name in LPIPS_FILES]
         state = {k: v for k, v in read_tensors(files[0]).items() if k.startswith("features.")}
-        layers: list[nn.Module] = []
-        channels = 3
-        self._slices: list[int] = []
-        for block in _VGG:
-            if layers:
-                layers.append(nn.MaxPool2d(2))
-            for width in block:
-                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-                channels = width
-            self._slices.append(len(layers))
+        layers, self._slices = _vgg_layers()
         vgg = nn.ModuleDict({"features": nn.Sequential(*layers)})
         load_strict(vgg, state, files[0])
         self._features = vgg["features"]
@@ -93,6 +84,21 @@ class Lpips:
             unit = x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
             result, expected = unit.chunk(2)
             yield F.conv2d((result - expected).square(), weight)
+
+
+def _vgg_layers() -> tuple[list[nn.Module], list[int]]:
+    """VGG16's convolutions, and how many of them each slice that LPIPS looks at ends after."""
+    layers: list[nn.Module] = []
+    ends: list[int] = []
+    channels = 3
+    for block in _VGG:
+        if layers:
+            layers.append(nn.MaxPool2d(2))
+        for width in block:
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+        ends.append(len(layers))
+    return layers, ends
 
 
 class _AtOne(nn.Module):

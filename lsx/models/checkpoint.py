@@ -154,7 +154,7 @@ class Checkpoint:
         self.vae()
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of every file of the checkpoint, by its part: unet, whisper, vae/<file>, config, mask."""
+        """SHA-256 of every file of the checkpoint, by its component: unet, whisper, vae/<file>, config, mask."""
         parts = {"unet": self.files.unet, "whisper": self.files.whisper}
         parts |= {f"vae/{p.name}": p for p in sorted(self.files.vae.iterdir()) if _is_vae_file(p)}
         optional = {"config": self.files.config, "mask": self.mask_file}

@@ -137,14 +137,13 @@ def _listed(repository: str, names: dict[str, str], endpoint: str | None) -> Ite
             raise CheckpointError(
                 f"{repository} on the hub has no {name}. Download by hand what docs/quickstart.md names"
             )
-        lfs = sibling.lfs
         yield HubFile(
             repository=repository,
             revision=str(info.sha),
             name=name,
             path=path,
             size=int(sibling.size or 0),
-            sha256=None if lfs is None else str(lfs.sha256),
+            sha256=None if sibling.lfs is None else str(sibling.lfs.sha256),
         )
 
 

@@ -13,19 +13,19 @@ from torch import nn
 from lsx.errors import ExportError
 from lsx.graphs.modules import GraphModule
 from lsx.quantization.qdq_layers import QuantizedLayer
-from lsx.quantization.recipe import PARTS, Recipe, layers_of
+from lsx.quantization.recipe import TARGET_GRAPHS, Recipe, layers_of
 
 __all__ = ["Quantization", "check_coverage", "operators_of_weights"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Quantization:
-    """Recipes of all quantized parts, and what is written beside the graphs."""
+    """Recipes of all that is quantized, and what is written beside the graphs."""
 
     recipes: Mapping[str, Recipe]
-    """By part."""
+    """By target."""
     flops: Mapping[str, Mapping[str, float]]
-    """By part and layer, of one forward of the part's first graph."""
+    """By target and layer, of one forward of the target's first graph."""
     feeds: Mapping[str, Mapping[str, NDArray[Any]]]
     """By graph, the inputs of one recorded sample, float32 or uint8."""
     calibration: str
@@ -36,9 +36,14 @@ class Quantization:
     """Contents by file name, for the bundle's folder `quantization`."""
 
     def recipe_of(self, graph: str) -> Recipe | None:
-        """The recipe of the part that `graph` belongs to, or None where it is not quantized."""
+        """The recipe of the target that `graph` belongs to, or None where it is not quantized."""
         return next(
-            (self.recipes[part] for part, graphs in PARTS.items() if graph in graphs and part in self.recipes), None
+            (
+                self.recipes[target]
+                for target, graphs in TARGET_GRAPHS.items()
+                if graph in graphs and target in self.recipes
+            ),
+            None,
         )
 
 
@@ -51,7 +56,7 @@ def check_coverage(graph: str, model: ir.Model, module: nn.Module, recipe: Recip
     assert isinstance(module, GraphModule)  # noqa: S101
     operators = operators_of_weights(model)
     done = 0.0
-    for layer in layers_of(module, recipe.part):
+    for layer in layers_of(module, recipe.target):
         expected = recipe.quantizes(layer.name)
         node = operators.get(
             f"{layer.path}.codes" if isinstance(layer.module, QuantizedLayer) else f"{layer.path}.weight"
@@ -62,7 +67,7 @@ def check_coverage(graph: str, model: ir.Model, module: nn.Module, recipe: Recip
         if state is not None:
             raise ExportError(f"{graph}: {layer.name} {state}. The bundle was not written; please report this")
         done += flops[layer.name] * expected
-    return done / sum(flops[layer.name] for layer in layers_of(module, recipe.part))
+    return done / sum(flops[layer.name] for layer in layers_of(module, recipe.target))
 
 
 def operators_of_weights(model: ir.Model) -> dict[str, ir.Node]:

@@ -13,7 +13,7 @@ Method = Literal["max", "percentile", "mse"]
 METHODS: tuple[Method, ...] = ("max", "percentile", "mse")
 
 MIN_COVERAGE = 0.85
-"""Lowest share of a part's FLOPs in low precision, unless less is allowed."""
+"""Lowest share of a target's FLOPs in low precision, unless less is allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class QuantizeOptions:
     alpha: float = 0.8
     """SmoothQuant's share of the activations, for int8; 0 turns it off."""
     search_budget: int = 400
-    """Most forward passes that measure single layers or blocks, a part."""
+    """Most forward passes that measure single layers or blocks, a target."""
     keep_fp16: tuple[str, ...] = ()
     """Patterns of layers, by the checkpoint's names, that stay fp16."""
     allow_partial: bool = False

@@ -22,9 +22,9 @@ from lsx.models.checkpoint import Checkpoint
 from lsx.quantization.coverage import Quantization
 from lsx.quantization.options import MIN_COVERAGE, Method, QuantizeOptions
 from lsx.quantization.ranges import find_ranges, find_smoothing
-from lsx.quantization.recipe import PARTS, Recipe
+from lsx.quantization.recipe import TARGET_GRAPHS, Recipe
 from lsx.quantization.sensitivity import Search, SearchOptions, SearchResult
-from lsx.quantization.target import INPUTS, Part
+from lsx.quantization.target import INPUTS, QuantizationTarget
 
 __all__ = ["quantize", "quantize_beside"]
 
@@ -48,22 +48,22 @@ def quantize(
     options, say = options or QuantizeOptions(), report or (lambda _: None)
     _check_model(checkpoint, calibration)
     thresholds = THRESHOLDS[precision]
-    targets = {"unet": options.unet_cosine or thresholds.unet_cosine, "vae_decoder": thresholds.vae_cosine}
+    min_cosines = {"unet": options.unet_cosine or thresholds.unet_cosine, "vae_decoder": thresholds.vae_cosine}
     method: Method = options.method or ("percentile" if precision == "int8" else "max")
     recipes, flops, outcomes = {}, {}, {}
-    for name in PARTS:
-        part = Part(name, checkpoint, calibration)
-        smoothing = find_smoothing(part, options.alpha, say) if precision == "int8" and options.alpha > 0 else {}
-        ranges, outputs = find_ranges(part, precision, method, options.percentile, say)
-        bounds = _bounds(options, targets[name])
-        search = Search(part, precision, ranges, outputs, bounds, work / f"{name}.json", say)
+    for name in TARGET_GRAPHS:
+        target = QuantizationTarget(name, checkpoint, calibration)
+        smoothing = find_smoothing(target, options.alpha, say) if precision == "int8" and options.alpha > 0 else {}
+        ranges, outputs = find_ranges(target, precision, method, options.percentile, say)
+        bounds = _bounds(options, min_cosines[name])
+        search = Search(target, precision, ranges, outputs, bounds, work / f"{name}.json", say)
         outcomes[name] = search.run()
         flops[name] = search.flops
         kept = outcomes[name].kept
         recipes[name] = Recipe(
-            part=name, precision=precision, method=method, ranges=ranges, smoothing=smoothing, kept=kept
+            target=name, precision=precision, method=method, ranges=ranges, smoothing=smoothing, kept=kept
         )
-    tables = {name: _table(recipes[name], flops[name], outcomes[name], targets[name]) for name in PARTS}
+    tables = {name: _table(recipes[name], flops[name], outcomes[name], min_cosines[name]) for name in TARGET_GRAPHS}
     return Quantization(
         recipes=recipes,
         flops=flops,
@@ -80,15 +80,15 @@ def quantize(
 def _first_feeds(calibration: Calibration) -> dict[str, dict[str, Any]]:
     """The inputs of the first recorded sample of every graph that is quantized."""
     feeds = {}
-    for graph in (graph for graphs in PARTS.values() for graph in graphs):
+    for graph in (graph for graphs in TARGET_GRAPHS.values() for graph in graphs):
         recorded = next(calibration.feeds(graph))
         feeds[graph] = {tensor: recorded[tensor] for tensor in INPUTS[graph]}
     return feeds
 
 
-def _bounds(options: QuantizeOptions, target: float) -> SearchOptions:
+def _bounds(options: QuantizeOptions, min_cosine: float) -> SearchOptions:
     return SearchOptions(
-        target=target,
+        min_cosine=min_cosine,
         min_coverage=0.0 if options.allow_partial else MIN_COVERAGE,
         budget=options.search_budget,
         keep=options.keep_fp16,
@@ -115,10 +115,9 @@ def quantize_beside(
     """
     opened = Calibration.open(calibration)
     check_writable(output)  # before an hour's work, not after it
-    parent = output.absolute().parent
     measured = [opened.digest, precision, options.method, options.percentile, options.alpha, list(options.keep_fp16)]
     key = hashlib.sha256(json.dumps(measured).encode()).hexdigest()[:12]
-    work = parent / f".{output.name}-search-{key}"
+    work = output.absolute().parent / f".{output.name}-search-{key}"
     try:
         work.mkdir(exist_ok=True)
         quantization = quantize(checkpoint, opened, precision, work, options, report)
@@ -130,7 +129,7 @@ def quantize_beside(
 
 def _check_model(checkpoint: Checkpoint, calibration: Calibration) -> None:
     made_of, digests = calibration.manifest.checkpoint, checkpoint.hashes()
-    other = sorted(part for part in digests if part != "config" and made_of.get(part) != digests[part])
+    other = sorted(name for name in digests if name != "config" and made_of.get(name) != digests[name])
     if other:
         raise CalibrationError(
             f"{calibration.path}: calibrated with another checkpoint ({other[0]} differs). Calibrate again: "
@@ -143,29 +142,30 @@ def _check_model(checkpoint: Checkpoint, calibration: Calibration) -> None:
         )
 
 
-def _table(recipe: Recipe, flops: Mapping[str, float], outcome: SearchResult, target: float) -> dict[str, Any]:
+def _table(recipe: Recipe, flops: Mapping[str, float], outcome: SearchResult, min_cosine: float) -> dict[str, Any]:
     """Layer by layer: FLOPs, whether it is quantized, why not, range, error alone."""
-    errors = {error.name: error for error in outcome.errors}
     total = sum(flops.values())
     return {
         "precision": recipe.precision,
         "method": recipe.method,
-        "target_cosine": target,
+        "target_cosine": min_cosine,
         "cosine": outcome.cosine,
         "cosine_all_quantised": outcome.all_quantized,
         "coverage": outcome.coverage,
-        "layers": [
-            {
-                "name": name,
-                "flops_share": flops[name] / total,
-                "quantised": recipe.quantizes(name),
-                "reason": recipe.kept.get(name),
-                "range": recipe.ranges.get(name),
-                "error": errors[name].error if name in errors else None,
-                "error_measured": errors[name].measured if name in errors else None,
-            }
-            for name in flops
-        ],
+        "layers": [_layer_row(name, flops[name] / total, recipe, outcome) for name in flops],
+    }
+
+
+def _layer_row(name: str, share: float, recipe: Recipe, outcome: SearchResult) -> dict[str, Any]:
+    error = next((error for error in outcome.errors if error.name == name), None)
+    return {
+        "name": name,
+        "flops_share": share,
+        "quantised": recipe.quantizes(name),
+        "reason": recipe.kept.get(name),
+        "range": recipe.ranges.get(name),
+        "error": None if error is None else error.error,
+        "error_measured": None if error is None else error.measured,
     }
 
 

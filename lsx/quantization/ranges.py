@@ -18,7 +18,7 @@ from lsx.quantization.options import Method
 from lsx.quantization.qdq_layers import LARGEST, fake_quantize
 from lsx.quantization.recipe import Layer, smooth
 from lsx.quantization.smoothing import smoothing_factors, smoothing_groups
-from lsx.quantization.target import Part, hooked
+from lsx.quantization.target import QuantizationTarget, hooked
 
 __all__ = ["find_ranges", "find_smoothing"]
 
@@ -34,9 +34,11 @@ def _calibrators() -> Any:
     return calib
 
 
-def find_smoothing(part: Part, alpha: float, report: Callable[[str], None]) -> dict[str, NDArray[np.float32]]:
-    """SmoothQuant's factors for every group of `part`, by the checkpoint's name of its first layer. Folds them in."""
-    groups = {part.module.checkpoint_name(group.name): group for group in smoothing_groups(part.module)}
+def find_smoothing(
+    target: QuantizationTarget, alpha: float, report: Callable[[str], None]
+) -> dict[str, NDArray[np.float32]]:
+    """SmoothQuant's factors for every group of `target`, by the checkpoint's name of its first layer. Folds them in."""
+    groups = {target.module.checkpoint_name(group.name): group for group in smoothing_groups(target.module)}
     if not groups:
         return {}
     channels = {name: _calibrators().MaxCalibrator(axis=-1) for name in groups}
@@ -44,23 +46,27 @@ def find_smoothing(part: Part, alpha: float, report: Callable[[str], None]) -> d
     def collect(layer: Layer, x: Tensor, _out: Tensor) -> None:
         channels[layer.name].collect(x.flatten(0, -2))
 
-    with hooked(part, collect, lambda layer: layer.name in groups):
-        _run_all(part, report, "channel ranges")
+    with hooked(target, collect, lambda layer: layer.name in groups):
+        _run_all(target, report, "channel ranges")
     factors = {
         name: smoothing_factors(group, channels[name].compute_amax().flatten().cpu(), alpha)
         for name, group in groups.items()
     }
-    smooth(part.module, factors)
+    smooth(target.module, factors)
     return factors
 
 
 def find_ranges(
-    part: Part, precision: LowPrecision, method: Method, percentile: float, report: Callable[[str], None]
+    target: QuantizationTarget,
+    precision: LowPrecision,
+    method: Method,
+    percentile: float,
+    report: Callable[[str], None],
 ) -> tuple[dict[str, float], list[Tensor]]:
-    """The largest absolute input that every layer of `part` shall represent; and the part's output of every feed, which
+    """The largest absolute input that every layer of `target` shall represent; and its output of every feed, which
     the same pass gives. Raises CalibrationError."""
     calib = _calibrators()
-    layers = {layer.name: layer for layer in part.layers() if layer.reason is None}
+    layers = {layer.name: layer for layer in target.layers() if layer.reason is None}
     calibrators = {n: calib.MaxCalibrator() if method == "max" else calib.HistogramCalibrator() for n in layers}
     seen: set[str] = set()
 
@@ -70,12 +76,12 @@ def find_ranges(
         seen.add(layer.name)
         calibrators[layer.name].collect(x.detach())
 
-    with hooked(part, collect, lambda layer: layer.name in layers):
-        outputs = _run_all(part, report, "ranges")
+    with hooked(target, collect, lambda layer: layer.name in layers):
+        outputs = _run_all(target, report, "ranges")
     unseen = sorted(layers.keys() - seen)
     if unseen:
         raise CalibrationError(
-            f"{part.name}: no feed reaches {unseen[0]} with anything but zeros. Calibrate with more samples"
+            f"{target.name}: no feed reaches {unseen[0]} with anything but zeros. Calibrate with more samples"
         )
     return {
         name: _largest(calibrator, precision, method, percentile) for name, calibrator in calibrators.items()
@@ -103,11 +109,11 @@ def _least_square_error(counts: Tensor, edges: Tensor, precision: LowPrecision) 
     return candidates[int(np.argmin(errors))]
 
 
-def _run_all(part: Part, report: Callable[[str], None], what: str) -> list[Tensor]:
+def _run_all(target: QuantizationTarget, report: Callable[[str], None], what: str) -> list[Tensor]:
     outputs = []
-    for number, feed in enumerate(part.feeds(), 1):
-        report(f"{part.name}: {what}, feed {number}")
-        outputs.append(part.run(feed))
+    for number, feed in enumerate(target.feeds(), 1):
+        report(f"{target.name}: {what}, feed {number}")
+        outputs.append(target.run(feed))
     if not outputs:
-        raise CalibrationError(f"the calibration has no feeds of {part.name}. Calibrate again")
+        raise CalibrationError(f"the calibration has no feeds of {target.name}. Calibrate again")
     return outputs

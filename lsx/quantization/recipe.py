@@ -15,9 +15,9 @@ from lsx.graphs.modules import GraphModule
 from lsx.quantization.qdq_layers import QuantizedLayer, quantized_layer
 from lsx.quantization.smoothing import fold, smoothing_groups
 
-__all__ = ["ALWAYS_FP16", "PARTS", "Layer", "Recipe", "apply_recipe", "layers_of", "replace_layer", "smooth"]
+__all__ = ["ALWAYS_FP16", "TARGET_GRAPHS", "Layer", "Recipe", "apply_recipe", "layers_of", "replace_layer", "smooth"]
 
-PARTS: dict[str, tuple[str, ...]] = {"unet": ("unet", "unet_shallow"), "vae_decoder": ("vae_decoder",)}
+TARGET_GRAPHS: dict[str, tuple[str, ...]] = {"unet": ("unet", "unet_shallow"), "vae_decoder": ("vae_decoder",)}
 """Graphs that share a recipe, because they share weights, by the first of them."""
 
 ALWAYS_FP16: dict[str, tuple[tuple[str, str], ...]] = {
@@ -33,7 +33,7 @@ ALWAYS_FP16: dict[str, tuple[tuple[str, str], ...]] = {
         ("decoder.conv_out", "last convolution"),
     ),
 }
-"""(pattern of the checkpoint's layer names, reason), by part."""
+"""(pattern of the checkpoint's layer names, reason), by target."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,9 +51,9 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Recipe:
-    """How one part is quantized. Layers by the checkpoint's names."""
+    """How one target is quantized. Layers by the checkpoint's names."""
 
-    part: str
+    target: str
     precision: LowPrecision
     method: str
     """How the ranges were found: max, percentile or mse."""
@@ -69,12 +69,12 @@ class Recipe:
         return name in self.ranges and name not in self.kept
 
 
-def layers_of(module: GraphModule, part: str) -> Iterator[Layer]:
+def layers_of(module: GraphModule, target: str) -> Iterator[Layer]:
     """Every linear layer and convolution of `module`, in its order."""
     for path, layer in module.named_modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d, QuantizedLayer)):
             name = module.checkpoint_name(path)
-            reason = next((r for pattern, r in ALWAYS_FP16[part] if fnmatch.fnmatchcase(name, pattern)), None)
+            reason = next((r for pattern, r in ALWAYS_FP16[target] if fnmatch.fnmatchcase(name, pattern)), None)
             yield Layer(name, path, layer, reason)
 
 
@@ -87,7 +87,7 @@ def smooth(module: GraphModule, smoothing: Mapping[str, NDArray[np.float32]]) ->
 def apply_recipe(module: GraphModule, recipe: Recipe) -> None:
     """Smooth `module`, and put quantized layers in place of its own. The module is in float32."""
     smooth(module, recipe.smoothing)
-    for layer in list(layers_of(module, recipe.part)):
+    for layer in list(layers_of(module, recipe.target)):
         if recipe.quantizes(layer.name):
             replace_layer(
                 module, layer.path, quantized_layer(layer.module, recipe.ranges[layer.name], recipe.precision)

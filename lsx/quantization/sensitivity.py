@@ -24,8 +24,8 @@ from lsx.core.tensors import LowPrecision
 from lsx.errors import AccuracyError
 from lsx.metrics.arrays import compare
 from lsx.quantization.qdq_layers import quantized_layer
-from lsx.quantization.recipe import PARTS, Layer, replace_layer
-from lsx.quantization.target import CalibrationSample, Part, hooked
+from lsx.quantization.recipe import TARGET_GRAPHS, Layer, replace_layer
+from lsx.quantization.target import CalibrationSample, QuantizationTarget, hooked
 
 __all__ = ["LayerError", "Search", "SearchOptions", "SearchResult"]
 
@@ -35,12 +35,12 @@ _MARGIN = 0.8  # of the error that the target allows: unseen clips are a little 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOptions:
-    """Target and bounds of a search."""
+    """Bounds of a search."""
 
-    target: float
+    min_cosine: float
     """Lowest cosine of the graph's output over all feeds."""
     min_coverage: float = 0.85
-    """Lowest share of the part's FLOPs that is quantized."""
+    """Lowest share of the target's FLOPs that is quantized."""
     budget: int = 400
     """Most forward passes that measure single layers or blocks."""
     keep: tuple[str, ...] = ()
@@ -69,16 +69,16 @@ class SearchResult:
     all_quantized: float
     """The same with every layer quantized that can be."""
     coverage: float
-    """Share of the part's FLOPs that is quantized."""
+    """Share of the target's FLOPs that is quantized."""
 
 
 class Search:
-    """The search over one part. reference : its output of every feed, not quantized; state : a file in which
+    """The search over one target. reference : its output of every feed, not quantized; state : a file in which
     measurements are kept for a run that goes on."""
 
     def __init__(
         self,
-        part: Part,
+        target: QuantizationTarget,
         precision: LowPrecision,
         ranges: dict[str, float],
         reference: Sequence[Tensor],
@@ -86,15 +86,15 @@ class Search:
         state: Path,
         report: Callable[[str], None],
     ) -> None:
-        self._part, self._precision, self._ranges, self._options = part, precision, ranges, options
+        self._target, self._precision, self._ranges, self._options = target, precision, ranges, options
         self._state, self._report = state, report
-        self._layers = {layer.name: layer for layer in part.layers()}
-        self.flops = part.flops()
+        self._layers = {layer.name: layer for layer in target.layers()}
+        self.flops = target.flops()
         self._total = sum(self.flops.values())
         self._known: dict[str, float] = {}
         if state.is_file():
             self._known = json.loads(state.read_text(encoding="utf-8"))
-        self._feeds = list(part.feeds())
+        self._feeds = list(target.feeds())
         self._reference = reference
 
     def run(self) -> SearchResult:
@@ -121,7 +121,7 @@ class Search:
     def _errors(self, kept: Mapping[str, str]) -> list[LayerError]:
         names = [name for name in self._ranges if name not in kept]
         # One sample will do: the order of the layers hardly depends on which. All layers run in the first graph.
-        feed = sum(f.graph == PARTS[self._part.name][0] for f in self._feeds) // 2
+        feed = sum(f.graph == TARGET_GRAPHS[self._target.name][0] for f in self._feeds) // 2
         if len(names) <= self._options.budget:
             return [LayerError(name=n, error=self._alone((n,), feed), measured=True) for n in names]
         local = self._local_errors(self._feeds[feed], names)
@@ -144,9 +144,9 @@ class Search:
         """The output's relative square error with only these layers quantized. what : the group's name."""
         key = names[0] if what is None else what
         if key not in self._known:
-            self._report(f"{self._part.name}: {key}")
+            self._report(f"{self._target.name}: {key}")
             with self._quantized(names):
-                out = self._part.run(self._feeds[feed])
+                out = self._target.run(self._feeds[feed])
             reference = self._reference[feed]
             self._known[key] = float(((out - reference).double() ** 2).sum() / (reference.double() ** 2).sum())
             write_whole(self._state, json.dumps(self._known).encode())
@@ -160,33 +160,33 @@ class Search:
             rough = quantized_layer(layer.module, self._ranges[layer.name], self._precision)(x)
             errors[layer.name] = float(((rough - out).double() ** 2).sum() / (out.double() ** 2).sum().clamp(min=1e-30))
 
-        self._report(f"{self._part.name}: errors at the layers' own outputs")
+        self._report(f"{self._target.name}: errors at the layers' own outputs")
         pending = set(names)
-        with hooked(self._part, measure, lambda layer: layer.name in pending):
-            self._part.run(feed)
+        with hooked(self._target, measure, lambda layer: layer.name in pending):
+            self._target.run(feed)
         return errors
 
     @contextmanager
     def _quantized(self, names: Sequence[str]) -> Iterator[None]:
-        """The part with these layers quantized, and as it was afterwards."""
+        """The target with these layers quantized, and as it was afterwards."""
         try:
             for name in names:
                 layer = self._layers[name]
                 replacement = quantized_layer(layer.module, self._ranges[name], self._precision)
-                replace_layer(self._part.module, layer.path, replacement)
+                replace_layer(self._target.module, layer.path, replacement)
             yield
         finally:
             for name in names:
-                replace_layer(self._part.module, self._layers[name].path, self._layers[name].module)
+                replace_layer(self._target.module, self._layers[name].path, self._layers[name].module)
 
     def _cosines(self, feeds: Sequence[int], kept: Mapping[str, str], what: str) -> list[float]:
         """The cosine of each of these feeds with all but `kept` quantized."""
         with self._quantized([name for name in self._ranges if name not in kept]):
             cosines = []
             for number, index in enumerate(feeds, 1):
-                self._report(f"{self._part.name}: {what}, feed {number} of {len(feeds)}")
+                self._report(f"{self._target.name}: {what}, feed {number} of {len(feeds)}")
                 cosines.append(
-                    compare(_array(self._part.run(self._feeds[index])), _array(self._reference[index])).cosine
+                    compare(_array(self._target.run(self._feeds[index])), _array(self._reference[index])).cosine
                 )
         return cosines
 
@@ -197,8 +197,8 @@ class Search:
 
         How many is found by bisection on the two worst feeds, and the result is checked on all of them.
         """
-        target = 1 - (1 - self._options.target) * _MARGIN
-        if min(every) >= target:
+        sought = 1 - (1 - self._options.min_cosine) * _MARGIN
+        if min(every) >= sought:
             return kept, min(every)
         order = sorted(errors, key=lambda e: -e.error / self.flops[e.name])
         most = self._most(order, kept)
@@ -210,18 +210,19 @@ class Search:
         low, high = 0, most
         for number in range(_ROUNDS):
             # Errors add up: begin where the sum of what is left is what the target allows.
-            middle = (low + high) // 2 if number else self._guess(order, most, every, target)
+            middle = (low + high) // 2 if number else self._guess(order, most, every, sought)
             if not low < middle < high:
                 break
             cosines = self._cosines(worst, with_first(middle), f"round {number + 1}, {middle} layers kept")
-            low, high = (low, middle) if min(cosines) >= target else (middle, high)
+            low, high = (low, middle) if min(cosines) >= sought else (middle, high)
         for count in sorted({high, most}):
             cosine = min(self._cosines(range(len(self._feeds)), with_first(count), f"{count} layers kept"))
-            if cosine >= self._options.target:
+            if cosine >= self._options.min_cosine:
                 return with_first(count), cosine
         raise AccuracyError(
-            f"{self._part.name}: {self._precision} reaches cosine {cosine:.5f} with "
-            f"{100 * self._coverage(with_first(most)):.1f} % of the FLOPs quantized; {self._options.target} is wanted. "
+            f"{self._target.name}: {self._precision} reaches cosine {cosine:.5f} with "
+            f"{100 * self._coverage(with_first(most)):.1f} % of the FLOPs quantized; "
+            f"{self._options.min_cosine} is wanted. "
             "Allow less coverage (--allow-partial), calibrate with more samples, or export fp16"
         )
 
@@ -234,10 +235,10 @@ class Search:
                 return count
         return len(order)
 
-    def _guess(self, order: Sequence[LayerError], most: int, every: Sequence[float], target: float) -> int:
+    def _guess(self, order: Sequence[LayerError], most: int, every: Sequence[float], sought: float) -> int:
         left = total = sum(e.error for e in order)
         for count, error in enumerate(order[:most]):
-            if left <= total * (1 - target) / (1 - min(every)):
+            if left <= total * (1 - sought) / (1 - min(every)):
                 return count
             left -= error.error
         return most

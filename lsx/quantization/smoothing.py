@@ -34,10 +34,10 @@ class _Producer:
     def divide(self, factors: Tensor) -> None:
         old = getattr(self.module, self.name)
         divided = old.detach().clone()
-        part = divided.narrow(self.axis, 0, divided.shape[self.axis] if self.stop is None else self.stop)
+        rows = divided.narrow(self.axis, 0, divided.shape[self.axis] if self.stop is None else self.stop)
         shape = [1] * divided.ndim
         shape[self.axis] = -1
-        part /= factors.view(shape)
+        rows /= factors.view(shape)
         if isinstance(old, nn.Parameter):
             divided = nn.Parameter(divided, requires_grad=False)
         setattr(self.module, self.name, divided)
@@ -54,24 +54,24 @@ class SmoothingGroup:
 
 def smoothing_groups(module: nn.Module) -> Iterator[SmoothingGroup]:
     """The groups of a U-Net, by path in `module`."""
-    for path, part in module.named_modules():
-        if isinstance(part, SpatialBlock):
-            first, second = part.attn1, part.attn2
-            yield SmoothingGroup(f"{path}.attn1.to_q", (first.to_q, first.to_k, first.to_v), _affine(part.norm1))
-            yield SmoothingGroup(f"{path}.attn2.to_q", (second.to_q,), _affine(part.norm2))
+    for path, block in module.named_modules():
+        if isinstance(block, SpatialBlock):
+            first, second = block.attn1, block.attn2
+            yield SmoothingGroup(f"{path}.attn1.to_q", (first.to_q, first.to_k, first.to_v), _affine(block.norm1))
+            yield SmoothingGroup(f"{path}.attn2.to_q", (second.to_q,), _affine(block.norm2))
             yield _after_attention(f"{path}.attn1", first)
             yield _after_attention(f"{path}.attn2", second)
-            yield from _feed_forward(f"{path}.ff", part.ff, part.norm3)
-        elif isinstance(part, TemporalBlock):
-            pairs: Any = zip(part.norms, part.attention_blocks, strict=True)
+            yield from _feed_forward(f"{path}.ff", block.ff, block.norm3)
+        elif isinstance(block, TemporalBlock):
+            pairs: Any = zip(block.norms, block.attention_blocks, strict=True)
             for index, (norm, attention) in enumerate(pairs):
                 where = f"{path}.attention_blocks.{index}"
                 producers = (*_affine(norm), _Producer(attention.pos_encoder, "pe", axis=2))
                 yield SmoothingGroup(f"{where}.to_q", (attention.to_q, attention.to_k, attention.to_v), producers)
                 yield _after_attention(where, attention)
-            yield from _feed_forward(f"{path}.ff", part.ff, part.ff_norm)
-        elif isinstance(part, TemporalTransformer):
-            yield SmoothingGroup(f"{path}.proj_in", (part.proj_in,), _affine(part.norm))
+            yield from _feed_forward(f"{path}.ff", block.ff, block.ff_norm)
+        elif isinstance(block, TemporalTransformer):
+            yield SmoothingGroup(f"{path}.proj_in", (block.proj_in,), _affine(block.norm))
 
 
 def _affine(norm: nn.Module) -> tuple[_Producer, ...]:

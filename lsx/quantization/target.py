@@ -1,4 +1,4 @@
-"""A part of the model that is quantized with one recipe: its module, the graphs that share it, and their feeds."""
+"""What is quantized with one recipe: its module, the graphs that share it, and their feeds."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lsx.calibration.store import Calibration
 from lsx.graphs.graph_specs import GRAPHS
 from lsx.graphs.modules import GraphModule, UNetGraph
 from lsx.models.checkpoint import Checkpoint
-from lsx.quantization.recipe import PARTS, Layer, layers_of
+from lsx.quantization.recipe import TARGET_GRAPHS, Layer, layers_of
 
-__all__ = ["INPUTS", "CalibrationSample", "Part", "hooked"]
+__all__ = ["INPUTS", "CalibrationSample", "QuantizationTarget", "hooked"]
 
 Hook = Callable[[Layer, Tensor, Tensor], None]
 """(layer, its input, its output)"""
@@ -31,20 +31,20 @@ class CalibrationSample:
     tensors: tuple[Tensor, ...]
 
 
-class Part:
-    """The float32 module of a part, and its recorded feeds."""
+class QuantizationTarget:
+    """The float32 module that is quantized with one recipe, and its recorded feeds."""
 
     def __init__(self, name: str, checkpoint: Checkpoint, calibration: Calibration) -> None:
         self.name = name
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        module = GRAPHS[PARTS[name][0]].build(checkpoint).eval().requires_grad_(False)
+        module = GRAPHS[TARGET_GRAPHS[name][0]].build(checkpoint).eval().requires_grad_(False)
         assert isinstance(module, GraphModule)  # noqa: S101
         self.module: GraphModule = module.to(self.device)
         self._calibration = calibration
 
     def feeds(self, graph: str | None = None) -> Iterator[CalibrationSample]:
         """The recorded feeds of one graph, or of all."""
-        for name in PARTS[self.name] if graph is None else (graph,):
+        for name in TARGET_GRAPHS[self.name] if graph is None else (graph,):
             for arrays in self._calibration.feeds(name):
                 order = INPUTS[name]
                 yield CalibrationSample(name, tuple(torch.from_numpy(arrays[n]).to(self.device) for n in order))
@@ -66,7 +66,7 @@ class Part:
         return list(layers_of(self.module, self.name))
 
     def flops(self) -> dict[str, float]:
-        """Multiply-adds x 2 of every layer in one forward of the part's first graph, guidance batch 1."""
+        """Multiply-adds x 2 of every layer in one forward of the target's first graph, guidance batch 1."""
         counted: dict[str, float] = {}
 
         def count(layer: Layer, _x: Tensor, out: Tensor) -> None:
@@ -74,7 +74,7 @@ class Part:
             counted[layer.name] = counted.get(layer.name, 0.0) + 2.0 * out.numel() * float(np.prod(weight.shape[1:]))
 
         with hooked(self, count):
-            self.run(next(self.feeds(PARTS[self.name][0])))
+            self.run(next(self.feeds(TARGET_GRAPHS[self.name][0])))
         return counted
 
 
@@ -86,8 +86,8 @@ INPUTS: dict[str, tuple[str, ...]] = {
 
 
 @contextmanager
-def hooked(part: Part, hook: Hook, wanted: Callable[[Layer], bool] = lambda _: True) -> Iterator[None]:
-    """Show `hook` every wanted layer's input and output while the part runs."""
+def hooked(target: QuantizationTarget, hook: Hook, wanted: Callable[[Layer], bool] = lambda _: True) -> Iterator[None]:
+    """Show `hook` every wanted layer's input and output while the target runs."""
 
     def attach(layer: Layer) -> Any:
         def show(_module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
@@ -95,7 +95,7 @@ def hooked(part: Part, hook: Hook, wanted: Callable[[Layer], bool] = lambda _: T
 
         return layer.module.register_forward_hook(show)
 
-    handles = [attach(layer) for layer in part.layers() if wanted(layer)]
+    handles = [attach(layer) for layer in target.layers() if wanted(layer)]
     try:
         yield
     finally:

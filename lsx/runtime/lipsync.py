@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Literal, Unpack
 from lsx.bundle.bundle import Bundle
 from lsx.core.cancel import CancelToken
 from lsx.core.graph_names import FACE_GRAPHS, LOOP_GRAPHS, MODEL_GRAPHS
-from lsx.core.keywords import check_callable, options_of, split_keywords
+from lsx.core.keywords import check_callable, options_of, parameters_of, split_keywords
 from lsx.core.sampling import SamplingKeywords, SamplingOptions
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import StageTimes
@@ -357,6 +357,7 @@ class LipSync:
         chain = self._runs.start(pipeline.stages(indexed(frames, pipeline.chunker.source_length)), StageTimes())
         return FrameStream(chain, cancel)
 
+    @parameters_of(run)
     async def arun(self, *arguments: Any, cancel: CancelToken | None = None, **options: Any) -> RunReport:
         """Call `run` on a thread of its own. Cancelling the task stops the work and removes the partial file first.
 
@@ -373,6 +374,7 @@ class LipSync:
         """
         return await outcome_of(lambda token: self.run(*arguments, cancel=token, **options), cancel)
 
+    @parameters_of(stream)
     def astream(self, *arguments: Any, **options: Any) -> AsyncGenerator[Frame, None]:
         """Yield the frames of `stream`, waited for on a thread of its own.
 

@@ -1,1 +1,1 @@
-"""Engines against the PyTorch reference: figures, thresholds, record, and who is guilty when one is missed."""
+"""Engines against the PyTorch reference: figures, thresholds, record, and the culprit when one is missed."""

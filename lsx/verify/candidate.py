@@ -74,18 +74,18 @@ class EngineRun:
         frames = vae_frames_of(loop.values(), model)
         program = chunk_program(model, io_of(loop), options, vae_frames=frames)
         self._executor = HostExecutor(program, loop, observe=self._seen)
-        self._denoiser = ChunkRunner(Only(self._executor), model, noise, options.guidance)
+        self._runner = ChunkRunner(Only(self._executor), model, noise, options.guidance)
         self._tokens = AudioTokens(engines["audio_encoder"], samples, model)
 
     def _seen(self, operation: Operation, written: Mapping[str, Array]) -> None:
         if isinstance(operation, RunGraph) and operation.graph == "step":
             self._latents.append(written["latents_out"].astype(np.float32))
 
-    def run(self, given: ChunkInput) -> ChunkResult:
+    def run(self, chunk: ChunkInput) -> ChunkResult:
         """One chunk. Raises EngineError."""
         self._latents.clear()
-        tokens = self._tokens.tokens(range(given.first, given.first + self._model.frames))
-        result = self._denoiser.result(self._denoiser.submit(given.faces, tokens, given.number))
+        tokens = self._tokens.tokens(range(chunk.first, chunk.first + self._model.frames))
+        result = self._runner.result(self._runner.submit(chunk.faces, tokens, chunk.number))
         pixels = result["pixels"].astype(np.float32)
         return ChunkResult(tokens, list(self._latents), pixels)
 

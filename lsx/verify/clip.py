@@ -32,18 +32,18 @@ class ClipComparison:
         self._mouth: list[float] = []
         self._face: list[float] = []
 
-    def add(self, given: ChunkInput, result: NDArray[Any], expected: NDArray[Any]) -> None:
+    def add(self, chunk: ChunkInput, result: NDArray[Any], expected: NDArray[Any]) -> None:
         """The new frames of a chunk."""
-        first = given.first + len(given.faces) - given.new
-        self._places += range(first, first + given.new)
-        for face, reference in zip(result[-given.new :], expected[-given.new :], strict=True):
+        first = chunk.first + len(chunk.faces) - chunk.new
+        self._places += range(first, first + chunk.new)
+        for face, reference in zip(result[-chunk.new :], expected[-chunk.new :], strict=True):
             similar = ssim_map(face, reference)
             self._mouth.append(float(similar[self._inside].mean()))
             self._face.append(float(similar.mean()))
             self.results.append(_levels(face))
             self.expected.append(_levels(reference))
-        if given.truth is not None:
-            self._truth += list(given.truth[-given.new :])
+        if chunk.truth is not None:
+            self._truth += list(chunk.truth[-chunk.new :])
 
     def figures(self, learned: LearnedMetrics, samples: NDArray[np.int16] | NDArray[np.float32]) -> ClipQuality:
         """Return the figures over all frames. samples : the sound, 16 kHz from output frame 0 on."""
@@ -77,7 +77,7 @@ class ClipComparison:
             scores["face_lpips"] = float(np.mean([one.mean() for one in maps]))
         if learned.trepa is not None and len(pairs) >= _WINDOW:
             starts = range(0, len(pairs) - _WINDOW + 1, _WINDOW)
-            windows = [[np.stack(part[s : s + _WINDOW]) for part in (self.results, self.expected)] for s in starts]
+            windows = [[np.stack(faces[s : s + _WINDOW]) for faces in (self.results, self.expected)] for s in starts]
             scores["trepa"] = float(np.mean([learned.trepa.distance(*pair) for pair in windows]))
         for name, judge in (("sync", learned.syncnet), ("stable_sync", learned.stable_sync)):
             if judge is not None:

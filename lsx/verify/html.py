@@ -56,7 +56,7 @@ def report_html(report: Report, quantization: Mapping[str, Any] | None = None) -
     parts.append(f"<h2>Worst frames: reference, engine, difference x{_AMPLIFIED}</h2>")
     parts += [_frame(worst) for worst in report.frames]
     if quantization is not None:
-        parts += [_layers(name, part) for name, part in quantization.items()]
+        parts += [_layers(name, content) for name, content in quantization.items()]
     return document("lsx verify", parts)
 
 
@@ -72,10 +72,10 @@ def _verdict(report: Report) -> str:
         verdict = '<span class="good">holds</span>' if holds else '<span class="bad">fails</span>'
         rows.append((name, f"{value:.6f}", f"{limits[name]:g}", verdict))
     rows_html = table(("threshold", "found", "at least", ""), rows, raw=True)
-    if report.guilt:
+    if report.bisection:
         hybrids = (
-            (g.part, f"{g.latents_cosine:.5f}", f"{g.mouth_ssim:.4f}", "fails" if g.guilty else "holds")
-            for g in report.guilt
+            (r.component, f"{r.latents_cosine:.5f}", f"{r.mouth_ssim:.4f}", "fails" if r.failed else "holds")
+            for r in report.bisection
         )
         rows_html += f"<h2>To blame: {escape(report.failing_graph or '')}</h2>"
         rows_html += table(("this the engine's, the rest the reference's", "latents", "mouth SSIM", ""), hybrids)
@@ -120,17 +120,19 @@ def _png(picture: NDArray[np.uint8]) -> str:
     return base64.b64encode(bytes(data)).decode()
 
 
-def _layers(name: str, part: Mapping[str, Any]) -> str:
+def _layers(name: str, content: Mapping[str, Any]) -> str:
     rows = (
         (
             layer["name"],
             f"{100 * layer['flops_share']:.2f} %",
-            part["precision"] if layer["quantised"] else "fp16",
+            content["precision"] if layer["quantised"] else "fp16",
             layer["reason"] or "",
             "" if layer["error"] is None else f"{layer['error']:.2e}",
         )
-        for layer in part["layers"]
+        for layer in content["layers"]
     )
     shown = table(("layer", "FLOPs", "precision", "why fp16", "error alone"), rows)
-    title = f"{name}: {100 * part['coverage']:.1f} % of FLOPs in {part['precision']}, cosine {part['cosine']:.5f}"
+    title = (
+        f"{name}: {100 * content['coverage']:.1f} % of FLOPs in {content['precision']}, cosine {content['cosine']:.5f}"
+    )
     return f"<details><summary>{escape(title)}</summary>{shown}</details>"

@@ -99,14 +99,14 @@ class Reference:
             states = self._encoder(torch.from_numpy(mel))
         return GraphCase(graph="audio_encoder", feed={"mel": mel}, outputs={"hidden_states": states.numpy()})
 
-    def chunk(self, given: ChunkInput, samples: NDArray[np.int16] | NDArray[np.float32], *, cases: bool) -> Expected:
+    def chunk(self, chunk: ChunkInput, samples: NDArray[np.int16] | NDArray[np.float32], *, cases: bool) -> Expected:
         """One chunk; `cases` keeps every graph's inputs and outputs."""
         model, options = self.model, self.options
-        frames = range(given.first, given.first + model.frames)
+        frames = range(chunk.first, chunk.first + model.frames)
         tokens = reference.audio_tokens(self._encoder, _wave(samples), frames, model.audio_window)
-        pixels = torch.from_numpy(given.faces).to(self.device).permute(0, 3, 1, 2).float() / 255 * 2 - 1
+        pixels = torch.from_numpy(chunk.faces).to(self.device).permute(0, 3, 1, 2).float() / 255 * 2 - 1
         size = (model.frames, 4, model.latent, model.latent)
-        draws = [self._draw(f"{name}.{given.number}", size) for name in ("masked", "reference")]
+        draws = [self._draw(f"{name}.{chunk.number}", size) for name in ("masked", "reference")]
         conditioning = self._conditioning(pixels, draws)
         start = self._draw("latents", (1, 4, 1, model.latent, model.latent)).repeat(1, 1, model.frames, 1, 1)
         unet = self._unet
@@ -132,7 +132,7 @@ class Reference:
         )
         if cases:
             out.noise = [_array(outputs["noise_pred"]) for _, _, outputs in unet.forwards]
-            out.cases = self._cases(unet, given, draws, conditioning, out)
+            out.cases = self._cases(unet, chunk, draws, conditioning, out)
             unet.forwards.clear()
         return out
 
@@ -149,18 +149,18 @@ class Reference:
         return torch.cat(rows).transpose(0, 1)[None]
 
     def forget_unet(self) -> None:
-        """Free the largest part; `clean_estimate` does without it."""
+        """Free the largest network; `clean_estimate` does without it."""
         self._unet = None
 
     def _cases(
-        self, unet: _Watched, given: ChunkInput, draws: list[Tensor], conditioning: Tensor, out: Expected
+        self, unet: _Watched, chunk: ChunkInput, draws: list[Tensor], conditioning: Tensor, out: Expected
     ) -> list[GraphCase]:
         size = self.model.vae_frames
         some = slice(0, size)
         cases = [
             GraphCase(
                 graph="vae_encoder",
-                feed={"faces": given.faces[some], "noise": np.stack([_array(d) for d in draws])[:, some]},
+                feed={"faces": chunk.faces[some], "noise": np.stack([_array(d) for d in draws])[:, some]},
                 outputs={"conditioning": _array(conditioning)[:, :, some]},
             )
         ]
@@ -176,7 +176,7 @@ class Reference:
         cases.append(
             GraphCase(
                 graph="vae_decoder",
-                feed={"latents": out.latents[-1][:, :, some], "faces": given.faces[some]},
+                feed={"latents": out.latents[-1][:, :, some], "faces": chunk.faces[some]},
                 outputs={"pixels": out.pixels[some]},
             )
         )

@@ -113,12 +113,23 @@ class LayerFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BisectionResult:
-    """One hybrid of the bisection: this part the engine's, all others the reference's."""
+    """One hybrid of the bisection: this component the engine's, all others the reference's."""
 
-    part: str
+    component: str
+    """A graph, or `runtime`: none, and lsx's own code round them."""
     latents_cosine: float
     mouth_ssim: float
-    guilty: bool
+    failed: bool
+    """Whether a figure is under its threshold."""
+
+    def as_json(self) -> dict[str, Any]:
+        """An entry of report.json, whose names are those of schema 1."""
+        return {
+            "part": self.component,
+            "latents_cosine": self.latents_cosine,
+            "mouth_ssim": self.mouth_ssim,
+            "guilty": self.failed,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -155,10 +166,10 @@ class Report:
     clip: ClipQuality | None = None
     frames: list[WorstFrame] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    guilt: list[BisectionResult] = field(default_factory=list)
+    bisection: list[BisectionResult] = field(default_factory=list)
     layers: list[LayerFigures] = field(default_factory=list)
     failing_graph: str | None = None
-    """The first graph, or part of the host's code, that is to blame."""
+    """The culprit: the first graph, or step of the host's code, that fails alone."""
 
     @property
     def passed(self) -> bool:
@@ -213,7 +224,7 @@ class Report:
             "drift": [asdict(row) for row in self.drift],
             "estimates": [asdict(row) for row in self.estimates],
             "clip": None if self.clip is None else asdict(self.clip),
-            "bisection": [asdict(row) for row in self.guilt],
+            "bisection": [row.as_json() for row in self.bisection],
             "layers": [asdict(row) for row in self.layers],
             "worst_frames": [{"frame": w.frame, "ssim": w.ssim} for w in self.frames],
         }

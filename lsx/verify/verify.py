@@ -46,7 +46,7 @@ _ESTIMATES = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyOptions:
-    """What is compared, and by what. Raises UsageError."""
+    """What is compared, and by settings. Raises UsageError."""
 
     clip: tuple[Path, Path] | None = None
     """Video and sound; default seeded inputs."""
@@ -72,7 +72,7 @@ class VerifyOptions:
 
 def verify(
     bundle: Bundle,
-    what: VerifyOptions | None = None,
+    settings: VerifyOptions | None = None,
     *,
     options: SamplingOptions | None = None,
     engine: EngineOptions | None = None,
@@ -85,16 +85,16 @@ def verify(
 
     Raises UsageError, CheckpointError, EngineError, MediaError, FaceNotFound; missed thresholds are in the report.
     """
-    what, engine = what or VerifyOptions(), engine or EngineOptions()
-    clip = what.clip
+    settings, engine = settings or VerifyOptions(), engine or EngineOptions()
+    clip = settings.clip
     options, say = options or SamplingOptions(), progress or (lambda _: None)
-    limits = THRESHOLDS[bundle.manifest.precision].override(what.thresholds)
-    learned = LearnedMetrics(what.auxiliary)
-    chosen = best_backend(bundle, what.backend)
+    limits = THRESHOLDS[bundle.manifest.precision].override(settings.thresholds)
+    learned = LearnedMetrics(settings.auxiliary)
+    chosen = best_backend(bundle, settings.backend)
     checkpoint = reference_checkpoint(bundle, engine.checkpoint_dir)
     with tempfile.TemporaryDirectory(prefix="lsx-verify-") as temporary:
         run = _Run(bundle, checkpoint, options, Path(temporary), say)
-        run.make_inputs(clip, what.max_chunks, what.truth)
+        run.make_inputs(clip, settings.max_chunks, settings.truth)
         run.make_reference()
         report = _empty_report(bundle, chosen, options, clip, limits, run.inputs)
         say("loading the engines")
@@ -106,7 +106,7 @@ def verify(
             run.bisect_failure(report, chosen, engine)
     record = _record(bundle, report, checkpoint, clip)
     report.coverage = Coverage.of(record, bundle.manifest.precision)
-    if report.passed and what.record:
+    if report.passed and settings.record:
         bundle.add_record(record)
     return report
 
@@ -143,13 +143,8 @@ class _Run:
         folder: Path,
         say: Callable[[str], None],
     ) -> None:
-        self._bundle, self._checkpoint, self._options, self._folder, self._say = (
-            bundle,
-            checkpoint,
-            options,
-            folder,
-            say,
-        )
+        self._bundle, self._checkpoint, self._options = bundle, checkpoint, options
+        self._folder, self._say = folder, say
         self._noise = seeded_noise(options.seed)
         self._inside: NDArray[np.bool_] = checkpoint.mask() < 0.5
         self.inputs: list[ChunkInput] = []
@@ -175,11 +170,11 @@ class _Run:
             expected = reference.chunk(chunk, self.samples, cases=index == 0)
             if index == 0:
                 conditioning = next(c for c in expected.cases if c.graph in ("unet", "unet_shallow"))
-                parts = conditioning.feed["sample"][-1:, 4:]
+                mask_and_latents = conditioning.feed["sample"][-1:, 4:]
                 self._cases = [
                     reference.audio_case(self.samples),
                     *expected.cases,
-                    *step_cases(expected, self._options, parts),
+                    *step_cases(expected, self._options, mask_and_latents),
                 ]
                 self._first = expected
                 self._estimated = self._estimates(reference, expected, chunk)
@@ -189,10 +184,12 @@ class _Run:
 
         reference.forget_unet()
 
-    def _estimates(self, made: Reference, expected: Expected, given: ChunkInput) -> dict[int, NDArray[Any]]:
+    def _estimates(self, reference: Reference, expected: Expected, chunk: ChunkInput) -> dict[int, NDArray[Any]]:
         steps = np.unique(np.linspace(0, len(expected.noise) - 1, _ESTIMATES).round().astype(int))
-        self._estimator = made  # its VAE decodes the engine's estimates too
-        return {int(k): made.clean_estimate(expected.latents[k], expected.noise[k], int(k), given.faces) for k in steps}
+        self._estimator = reference  # its VAE decodes the engine's estimates too
+        return {
+            int(k): reference.clean_estimate(expected.latents[k], expected.noise[k], int(k), chunk.faces) for k in steps
+        }
 
     def compare(self, engines: Mapping[str, Engine], report: Report, learned: LearnedMetrics) -> None:
         """Every figure of the report."""
@@ -238,12 +235,12 @@ class _Run:
     def bisect_failure(self, report: Report, backend: str, options: EngineOptions) -> None:
         """Swap graphs one by one between reference and engine; name the first that fails, and its worst layers."""
         with opened_engines(self._bundle, "torch", MODEL_GRAPHS, replace(options, float32=True)) as torch:
-            report.guilt.append(self._hybrid("runtime", torch, report))
+            report.bisection.append(self._hybrid("runtime", torch, report))
             # A loop that fails with the reference's own graphs blames none of them.
-            for graph in () if report.guilt[0].guilty else MODEL_GRAPHS:
+            for graph in () if report.bisection[0].failed else MODEL_GRAPHS:
                 self._say(f"bisecting: {graph}")
                 with opened_engines(self._bundle, backend, (graph,), options) as own:
-                    report.guilt.append(self._hybrid(graph, torch | {graph: AsFloat32(own[graph])}, report))
+                    report.bisection.append(self._hybrid(graph, torch | {graph: AsFloat32(own[graph])}, report))
         report.failing_graph = self._culprit(report)
         for case in self._cases:
             if case.graph == report.failing_graph and case.graph != "step":
@@ -251,7 +248,7 @@ class _Run:
                 report.layers = worst_layers(self._bundle, case, self._checkpoint)
                 break
 
-    def _hybrid(self, part: str, engines: Mapping[str, Engine], report: Report) -> BisectionResult:
+    def _hybrid(self, component: str, engines: Mapping[str, Engine], report: Report) -> BisectionResult:
         chunk = self.inputs[0]
         loop = EngineRun(engines, self._bundle.model, self._options, self._noise, self.samples)
         outcome: ChunkResult = loop.run(chunk)
@@ -262,18 +259,18 @@ class _Run:
             similar = float(np.mean([ssim_map(a, b)[self._inside].mean() for a, b in pairs]))
         limits = report.thresholds
         held = latents >= limits.latents_cosine and similar >= limits.mouth_ssim and tokens >= limits.audio_cosine
-        if part in MODEL_GRAPHS:
-            limit = limits.as_dict()[threshold_of(part)]
-            rows = [r for r in report.graphs if r.graph == part and r.output != "deep_features"]
+        if component in MODEL_GRAPHS:
+            limit = limits.as_dict()[threshold_of(component)]
+            rows = [r for r in report.graphs if r.graph == component and r.output != "deep_features"]
             held = held and all(row.figures.cosine >= limit for row in rows)
-        return BisectionResult(part=part, latents_cosine=latents, mouth_ssim=similar, guilty=not held)
+        return BisectionResult(component=component, latents_cosine=latents, mouth_ssim=similar, failed=not held)
 
     def _culprit(self, report: Report) -> str:
-        """The runtime's own code if it fails with the reference's graphs, else the first guilty graph."""
-        for row in report.guilt:
-            if row.guilty:
-                if row.part != "runtime":
-                    return row.part
+        """The runtime's own code if it fails with the reference's graphs, else the first graph that fails."""
+        for row in report.bisection:
+            if row.failed:
+                if row.component != "runtime":
+                    return row.component
                 tokens = report.tokens is not None and not report.tokens.cosine >= report.thresholds.audio_cosine
                 return "runtime: audio tokens" if tokens else "runtime: schedule and loop"
         return "all graphs together"  # each is good enough alone

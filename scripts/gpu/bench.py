@@ -60,4 +60,4 @@ def _benched(bundle: Bundle, backend: str, reference: Path, folder: Path) -> dic
     out = folder / f"bench-{backend}-{bundle.path.name}"
     _lsx("bench", str(bundle.path), "--backends", backend, "--checkpoint-dir", str(reference), "-o", str(out))
     rows = json.loads((out / "report.json").read_text())["rows"]
-    return {f"{row['what']} on {row['system']}": f"{1e3 * row['seconds']['median']:.4g} ms" for row in rows}
+    return {f"{row['what']} on {row['contender']}": f"{1e3 * row['seconds']['median']:.4g} ms" for row in rows}

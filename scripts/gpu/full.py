@@ -6,8 +6,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from lsx.bench.systems import CAPTURED, EAGER, graph_axes, graph_feed, graph_works
 from lsx.bench.timing import Budget, measure
+from lsx.bench.workloads import CAPTURED, EAGER, graph_axes, graph_feed, graph_works
 from lsx.bundle.bundle import Bundle
 from lsx.core.sampling import SamplingOptions
 from lsx.engines.device_engine import DeviceEngine

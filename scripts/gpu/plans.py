@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from lsx.bench.systems import graph_axes, graph_works
 from lsx.bench.timing import Budget, measure
+from lsx.bench.workloads import graph_axes, graph_works
 from lsx.bundle.bundle import Bundle
 from lsx.core.graph_names import MODEL_GRAPHS
 from lsx.core.sampling import SamplingOptions

@@ -82,8 +82,8 @@ def _pixels(executors: ExecutorCache, model: ModelSpec, options: SamplingOptions
     size = model.resolution
     faces = np.clip(named_noise("gpu.faces", (model.frames, size, size, 3), 0) * 50 + 127, 0, 255).astype(np.uint8)
     tokens = named_noise("gpu.tokens", (model.frames, model.tokens, model.audio_dim), 0)
-    denoiser = ChunkRunner(executors.lender(options), model, seeded_noise(0), options.guidance)
-    return denoiser.result(denoiser.submit(faces, tokens, 0))["pixels"]
+    runner = ChunkRunner(executors.lender(options), model, seeded_noise(0), options.guidance)
+    return runner.result(runner.submit(faces, tokens, 0))["pixels"]
 
 
 def _two_streams(engines: Mapping[str, DeviceEngine], model: ModelSpec, fresh: Mapping[str, Any]) -> None:

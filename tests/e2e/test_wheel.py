@@ -55,6 +55,11 @@ def test_doctor_in_an_empty_environment(lean: Path, tmp_path: Path) -> None:
     assert not found["backends"]["torch"]["works"]
 
 
+def test_the_outline_of_the_mask_is_in_it(lean: Path, tmp_path: Path) -> None:
+    painted = "from lsx.models.mask import mask_raster; print((mask_raster() == 0).sum())"
+    assert _run(lean / "python", "-c", painted, cwd=tmp_path).strip() == "26673"
+
+
 def test_a_bundle_runs_without_pytorch(lean: Path, tmp_path: Path, bundle: Callable[[Precision, int], Bundle]) -> None:
     write_clip(tmp_path / "video.mp4", portrait_frames(16))
     write_wav(tmp_path / "speech.wav", speech(0.64))

@@ -21,7 +21,7 @@ from lsx.bench.flops import graph_cost
 from lsx.bench.options import BenchOptions
 from lsx.bench.report import read_report
 from lsx.bench.sweep import SweepInputs, sweep
-from lsx.bench.systems import seeded_chunk
+from lsx.bench.workloads import seeded_chunk
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import MANIFEST
 from lsx.cli.main import main
@@ -73,12 +73,12 @@ def test_the_command_and_a_planted_slowdown(
     common += ["--repeat", "3"]
     assert ran([*common, "-o", str(tmp_path)]) == 0
     made = read_report(tmp_path)
-    assert [(row.what, row.system) for row in made.rows] == [
-        (graph, system) for graph in ("unet_shallow", "step") for system in ("onnxruntime", "PyTorch eager")
+    assert [(row.what, row.contender) for row in made.rows] == [
+        (graph, contender) for graph in ("unet_shallow", "step") for contender in ("onnxruntime", "PyTorch eager")
     ]
     for row in made.rows:
         assert row.seconds.low <= row.seconds.median <= row.seconds.high
-        assert (row.ratio is None) == row.system.startswith("PyTorch")
+        assert (row.ratio is None) == row.contender.startswith("PyTorch")
     assert made.roofline is not None
     assert made.command.startswith(f"lsx bench {path} --checkpoint-dir")
     assert "<svg" in (tmp_path / "report.html").read_text()
@@ -99,12 +99,12 @@ def test_every_section(bundle: Bundles, checkpoint: Callable[[int], Path], tmp_p
     """Also what runs in processes of their own: cold start, a clip from file to file, a long run."""
     clip = tmp_path / "clip.mp4"
     write_clip(clip, portrait_frames(20), sound=speech(0.8))
-    what = BenchOptions(
+    settings = BenchOptions(
         sections=("call", "cold"), clip=(clip, clip), duration=0.1, repeat=1, price_per_hour=3.6, compiled=False
     )
     opened = bundle("fp32", 64)
-    made = bench(opened, checkpoint_dir=checkpoint(64), options=QUICK, what=what)
-    assert [row.system for row in made.rows] == ["onnxruntime", "PyTorch + DeepCache", "PyTorch eager"]
+    made = bench(opened, checkpoint_dir=checkpoint(64), options=QUICK, settings=settings)
+    assert [row.contender for row in made.rows] == ["onnxruntime", "PyTorch + DeepCache", "PyTorch eager"]
     chunk, whole = made.stages
     assert {share.name: share.count for share in chunk.stages} == {
         "vae_encoder": 1,
@@ -134,7 +134,7 @@ def test_flops_of_the_graphs_are_pytorchs(bundle: Bundles, checkpoint: Callable[
     for name in ("unet", "unet_shallow", "vae_encoder", "vae_decoder"):
         spec = GRAPHS[name]
         module = spec.build(loaded).eval()
-        feed = spec.feed(loaded.spec, module, 2)
+        feed = spec.example_inputs(loaded.spec, module, 2)
         # PyTorch does not count its fused attention on a CPU.
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
             module(*(torch.from_numpy(array) for array in feed.values()))
@@ -166,15 +166,15 @@ def test_precisions_beside_each_other(bundle: Bundles, checkpoint: Callable[[int
 
     said_fp16 = copy("fp16", lambda content: content.update(precision="fp16"))
     foreign = copy("foreign", lambda content: content["model"]["checkpoint"].update(unet="0" * 64))
-    what = BenchOptions(sections=("graphs",), graphs=("step",), beside=(said_fp16,), repeat=1)
-    made = bench(opened, checkpoint_dir=checkpoint(64), what=what)
-    assert [row.system for row in made.rows] == ["onnxruntime, fp32", "onnxruntime, fp16", "PyTorch eager"]
+    settings = BenchOptions(sections=("graphs",), graphs=("step",), beside=(said_fp16,), repeat=1)
+    made = bench(opened, checkpoint_dir=checkpoint(64), settings=settings)
+    assert [row.contender for row in made.rows] == ["onnxruntime, fp32", "onnxruntime, fp16", "PyTorch eager"]
     assert made.bundle["precision"] == "fp32, fp16"
     only = BenchOptions(sections=("graphs",), graphs=("step",), beside=(said_fp16,), precisions=("fp16",), repeat=1)
-    assert bench(opened, checkpoint_dir=checkpoint(64), what=only).bundle["precision"] == "fp16"
+    assert bench(opened, checkpoint_dir=checkpoint(64), settings=only).bundle["precision"] == "fp16"
     for path, message in ((foreign, "another checkpoint"), (opened.path, "one of each")):
         with pytest.raises(UsageError, match=message):
-            bench(opened, checkpoint_dir=checkpoint(64), what=BenchOptions(beside=(path,)))
+            bench(opened, checkpoint_dir=checkpoint(64), settings=BenchOptions(beside=(path,)))
 
 
 def test_bad_input_is_one_line(bundle: Bundles, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,7 +120,7 @@ def test_the_summary_says_what_happened_to_each(videos: Path, bundle: Bundles) -
     edges = [(s.start, s.stop) for s in found["cut.mp4"].segments]
     assert edges == [(0, 30), (30, 60)]
     assert found["cut.mp4"].segments[0].reason is None
-    assert {take.clip for take in plan.captures} <= {i for i, clip in enumerate(plan.clips) if clip.kept}
+    assert {capture.clip for capture in plan.captures} <= {i for i, clip in enumerate(plan.clips) if clip.kept}
 
 
 def test_a_second_run_is_the_same_to_the_byte(
@@ -168,9 +168,9 @@ def test_a_quantized_bundle_holds(
     """
     opened = quantized(precision)
     tables = json.loads((opened.path / "quantisation" / "layers.json").read_text())
-    for part, table in tables.items():
+    for target, table in tables.items():
         assert table["coverage"] >= 0.85
-        assert opened.graph(part).coverage == pytest.approx(table["coverage"])
+        assert opened.graph(target).coverage == pytest.approx(table["coverage"])
         shares = sum(layer["flops_share"] for layer in table["layers"] if layer["quantised"])
         assert shares == pytest.approx(table["coverage"])
         assert all(layer["quantised"] != (layer["reason"] is not None) for layer in table["layers"])

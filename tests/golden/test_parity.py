@@ -267,7 +267,7 @@ def test_unet_and_audio_encoder_against_float64(
     checkpoint = checkpoints(seed)
     spec = GRAPHS[graph]
     module = spec.build(checkpoint).eval().requires_grad_(False)
-    feed = spec.feed(checkpoint.spec, module, spec.checked[-1])
+    feed = spec.example_inputs(checkpoint.spec, module, spec.parity_lengths[-1])
     if "sample" in feed:
         encoder = GRAPHS["vae_encoder"].build(checkpoint).eval()
         faces = np.stack([cv2.resize(frame, (64, 64)) for frame in portrait_frames(16)])

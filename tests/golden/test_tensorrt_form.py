@@ -35,10 +35,14 @@ def _module(graph: str, seed: int, config: UNetConfig = NARROW) -> GraphModule:
     return UNetGraph(unet) if graph == "unet" else UNetShallowGraph(unet)
 
 
-def _traced(graph: str, module: GraphModule, low: torch.dtype = torch.float32, spec: ModelSpec = MODEL) -> ir.Model:
+def _traced(
+    graph: str, module: GraphModule, graph_dtype: torch.dtype = torch.float32, spec: ModelSpec = MODEL
+) -> ir.Model:
     contract = GRAPHS[graph]
-    feed = {name: torch.from_numpy(array) for name, array in contract.feed(spec, module, 2).items()}
-    arguments = [tensor.to(low) if name in contract.low else tensor for name, tensor in feed.items()]
+    feed = {name: torch.from_numpy(array) for name, array in contract.example_inputs(spec, module, 2).items()}
+    arguments = [
+        tensor.to(graph_dtype) if name in contract.graph_dtype_tensors else tensor for name, tensor in feed.items()
+    ]
     return trace(module, arguments, list(feed), contract.outputs, None)
 
 
@@ -54,7 +58,7 @@ def _run(model: ir.Model, feed: dict[str, NDArray[Any]], folder: Path) -> list[N
 
 def _worst(graph: str, module: GraphModule, model: ir.Model, batch: int, folder: Path) -> float:
     """The largest difference from PyTorch, in deviations of what it gives."""
-    feed = GRAPHS[graph].feed(MODEL, module, batch)
+    feed = GRAPHS[graph].example_inputs(MODEL, module, batch)
     with torch.inference_mode():
         wanted = module(*(torch.from_numpy(array) for array in feed.values()))
     outputs = wanted if isinstance(wanted, tuple) else (wanted,)
@@ -138,7 +142,7 @@ def test_its_plan_moves_less_and_takes_no_norm_apart(tmp_path: Path) -> None:
 def test_a_graph_without_attention_stays_as_it_is() -> None:
     spec = GRAPHS["step"]
     module = spec.build(None)  # type: ignore[arg-type]
-    feed = spec.feed(MODEL, module, 2)
+    feed = spec.example_inputs(MODEL, module, 2)
     model = trace(module, [torch.from_numpy(a) for a in feed.values()], list(feed), spec.outputs, None)
     before = [node.name for node in model.graph]
     assert to_tensorrt_form(model) == 0

@@ -12,8 +12,8 @@ from examples.synthetic_clip import write_clip, write_wav
 from examples.tiny.clips import TinyClip, render_truth, tiny_clip
 from examples.tiny.voice import speech
 from lsx.bench.sweep import SweepInputs, sweep
-from lsx.bench.systems import seeded_chunk
 from lsx.bench.truth_clip import truth_clip
+from lsx.bench.workloads import seeded_chunk
 from lsx.bundle.bundle import Bundle
 from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Precision
@@ -58,8 +58,8 @@ def test_the_truth_is_cut_out_where_the_faces_are(dubbed: tuple[Path, Path, Path
 
 def test_verify_says_what_the_lips_do(dubbed: tuple[Path, Path, Path, TinyClip], bundle: Bundles) -> None:
     video, audio, known, _ = dubbed
-    what = VerifyOptions(clip=(video, audio), truth=known, max_chunks=1, record=False)
-    report = verify(bundle("fp32", 128), what, options=SamplingOptions(steps=1, guidance=1.0))
+    settings = VerifyOptions(clip=(video, audio), truth=known, max_chunks=1, record=False)
+    report = verify(bundle("fp32", 128), settings, options=SamplingOptions(steps=1, guidance=1.0))
     assert report.clip is not None
     assert report.clip.lips is not None
     assert report.clip.expected_lips is not None

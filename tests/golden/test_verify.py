@@ -143,7 +143,7 @@ def test_a_changed_constant(
     report = checked(plant(own, graph, change), checkpoint)
     assert not report.passed
     assert report.failing_graph == graph
-    assert [row.part for row in report.guilt if row.guilty] == [graph]
+    assert [row.component for row in report.bisection if row.failed] == [graph]
     assert layer is None or report.layers[0].name == layer
     assert not Bundle.open(own.path).manifest.records
 
@@ -169,7 +169,7 @@ def swap_halves(model: ir.Model) -> None:
 def test_a_wrong_step(own: Bundle, checkpoint: Callable[[int], Path], change: Callable[[ir.Model], None]) -> None:
     report = checked(plant(own, "step", change), checkpoint)
     assert report.failing_graph == "step"
-    assert [row.part for row in report.guilt if row.guilty] == ["step"]
+    assert [row.component for row in report.bisection if row.failed] == ["step"]
 
 
 def test_a_coefficient_off_by_one_step(

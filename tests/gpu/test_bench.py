@@ -18,13 +18,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:no CUDA graph", "ignore:.*is not
 def test_events_and_stages(engines: tuple[Bundle, dict[str, DeviceEngine]], device: CudaDevice) -> None:
     opened = engines[0]
     backend = next(iter(engines[1].values())).description.split()[0]
-    what = BenchOptions(
+    settings = BenchOptions(
         sections=("graphs", "chunk", "cold"), backends=(backend,), provider="cuda", compiled=False, repeat=5
     )
-    made = bench(opened, options=SamplingOptions(steps=6), what=what)
-    graphs = {row.what: row.seconds.median for row in made.rows if row.section == "graphs" and row.system == backend}
+    made = bench(opened, options=SamplingOptions(steps=6), settings=settings)
+    graphs = {row.what: row.seconds.median for row in made.rows if row.section == "graphs" and row.contender == backend}
     assert graphs["unet"] > graphs["unet_shallow"] > graphs["step"] > 0
-    call = next(row for row in made.rows if row.section == "chunk" and row.system == backend)
+    call = next(row for row in made.rows if row.section == "chunk" and row.contender == backend)
     (stages,) = made.stages
     assert 0 < stages.device_busy <= 1
     assert sum(s.seconds for s in stages.stages if s.name != "wait") <= 1.1 * call.seconds.median

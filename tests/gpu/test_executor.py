@@ -172,13 +172,13 @@ def test_200_calls_take_no_more_memory(
 
 def test_the_tripwire(engines: Loaded, executor_of: Callable[..., CudaExecutor]) -> None:
     model = engines[0].model
-    denoiser = ChunkRunner(Only(executor_of()), model, seeded_noise(0))
+    runner = ChunkRunner(Only(executor_of()), model, seeded_noise(0))
     faces = _inputs(model)["faces"]
     tokens = np.full((model.frames, model.tokens, model.audio_dim), np.nan, np.float32)
-    pending = denoiser.submit(faces, tokens, 0)
+    pending = runner.submit(faces, tokens, 0)
     with pytest.raises(NonFiniteOutput, match="16 of 16"):
-        denoiser.result(pending)
-    denoiser.result(denoiser.submit(faces, np.zeros_like(tokens), 1))
+        runner.result(pending)
+    runner.result(runner.submit(faces, np.zeros_like(tokens), 1))
 
 
 def test_too_little_memory_is_an_error_before_anything_starts(

@@ -22,6 +22,7 @@ from lsx.bench.html import bench_html
 from lsx.bench.options import BenchOptions
 from lsx.bench.peaks import Peaks
 from lsx.bench.report import (
+    SCHEMA_VERSION,
     BenchReport,
     ClipTiming,
     ColdStart,
@@ -41,8 +42,8 @@ from lsx.bench.roofline import roofline
 from lsx.bench.runs import memory_growth
 from lsx.bench.stages import chunk_stages
 from lsx.bench.sweep import pareto, recommend
-from lsx.bench.systems import CAPTURED, EAGER, graph_axes, graph_feed, graph_works
 from lsx.bench.timing import Budget, measure, noise_note, rows_of
+from lsx.bench.workloads import CAPTURED, EAGER, graph_axes, graph_feed, graph_works
 from lsx.cli.bench import parse_duration
 from lsx.cli.bench_tables import show_changes
 from lsx.core.model_spec import ModelSpec
@@ -114,7 +115,7 @@ def test_attention_as_one_operator(tmp_path: Path) -> None:
     assert ir.load(tmp_path / "a.onnx").graph.name == "g"
 
 
-def test_systems_take_turns_and_the_first_run_stands_apart() -> None:
+def test_contenders_take_turns_and_the_first_run_stands_apart() -> None:
     order: list[str] = []
     clock = {"a": iter([9.0, 1, 1, 1]), "b": iter([8.0, 2, 3, 4])}
 
@@ -182,13 +183,15 @@ def test_memory_that_grows_and_memory_that_does_not() -> None:
 
 
 def report(scale: float = 1.0) -> BenchReport:
-    def row(section: str, system: str, seconds: float) -> Row:
+    def row(section: str, contender: str, seconds: float) -> Row:
         spread = Spread(median=seconds, low=seconds * 0.9, high=seconds * 1.1, first=2 * seconds, repeats=3)
         ratio = Spread(median=1.5, low=1.4, high=1.6, repeats=3)
-        return Row(section=section, what="unet <b>", system=system, seconds=spread, ratio=ratio, versus="PyTorch eager")
+        return Row(
+            section=section, what="unet <b>", contender=contender, seconds=spread, ratio=ratio, versus="PyTorch eager"
+        )
 
     return BenchReport(
-        schema_version=2,
+        schema_version=SCHEMA_VERSION,
         lsx_version="0",
         created="now",
         machine={"GPU": "none", "system": "x"},
@@ -202,7 +205,7 @@ def report(scale: float = 1.0) -> BenchReport:
             rows=(
                 RoofRow(
                     graph="unet",
-                    system="onnxruntime",
+                    contender="onnxruntime",
                     flops=1e10,
                     bytes=1e8,
                     seconds=0.2,
@@ -215,7 +218,7 @@ def report(scale: float = 1.0) -> BenchReport:
         stages=(
             Stages(
                 what="chunk",
-                system="onnxruntime",
+                contender="onnxruntime",
                 seconds=1.0,
                 overlapping=False,
                 stages=(Share(name="unet", seconds=0.9, count=3), Share(name="wait", seconds=0.1, count=1)),
@@ -238,7 +241,7 @@ def report(scale: float = 1.0) -> BenchReport:
             streams=0.6,
             cost_per_minute=0.1,
         ),
-        cold=(ColdStart(system="onnxruntime", steps=(Share(name="open", seconds=1.0, count=1),), seconds=1.0),),
+        cold=(ColdStart(contender="onnxruntime", steps=(Share(name="open", seconds=1.0, count=1),), seconds=1.0),),
         long_run=LongRun(
             seconds=9.0,
             frames=48,
@@ -286,20 +289,22 @@ def test_a_slowdown_is_caught(tmp_path: Path) -> None:
 
 def test_one_round_has_no_quartiles_and_graphs_are_explained() -> None:
     one = Spread(median=1.0, low=1.0, high=1.0, first=2.0, repeats=1)
-    rows = (Row(section="graphs", what="unet_shallow", system="onnxruntime", seconds=one),)
+    rows = (Row(section="graphs", what="unet_shallow", contender="onnxruntime", seconds=one),)
     page = bench_html(report().model_copy(update={"rows": rows}))
     assert "one round" in page
     assert "unet_shallow: a shallow one, on kept features" in page
     assert page.count('<div class="wide">') >= page.count("<table") + page.count("<svg") - 1
 
 
-def test_a_report_of_the_last_schema_is_read(tmp_path: Path) -> None:
-    """It called a chunk a call."""
-    content = json.loads(report().text())
-    content["schema_version"] = 1
-    for row in content["rows"]:
-        row["section"] = row["section"].replace("chunk", "call")
-    content["clip"] = {name.replace("chunk_p", "call_p"): value for name, value in content["clip"].items()}
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_report_of_an_earlier_schema_is_read(version: int, tmp_path: Path) -> None:
+    """They called a contender a system, and the first a chunk a call."""
+    content = json.loads(report().text().replace('"contender"', '"system"'))
+    content["schema_version"] = version
+    if version == 1:
+        for row in content["rows"]:
+            row["section"] = row["section"].replace("chunk", "call")
+        content["clip"] = {name.replace("chunk_p", "call_p"): value for name, value in content["clip"].items()}
     (tmp_path / "report.json").write_text(json.dumps(content))
     assert read_report(tmp_path) == report()
 
@@ -363,7 +368,7 @@ def test_the_roofline_takes_a_plans_own_bytes(monkeypatch: pytest.MonkeyPatch) -
     cost = GraphCost(flops=8e12, bytes=2e9, by_operator={})
     monkeypatch.setattr("lsx.bench.roofline.graph_cost", lambda *_: cost)
     taken = Spread(median=0.5, low=0.5, high=0.5, first=None, repeats=3)
-    rows = [Row(section="graphs", what="unet", system=name, seconds=taken) for name in ("planned", "other")]
+    rows = [Row(section="graphs", what="unet", contender=name, seconds=taken) for name in ("planned", "other")]
     bundle: Any = None
     made = roofline(
         rows,

@@ -39,21 +39,21 @@ def test_calls_are_spread_over_clips_steps_and_halves() -> None:
     options = SamplingOptions(steps=20, cache_interval=3)
     graphs = [step.graph for step in schedule(options)]
     clips = [clip("a", 200, 150), clip("b", 130), Clip(name="c", sha256="c", seconds=0, reason="damaged")]
-    takes = plan_captures(clips, 32, options, 16)
-    assert len(takes) == 8
-    assert [(take.clip, take.segment) for take in takes[:4]] == [(0, 0), (1, 0), (0, 1), (0, 0)]
-    full = [(step, half) for take in takes for step, half in take.steps.items() if graphs[step] == "unet"]
+    captures = plan_captures(clips, 32, options, 16)
+    assert len(captures) == 8
+    assert [(capture.clip, capture.segment) for capture in captures[:4]] == [(0, 0), (1, 0), (0, 1), (0, 0)]
+    full = [(step, half) for capture in captures for step, half in capture.steps.items() if graphs[step] == "unet"]
     assert len(full) == 32
     counts = np.bincount([step for step, _ in full], minlength=20)
     assert (counts[[0, 3, 6, 9, 12, 15, 18]] >= 3).all()
     assert sorted(half for _, half in full) == ["conditional"] * 16 + ["unconditional"] * 16
-    assert sum(graphs[step] == "unet_shallow" for take in takes for step in take.steps) == 32
-    for take in takes:
-        segment = clips[take.clip].kept[take.segment]
-        assert 0 <= take.offset <= segment.stop - segment.start - 16
-    assert len({take.offset for take in takes}) > 3
-    assert takes == plan_captures(clips, 32, options, 16)
-    assert takes != plan_captures(clips, 32, SamplingOptions(steps=20, seed=1), 16)
+    assert sum(graphs[step] == "unet_shallow" for capture in captures for step in capture.steps) == 32
+    for capture in captures:
+        segment = clips[capture.clip].kept[capture.segment]
+        assert 0 <= capture.offset <= segment.stop - segment.start - 16
+    assert len({capture.offset for capture in captures}) > 3
+    assert captures == plan_captures(clips, 32, options, 16)
+    assert captures != plan_captures(clips, 32, SamplingOptions(steps=20, seed=1), 16)
 
 
 def test_few_calls_and_none() -> None:

@@ -66,7 +66,7 @@ def test_export_is_export_bundle() -> None:
 
 def test_calibrate_is_calibrate() -> None:
     options = {"steps", "guidance", "seed", "cache_interval", "min_face"}  # of SamplingOptions and ClipOptions
-    library = _names(calibrate_library, CalibrationOptions) - {"options", "what", "progress", "surveyed", "paths"}
+    library = _names(calibrate_library, CalibrationOptions) - {"options", "settings", "progress", "surveyed", "paths"}
     assert _names(calibrate.calibrate) == library | options | {"dry_run"}
 
 
@@ -74,7 +74,7 @@ def test_verify_is_verify() -> None:
     engine = {"provider", "threads", "checkpoint_dir"}
     library = _names(verify_library, VerifyOptions, SamplingOptions) - {
         "options",
-        "what",
+        "settings",
         "engine",
         "progress",
         "thresholds",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lsx.bench.systems import graph_axes, graph_feed
+from lsx.bench.workloads import graph_axes, graph_feed
 from lsx.core.model_spec import ModelSpec
 from lsx.core.sampling import SamplingOptions
 from lsx.denoising.activation_block import ActivationBlock
@@ -205,13 +205,13 @@ def test_too_little_memory_is_said_before_anything_starts() -> None:
 
 def test_the_tripwire() -> None:
     executor, _, _ = _executor()
-    denoiser = ChunkRunner(Only(executor), MODEL, seeded_noise(0))
+    runner = ChunkRunner(Only(executor), MODEL, seeded_noise(0))
     tokens = np.zeros((16, MODEL.tokens, MODEL.audio_dim), np.float32)
     tokens[:3] = np.nan
-    pending = denoiser.submit(np.zeros((16, 64, 64, 3), np.uint8), tokens, 0)
+    pending = runner.submit(np.zeros((16, 64, 64, 3), np.uint8), tokens, 0)
     with pytest.raises(NonFiniteOutput, match="3 of 16"):
-        denoiser.result(pending)
-    denoiser.result(denoiser.submit(np.zeros((16, 64, 64, 3), np.uint8), np.zeros_like(tokens), 1))
+        runner.result(pending)
+    runner.result(runner.submit(np.zeros((16, 64, 64, 3), np.uint8), np.zeros_like(tokens), 1))
 
 
 def test_infer_on_a_device() -> None:

@@ -22,7 +22,7 @@ POINTS = np.array([[24.0, 24], [40, 24], [32, 34]])
 
 
 class _Chunks:
-    """Stands in for the denoiser and the tokens; remembers which frames each call was made of."""
+    """Stands in for the runner and the tokens; remembers which frames each call was made of."""
 
     def __init__(self) -> None:
         self.frames: list[list[int]] = []

@@ -250,14 +250,14 @@ def test_wrong_inputs_are_refused() -> None:
 def test_values_that_are_not_finite_are_an_error() -> None:
     engines = toy_engines()
     executor = HostExecutor(chunk_program(MODEL, io_of(engines), OPTIONS[0]), engines)
-    denoiser = ChunkRunner(Only(executor), MODEL, seeded_noise(0))
+    runner = ChunkRunner(Only(executor), MODEL, seeded_noise(0))
     tokens = np.zeros((16, MODEL.tokens, MODEL.audio_dim), np.float32)
     faces = np.zeros((16, 64, 64, 3), np.uint8)
-    denoiser.result(denoiser.submit(faces, tokens, 0))
+    runner.result(runner.submit(faces, tokens, 0))
     tokens[5] = np.nan
-    pending = denoiser.submit(faces, tokens, 1)
+    pending = runner.submit(faces, tokens, 1)
     with pytest.raises(NonFiniteOutput, match="1 of 16 decoded faces"):
-        denoiser.result(pending)
+        runner.result(pending)
 
 
 def test_a_call_that_overflows_is_done_once_more_in_the_wider_precision() -> None:

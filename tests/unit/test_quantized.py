@@ -140,7 +140,7 @@ def test_coverage_is_read_from_the_graph() -> None:
         for name in quantized:
             replace_layer(module, name, quantized_layer(module.get_submodule(name), 2.0, "int8"))
         recipe = Recipe(
-            part="unet", precision="int8", method="max", ranges=dict.fromkeys(flops, 2.0), smoothing={}, kept=kept
+            target="unet", precision="int8", method="max", ranges=dict.fromkeys(flops, 2.0), smoothing={}, kept=kept
         )
         return check_coverage("unet", trace(module, [x], ["x"], ["y"]), module, recipe, flops)
 
@@ -149,7 +149,7 @@ def test_coverage_is_read_from_the_graph() -> None:
     with pytest.raises(ExportError, match="second has its input not quantized and its weights not quantized"):
         checked(("first",), {})
     module = _Two()
-    recipe = Recipe(part="unet", precision="fp8", method="max", ranges={"first": 1.0}, smoothing={}, kept={})
+    recipe = Recipe(target="unet", precision="fp8", method="max", ranges={"first": 1.0}, smoothing={}, kept={})
     apply_recipe(module, recipe)
     kinds = {name: type(layer) for name, layer in module.named_children()}
     assert kinds == {"first": QuantizedLinear, "second": nn.Linear}
