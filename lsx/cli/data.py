@@ -31,7 +31,7 @@ def prepare(
     output: Annotated[Path, typer.Option("--output", "-o", help="Data set to write, in place of an older one.")],
     bundle: Annotated[Path, typer.Option(help="Any bundle: its face detector is used.")],
     resolution: Annotated[int, typer.Option(help="Pixels of a side of a stored face.")] = 256,
-    quality: Annotated[str, typer.Option(help="lossless, or near: about a sixth of the room.")] = "lossless",
+    quality: Annotated[str, typer.Option(help="lossless, or near: about a seventh of the room.")] = "lossless",
     min_seconds: Annotated[float, typer.Option(help="Shortest segment.")] = 5.0,
     max_seconds: Annotated[float, typer.Option(help="Longest segment, at least twice the shortest.")] = 10.0,
     min_face: Annotated[int, typer.Option(help="Lowest height of the face in pixels.")] = 96,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ _ATTEMPTS = 2
 
 _RETRIES = 3  # on Ray, where a machine may go, and it is not the item's fault
 _AHEAD = 2  # items a core that Ray is given at once
+_KNOCK = 10.0  # seconds that a cluster has to answer
 
 _Item = TypeVar("_Item")
 
@@ -145,10 +147,13 @@ def on_ray(work: Callable[[_Item], None], items: Sequence[_Item], address: str) 
 
 
 def _connect(ray: Any, address: str) -> None:
+    host, _, port = address.rpartition(":")
     try:
+        if host and port.isdigit():  # Ray itself knocks for eleven minutes where nobody listens
+            socket.create_connection((host, int(port)), _KNOCK).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, RuntimeError, ValueError, OverflowError) as error:
+        reason = str(error).strip().splitlines()[0]
         raise UsageError(
             f"--ray {address}: no Ray cluster answers there ({reason}). Start one: ray start --head, and give host:port"
         ) from error
