@@ -216,6 +216,20 @@ def _long(run: LongRun) -> Iterator[str]:
             yield plot(title, [Series(name="", points=points)], x_title="seconds", y_title=title, zero=False)
 
 
+def _sweep_row(point: SweepPoint) -> tuple[object, ...]:
+    return (
+        point.precision,
+        point.sampler,
+        point.steps,
+        point.cache_interval or "off",
+        f"{point.seconds:.3f}",
+        f"{point.error:.3f}",
+        "" if point.correlation is None else f"{point.correlation:.3f}",
+        "" if point.mouth_psnr is None else f"{point.mouth_psnr:.1f} dB",
+        "yes" if point.pareto else "",
+    )
+
+
 def _sweep(found: Sweep) -> Iterator[str]:
     yield "<h2>Speed against quality</h2>"
     yield f"<p>Error against {escape(found.reference)}: root mean square inside the mask, in levels of 255.</p>"
@@ -242,19 +256,6 @@ def _sweep(found: Sweep) -> Iterator[str]:
     yield plot("speed against quality", [edge, *every], x_title="seconds a chunk", y_title="error, levels")
     yield table(
         ("precision", "sampler", "steps", "cache interval", "s a chunk", "error", "sync", "mouth PSNR", "Pareto"),
-        (
-            (
-                p.precision,
-                p.sampler,
-                p.steps,
-                p.cache_interval or "off",
-                f"{p.seconds:.3f}",
-                f"{p.error:.3f}",
-                "" if p.correlation is None else f"{p.correlation:.3f}",
-                "" if p.mouth_psnr is None else f"{p.mouth_psnr:.1f} dB",
-                "yes" if p.pareto else "",
-            )
-            for p in sorted(found.points, key=lambda p: p.seconds)
-        ),
+        (_sweep_row(point) for point in sorted(found.points, key=lambda p: p.seconds)),
     )
     yield f"<p><b>{escape(found.recommendation)}</b></p>"

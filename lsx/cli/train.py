@@ -9,13 +9,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lsx.cli.console import command, emit, out, show_table, train_extra
+from lsx.cli.console import command, emit, mode, out, show_table, train_extra
 from lsx.cli.progress import Task, task
 from lsx.errors import UsageError
 
 if TYPE_CHECKING:
+    from lsx.training.reports import StepReport, TrainReport
     from lsx.training.train import TrainOptions
-    from lsx.training.trainer import StepReport, TrainReport
 
 __all__ = ["app"]
 
@@ -105,8 +105,11 @@ def _check_early(
     """Refuse what can be refused before anything heavy is imported."""
     train_extra()
     from lsx.training.config import read_settings
-    from lsx.training.run_folder import RunFolder
+    from lsx.training.run_folder import RunFolder, is_main_process
 
+    if not is_main_process():
+        mode.quiet = out.quiet = True
+        return
     read_settings(kind, config, changes or ())
     if not data.is_dir():
         raise UsageError(f"{data}: no such folder. Make a data set: lsx data prepare VIDEOS -o {data}")

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from lsx.training.config import Settings
+from lsx.training.reports import last_step
 from lsx.training.syncnet_task import SyncNetTask
-from lsx.training.trainer import last_step
 from lsx.training.unet_task import UNetTask
 
 __all__ = ["Estimate", "estimate"]

@@ -12,10 +12,15 @@ from typing import Any
 from lsx.core.atomic_files import check_replaceable, write_whole
 from lsx.errors import OutputError, UsageError
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "is_main_process"]
 
 _RUN, _CHECKPOINTS, _STATE = "run.json", "checkpoints", "state"
 _PARTIAL = ".partial"
+
+
+def is_main_process() -> bool:
+    """Whether this process writes and tells: the only one, or the first of those that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class RunFolder:
@@ -42,10 +47,12 @@ class RunFolder:
         """Begin a new training in `path`, or go on with the one that is there.
 
         asked : what the run is, for run.json. Raises UsageError where `resume` and the folder do not go together,
-        OutputError where it cannot be written.
+        OutputError where it cannot be written. Of several processes the first one alone writes.
         """
-        cls.check(path, resume=resume)
         folder = cls(path)
+        if not is_main_process():
+            return folder
+        cls.check(path, resume=resume)
         try:
             folder.checkpoints.mkdir(parents=True, exist_ok=True)
             if not resume:

@@ -21,7 +21,7 @@ from lsx.models.stable_syncnet import mel_window, syncnet_mel
 from lsx.training.feature_store import LatentStore, TokenStore
 from lsx.training.shards import DataSet, SegmentRow
 
-__all__ = ["MicroBatches", "Shuffle", "SyncNetSamples", "UNetSamples", "usable_rows"]
+__all__ = ["MicroBatches", "SampleOptions", "Shuffle", "SyncNetSamples", "UNetSamples", "usable_rows"]
 
 _FRAMES = 16
 _DIFFUSION_STEPS = 1000
@@ -102,6 +102,17 @@ def _latest_start(row: SegmentRow) -> int:
     return last
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleOptions:
+    """How the U-Net's samples are drawn."""
+
+    seed: int
+    window: tuple[int, int] = (2, 2)
+    """Video frames before and after, whose sound a frame hears."""
+    dropout: float = 0.0
+    """Share of samples whose tokens are zeros."""
+
+
 class UNetSamples(Dataset[dict[str, Tensor]]):
     """Samples of the U-Net's training, by running number.
 
@@ -114,26 +125,22 @@ class UNetSamples(Dataset[dict[str, Tensor]]):
         data: DataSet,
         rows: Sequence[SegmentRow],
         tokens: TokenStore,
-        seed: int,
+        options: SampleOptions,
         *,
-        window: tuple[int, int] = (2, 2),
-        dropout: float = 0.0,
         latents: LatentStore | None = None,
         faces: bool = True,
     ) -> None:
-        """dropout : share of samples whose tokens are zeros; latents : where `moments` [3, 16, 8, h, w] of a sample are
-        read; faces : whether a sample has faces.
-        """
-        self._data, self._rows, self._tokens, self._seed, self._window = data, rows, tokens, seed, window
-        self._dropout, self._latents, self._with_faces = dropout, latents, faces
-        self._shuffle = Shuffle(seed, len(rows))
+        """latents : where `moments` [3, 16, 8, h, w] of a sample are read; faces : whether a sample has faces."""
+        self._data, self._rows, self._tokens, self._options = data, rows, tokens, options
+        self._latents, self._with_faces = latents, faces
+        self._shuffle = Shuffle(options.seed, len(rows))
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         row = self._rows[self._shuffle(number)]
-        random = _generator(self._seed, number, 2)
+        random = _generator(self._options.seed, number, 2)
         start = int(random.integers(0, _latest_start(row) + 1))
         beside = [s for s in range(row.frames - _FRAMES + 1) if abs(s - start) >= _FRAMES]
         reference = beside[int(random.integers(0, len(beside)))]
@@ -141,12 +148,12 @@ class UNetSamples(Dataset[dict[str, Tensor]]):
         frame = (_FRAMES, 4, side, side)
         draws = {name: _normal(random, frame) for name in ("noise.target", "noise.masked", "noise.reference")}
         timestep = int(random.integers(0, _DIFFUSION_STEPS))
-        audio = self._tokens.tokens(row.key, range(start, start + _FRAMES), self._window)
+        audio = self._tokens.tokens(row.key, range(start, start + _FRAMES), self._options.window)
         return (
             draws
             | self._pictures(row, start, reference)
             | {
-                "audio": audio * float(random.random() >= self._dropout),
+                "audio": audio * float(random.random() >= self._options.dropout),
                 "mel": torch.from_numpy(mel_window(_mel(self._data, row), start))[None],
                 "timestep": torch.tensor(timestep),
                 "noise.shared": _normal(random, (4, 1, side, side)),

@@ -14,11 +14,12 @@ from lsx.models.checkpoint import Checkpoint
 from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.training.config import Settings, SyncNetSettings, UNetSettings, read_settings
 from lsx.training.estimate import Estimate, estimate
+from lsx.training.reports import StepReport, TrainReport
 from lsx.training.run_folder import RunFolder
 from lsx.training.samples import usable_rows
 from lsx.training.shards import DataSet
 from lsx.training.syncnet_task import SyncNetTask
-from lsx.training.trainer import StepReport, Trainer, TrainReport
+from lsx.training.trainer import Trainer
 from lsx.training.unet_task import UNetSources, UNetTask
 from lsx.training.validation import ValidationClip
 

@@ -22,49 +22,15 @@ from torch.utils.data import DataLoader
 
 from lsx.errors import Cancelled, LsxError, UsageError
 from lsx.training.config import Settings
+from lsx.training.reports import StepReport, TrainReport, last_step
 from lsx.training.run_folder import RunFolder
 from lsx.training.samples import MicroBatches
 from lsx.training.stop_request import StopRequest
 from lsx.training.task import TrainingTask
 
-__all__ = ["StepReport", "TrainReport", "Trainer", "last_step"]
+__all__ = ["Trainer"]
 
 _TRAINED = "trained.pt"  # parameters as they are trained, where the released file has others: averaged, merged
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepReport:
-    """One step, as progress tells it."""
-
-    step: int
-    """Steps done."""
-    steps: int
-    losses: Mapping[str, float]
-    gradient_norm: float
-    """Before clipping."""
-    lr: float
-    seconds: float
-    """A step, on average of late."""
-    memory: float
-    """Bytes: the GPU's peak, or this process's on a CPU."""
-    skipped: int
-    """Steps so far whose numbers were not finite."""
-
-    @property
-    def seconds_left(self) -> float:
-        """Until the last step."""
-        return (self.steps - self.step) * self.seconds
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainReport:
-    """What became of a training."""
-
-    steps: int
-    skipped: int
-    checkpoint: Path
-    losses: Mapping[str, float]
-    """Of the last step."""
 
 
 @dataclass(slots=True)
@@ -79,14 +45,6 @@ class _Counters:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.step, self.skipped = int(state["step"]), int(state["skipped"])
-
-
-def last_step(settings: Settings, count: int, world: int = 1) -> int:
-    """The step at which a training of `count` samples ends."""
-    if settings.max_train_epochs < 1:
-        return settings.max_train_steps
-    of_one_step = settings.batch_size * settings.gradient_accumulation_steps * world
-    return min(settings.max_train_steps, math.ceil(settings.max_train_epochs * count / of_one_step))
 
 
 class Trainer:
@@ -121,6 +79,16 @@ class Trainer:
         if resume:
             self._load_state()
         last = last_step(self.settings, self.task.count, self._accelerator.num_processes)
+        try:
+            losses = self._steps(last)
+        finally:
+            self._accelerator.end_training()
+        return TrainReport(
+            steps=last, skipped=self._counters.skipped, checkpoint=self.folder.checkpoint(last), losses=losses
+        )
+
+    def _steps(self, last: int) -> Mapping[str, float]:
+        """Every step up to `last`, with what is saved and looked at between them. Returns the last one's losses."""
         batches = self._batches(last)
         losses: Mapping[str, float] = {}
         with StopRequest() as stop:
@@ -135,10 +103,7 @@ class Trainer:
                     raise Cancelled(f"stopped at step {step}, which is saved. Go on: the same command with --resume")
                 if looked_at:
                     self._validate(step)
-        self._accelerator.end_training()
-        return TrainReport(
-            steps=last, skipped=self._counters.skipped, checkpoint=self.folder.checkpoint(last), losses=losses
-        )
+        return losses
 
     def _load_weights(self) -> None:
         step = self.folder.latest_state()
@@ -182,7 +147,9 @@ class Trainer:
         if settings.compile:
             module.compile()
         self._network, self._optimizer = self._accelerator.prepare(module, optimizer)
-        self._schedule = _schedule(settings, optimizer, last_step(settings, self.task.count))
+        self._schedule = _schedule(
+            settings, optimizer, last_step(settings, self.task.count, self._accelerator.num_processes)
+        )
         self._register()
 
     def _register(self) -> None:

@@ -27,7 +27,7 @@ from lsx.training.adapters import add_adapters, merged_state
 from lsx.training.config import UNetSettings
 from lsx.training.feature_store import LatentStore, TokenStore
 from lsx.training.losses import LatentSyncLoss, LossWeights, UNetBatch, UNetDraws
-from lsx.training.samples import UNetSamples, usable_rows
+from lsx.training.samples import SampleOptions, UNetSamples, usable_rows
 from lsx.training.shards import DataSet
 from lsx.training.task import TrainingTask
 from lsx.training.validation import ValidationClip
@@ -84,9 +84,7 @@ class UNetTask(TrainingTask):
             sources.data,
             rows,
             self._tokens,
-            settings.seed,
-            window=spec.audio_window,
-            dropout=settings.audio_dropout,
+            SampleOptions(seed=settings.seed, window=spec.audio_window, dropout=settings.audio_dropout),
             latents=self._latents,
             faces=self._latents is None or self._loss.weights.in_pixels,
         )

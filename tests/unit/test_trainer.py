@@ -20,10 +20,11 @@ from torch.utils.data import Dataset
 
 from lsx.errors import Cancelled, LsxError, OutputError, UsageError
 from lsx.training.config import Settings
+from lsx.training.reports import StepReport, last_step
 from lsx.training.run_folder import RunFolder
 from lsx.training.samples import MicroBatches, Shuffle
 from lsx.training.task import TrainingTask
-from lsx.training.trainer import StepReport, Trainer, last_step
+from lsx.training.trainer import Trainer
 
 ASKED: dict[str, Any] = {"kind": "line"}
 FILE = "line.pt"

@@ -22,7 +22,7 @@ from lsx.models.checkpoint import Checkpoint, read_tensors
 from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.models.stable_syncnet import STABLE_SYNCNET_FILE, load_syncnet
 from lsx.training.feature_store import TokenStore
-from lsx.training.samples import SyncNetSamples, UNetSamples
+from lsx.training.samples import SampleOptions, SyncNetSamples, UNetSamples
 from lsx.training.shards import DataSet
 from lsx.training.train import Callbacks, TrainOptions, plan_training, train
 from tests.training_data import tiny_data
@@ -84,7 +84,7 @@ def test_a_sample_is_what_the_data_holds(data: DataSet, tmp_path: Path, checkpoi
     encoder = Checkpoint(CheckpointFiles.in_folder(checkpoint(64))).audio_encoder()
     store = TokenStore(tmp_path / "audio")
     store.fill(data, data.rows, encoder)
-    samples = UNetSamples(data, data.rows, store, seed=3)
+    samples = UNetSamples(data, data.rows, store, SampleOptions(seed=3))
     for number in range(4):
         sample = samples[number]
         whole = {row.key: data.faces(row, range(row.frames)).transpose(0, 3, 1, 2) / 127.5 - 1 for row in data.rows}
