@@ -216,12 +216,12 @@ def _long(run: LongRun) -> Iterator[str]:
             yield plot(title, [Series(name="", points=points)], x_title="seconds", y_title=title, zero=False)
 
 
-def _sweep(found: Sweep) -> Iterator[str]:
+def _sweep(sweep: Sweep) -> Iterator[str]:
     yield "<h2>Speed against quality</h2>"
-    yield f"<p>Error against {escape(found.reference)}: root mean square inside the mask, in levels of 255.</p>"
-    best = sorted((p for p in found.points if p.pareto), key=lambda p: p.seconds)
-    precisions = list(dict.fromkeys(p.precision for p in found.points))
-    crowded = len(found.points) > _LABELLED
+    yield f"<p>Error against {escape(sweep.reference)}: root mean square inside the mask, in levels of 255.</p>"
+    best = sorted((p for p in sweep.points if p.pareto), key=lambda p: p.seconds)
+    precisions = list(dict.fromkeys(p.precision for p in sweep.points))
+    crowded = len(sweep.points) > _LABELLED
 
     def point(one: SweepPoint) -> Point:
         cache = "" if one.cache_interval is None else f"/{one.cache_interval}"
@@ -232,7 +232,7 @@ def _sweep(found: Sweep) -> Iterator[str]:
     every = [
         Series(
             name=precision,
-            points=[point(p) for p in found.points if p.precision == precision],
+            points=[point(p) for p in sweep.points if p.precision == precision],
             line=False,
             colour=number,
         )
@@ -254,7 +254,7 @@ def _sweep(found: Sweep) -> Iterator[str]:
                 "" if p.mouth_psnr is None else f"{p.mouth_psnr:.1f} dB",
                 "yes" if p.pareto else "",
             )
-            for p in sorted(found.points, key=lambda p: p.seconds)
+            for p in sorted(sweep.points, key=lambda p: p.seconds)
         ),
     )
-    yield f"<p><b>{escape(found.recommendation)}</b></p>"
+    yield f"<p><b>{escape(sweep.recommendation)}</b></p>"
