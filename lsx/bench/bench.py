@@ -108,7 +108,7 @@ class _Bench:
         self._checkpoint_dir = checkpoint_dir
         self._rows: list[Row] = []
         self._stages: list[Stages] = []
-        self._found: dict[str, Any] = {}
+        self._sections: dict[str, Any] = {}
 
     def _needs_torch(self) -> bool:
         return "graphs" in self._settings.sections or "chunk" in self._settings.sections
@@ -139,25 +139,25 @@ class _Bench:
             self._save(self._report())
         if "chunk" in sections:
             self._chunk()
-            self._found["host"] = self._host()
+            self._sections["host"] = self._host()
             self._save(self._report())
         if settings.profile:
             axes = {"b": self._options.guidance_batch, "F": self._bundle.model.host_vae_frames, "n": 1}
-            self._found["profile"] = profile_graphs(
+            self._sections["profile"] = profile_graphs(
                 self._bundle, settings.graphs, axes, threads=settings.threads, say=self._say
             )
             self._save(self._report())
         if "cold" in sections:
-            self._found["cold"] = tuple(runs.cold(name) for name in self._backends)
+            self._sections["cold"] = tuple(runs.cold(name) for name in self._backends)
         if settings.clip is not None:
-            self._found["clip"], stages = runs.clip(*settings.clip)
+            self._sections["clip"], stages = runs.clip(*settings.clip)
             self._stages.append(stages)
             self._save(self._report())
         if settings.sweep:
-            self._found["sweep"] = self._sweep()
+            self._sections["sweep"] = self._sweep()
             self._save(self._report())
         if settings.duration is not None:
-            self._found["long_run"], note = runs.long(settings.duration)
+            self._sections["long_run"], note = runs.long(settings.duration)
             self._notes += [] if note is None else [note]
         self._notes += [note for note in (few_note(self._rows), noise_note(self._rows)) if note is not None]
         return self._report()
@@ -196,7 +196,7 @@ class _Bench:
             rows=tuple(self._rows),
             stages=tuple(self._stages),
             notes=tuple(self._notes),
-            **self._found,
+            **self._sections,
         )
 
     def _engine_options(self) -> EngineOptions:
@@ -253,7 +253,7 @@ class _Bench:
         except ImportError as error:
             self._notes.append(f"no roofline: counting FLOPs needs {error.name}, of the export extra")
             return
-        self._found["roofline"] = roofline(self._rows, peaks, axes, bundles, moved)
+        self._sections["roofline"] = roofline(self._rows, peaks, axes, bundles, moved)
 
     def _chunk(self) -> None:
         """The whole 16-frame chunk on everything."""

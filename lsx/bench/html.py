@@ -230,12 +230,12 @@ def _sweep_row(point: SweepPoint) -> tuple[object, ...]:
     )
 
 
-def _sweep(found: Sweep) -> Iterator[str]:
+def _sweep(sweep: Sweep) -> Iterator[str]:
     yield "<h2>Speed against quality</h2>"
-    yield f"<p>Error against {escape(found.reference)}: root mean square inside the mask, in levels of 255.</p>"
-    best = sorted((p for p in found.points if p.pareto), key=lambda p: p.seconds)
-    precisions = list(dict.fromkeys(p.precision for p in found.points))
-    crowded = len(found.points) > _LABELLED
+    yield f"<p>Error against {escape(sweep.reference)}: root mean square inside the mask, in levels of 255.</p>"
+    best = sorted((p for p in sweep.points if p.pareto), key=lambda p: p.seconds)
+    precisions = list(dict.fromkeys(p.precision for p in sweep.points))
+    crowded = len(sweep.points) > _LABELLED
 
     def point(one: SweepPoint) -> Point:
         cache = "" if one.cache_interval is None else f"/{one.cache_interval}"
@@ -246,7 +246,7 @@ def _sweep(found: Sweep) -> Iterator[str]:
     every = [
         Series(
             name=precision,
-            points=[point(p) for p in found.points if p.precision == precision],
+            points=[point(p) for p in sweep.points if p.precision == precision],
             line=False,
             colour=number,
         )
@@ -256,6 +256,6 @@ def _sweep(found: Sweep) -> Iterator[str]:
     yield plot("speed against quality", [edge, *every], x_title="seconds a chunk", y_title="error, levels")
     yield table(
         ("precision", "sampler", "steps", "cache interval", "s a chunk", "error", "sync", "mouth PSNR", "Pareto"),
-        (_sweep_row(point) for point in sorted(found.points, key=lambda p: p.seconds)),
+        (_sweep_row(point) for point in sorted(sweep.points, key=lambda p: p.seconds)),
     )
-    yield f"<p><b>{escape(found.recommendation)}</b></p>"
+    yield f"<p><b>{escape(sweep.recommendation)}</b></p>"

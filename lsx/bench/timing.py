@@ -121,13 +121,13 @@ def spread_of(seconds: Sequence[float], first: float | None = None) -> Spread:
     )
 
 
-def rows_of(section: str, what: str, found: Mapping[str, Sequence[float]], baseline: str | None) -> list[Row]:
+def rows_of(section: str, what: str, measured: Mapping[str, Sequence[float]], baseline: str | None) -> list[Row]:
     """A row a contender, with the baseline's time over its own, pair by pair."""
     rows = []
-    for name, (first, *seconds) in found.items():
+    for name, (first, *seconds) in measured.items():
         ratio = None
         if baseline is not None and name != baseline:
-            pairs = [b / a for a, b in zip(seconds, found[baseline][1:], strict=True)]
+            pairs = [b / a for a, b in zip(seconds, measured[baseline][1:], strict=True)]
             ratio = spread_of(pairs)
         taken = spread_of(seconds, first)
         rows.append(Row(section=section, what=what, contender=name, seconds=taken, ratio=ratio, versus=baseline))

@@ -82,7 +82,7 @@ def plan_calibration(
     The plan has no captures where nothing was kept. Raises UsageError.
     """
     settings, options = settings or CalibrationOptions(), options or SamplingOptions()
-    report = progress or (lambda _what, _share: None)
+    report = progress or (lambda _label, _share: None)
     named_files = find_files(paths)
     clips = []
     with opened_detector(bundle) as detector:
@@ -136,7 +136,7 @@ def calibrate(
     Raises UsageError, CalibrationError, CheckpointError, OutputError.
     """
     settings, options = settings or CalibrationOptions(), options or SamplingOptions()
-    report = progress or (lambda _what, _share: None)
+    report = progress or (lambda _label, _share: None)
     check_replaceable(output, "calibration", lambda folder: (folder / MANIFEST).is_file())
     find_files(paths)  # before a folder is made
     work = output.absolute().parent / f".{output.name}-work"

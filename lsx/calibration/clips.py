@@ -101,7 +101,7 @@ def find_files(paths: Sequence[Path]) -> list[tuple[str, Path]]:
     """(name, file) of every file in `paths`, files or folders searched whole, without hidden ones. Sorted by name.
 
     Raises UsageError for a path that does not exist, and when there is no file at all."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in paths:
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder. Give videos, or folders with videos")
@@ -110,12 +110,12 @@ def find_files(paths: Sequence[Path]) -> list[tuple[str, Path]]:
             relative = file.relative_to(path if path.is_dir() else path.parent)
             if file.is_file() and not any(part.startswith(".") for part in relative.parts):
                 name, number = str(relative), 2
-                while name in found:
+                while name in files:
                     name, number = f"{relative} ({number})", number + 1
-                found[name] = file
-    if not found:
+                files[name] = file
+    if not files:
         raise UsageError(f"{', '.join(str(p) for p in paths)}: no files there. Give videos, or folders with videos")
-    return sorted(found.items())
+    return sorted(files.items())
 
 
 def survey(

@@ -97,7 +97,7 @@ def run_build(
             graphs=graphs,
             options=options,
             force=force,
-            progress=lambda what, share: work.update(what, share, 1.0, f"{100 * share:.0f} %"),
+            progress=lambda label, share: work.update(label, share, 1.0, f"{100 * share:.0f} %"),
         )
     plans = mode.result.setdefault("plans", [])
     plans += [plan.model_dump(mode="json") for plan in report.built]

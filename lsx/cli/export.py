@@ -147,11 +147,11 @@ def _exported(
             options.precision,  # type: ignore[arg-type]  # one of LOW_PRECISIONS
             output,
             quantize_options,
-            lambda what: work.update(what[-60:]),
+            lambda label: work.update(label[-60:]),
         )
 
-    def show(what: str, done: int, total: int) -> None:
-        work.update(what, done, total, f"{min(done + 1, total)} of {total}")
+    def show(label: str, done: int, total: int) -> None:
+        work.update(label, done, total, f"{min(done + 1, total)} of {total}")
 
     return export_bundle(loaded, output, options, quantization=quantization, progress=show)
 

@@ -22,44 +22,44 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Task(Protocol):
     """Work under way."""
 
-    def update(self, what: str, done: float | None = None, total: float | None = None, note: str = "") -> None:
-        """Tell where it is. what : in words; done of total : for the bar; note : what stands beside it."""
+    def update(self, label: str, done: float | None = None, total: float | None = None, note: str = "") -> None:
+        """Tell where it is. label : in words; done of total : for the bar; note : what stands beside it."""
 
 
 class _Bar:
     def __init__(self, bar: Progress, number: Any) -> None:
         self._bar, self._number = bar, number
 
-    def update(self, what: str, done: float | None = None, total: float | None = None, note: str = "") -> None:
-        self._bar.update(self._number, description=escape(what), completed=done or 0, total=total, note=escape(note))
+    def update(self, label: str, done: float | None = None, total: float | None = None, note: str = "") -> None:
+        self._bar.update(self._number, description=escape(label), completed=done or 0, total=total, note=escape(note))
 
 
 class _Lines:
     """A line for every stage, and one now and then within it."""
 
     def __init__(self) -> None:
-        self._what, self._last = "", 0.0
+        self._label, self._last = "", 0.0
 
-    def update(self, what: str, done: float | None = None, total: float | None = None, note: str = "") -> None:
+    def update(self, label: str, done: float | None = None, total: float | None = None, note: str = "") -> None:
         now = time.monotonic()
-        if what == self._what and now - self._last < _SECONDS_BETWEEN_LINES:
+        if label == self._label and now - self._last < _SECONDS_BETWEEN_LINES:
             return
-        self._what, self._last = what, now
+        self._label, self._last = label, now
         share = f" {100 * done / total:.0f} %" if done is not None and total else ""
-        err.print(escape(f"{what}{share}{f', {note}' if note else ''}"))
+        err.print(escape(f"{label}{share}{f', {note}' if note else ''}"))
 
 
 class _Json:
     def __init__(self, command: str) -> None:
         self._command = command
 
-    def update(self, what: str, done: float | None = None, total: float | None = None, note: str = "") -> None:
-        line = {"progress": self._command, "what": what, "done": done, "total": total, "note": note or None}
+    def update(self, label: str, done: float | None = None, total: float | None = None, note: str = "") -> None:
+        line = {"progress": self._command, "what": label, "done": done, "total": total, "note": note or None}
         print(json.dumps({k: v for k, v in line.items() if v is not None}), file=sys.stderr, flush=True)
 
 
 class _Silent:
-    def update(self, what: str, done: float | None = None, total: float | None = None, note: str = "") -> None:
+    def update(self, label: str, done: float | None = None, total: float | None = None, note: str = "") -> None:
         pass
 
 

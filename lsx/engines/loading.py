@@ -40,7 +40,7 @@ def records_of(bundle: Bundle, backend: str) -> list[tuple[VerificationRecord, C
     loaded = loaded_files(bundle, backend)
     valid = []
     for record in reversed(bundle.manifest.records):
-        same_model = all(record.checkpoint.get(part) == h for part, h in bundle.manifest.model.checkpoint.items())
+        same_model = all(record.checkpoint.get(name) == h for name, h in bundle.manifest.model.checkpoint.items())
         if record.backend == backend and same_model and loaded.items() <= record.files.items():
             valid.append((record, Coverage.of(record, bundle.manifest.precision)))
     return valid

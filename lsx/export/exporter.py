@@ -60,18 +60,18 @@ def export_bundle(
     precision, fallback = options.precision, options.fallback
     if (precision in LOW_PRECISIONS) != (quantization is not None):
         raise UsageError(f"--precision {precision} and a quantization do not go together: int8 and fp8 need one")
-    parts = [(precision, Path())] + ([] if fallback is None else [(fallback, Path("fallback"))])
-    total, done = len(parts) * len(STAGES), 0
+    bundles = [(precision, Path())] + ([] if fallback is None else [(fallback, Path("fallback"))])
+    total, done = len(bundles) * len(STAGES), 0
 
-    def report(what: str, stage: int, _of: int = 0) -> None:
+    def report(label: str, stage: int, _of: int = 0) -> None:
         if progress is not None:
-            progress(what, done + stage, total)
+            progress(label, done + stage, total)
 
     report("checkpoint", 0)
     checkpoint.check()
     source = find_face_models(options.face_models)
     with written_beside(output) as folder, _reported(options.parity_report) as figures:
-        for kind, inside in parts:
+        for kind, inside in bundles:
             (folder / inside / "onnx").mkdir(parents=True, exist_ok=True)
             recipes = quantization if kind in LOW_PRECISIONS else None
             manifest = _exported(checkpoint, folder / inside, kind, source, recipes, report, figures)
@@ -115,7 +115,7 @@ def _exported(
     figures[precision] = exporter.parity
     graphs = {}
     for number, spec in enumerate(GRAPHS.values()):
-        graphs[spec.name] = exporter.graph(spec, lambda what: report(what, number, 0))  # noqa: B023
+        graphs[spec.name] = exporter.graph(spec, lambda label: report(label, number, 0))  # noqa: B023
     report("faces", len(GRAPHS), 0)
     graphs |= exporter.faces(source)
     report("hashes", len(GRAPHS) + 1, 0)

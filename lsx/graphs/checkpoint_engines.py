@@ -35,12 +35,14 @@ def _tensors(spec: GraphSpec, checkpoint: Checkpoint) -> tuple[list[TensorSpec],
     with torch.inference_mode():
         result = module(*(torch.from_numpy(np.ascontiguousarray(value)) for value in feed.values()))
     results = result if isinstance(result, tuple) else (result,)
-    shapes = {name: (str(value.dtype), value.shape) for name, value in feed.items()}
-    made = {
+    input_shapes = {name: (str(value.dtype), value.shape) for name, value in feed.items()}
+    output_shapes = {
         name: (str(value.dtype).removeprefix("torch."), tuple(value.shape))
         for name, value in zip(spec.outputs, results, strict=True)
     }
-    return [_tensor(spec, *item) for item in shapes.items()], [_tensor(spec, *item) for item in made.items()]
+    return [_tensor(spec, *item) for item in input_shapes.items()], [
+        _tensor(spec, *item) for item in output_shapes.items()
+    ]
 
 
 def _tensor(spec: GraphSpec, name: str, kind: tuple[str, tuple[int, ...]]) -> TensorSpec:

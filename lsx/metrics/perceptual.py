@@ -145,8 +145,8 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         attention: Any = self.attn
         bias = torch.cat([attention.q_bias, torch.zeros_like(attention.q_bias), attention.v_bias])
-        made = F.linear(self.norm1(x), attention.qkv.weight, bias)
-        q, k, v = made.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        qkv = F.linear(self.norm1(x), attention.qkv.weight, bias)
+        q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         x = x + attention.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         out: Tensor = x + self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(x))))
         return out

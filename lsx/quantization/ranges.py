@@ -109,10 +109,10 @@ def _least_square_error(counts: Tensor, edges: Tensor, precision: LowPrecision) 
     return candidates[int(np.argmin(errors))]
 
 
-def _run_all(target: QuantizationTarget, report: Callable[[str], None], what: str) -> list[Tensor]:
+def _run_all(target: QuantizationTarget, report: Callable[[str], None], label: str) -> list[Tensor]:
     outputs = []
     for number, feed in enumerate(target.feeds(), 1):
-        report(f"{target.name}: {what}, feed {number}")
+        report(f"{target.name}: {label}, feed {number}")
         outputs.append(target.run(feed))
     if not outputs:
         raise CalibrationError(f"the calibration has no feeds of {target.name}. Calibrate again")

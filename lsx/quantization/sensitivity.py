@@ -140,9 +140,9 @@ class Search:
                 errors.append(LayerError(name=name, error=error, measured=measured))
         return errors
 
-    def _alone(self, names: tuple[str, ...], feed: int, what: str | None = None) -> float:
-        """The output's relative square error with only these layers quantized. what : the group's name."""
-        key = names[0] if what is None else what
+    def _alone(self, names: tuple[str, ...], feed: int, group: str | None = None) -> float:
+        """The output's relative square error with only these layers quantized. group : the name of several."""
+        key = names[0] if group is None else group
         if key not in self._known:
             self._report(f"{self._target.name}: {key}")
             with self._quantized(names):
@@ -179,12 +179,12 @@ class Search:
             for name in names:
                 replace_layer(self._target.module, self._layers[name].path, self._layers[name].module)
 
-    def _cosines(self, feeds: Sequence[int], kept: Mapping[str, str], what: str) -> list[float]:
+    def _cosines(self, feeds: Sequence[int], kept: Mapping[str, str], label: str) -> list[float]:
         """The cosine of each of these feeds with all but `kept` quantized."""
         with self._quantized([name for name in self._ranges if name not in kept]):
             cosines = []
             for number, index in enumerate(feeds, 1):
-                self._report(f"{self._target.name}: {what}, feed {number} of {len(feeds)}")
+                self._report(f"{self._target.name}: {label}, feed {number} of {len(feeds)}")
                 cosines.append(
                     compare(_array(self._target.run(self._feeds[index])), _array(self._reference[index])).cosine
                 )

@@ -164,9 +164,9 @@ def _built(request: PlanRequest, progress: Progress | None) -> PlanEntry:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}-{os.getpid()}-", delete=False) as file:
             temporary = Path(file.name)
         try:
-            what = f"{request.graph} for {request.target}"
+            label = f"{request.graph} for {request.target}"
             job = BuildJob(request)
-            peak = job.run(temporary, lambda share: progress and progress(what, share))
+            peak = job.run(temporary, lambda share: progress and progress(label, share))
             temporary.chmod(0o644)
             temporary.replace(folder / name)
             layers = _write_table(job.table, folder / f"{name.removesuffix('.plan')}.layers.json.gz")
