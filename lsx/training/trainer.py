@@ -81,6 +81,7 @@ class Trainer:
         last = last_step(self.settings, self.task.count, self._accelerator.num_processes)
         try:
             losses = self._steps(last)
+            self._any(flag=False)
         finally:
             self._accelerator.end_training()
         return TrainReport(
@@ -133,6 +134,7 @@ class Trainer:
             log_with="tensorboard",
             project_dir=str(self.folder.path),
         )
+        self._flag = torch.zeros((), device=self._accelerator.device)
         self._accelerator.init_trackers(self.folder.log.name)
         for line in (
             *self.task.notes,
@@ -288,7 +290,7 @@ class Trainer:
             self._ema.restore(self._trained)
 
     def _validate(self, step: int) -> None:
-        self._accelerator.wait_for_everyone()
+        self._any(flag=False)
         checkpoint = self.folder.checkpoint(step)
         if not self._accelerator.is_main_process or not checkpoint.is_dir():
             return
@@ -296,9 +298,14 @@ class Trainer:
         self._accelerator.log({f"validation/{name}": value for name, value in values.items()}, step=step)
 
     def _any(self, flag: bool) -> bool:
-        """Whether any process says so."""
-        told = torch.tensor(float(flag), device=self._accelerator.device)
-        return bool(self._accelerator.reduce(told, "sum") > 0)
+        """Whether any process says so; none goes on before all have been asked.
+
+        One tensor serves every time: a process that ends while gloo frees the last one waits for ever.
+        """
+        self._flag.fill_(float(flag))
+        if self._accelerator.num_processes > 1:
+            torch.distributed.all_reduce(self._flag)
+        return bool(self._flag.item() > 0)
 
     def _tell(self, line: str) -> None:
         if self._accelerator.is_main_process:
