@@ -12,7 +12,7 @@ import yaml
 from torch import Tensor, nn
 
 import lsx
-from lsx.errors import CheckpointError
+from lsx.errors import CheckpointError, UsageError
 from lsx.metrics.stable_sync import cosines_by_offset, offset_histogram
 from lsx.models.checkpoint import read_tensors
 from lsx.models.stable_syncnet import STABLE_SYNCNET_FILE, StableSyncNet, SyncNetConfig, lower_half
@@ -49,10 +49,23 @@ class SyncNetTask(TrainingTask):
         config = SyncNetConfig.from_mapping(settings.model, "the configuration") if settings.model else SyncNetConfig()
         torch.manual_seed(settings.seed)
         self.module = StableSyncNet(config)
+        self._check_towers()
         if weights is not None:
             self._load(weights)
         if settings.gradient_checkpointing:
             self.module.checkpoint_gradients()
+
+    def _check_towers(self) -> None:
+        """Refuse towers that shrink faces or sound to nothing, or end in vectors of two lengths. Raises UsageError."""
+        network, inputs = self.without_memory()
+        try:
+            seen, heard = network(*inputs)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"model: the towers do not fit faces of 128 x 256, a mel of 80 x 52: {reason}") from error
+        if seen.shape != heard.shape:
+            numbers = f"{seen.shape[1]} and {heard.shape[1]}"
+            raise UsageError(f"model: the towers end in {numbers} numbers; give as many of both")
 
     def without_memory(self) -> tuple[nn.Module, tuple[Tensor, ...]]:
         with torch.device("meta"):

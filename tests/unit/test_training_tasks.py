@@ -230,3 +230,23 @@ def test_kept_latents_are_those_of_encoding_anew(
         train("unet", data.folder, tmp_path / str(number), options(UNET, change), callbacks=callbacks)
         steps.append(losses)
     np.testing.assert_allclose(steps[0], steps[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("model.visual_encoder.downsample_factors=[4, 4, 4, 4, 4, 4, 4, 4]", "do not fit"),
+        ("model.audio_encoder.block_out_channels=[32, 32, 32, 32, 32, 32, 64]", "end in 128 and 64 numbers"),
+    ],
+)
+def test_towers_that_do_not_fit_are_refused(
+    change: str, told: str, data: DataSet, options: Callable[..., TrainOptions], tmp_path: Path
+) -> None:
+    tower, value = change.removeprefix("model.").split("=")
+    name, key = tower.split(".")
+    model = SYNCNET["model"] | {name: SYNCNET["model"][name] | {key: yaml.safe_load(value)}}
+    file = tmp_path / "other.yaml"
+    file.write_text(yaml.safe_dump(SYNCNET | {"model": model}))
+    with pytest.raises(UsageError) as raised:
+        train("syncnet", data.folder, tmp_path / "run", TrainOptions(config=file))
+    assert told in str(raised.value)
