@@ -239,9 +239,7 @@ def test_kept_latents_are_those_of_encoding_anew(
         ("model.audio_encoder.block_out_channels=[32, 32, 32, 32, 32, 32, 64]", "end in 128 and 64 numbers"),
     ],
 )
-def test_towers_that_do_not_fit_are_refused(
-    change: str, told: str, data: DataSet, options: Callable[..., TrainOptions], tmp_path: Path
-) -> None:
+def test_towers_that_do_not_fit_are_refused(change: str, told: str, data: DataSet, tmp_path: Path) -> None:
     tower, value = change.removeprefix("model.").split("=")
     name, key = tower.split(".")
     model = SYNCNET["model"] | {name: SYNCNET["model"][name] | {key: yaml.safe_load(value)}}
