@@ -219,6 +219,7 @@ def test_two_processes_are_one_that_accumulates(tmp_path: Path) -> None:
     subprocess.run(
         [*launch, str(script), str(tmp_path / "two")],
         check=True,
+        timeout=600,
         cwd=root,
         env=os.environ | {"PYTHONPATH": str(root), "ACCELERATE_USE_CPU": "true"},
     )
