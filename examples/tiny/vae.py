@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lsx.models.mask import mask_at, mask_raster
+from lsx.models.pixels import pixels_of
 from lsx.models.reference import LATENT_SCALE
 from lsx.training.shards import DataSet
 
@@ -55,8 +56,7 @@ def _frames(data: DataSet, batch: int, seed: int) -> Iterator[Tensor]:
             start = int(random.integers(0, data.rows[row].frames - 1))
             both = data.faces(data.rows[row], range(start, start + 2))
             faces += [face[:, ::-1] if random.random() < 0.5 else face for face in both]
-        stacked = np.ascontiguousarray(np.stack(faces).transpose(0, 3, 1, 2))
-        yield torch.from_numpy(stacked.astype(np.float32) / 127.5 - 1)
+        yield pixels_of(np.stack(faces))
 
 
 def _loss(vae: Any, pixels: Tensor, weight: Tensor) -> Tensor:

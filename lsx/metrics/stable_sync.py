@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lsx.models.pixels import pixels_of
 from lsx.models.stable_syncnet import StableSyncNet, load_syncnet, lower_half, mel_window, syncnet_mel
 
 __all__ = ["StableSync", "StableSyncFigures", "cosines_by_offset", "offset_histogram"]
@@ -77,8 +78,8 @@ def cosines_by_offset(
 
 
 def _seen(network: StableSyncNet, faces: NDArray[np.uint8], device: Any) -> Tensor:
-    frames = torch.from_numpy(np.ascontiguousarray(faces.transpose(0, 3, 1, 2)).astype(np.float32) / 127.5 - 1)
-    out: Tensor = torch.nn.functional.normalize(network.visual_encoder(lower_half(frames.to(device))))
+    looks = lower_half(pixels_of(faces).to(device))
+    out: Tensor = torch.nn.functional.normalize(network.visual_encoder(looks))
     return out
 
 

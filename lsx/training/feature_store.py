@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lsx.errors import OutputError
+from lsx.models.pixels import pixels_of
 from lsx.models.reference import audio_states
 from lsx.models.whisper import AudioEncoder
 from lsx.training.shards import DataSet, SegmentRow
@@ -114,8 +115,7 @@ class LatentStore(FeatureStore):
             faces = data.faces(row, range(row.frames))
             moments: list[list[Tensor]] = [[], []]
             for start in range(0, row.frames, _VAE_FRAMES):
-                part = np.ascontiguousarray(faces[start : start + _VAE_FRAMES].transpose(0, 3, 1, 2))
-                pixels = torch.from_numpy(part.astype(np.float32) / 127.5 - 1).to(mask.device)
+                pixels = pixels_of(faces[start : start + _VAE_FRAMES]).to(mask.device)
                 for kept, seen in zip(moments, (pixels, pixels * mask), strict=True):
                     latents = vae.encode(seen).latent_dist
                     kept.append(torch.cat([latents.mean, latents.std], dim=1).cpu())

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from lsx.errors import UsageError
+from lsx.models.pixels import pixels_of
 from lsx.models.stable_syncnet import mel_window, syncnet_mel
 from lsx.training.feature_store import LatentStore, TokenStore
 from lsx.training.shards import DataSet, SegmentRow
@@ -84,9 +85,8 @@ class MicroBatches(Sampler[list[int]]):
 
 
 def _faces(data: DataSet, row: SegmentRow, start: int) -> Tensor:
-    """Float32 [16, 3, R, R] in -1..1, contiguous: PyTorch's CPU path for other layouts is less exact."""
-    frames = data.faces(row, range(start, start + _FRAMES))
-    return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)).astype(np.float32) / 127.5 - 1)
+    """Float32 [16, 3, R, R] in -1..1."""
+    return pixels_of(data.faces(row, range(start, start + _FRAMES)))
 
 
 def _mel(data: DataSet, row: SegmentRow) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,6 +178,4 @@ def _check_same(folder: RunFolder, asked: dict[str, Any], note: Callable[[str], 
 
 
 def _through_json(value: Any) -> Any:
-    import json
-
     return json.loads(json.dumps(value))
