@@ -72,7 +72,9 @@ def bundle(shared: Path, checkpoint: Callable[[int], Path]) -> Callable[[Precisi
             if not (shared / name).exists():
                 loaded = Checkpoint(CheckpointFiles.in_folder(source))
                 export_bundle(loaded, shared / name, ExportOptions(precision=precision))
-        return Bundle.open(shared / name)
+        opened = Bundle.open(shared / name)
+        assert not opened.manifest.records, "a test verified the bundle that all tests share: it must copy it first"
+        return opened
 
     return make
 
