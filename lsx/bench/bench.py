@@ -20,6 +20,7 @@ from lsx.bench.baselines import (
     torch_chunks,
 )
 from lsx.bench.host import align_and_paste_seconds, detect_seconds
+from lsx.bench.judged_clip import judged_clip, stable_sync_judge
 from lsx.bench.options import BenchOptions
 from lsx.bench.peaks import device_peaks, host_peaks
 from lsx.bench.profile import profile_graphs
@@ -28,7 +29,6 @@ from lsx.bench.runs import ChildRuns
 from lsx.bench.stages import chunk_stages
 from lsx.bench.sweep import SweepInputs, sweep
 from lsx.bench.timing import Budget, Work, busy_note, few_note, measure, noise_note, rows_of
-from lsx.bench.truth_clip import truth_clip
 from lsx.bench.workloads import (
     EAGER,
     chunk_work,
@@ -101,6 +101,7 @@ class _Bench:
         self._backends = self._chosen_backends()
         if settings.clip is not None:  # refused before anything is measured
             open_inputs(*settings.clip, Path("result.mp4"))
+        self._judge = stable_sync_judge(settings.auxiliary)
         for one in self._bundles:
             one.verify()
         set_torch_threads(settings.threads)
@@ -166,10 +167,12 @@ class _Bench:
         inputs = SweepInputs(*seeded_chunk(self._bundle.model), "seeded noise for faces and sound")
         if self._settings.clip is not None:
             video, audio = self._settings.clip
-            known = () if self._settings.truth is None else truth_clip(self._bundle, video, audio, self._settings.truth)
-            inputs = SweepInputs(
-                *clip_chunk(self._bundle, video, audio), f"the first chunk of {video.name}", tuple(known)
-            )
+            truth, judge = self._settings.truth, self._judge
+            judged = None
+            if truth is not None or judge is not None:
+                judged = judged_clip(self._bundle, video, audio, truth=truth, judge=judge)
+            first = clip_chunk(self._bundle, video, audio)
+            inputs = SweepInputs(*first, f"the first chunk of {video.name}", judged)
         return sweep(
             self._bundles,
             self._backends[0],

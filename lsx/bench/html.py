@@ -216,6 +216,20 @@ def _long(run: LongRun) -> Iterator[str]:
             yield plot(title, [Series(name="", points=points)], x_title="seconds", y_title=title, zero=False)
 
 
+_SWEEP_COLUMNS = (
+    "precision",
+    "sampler",
+    "steps",
+    "cache interval",
+    "s a chunk",
+    "error",
+    "lips",
+    "mouth PSNR",
+    "StableSyncNet",
+    "Pareto",
+)
+
+
 def _sweep_row(point: SweepPoint) -> tuple[object, ...]:
     return (
         point.precision,
@@ -226,6 +240,7 @@ def _sweep_row(point: SweepPoint) -> tuple[object, ...]:
         f"{point.error:.3f}",
         "" if point.correlation is None else f"{point.correlation:.3f}",
         "" if point.mouth_psnr is None else f"{point.mouth_psnr:.1f} dB",
+        "" if point.stable_sync is None else f"{point.stable_sync:.3f} at {point.stable_sync_offset:+d}",
         "yes" if point.pareto else "",
     )
 
@@ -255,7 +270,7 @@ def _sweep(sweep: Sweep) -> Iterator[str]:
     edge = Series(name="Pareto set", points=[Point(x=p.seconds, y=p.error) for p in best], colour=5)
     yield plot("speed against quality", [edge, *every], x_title="seconds a chunk", y_title="error, levels")
     yield table(
-        ("precision", "sampler", "steps", "cache interval", "s a chunk", "error", "sync", "mouth PSNR", "Pareto"),
+        _SWEEP_COLUMNS,
         (_sweep_row(point) for point in sorted(sweep.points, key=lambda p: p.seconds)),
     )
     yield f"<p><b>{escape(sweep.recommendation)}</b></p>"

@@ -32,6 +32,8 @@ class BenchOptions:
     sweep: bool = False
     truth: Path | None = None
     """The clip's video as it ought to become: the sweep says what every setting costs in lips."""
+    auxiliary: Path | None = None
+    """Folder with stable_syncnet.pt, which judges what every setting of the sweep makes of the clip."""
     profile: bool = False
     """Whether ONNX Runtime profiles each graph, operator by operator; on a CPU."""
     compiled: bool | None = None
@@ -52,8 +54,9 @@ class BenchOptions:
                 raise UsageError(f"--{name}: no {unknown[0]}; choose from {', '.join(known)}")
         if self.profile and self.provider != "cpu":
             raise UsageError("--profile is of ONNX Runtime's CPU provider; on a GPU use Nsight Systems on lsx bench")
-        if self.truth is not None and not (self.sweep and self.clip):
-            raise UsageError("--truth is of a clip in a sweep; give --clip VIDEO AUDIO and --sweep too")
+        for name, value in (("--truth", self.truth), ("--auxiliary", self.auxiliary)):
+            if value is not None and not (self.sweep and self.clip):
+                raise UsageError(f"{name} is of a clip in a sweep; give --clip VIDEO AUDIO and --sweep too")
         if self.repeat is not None and self.repeat < 1:
             raise UsageError(f"repeat is {self.repeat}; give a whole number from 1 on")
         if self.price_per_hour is not None and not self.price_per_hour >= 0:

@@ -197,6 +197,10 @@ class SweepPoint(Entry):
     """Frames by which the lips come late."""
     mouth_psnr: float | None = None
     """Of the mouth's region against the truth, dB."""
+    stable_sync: float | None = None
+    """StableSyncNet's mean cosine of lips and sound; None where its weights were not given."""
+    stable_sync_offset: int | None = None
+    """Frames by which the sound comes early, as StableSyncNet sees it."""
 
 
 class Sweep(Entry):

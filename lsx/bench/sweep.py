@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.bench.judged_clip import JudgedClip, Verdict
 from lsx.bench.report import Sweep, SweepPoint
-from lsx.bench.truth_clip import TruthChunk, lips_of
 from lsx.bundle.bundle import Bundle
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.sampling import Sampler, SamplingOptions
@@ -21,7 +21,6 @@ from lsx.denoising.chunk_runner import ChunkRunner, seeded_noise
 from lsx.denoising.executor_cache import ExecutorCache, executor_cache_for
 from lsx.engines.loading import opened_engines
 from lsx.engines.registry import EngineOptions
-from lsx.metrics.lips import LipFigures
 
 __all__ = ["SETTINGS", "SweepInputs", "pareto", "recommend", "sweep"]
 
@@ -57,8 +56,8 @@ class SweepInputs:
     """float32 [F, S, D]."""
     label: str
     """What they are, in words."""
-    truth: tuple[TruthChunk, ...] = ()
-    """A clip whose result is known, which every setting makes whole; empty where there is none."""
+    clip: JudgedClip | None = None
+    """A clip that every setting makes whole, to be judged by its lips."""
 
 
 def sweep(
@@ -96,17 +95,16 @@ def sweep(
                 chosen = SamplingOptions(steps=steps, guidance=guidance, cache_interval=interval, sampler=sampler)
                 pixels, seconds = _one_chunk(executors, bundle, chosen, inputs, _REPEATS)
                 error = float(np.sqrt(np.mean((pixels - expected)[inside] ** 2)))
-                lips = lips_of(executors, bundle, chosen, list(inputs.truth)) if inputs.truth else None
-                points.append(_point(precision, chosen, seconds, error, lips))
+                verdict = Verdict() if inputs.clip is None else inputs.clip.verdict(executors, bundle, chosen)
+                points.append(_point(precision, chosen, seconds, error, verdict))
     best = pareto(points)
     marked = tuple(point.model_copy(update={"pareto": point in best}) for point in points)
     reference_label = f"DDIM, {_REFERENCE_STEPS} steps, no DeepCache, {widest.manifest.precision}, on {inputs.label}"
     return Sweep(reference=reference_label, points=marked, recommendation=recommend(marked))
 
 
-def _point(
-    precision: str, options: SamplingOptions, seconds: float, error: float, lips: LipFigures | None
-) -> SweepPoint:
+def _point(precision: str, options: SamplingOptions, seconds: float, error: float, verdict: Verdict) -> SweepPoint:
+    lips, sync = verdict.lips, verdict.stable_sync
     return SweepPoint(
         precision=precision,
         sampler=options.sampler,
@@ -118,6 +116,8 @@ def _point(
         correlation=None if lips is None else lips.correlation,
         lag=None if lips is None else lips.lag,
         mouth_psnr=None if lips is None else lips.psnr,
+        stable_sync=None if sync is None else sync.cosine,
+        stable_sync_offset=None if sync is None else sync.offset,
     )
 
 

@@ -54,6 +54,10 @@ def bench(
     truth: Annotated[
         Path | None, typer.Option(help="The clip's video as it ought to become: the sweep tells each setting's lips.")
     ] = None,
+    auxiliary: Annotated[
+        Path | None,
+        typer.Option(help="Folder with stable_syncnet.pt, which judges the clip at each setting."),
+    ] = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Also where each graph's time goes on a CPU, operator by operator.")
     ] = False,
@@ -115,6 +119,7 @@ def bench(
         duration=None if duration is None else parse_duration(duration),
         sweep=sweep,
         truth=truth,
+        auxiliary=auxiliary,
         profile=profile,
         compiled=compiled,
         repeat=repeat,

@@ -105,7 +105,9 @@ def _show_runs(report: BenchReport) -> None:
         run = report.long_run
         out.print(f"long run: {run.frames} frames in {run.seconds:.0f} s, memory grew by {100 * run.growth:.2f} %")
     if report.sweep is not None:
-        table = _table("precision", "sampler", "steps", "cache", "s a chunk", "error", "sync", "mouth PSNR", "")
+        table = _table(
+            "precision", "sampler", "steps", "cache", "s a chunk", "error", "lips", "mouth PSNR", "StableSyncNet", ""
+        )
         for p in sorted(report.sweep.points, key=lambda p: p.seconds):
             table.add_row(
                 p.precision,
@@ -116,6 +118,7 @@ def _show_runs(report: BenchReport) -> None:
                 f"{p.error:.3f}",
                 "" if p.correlation is None else f"{p.correlation:.3f}",
                 "" if p.mouth_psnr is None else f"{p.mouth_psnr:.1f} dB",
+                "" if p.stable_sync is None else f"{p.stable_sync:.3f} at {p.stable_sync_offset:+d}",
                 "Pareto" if p.pareto else "",
             )
         show_table(table)

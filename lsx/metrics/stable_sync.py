@@ -12,8 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lsx.errors import UsageError
 from lsx.models.pixels import pixels_of
-from lsx.models.stable_syncnet import StableSyncNet, load_syncnet, lower_half, mel_window, syncnet_mel
+from lsx.models.stable_syncnet import (
+    STABLE_SYNCNET_FILE,
+    StableSyncNet,
+    load_syncnet,
+    lower_half,
+    mel_window,
+    syncnet_mel,
+)
 
 __all__ = ["StableSync", "StableSyncFigures", "cosines_by_offset", "offset_histogram"]
 
@@ -28,7 +36,7 @@ class StableSyncFigures:
     cosine: float
     """Mean cosine of frames and sound as they are, 0..1."""
     margin: float
-    """How far the best shift's cosine is above the middle one's."""
+    """How far the best shift's cosine is above the median of all shifts."""
     offset: int
     """The best shift."""
 
@@ -38,6 +46,13 @@ class StableSync:
 
     def __init__(self, network: StableSyncNet | Path) -> None:
         self._network = load_syncnet(network) if isinstance(network, Path) else network
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> StableSync:
+        """StableSyncNet from a folder of auxiliary weights. Raises UsageError without it, CheckpointError."""
+        if not (folder / STABLE_SYNCNET_FILE).is_file():
+            raise UsageError(f"{folder}: no {STABLE_SYNCNET_FILE} in it to judge with")
+        return cls(folder / STABLE_SYNCNET_FILE)
 
     def judge(self, faces: NDArray[np.uint8], samples: NDArray[np.int16]) -> StableSyncFigures | None:
         """faces uint8 [n, H, W, 3] RGB at 25 a second, and the sound from the first one on: int16 at 16 kHz.

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from examples.synthetic_clip import write_clip, write_wav
 from examples.tiny.clips import TinyClip, render_truth, tiny_clip
 from examples.tiny.voice import speech
+from lsx.bench.judged_clip import judged_clip, stable_sync_judge
+from lsx.bench.options import BenchOptions
 from lsx.bench.sweep import SweepInputs, sweep
-from lsx.bench.truth_clip import truth_clip
 from lsx.bench.workloads import seeded_chunk
 from lsx.bundle.bundle import Bundle
 from lsx.core.sampling import SamplingOptions
@@ -21,6 +23,7 @@ from lsx.engines.registry import EngineOptions
 from lsx.errors import UsageError
 from lsx.faces.detector import opened_detector
 from lsx.metrics.lips import crop_region, lip_figures, mouth_opening
+from lsx.metrics.stable_sync import StableSyncFigures
 from lsx.verify.inputs import clip_inputs
 from lsx.verify.verify import VerifyOptions, verify
 
@@ -69,11 +72,19 @@ def test_verify_says_what_the_lips_do(dubbed: tuple[Path, Path, Path, TinyClip],
     assert any(line.startswith("lips against the truth, engine: sync correlation") for line in report.clip.lines())
 
 
+class Judge:
+    """In StableSyncNet's place: it says how much it was shown."""
+
+    def judge(self, faces: NDArray[np.uint8], samples: NDArray[np.int16]) -> StableSyncFigures:
+        return StableSyncFigures(cosine=len(faces) / 100, margin=0, offset=len(samples) // 640)
+
+
 def test_a_sweep_says_what_every_setting_costs(dubbed: tuple[Path, Path, Path, TinyClip], bundle: Bundles) -> None:
     video, audio, known, _ = dubbed
     opened = bundle("fp32", 128)
-    truth = tuple(truth_clip(opened, video, audio, known))
-    inputs = SweepInputs(*seeded_chunk(opened.model), "seeded", truth)
+    judged = judged_clip(opened, video, audio, truth=known, judge=Judge())  # type: ignore[arg-type]
+    assert sum(len(chunk.heard) for chunk in judged.chunks) == FRAMES * 640
+    inputs = SweepInputs(*seeded_chunk(opened.model), "seeded", judged)
     settings = (("ddim", 1, None),)
     found = sweep([opened], "onnxruntime", 1.0, EngineOptions(), settings, inputs=inputs)  # type: ignore[arg-type]
     (point,) = found.points
@@ -81,6 +92,14 @@ def test_a_sweep_says_what_every_setting_costs(dubbed: tuple[Path, Path, Path, T
     assert -1 <= point.correlation <= 1
     assert point.mouth_psnr is not None
     assert 0 < point.mouth_psnr < 30
+    assert (point.stable_sync, point.stable_sync_offset) == (FRAMES / 100, FRAMES)
+
+
+def test_what_judges_a_sweep_is_asked_for_with_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--auxiliary is of a clip in a sweep"):
+        BenchOptions(auxiliary=tmp_path, sweep=True)
+    with pytest.raises(UsageError, match=r"no stable_syncnet\.pt in it"):
+        stable_sync_judge(tmp_path)
 
 
 def test_a_truth_of_other_frames_is_refused(
