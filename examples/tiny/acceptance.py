@@ -13,17 +13,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from examples.tiny.clips import render_truth, tiny_clip
-from examples.tiny.dataset import HELD_OUT
+from examples.tiny.clips import TinyClip, render_truth, tiny_clip
+from examples.tiny.dataset import HELD_OUT, RESOLUTION
 from examples.tiny.voice import speech
 from lsx import LipSync, SamplingOptions
+from lsx.faces.alignment import Aligner, crop_size
 from lsx.metrics.lips import closed_share, lag, mouth_opening, mouth_psnr, sync_correlation
 
 __all__ = ["Acceptance", "judge", "summary"]
 
 FRAMES = 128
+_MARGIN = 8  # pixels by which the detector may see a face elsewhere than it was drawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,8 @@ class Acceptance:
     """Share of silent frames in which the mouth is shut; NaN where the sound has none."""
     shut: float
     """The same where all of the sound is silence."""
+    outside: int
+    """Largest difference from the video beyond the aligned face, levels."""
 
 
 def judge(lipsync: LipSync, seed: int, options: SamplingOptions, frames: int = FRAMES) -> Acceptance:
@@ -62,7 +68,20 @@ def judge(lipsync: LipSync, seed: int, options: SamplingOptions, frames: int = F
         psnr=mouth_psnr(result, truth.frames, clip.regions),
         closed=closed_share(measured, truth.truth.opening),
         shut=closed_share(hushed, silent.truth.opening),
+        outside=_outside(clip, result),
     )
+
+
+def _outside(clip: TinyClip, result: NDArray[np.uint8]) -> int:
+    aligner, (width, height), most = Aligner(RESOLUTION), crop_size(RESOLUTION), 0
+    corners = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]], np.float64)
+    for frame, made, points in zip(clip.frames, result, clip.points, strict=True):
+        covered = corners @ cv2.invertAffineTransform(aligner.affine(points)).T
+        inside = np.zeros(frame.shape[:2], np.uint8)
+        cv2.fillConvexPoly(inside, covered.round().astype(np.int32), 1)
+        inside = cv2.dilate(inside, np.ones((2 * _MARGIN + 1,) * 2, np.uint8))
+        most = max(most, int((cv2.absdiff(frame, made).max(axis=-1) * (1 - inside)).max()))
+    return most
 
 
 def _dubbed(lipsync: LipSync, frames: Any, samples: Any, options: SamplingOptions) -> Any:
@@ -83,6 +102,7 @@ def summary(results: Iterable[Acceptance]) -> dict[str, float]:
         "worst psnr": float(values["psnr"].min()),
         "closed in silence": float(np.nanmean(values["closed"])),
         "shut": float(values["shut"].mean()),
+        "outside": float(values["outside"].max()),
     }
 
 

@@ -39,23 +39,36 @@ def new_checkpoint(folder: Path, vae: Path, model: dict[str, Any]) -> Path:
     return folder
 
 
-def pack(checkpoint: Path, syncnet: Path, output: Path) -> None:
-    """Write a trained checkpoint and SyncNet in float16 to `output`, without the audio encoder."""
+def pack(checkpoint: Path, syncnet: Path, output: Path) -> dict[str, float]:
+    """Write a trained checkpoint and SyncNet in float16 to `output`, without the audio encoder.
+
+    Returns the millions of parameters of `unet`, `vae` and `syncnet`.
+    """
     (output / "vae").mkdir(parents=True, exist_ok=True)
-    for source, target in ((checkpoint / _UNET, output / _UNET), (syncnet, output / STABLE_SYNCNET_FILE)):
+    parameters = {}
+    files = {"unet": (checkpoint / _UNET, output / _UNET), "syncnet": (syncnet, output / STABLE_SYNCNET_FILE)}
+    for name, (source, target) in files.items():
         content = read_tensors(source)
         halved = {key: value.half() for key, value in content["state_dict"].items()}
+        parameters[name] = _millions(halved)
         torch.save({"global_step": content["global_step"], "state_dict": halved}, target)
     shutil.copyfile(syncnet.with_suffix(".yaml"), (output / STABLE_SYNCNET_FILE).with_suffix(".yaml"))
     shutil.copyfile(checkpoint / "config.yaml", output / "config.yaml")
     shutil.copyfile(checkpoint / "vae" / "config.json", output / "vae" / "config.json")
-    save_file({k: v.half() for k, v in load_file(checkpoint / "vae" / _VAE).items()}, output / "vae" / _VAE)
+    halved = {key: value.half() for key, value in load_file(checkpoint / "vae" / _VAE).items()}
+    save_file(halved, output / "vae" / _VAE)
+    return parameters | {"vae": _millions(halved)}
 
 
-def tiny_checkpoint(folder: Path) -> Path:
-    """Write lsx-tiny into the new folder `folder`, as `lsx export` takes it, and return it."""
-    shutil.copytree(MODEL, folder, ignore=shutil.ignore_patterns("*.md", "*.json.gz", "*.png"))
-    write_whisper(folder / "whisper" / "tiny.pt", WHISPER_SEED)
+def _millions(state: dict[str, Any]) -> float:
+    return float(sum(value.numel() for value in state.values()) / 1e6)
+
+
+def tiny_checkpoint(folder: Path, model: Path = MODEL) -> Path:
+    """Write lsx-tiny into `folder`, as `lsx export` takes it, and return it."""
+    shutil.copytree(model, folder, ignore=shutil.ignore_patterns("*.md", "training.json"), dirs_exist_ok=True)
+    if not (folder / "whisper").exists():
+        write_whisper(folder / "whisper" / "tiny.pt", WHISPER_SEED)
     return folder
 
 

@@ -18,7 +18,7 @@ from lsx.faces.alignment import Aligner, crop_face
 from lsx.faces.detector import opened_detector
 from lsx.training.shards import EncodedSegment, SegmentMeta, ShardWriter, encode_segment
 
-__all__ = ["HELD_OUT", "aligned_faces", "write_dataset"]
+__all__ = ["HELD_OUT", "RESOLUTION", "aligned_faces", "write_dataset"]
 
 HELD_OUT = 1_000_000
 """Seeds from here on are never trained on."""

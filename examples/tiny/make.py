@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from examples.tiny.checkpoint import MODEL, new_checkpoint, pack
+from examples.tiny.card import write_card
+from examples.tiny.checkpoint import MODEL, new_checkpoint, pack, tiny_checkpoint
 from examples.tiny.dataset import HELD_OUT, write_dataset
 from examples.tiny.vae import psnr, scale_latents, train_vae, write_vae
 from lsx.training.shards import DataSet
@@ -19,8 +21,8 @@ from lsx.training.shards import DataSet
 __all__ = ["main", "make"]
 
 CONFIGS = Path(__file__).parent / "configs"
-CLIPS, VALIDATION_CLIPS = 200, 24
-VAE_STEPS = 2000
+CLIPS, VALIDATION_CLIPS = 500, 24
+VAE_STEPS = 5500
 
 
 def lsx(*arguments: str) -> None:
@@ -51,9 +53,17 @@ def make(folder: Path) -> Path:
     if not held_out.exists():
         write_dataset(detector, held_out, range(HELD_OUT, HELD_OUT + VALIDATION_CLIPS), frames=96)
     if not (folder / "vae").exists():
+        started = time.perf_counter()
         vae = train_vae(DataSet.open(data), VAE_STEPS)
         scale_latents(vae, DataSet.open(data))
-        print(f"VAE: {psnr(vae, DataSet.open(held_out)):.2f} dB on faces that it never saw", flush=True)
+        report = {
+            "clips": CLIPS,
+            "steps": VAE_STEPS,
+            "seconds": round(time.perf_counter() - started),
+            "psnr": round(psnr(vae, DataSet.open(held_out)), 2),
+        }
+        print(f"VAE: {report['psnr']} dB on faces that it never saw", flush=True)
+        (folder / "vae.json").write_text(json.dumps(report), encoding="utf-8")
         write_vae(vae, folder / "vae")
     model = yaml.safe_load((CONFIGS / "stage1.yaml").read_text(encoding="utf-8"))["model"]
     base = folder / "base"
@@ -68,19 +78,37 @@ def make(folder: Path) -> Path:
     return second
 
 
+def judge(folder: Path, last: Path, output: Path) -> None:
+    """Pack the last checkpoint into `output`, see how its lips move, and write that down beside it."""
+    syncnet = sorted((folder / "syncnet" / "checkpoints").glob("step-*"))[-1] / "stable_syncnet.pt"
+    parameters = pack(last, syncnet, output)
+    bundle, acceptance = folder / "bundle", folder / "acceptance.json"
+    shutil.rmtree(bundle, ignore_errors=True)
+    lsx(
+        "export",
+        str(tiny_checkpoint(folder / "packed", output)),
+        "-o",
+        str(bundle),
+        "--precision",
+        "fp32",
+        "--no-build",
+    )
+    judged = [sys.executable, "-m", "examples.tiny.acceptance", str(bundle), "--report", str(acceptance)]
+    subprocess.run(judged, check=True)  # noqa: S603
+    write_card(folder, output, parameters, json.loads(acceptance.read_text(encoding="utf-8")))
+
+
 def main() -> None:
-    """Train, and pack what came of it; with --commit into the repository."""
+    """Train, pack what came of it, with --commit into the repository, and judge it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--commit", action="store_true", help="write the result where the repository has it")
     given = parser.parse_args()
     started = time.perf_counter()
     last = make(given.folder)
-    syncnet = sorted((given.folder / "syncnet" / "checkpoints").glob("step-*"))[-1] / "stable_syncnet.pt"
-    output = MODEL if given.commit else given.folder / "model"
-    pack(last, syncnet, output)
-    took = {"seconds": round(time.perf_counter() - started), "checkpoint": last.name}
-    print(json.dumps(took), flush=True)
+    trained = time.perf_counter() - started
+    judge(given.folder, last, MODEL if given.commit else given.folder / "model")
+    print(json.dumps({"training_seconds": round(trained), "checkpoint": last.name}), flush=True)
 
 
 if __name__ == "__main__":

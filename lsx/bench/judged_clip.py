@@ -88,9 +88,8 @@ def judged_clip(
     model, samples, reader = bundle.model, SoundReader(audio).samples(), VideoReader(video)
     hop = model.samples_per_frame
     length = max(-(-len(samples) // hop), model.frames)
-    sound = np.pad(samples, (0, max(length * hop - len(samples), 0)))
-    size = (reader.width, reader.height)
-    known = None if truth is None else TruthFaces(truth, size, length, model.resolution)
+    sound = np.pad(samples, (0, length * hop - len(samples))).reshape(length, hop)
+    known = None if truth is None else TruthFaces(truth, (reader.width, reader.height), length, model.resolution)
     chunks = []
     with opened_detector(bundle) as detector, load_engine(bundle, "audio_encoder") as encoder:
         tokens = AudioTokens(encoder, samples, model)
@@ -98,7 +97,7 @@ def judged_clip(
             expected = None if known is None else known.faces(chunk.items)
             if chunk.faces is not None:
                 frames = [item.index for item in chunk.items]
-                heard = np.concatenate([sound[i * hop : (i + 1) * hop] for i in frames[-chunk.new :]])
+                heard = sound[frames[-chunk.new :]].reshape(-1)
                 chunks.append(ClipChunk(chunk.faces, tokens.tokens(frames), chunk.new, heard, expected))
     if not chunks:
         raise FaceNotFound(f"{video}: no face in it. Take a clip that shows one")

@@ -1,0 +1,91 @@
+"""How lsx-tiny was trained and how well its lips move, written beside its weights: training.json and the card."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["curves", "write_card"]
+
+_POINTS = 40
+
+_CARD = """---
+license: apache-2.0
+tags: [lip-sync, latentsync, test-model]
+---
+# lsx-tiny
+
+A LatentSync of {unet:.1f} million parameters at 128 px, with a VAE of {vae:.1f} million and a StableSyncNet of
+{syncnet:.1f} million, that moves the lips of drawn faces. It is a test model: every speed option of lsx can be held to
+visible lips with it, without real weights. It knows drawn faces only; on photographs it makes nothing of use.
+
+- Data: {clips} clips that `examples/tiny` draws and speaks itself (faces by seed, a formant synthesiser); no picture,
+  no sound and no weights came from elsewhere. Seeds from 1,000,000 on were never trained on.
+- Training: `make tiny`, which is `lsx train` for both stages and for SyncNet; {hours}.
+  Steps: {steps}. Losses over the steps: `training.json`.
+- Audio encoder: Whisper tiny's architecture with random weights of seed 0, made on the spot, not stored.
+- Files: float16, in the released names and keys.
+
+## Lips on {identities} faces and voices that it never saw
+
+{options}; the whole path with detection, against what the generator draws for the voice.
+
+| | mean | at worst |
+|---|---|---|
+| correlation of the mouth's opening with the truth | {correlation:.3f} | {worst_correlation:.3f} |
+| the same with the truth of another voice | {wrong_sound:.3f} | |
+| lag, frames | | {lag:.0f} |
+| PSNR of the mouth's region, dB | {psnr:.1f} | {worst_psnr:.1f} |
+| closed in a voice's pauses, share of frames | {closed_in_silence:.3f} | |
+| difference from the video beyond the aligned face, levels | | {outside:.0f} |
+| closed where all is silence, share of frames | {shut:.3f} | |
+
+Weights: Apache-2.0, like the rest of this repository.
+"""
+
+
+def curves(log: Path) -> dict[str, Any]:
+    """Steps, seconds and thinned losses of a training's TensorBoard folder."""
+    from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+        EventAccumulator,
+    )
+
+    events = EventAccumulator(str(log), size_guidance={"scalars": 0})
+    events.Reload()
+    found: dict[str, Any] = {}
+    for tag in events.Tags()["scalars"]:
+        if not tag.startswith("loss/"):
+            continue
+        points = events.Scalars(tag)
+        # each point is the mean of the steps up to it: single steps draw their own noise level, and jump
+        parts = np.array_split(np.array([(p.step, p.value) for p in points]), min(_POINTS, len(points)))
+        found[tag] = [[int(part[-1, 0]), round(float(part[:, 1].mean()), 5)] for part in parts]
+        found["steps"], found["seconds"] = points[-1].step, round(points[-1].wall_time - points[0].wall_time)
+    return found
+
+
+def write_card(folder: Path, model: Path, parameters: dict[str, float], acceptance: dict[str, Any]) -> None:
+    """Write training.json and README.md into `model`, of the trainings in `folder`.
+
+    parameters : millions of `unet`, `vae` and `syncnet`; acceptance : what `examples.tiny.acceptance --report` wrote.
+    """
+    stages = {name: curves(folder / name / "log") for name in ("stage1", "stage2", "syncnet")}
+    vae = json.loads((folder / "vae.json").read_text(encoding="utf-8"))
+    report = {"machine": platform.machine(), "vae": vae} | stages | {"acceptance": acceptance}
+    (model / "training.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    minutes = {name: stage["seconds"] / 60 for name, stage in (stages | {"vae": vae}).items()}
+    chosen = acceptance["options"]
+    text = _CARD.format(
+        **parameters,
+        clips=vae["clips"],
+        hours="on two cores " + ", ".join(f"{name} {took:.0f} min" for name, took in minutes.items()),
+        steps=", ".join(f"{name} {stage['steps']:,}" for name, stage in ({"vae": vae} | stages).items()),
+        identities=len(acceptance["clips"]),
+        options=f"{chosen['steps']} steps, guidance {chosen['guidance']:g}, DeepCache {chosen['cache_interval']}",
+        **{name.replace(" ", "_"): value for name, value in acceptance["summary"].items()},
+    )
+    (model / "README.md").write_text(text, encoding="utf-8")
