@@ -88,7 +88,7 @@ def judged_clip(
     model, samples, reader = bundle.model, SoundReader(audio).samples(), VideoReader(video)
     hop = model.samples_per_frame
     length = max(-(-len(samples) // hop), model.frames)
-    sound = np.pad(samples, (0, length * hop - len(samples))).reshape(length, hop)
+    sound = np.concatenate([samples, np.zeros(length * hop - len(samples), np.int16)]).reshape(length, hop)
     known = None if truth is None else TruthFaces(truth, (reader.width, reader.height), length, model.resolution)
     chunks = []
     with opened_detector(bundle) as detector, load_engine(bundle, "audio_encoder") as encoder:
