@@ -73,9 +73,11 @@ def make(folder: Path) -> Path:
     first = _trained(
         folder / "stage1", "unet", str(CONFIGS / "stage1.yaml"), *common, "--checkpoint", str(base), "--from-scratch"
     )
-    second = _trained(folder / "stage2", "unet", str(CONFIGS / "stage2.yaml"), *common, "--checkpoint", str(first))
+    last = first
+    for name in ("stage1_faces", "stage2"):
+        last = _trained(folder / name, "unet", str(CONFIGS / f"{name}.yaml"), *common, "--checkpoint", str(last))
     _trained(folder / "syncnet", "syncnet", str(CONFIGS / "syncnet.yaml"), *common)
-    return second
+    return last
 
 
 def judge(folder: Path, last: Path, output: Path) -> None:

@@ -121,6 +121,9 @@ class UNetSettings(Settings):
     """Ratio of shared to independent noise; None for one noise that all frames share."""
     cache_latents: bool = False
     """Encode every frame once and keep mean and deviation of its latents beside the data: 64 KiB a frame at 256 px."""
+    frames_per_clip: int = 16
+    """Frames of each window of 16 that a step trains on; fewer, for more clips in a batch, where frames are apart:
+    in stage 1 on latents. 16, 8, 4, 2 or 1."""
     audio_dropout: float = 0.0
     """Share of samples whose sound is replaced by the zeros that guidance compares with; the original has none."""
     guidance: float = 1.5
@@ -139,6 +142,13 @@ class UNetSettings(Settings):
                 raise UsageError(f"{name}_loss_weight is {getattr(self, f'{name}_loss_weight')}; give 0 or more")
         if self.lora_rank is not None and self.lora_rank < 1:
             raise UsageError(f"lora_rank is {self.lora_rank}; give 1 or more")
+        if self.frames_per_clip not in (1, 2, 4, 8, 16):
+            raise UsageError(f"frames_per_clip is {self.frames_per_clip}; give 16, 8, 4, 2 or 1")
+        if self.frames_per_clip < 16 and (self.motion or self.pixel_losses):
+            raise UsageError(
+                f"frames_per_clip is {self.frames_per_clip}; motion modules and losses on pixels see all 16 frames. "
+                "It is for stage 1: use_motion_module and pixel_space_supervise false"
+            )
         if not 0 <= self.audio_dropout < 1:
             raise UsageError(f"audio_dropout is {self.audio_dropout}; give a share under 1")
         if self.inference_steps < 1 or not self.guidance >= 0:
@@ -201,6 +211,7 @@ _UNET = _COMMON | {
     "run.mixed_noise_alpha": "mixed_noise_alpha",
     "run.audio_dropout": "audio_dropout",
     "run.cache_latents": "cache_latents",
+    "run.frames_per_clip": "frames_per_clip",
     "run.guidance_scale": "guidance",
     "run.inference_steps": "inference_steps",
     "run.lora_rank": "lora_rank",

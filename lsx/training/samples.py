@@ -111,6 +111,8 @@ class SampleOptions:
     """Video frames before and after, whose sound a frame hears."""
     dropout: float = 0.0
     """Share of samples whose tokens are zeros."""
+    frames: int = 16
+    """Frames of each window that are kept, evenly apart."""
 
 
 class UNetSamples(Dataset[dict[str, Tensor]]):
@@ -149,7 +151,7 @@ class UNetSamples(Dataset[dict[str, Tensor]]):
         draws = {name: _normal(random, frame) for name in ("noise.target", "noise.masked", "noise.reference")}
         timestep = int(random.integers(0, _DIFFUSION_STEPS))
         audio = self._tokens.tokens(row.key, range(start, start + _FRAMES), self._options.window)
-        return (
+        sample = (
             draws
             | self._pictures(row, start, reference)
             | {
@@ -160,6 +162,7 @@ class UNetSamples(Dataset[dict[str, Tensor]]):
                 "noise.independent": _normal(random, (4, _FRAMES, side, side)),
             }
         )
+        return _thinned(sample, number, self._options.frames)
 
     def _pictures(self, row: SegmentRow, target: int, reference: int) -> dict[str, Tensor]:
         """Faces of the two windows, or the moments of their latents, or both."""
@@ -174,6 +177,22 @@ class UNetSamples(Dataset[dict[str, Tensor]]):
             ]
             pictures["moments"] = torch.stack(moments)
         return pictures
+
+
+_FRAME_AXES = {"moments": 1, "noise.independent": 1, "audio": 0, "target": 0, "reference": 0}
+_FRAME_AXES |= {f"noise.{name}": 0 for name in ("target", "masked", "reference")}
+
+
+def _thinned(sample: dict[str, Tensor], number: int, frames: int) -> dict[str, Tensor]:
+    """A sample with `frames` of its 16 frames, evenly apart; the first of them goes round with the sample's number."""
+    stride = _FRAMES // frames
+    kept = torch.arange(number % stride, _FRAMES, stride)
+    if stride == 1:
+        return sample
+    return {
+        name: value.index_select(_FRAME_AXES[name], kept) if name in _FRAME_AXES else value
+        for name, value in sample.items()
+    }
 
 
 def _normal(random: np.random.Generator, shape: tuple[int, ...]) -> Tensor:

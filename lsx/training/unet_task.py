@@ -84,7 +84,12 @@ class UNetTask(TrainingTask):
             sources.data,
             rows,
             self._tokens,
-            SampleOptions(seed=settings.seed, window=spec.audio_window, dropout=settings.audio_dropout),
+            SampleOptions(
+                seed=settings.seed,
+                window=spec.audio_window,
+                dropout=settings.audio_dropout,
+                frames=settings.frames_per_clip,
+            ),
             latents=self._latents,
             faces=self._latents is None or self._loss.weights.in_pixels,
         )

@@ -169,3 +169,18 @@ def test_the_examples_are_read(name: str) -> None:
 )
 def test_a_topology_is_written_as_it_is_read(config: UNetConfig) -> None:
     assert UNetConfig.from_mapping(config.as_mapping(), "model") == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (("run.frames_per_clip=3",), "frames_per_clip is 3; give 16, 8, 4, 2 or 1"),
+        (("run.frames_per_clip=4",), "motion modules and losses on pixels see all 16 frames"),
+        (("run.frames_per_clip=4", "run.pixel_space_supervise=false"), "motion modules and losses on pixels"),
+    ],
+)
+def test_fewer_frames_of_a_clip_are_for_stage_1(changes: tuple[str, ...], said: str, stage_2: Path) -> None:
+    with pytest.raises(UsageError, match=said):
+        read(stage_2, *changes)
+    stage_1 = ("run.frames_per_clip=4", "run.pixel_space_supervise=false", "model.use_motion_module=false")
+    assert read(stage_2, *stage_1).frames_per_clip == 4

@@ -110,6 +110,21 @@ def test_a_sample_is_what_the_data_holds(data: DataSet, tmp_path: Path, checkpoi
         assert all(torch.equal(sample[key], again[key]) for key in sample)
 
 
+def test_fewer_frames_of_a_clip_are_frames_of_the_same_sample(data: DataSet, checkpoint: Callable[[int], Path]) -> None:
+    files = Checkpoint(CheckpointFiles.in_folder(checkpoint(64)))
+    store = TokenStore.of(data, files.hashes()["whisper"])
+    store.fill(data, data.rows, files.audio_encoder())
+    whole, few = (UNetSamples(data, data.rows, store, SampleOptions(seed=3, frames=n)) for n in (16, 4))
+    for number in range(5):
+        kept = range(number % 4, 16, 4)
+        every, thinned = whole[number], few[number]
+        for name in ("target", "reference", "audio", "noise.target", "noise.masked", "noise.reference"):
+            assert torch.equal(thinned[name], every[name][list(kept)])
+        assert torch.equal(thinned["noise.independent"], every["noise.independent"][:, list(kept)])
+        for name in ("timestep", "noise.shared", "mel"):
+            assert torch.equal(thinned[name], every[name])
+
+
 def test_pairs_of_syncnet_are_right_about_half_the_time(data: DataSet) -> None:
     pairs = SyncNetSamples(data, data.rows, seed=3)
     right = [float(pairs[number]["together"]) for number in range(40)]
