@@ -7,7 +7,7 @@ from html import escape
 
 from lsx.bench.report import BenchReport, LongRun, Roofline, Row, Spread, Stages, Sweep, SweepPoint
 from lsx.core.graph_names import GRAPH_WORDS
-from lsx.reporting.html import Point, Series, bars, document, plot, table
+from lsx.reporting.html import Point, Series, bars, document, four_digits, plot, table
 
 __all__ = ["bench_html"]
 
@@ -91,9 +91,9 @@ def _rows(what: str, rows: list[Row]) -> Iterator[str]:
         (
             (
                 row.contender,
-                f"{1e3 * row.seconds.median:.4g}",
+                four_digits(1e3 * row.seconds.median),
                 _quartiles(row.seconds, 1e3),
-                "" if row.seconds.first is None else f"{1e3 * row.seconds.first:.4g}",
+                "" if row.seconds.first is None else four_digits(1e3 * row.seconds.first),
                 row.seconds.repeats,
                 "" if row.ratio is None else f"{row.ratio.median:.3f}",
                 "" if row.ratio is None else _quartiles(row.ratio),
@@ -105,7 +105,11 @@ def _rows(what: str, rows: list[Row]) -> Iterator[str]:
 
 def _quartiles(spread: Spread, scale: float = 1.0) -> str:
     """One round has none."""
-    return "one round" if spread.repeats < 2 else f"{scale * spread.low:.4g} to {scale * spread.high:.4g}"
+    return (
+        "one round"
+        if spread.repeats < 2
+        else f"{four_digits(scale * spread.low)} to {four_digits(scale * spread.high)}"
+    )
 
 
 def _stages(stages: Stages) -> Iterator[str]:
@@ -135,12 +139,12 @@ def _roofline(roof: Roofline) -> Iterator[str]:
             (
                 r.graph,
                 r.contender,
-                f"{r.flops / 1e9:.4g}",
-                f"{r.bytes / 1e6:.4g}",
-                f"{1e3 * r.seconds:.4g}",
-                f"{r.flops / r.seconds / 1e12:.4g}",
+                four_digits(r.flops / 1e9),
+                four_digits(r.bytes / 1e6),
+                four_digits(1e3 * r.seconds),
+                four_digits(r.flops / r.seconds / 1e12),
                 "" if r.flops_share is None else f"{100 * r.flops_share:.1f} %",
-                f"{r.bytes / r.seconds / 1e9:.4g}",
+                four_digits(r.bytes / r.seconds / 1e9),
                 f"{100 * r.bytes_share:.1f} %",
                 r.bytes_of,
                 r.bound or "",
@@ -198,7 +202,7 @@ def _clip(report: BenchReport) -> Iterator[str]:
     if clip.peak_device_bytes is not None:
         rows.append(("peak device memory", f"{clip.peak_device_bytes / 2**20:.0f} MiB"))
     if clip.cost_per_minute is not None:
-        rows.append(("cost per minute of video", f"{clip.cost_per_minute:.4g}"))
+        rows.append(("cost per minute of video", four_digits(clip.cost_per_minute)))
     yield f"<h2>{escape(clip.video)} with {escape(clip.audio)}</h2>"
     yield table(("", ""), rows)
 

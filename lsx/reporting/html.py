@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["Point", "Series", "bars", "document", "plot", "table"]
+__all__ = ["Point", "Series", "bars", "document", "four_digits", "plot", "table"]
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --good: #1a7f37; --bad: #cf222e;
@@ -195,6 +195,11 @@ def _axis(
     ticks = [t for t in ticks if zero or low <= t <= high]
     bottom, top = (min(ticks[0], low), max(ticks[-1], high)) if zero and ticks else (low, high)
     return lambda v: start + (end - start) * (v - bottom) / (top - bottom), ticks
+
+
+def four_digits(value: float) -> str:
+    """Four digits that count, and all of a larger number's: never a power of ten for what a table can hold."""
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _number(value: float) -> str:
