@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "DTYPES",
-    "FLOAT_PRECISIONS",
     "LOW_PRECISIONS",
     "PRECISIONS",
     "Dtype",
@@ -42,13 +40,7 @@ LOW_PRECISIONS: tuple[LowPrecision, ...] = ("int8", "fp8")
 FloatPrecision = Literal["fp32", "fp16", "bf16"]
 
 
-FLOAT_PRECISIONS: tuple[FloatPrecision, ...] = ("fp32", "fp16", "bf16")
-
-
 Dtype = Literal["float32", "float16", "bfloat16", "uint8", "int64"]
-
-
-DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16", "uint8", "int64")
 
 
 def base_precision(precision: Precision) -> FloatPrecision:

@@ -1,7 +1,7 @@
 """The loop as a program: buffers and operations as plain data, built once, run by an executor.
 
 A program covers one chunk of the U-Net: VAE encode, every denoising step, VAE decode. Each value has its own buffer,
-written once; the memory plan (`memory.py`) lets those whose lifetimes do not meet share addresses, from which the
+written once; the memory plan (`memory_plan.py`) lets those whose lifetimes do not meet share addresses, from which the
 ping-pong of the latents and the cached features of DeepCache come by themselves.
 """
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import FileEntry, GpuEntry, GraphEntry, PlanEntry, ProfileEntry
@@ -23,9 +22,6 @@ from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.layer_table import LayerTable
 from lsx.engines.tensorrt.libraries import Library, has_fp8, library_named
 from lsx.errors import OutputError, UsageError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["PLANNED", "BuildReport", "build_plans", "profiles_of"]
 
