@@ -76,7 +76,8 @@ def write_card(folder: Path, model: Path, parameters: dict[str, float], acceptan
     stages = {name: curves(folder / name / "log") for name in ("stage1", "stage1_faces", "stage2", "syncnet")}
     vae = json.loads((folder / "vae.json").read_text(encoding="utf-8"))
     report = {"machine": platform.machine(), "vae": vae} | stages | {"acceptance": acceptance}
-    (model / "training.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in report.items())
+    (model / "training.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
     minutes = {name: stage["seconds"] / 60 for name, stage in (stages | {"vae": vae}).items()}
     chosen = acceptance["options"]
     text = _CARD.format(

@@ -17,6 +17,7 @@ from lsx.models.pixels import pixels_of
 from lsx.models.stable_syncnet import (
     STABLE_SYNCNET_FILE,
     StableSyncNet,
+    latest_window,
     load_syncnet,
     lower_half,
     mel_window,
@@ -74,7 +75,7 @@ def cosines_by_offset(
 ) -> NDArray[np.float64] | None:
     """Cosines of 16-frame windows with the sound from 7 frames before to 7 after: [windows, 15], or None."""
     mel = syncnet_mel(samples.astype(np.float32) / 32768)
-    last = min(len(faces), int((mel.shape[1] - 52) * 25 / 80) + _FRAMES) - _FRAMES - _SHIFT
+    last = latest_window(mel.shape[1], len(faces)) - _SHIFT
     starts = range(_SHIFT, last + 1, _STRIDE)
     if not starts:
         return None

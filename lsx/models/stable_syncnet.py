@@ -27,6 +27,7 @@ __all__ = [
     "EncoderConfig",
     "StableSyncNet",
     "SyncNetConfig",
+    "latest_window",
     "load_syncnet",
     "lower_half",
     "mel_window",
@@ -36,7 +37,7 @@ __all__ = [
 STABLE_SYNCNET_FILE = "stable_syncnet.pt"
 MEL_COLUMNS = 52
 """Columns of one look at the sound: 16 frames at 25 a second, 80 columns a second, and one more."""
-_PER_SECOND = 80
+_PER_SECOND, _FRAMES = 80, 16
 _GROUPS, _HEADS, _EPS = 32, 8, 1e-6
 _EDGE = 256  # pixels of the faces that it looks at
 
@@ -267,12 +268,28 @@ def syncnet_mel(samples: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     return np.asarray(np.clip(8 * (decibels + 100) / 100 - 4, -4, 4), dtype=np.float32)
 
 
+def _column(frame: int, fps: int = 25) -> int:
+    """The mel column at which a frame begins, as the original rounds it."""
+    return int(_PER_SECOND * (frame / fps))
+
+
+def latest_window(columns: int, frames: int) -> int:
+    """The last frame at which a window of 16 frames and its sound can begin, negative where none can.
+
+    columns : of the mel; frames : of the video.
+    """
+    start = frames - _FRAMES
+    while start >= 0 and _column(start) + MEL_COLUMNS > columns:
+        start -= 1
+    return start
+
+
 def mel_window(mel: NDArray[np.float32], frame: int, fps: int = 25) -> NDArray[np.float32]:
     """The 52 columns that belong to the 16 frames from `frame` on: float32 [80, 52].
 
     Raises ValueError where the sound ends before.
     """
-    start = int(_PER_SECOND * (frame / fps))
+    start = _column(frame, fps)
     window = mel[:, start : start + MEL_COLUMNS]
     if window.shape[1] != MEL_COLUMNS:
         raise ValueError(f"the sound ends at column {mel.shape[1]} of its mel, the window at {start + MEL_COLUMNS}")

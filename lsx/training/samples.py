@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Sampler
 
 from lsx.errors import UsageError
 from lsx.models.pixels import pixels_of
-from lsx.models.stable_syncnet import mel_window, syncnet_mel
+from lsx.models.stable_syncnet import latest_window, mel_window, syncnet_mel
 from lsx.training.feature_store import LatentStore, TokenStore
 from lsx.training.shards import DataSet, SegmentRow
 
@@ -95,11 +95,7 @@ def _mel(data: DataSet, row: SegmentRow) -> NDArray[np.float32]:
 
 def _latest_start(row: SegmentRow) -> int:
     """The last frame at which a window of frames and of sound can begin; the sound's is a little longer."""
-    columns = row.frames * 640 // 200 + 1
-    last = row.frames - _FRAMES
-    while int(80 * last / 25) + 52 > columns:
-        last -= 1
-    return last
+    return latest_window(row.frames * 640 // 200 + 1, row.frames)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,14 @@ from lsx.errors import CheckpointError
 from lsx.metrics import stable_sync
 from lsx.metrics.learned import LearnedMetrics
 from lsx.metrics.stable_sync import StableSync, offset_histogram
-from lsx.models.stable_syncnet import STABLE_SYNCNET_FILE, EncoderConfig, StableSyncNet, SyncNetConfig, mel_window
+from lsx.models.stable_syncnet import (
+    STABLE_SYNCNET_FILE,
+    EncoderConfig,
+    StableSyncNet,
+    SyncNetConfig,
+    latest_window,
+    mel_window,
+)
 
 
 def place(frame: Tensor) -> Tensor:
@@ -63,6 +70,19 @@ def test_the_sound_of_a_window_ends_in_time() -> None:
     assert mel_window(mel, 15).shape == (80, 52)
     with pytest.raises(ValueError, match="the sound ends at column 100"):
         mel_window(mel, 16)
+
+
+@pytest.mark.parametrize("frames", [16, 17, 47, 64, 125, 251])
+def test_the_latest_window_is_the_last_that_fits(frames: int) -> None:
+    mel = np.zeros((80, frames * 640 // 200 + 1), np.float32)
+    last = latest_window(mel.shape[1], frames)
+    fitting = []
+    for start in range(frames - 15):
+        try:
+            fitting.append((start, mel_window(mel, start).shape)[0])
+        except ValueError:
+            continue
+    assert last == max(fitting, default=-1)
 
 
 def tower(channels: int, levels: int, last: int = 128) -> dict[str, Any]:
