@@ -6,11 +6,11 @@ to look like is known, and shown beside the result.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+from examples.commands import lsx
 from examples.synthetic_clip import write_clip, write_wav
 from examples.tiny.checkpoint import tiny_checkpoint
 from examples.tiny.clips import render_truth, tiny_clip
@@ -20,12 +20,6 @@ from examples.tiny.voice import speech
 
 FRAMES = 64
 SEED = HELD_OUT + 103
-
-
-def lsx(*arguments: str) -> None:
-    """Run the command line as a user would, and show what was typed."""
-    print("$ lsx", *arguments, flush=True)
-    subprocess.run([sys.executable, "-m", "lsx", *arguments], check=True)  # noqa: S603
 
 
 def main(folder: Path) -> None:

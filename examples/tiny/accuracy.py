@@ -12,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
+from examples.commands import lsx
 from examples.synthetic_clip import write_clip, write_wav
 from examples.tiny.checkpoint import tiny_checkpoint
 from examples.tiny.clips import render_truth, tiny_clip
 from examples.tiny.dataset import HELD_OUT
-from examples.tiny.make import lsx
 from examples.tiny.voice import speech
 from lsx.bench.judged_clip import JudgedClip, judged_clip
 from lsx.bundle.bundle import Bundle
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.sampling import SamplingOptions
-from lsx.denoising.executor_cache import executor_cache_for
+from lsx.denoising.executor_cache import ExecutorCache, executor_cache_for
 from lsx.engines.loading import opened_engines
 from lsx.engines.registry import EngineOptions
 
@@ -73,12 +73,18 @@ def bundles(folder: Path) -> Iterator[tuple[str, Path]]:
         yield precision, made
 
 
-def row(bundle: Bundle, options: SamplingOptions, clips: list[JudgedClip]) -> str:
-    """One line of the table: mean and worst correlation, lag, PSNR over the clips."""
+def rows(bundle: Bundle, settings: tuple[SamplingOptions, ...], clips: list[JudgedClip]) -> Iterator[str]:
+    """A line of the table for each setting, the engines loaded once."""
     with opened_engines(bundle, "onnxruntime", LOOP_GRAPHS, EngineOptions()) as engines:
         executors = executor_cache_for(engines, bundle.model)
-        lips = [clip.verdict(executors, bundle, options).lips for clip in clips]
+        for options in settings:
+            yield row(executors, bundle, options, clips)
         executors.close()
+
+
+def row(executors: ExecutorCache, bundle: Bundle, options: SamplingOptions, clips: list[JudgedClip]) -> str:
+    """One line of the table: mean and worst correlation, lag, PSNR over the clips."""
+    lips = [clip.verdict(executors, bundle, options).lips for clip in clips]
     known = [one for one in lips if one is not None]
     correlations = np.array([one.correlation for one in known])
     lag, psnr = max(abs(one.lag) for one in known), np.mean([one.psnr for one in known])
@@ -102,10 +108,9 @@ def main() -> None:
     print(json.dumps({"clips": len(clips), "frames": FRAMES * len(clips)}))
     print("| precision | sampler | steps | DeepCache | correlation, mean | at worst | lag, frames | mouth PSNR, dB |")
     print("|---|---|---|---|---|---|---|---|")
-    for bundle in opened.values():
-        print(row(bundle, RELEASED, clips), flush=True)
-    for options in OTHERS:
-        print(row(opened["fp16"], options, clips), flush=True)
+    for precision, bundle in opened.items():
+        for line in rows(bundle, (RELEASED, *(OTHERS if precision == "fp16" else ())), clips):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

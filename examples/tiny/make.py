@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from examples.commands import lsx
 from examples.tiny.card import write_card
 from examples.tiny.checkpoint import MODEL, new_checkpoint, pack, tiny_checkpoint
 from examples.tiny.dataset import HELD_OUT, write_dataset
@@ -23,12 +24,6 @@ __all__ = ["main", "make"]
 CONFIGS = Path(__file__).parent / "configs"
 CLIPS, VALIDATION_CLIPS = 500, 24
 VAE_STEPS = 5500
-
-
-def lsx(*arguments: str) -> None:
-    """Run the command line as a user would, and show what was typed."""
-    print("$ lsx", *arguments, flush=True)
-    subprocess.run([sys.executable, "-m", "lsx", *arguments], check=True)  # noqa: S603
 
 
 def _trained(folder: Path, *arguments: str) -> Path:

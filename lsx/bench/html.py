@@ -234,21 +234,6 @@ _SWEEP_COLUMNS = (
 )
 
 
-def _sweep_row(point: SweepPoint) -> tuple[object, ...]:
-    return (
-        point.precision,
-        point.sampler,
-        point.steps,
-        point.cache_interval or "off",
-        f"{point.seconds:.3f}",
-        f"{point.error:.3f}",
-        "" if point.correlation is None else f"{point.correlation:.3f}",
-        "" if point.mouth_psnr is None else f"{point.mouth_psnr:.1f} dB",
-        "" if point.stable_sync is None else f"{point.stable_sync:.3f} at {point.stable_sync_offset:+d}",
-        "yes" if point.pareto else "",
-    )
-
-
 def _sweep(sweep: Sweep) -> Iterator[str]:
     yield "<h2>Speed against quality</h2>"
     yield f"<p>Error against {escape(sweep.reference)}: root mean square inside the mask, in levels of 255.</p>"
@@ -275,6 +260,6 @@ def _sweep(sweep: Sweep) -> Iterator[str]:
     yield plot("speed against quality", [edge, *every], x_title="seconds a chunk", y_title="error, levels")
     yield table(
         _SWEEP_COLUMNS,
-        (_sweep_row(point) for point in sorted(sweep.points, key=lambda p: p.seconds)),
+        ((*p.cells, "yes" if p.pareto else "") for p in sorted(sweep.points, key=lambda p: p.seconds)),
     )
     yield f"<p><b>{escape(sweep.recommendation)}</b></p>"

@@ -18,6 +18,7 @@ from lsx.errors import FaceNotFound
 from lsx.faces.detector import opened_detector
 from lsx.media.audio_reader import SoundReader
 from lsx.media.video_reader import VideoReader
+from lsx.metrics.images import levels_of
 from lsx.metrics.lips import LipFigures, lip_figures
 from lsx.runtime.audio_features import AudioTokens
 from lsx.runtime.frame_pipeline import clip_chunks
@@ -66,8 +67,7 @@ class JudgedClip:
         made = []
         for number, chunk in enumerate(self.chunks):
             pixels = runner.result(runner.submit(chunk.faces, chunk.tokens, number))["pixels"]
-            levels = np.clip(np.nan_to_num(pixels.astype(np.float32)).round(), 0, 255).astype(np.uint8)
-            made.append(levels[-chunk.new :])
+            made.append(levels_of(pixels)[-chunk.new :])
         faces = np.concatenate(made)
         known = [chunk.truth[-chunk.new :] for chunk in self.chunks if chunk.truth is not None]
         return Verdict(

@@ -202,6 +202,21 @@ class SweepPoint(Entry):
     stable_sync_offset: int | None = None
     """Frames by which the sound comes early, as StableSyncNet sees it."""
 
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Setting, seconds, error, lips, mouth PSNR and StableSyncNet, as the tables of page and terminal show them."""
+        return (
+            self.precision,
+            self.sampler,
+            str(self.steps),
+            str(self.cache_interval or "off"),
+            f"{self.seconds:.3f}",
+            f"{self.error:.3f}",
+            "" if self.correlation is None else f"{self.correlation:.3f}",
+            "" if self.mouth_psnr is None else f"{self.mouth_psnr:.1f} dB",
+            "" if self.stable_sync is None else f"{self.stable_sync:.3f} at {self.stable_sync_offset:+d}",
+        )
+
 
 class Sweep(Entry):
     """All settings, and what to take."""

@@ -109,18 +109,7 @@ def _show_runs(report: BenchReport) -> None:
             "precision", "sampler", "steps", "cache", "s a chunk", "error", "lips", "mouth PSNR", "StableSyncNet", ""
         )
         for p in sorted(report.sweep.points, key=lambda p: p.seconds):
-            table.add_row(
-                p.precision,
-                p.sampler,
-                str(p.steps),
-                str(p.cache_interval or "off"),
-                f"{p.seconds:.3f}",
-                f"{p.error:.3f}",
-                "" if p.correlation is None else f"{p.correlation:.3f}",
-                "" if p.mouth_psnr is None else f"{p.mouth_psnr:.1f} dB",
-                "" if p.stable_sync is None else f"{p.stable_sync:.3f} at {p.stable_sync_offset:+d}",
-                "Pareto" if p.pareto else "",
-            )
+            table.add_row(*p.cells, "Pareto" if p.pareto else "")
         show_table(table)
         out.print(f"error: levels inside the mask, against {report.sweep.reference}")
         out.print(report.sweep.recommendation)

@@ -8,9 +8,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["psnr", "ssim_map", "temporal_difference"]
+__all__ = ["levels_of", "psnr", "ssim_map", "temporal_difference"]
 
 Picture = NDArray[Any]
+
+
+def levels_of(pixels: Picture) -> NDArray[np.uint8]:
+    """Computed levels of any float dtype as a picture holds them, uint8 of the same shape; NaN becomes 0."""
+    return np.asarray(np.clip(np.nan_to_num(pixels).round(), 0, 255), dtype=np.uint8)
 
 
 def psnr(result: Picture, expected: Picture, where: NDArray[np.bool_]) -> float:

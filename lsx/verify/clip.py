@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lsx.metrics.images import psnr, ssim_map, temporal_difference
+from lsx.metrics.images import levels_of, psnr, ssim_map, temporal_difference
 from lsx.metrics.learned import LearnedMetrics
 from lsx.metrics.lips import lip_figures
 from lsx.verify.inputs import ChunkInput
@@ -40,8 +40,8 @@ class ClipComparison:
             similar = ssim_map(face, reference)
             self._mouth.append(float(similar[self._inside].mean()))
             self._face.append(float(similar.mean()))
-            self.results.append(_levels(face))
-            self.expected.append(_levels(reference))
+            self.results.append(levels_of(face))
+            self.expected.append(levels_of(reference))
         if chunk.truth is not None:
             self._truth += list(chunk.truth[-chunk.new :])
 
@@ -98,7 +98,3 @@ class ClipComparison:
             WorstFrame(frame=self._places[i], ssim=self._mouth[i], expected=self.expected[i], result=self.results[i])
             for i in order
         ]
-
-
-def _levels(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.asarray(np.clip(np.nan_to_num(pixels).round(), 0, 255), dtype=np.uint8)

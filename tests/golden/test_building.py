@@ -29,11 +29,6 @@ pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX has wheels for
 Bundles = Callable[[Precision, int], Bundle]
 
 
-@pytest.fixture
-def own(bundle: Bundles, tmp_path: Path) -> Bundle:
-    return copy_of(bundle("fp16", 256), tmp_path)
-
-
 @pytest.mark.parametrize("precision", list(RESOLUTIONS))
 @pytest.mark.parametrize("graph", PLANNED)
 def test_a_plan_is_built(bundle: Bundles, tmp_path: Path, graph: str, precision: Precision) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import onnx
 import pytest
@@ -17,16 +16,11 @@ from lsx.engines.tensorrt.building import build_plans
 from lsx.engines.tensorrt.inspection import parsed_network, plan_table
 from lsx.engines.tensorrt.libraries import LIBRARIES
 from lsx.errors import IntegrityError
-from tests.tensorrt_builds import FAST, copy_of
+from tests.tensorrt_builds import FAST
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX has wheels for x86-64 alone")
 
 Bundles = Callable[[Precision, int], Bundle]
-
-
-@pytest.fixture
-def own(bundle: Bundles, tmp_path: Path) -> Bundle:
-    return copy_of(bundle("fp16", 256), tmp_path)
 
 
 def test_inspect_tells_what_is_in_a_plans_network(own: Bundle, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import onnx
@@ -19,16 +18,11 @@ from lsx.core.tensors import Precision
 from lsx.engines.tensorrt.building import PLANNED
 from lsx.engines.tensorrt.libraries import LIBRARIES
 from lsx.engines.tensorrt.network import network_from_graph
-from tests.tensorrt_builds import RESOLUTIONS, copy_of
+from tests.tensorrt_builds import RESOLUTIONS
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX has wheels for x86-64 alone")
 
 Bundles = Callable[[Precision, int], Bundle]
-
-
-@pytest.fixture
-def own(bundle: Bundles, tmp_path: Path) -> Bundle:
-    return copy_of(bundle("fp16", 256), tmp_path)
 
 
 @pytest.mark.parametrize("graph", [*PLANNED, *FACE_GRAPHS])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -16,16 +15,11 @@ from lsx.engines.tensorrt.building import build_plans
 from lsx.engines.tensorrt.libraries import LIBRARIES, PORTABLE, Rtx
 from lsx.engines.tensorrt.plans import another_gpu, fitting_plan, profile_for, reason_stale
 from lsx.errors import StaleEngine
-from tests.tensorrt_builds import FAST, copy_of
+from tests.tensorrt_builds import FAST
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX has wheels for x86-64 alone")
 
 Bundles = Callable[[Precision, int], Bundle]
-
-
-@pytest.fixture
-def own(bundle: Bundles, tmp_path: Path) -> Bundle:
-    return copy_of(bundle("fp16", 256), tmp_path)
 
 
 def test_guidance_both_gives_two_profiles(own: Bundle) -> None:

@@ -1,0 +1,18 @@
+"""What several files of this folder use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lsx.bundle.bundle import Bundle
+from lsx.core.tensors import Precision
+from tests.tensorrt_builds import copy_of
+
+
+@pytest.fixture
+def own(bundle: Callable[[Precision, int], Bundle], tmp_path: Path) -> Bundle:
+    """The fp16 bundle at 256 px, a copy of the test's own; a file may have another of this name."""
+    return copy_of(bundle("fp16", 256), tmp_path)
