@@ -42,7 +42,7 @@ def worker_id(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def checkpoint(shared: Path) -> Callable[[int], Path]:
-    """The small seeded checkpoint at a resolution."""
+    """A seeded checkpoint at a resolution: the small one that numbers were recorded of, of few layers at 64 px."""
 
     def make(resolution: int = 256) -> Path:
         from lsx.models.random_checkpoint import random_checkpoint
@@ -50,7 +50,7 @@ def checkpoint(shared: Path) -> Callable[[int], Path]:
         folder = shared / f"checkpoint-{resolution}"
         with _locked(shared / f"checkpoint-{resolution}.lock"):
             if not folder.exists():
-                random_checkpoint(folder, resolution=resolution)
+                random_checkpoint(folder, resolution=resolution, size="minimal" if resolution == 64 else "small")
         return folder
 
     return make

@@ -73,7 +73,7 @@ def write_card(folder: Path, model: Path, parameters: dict[str, float], acceptan
 
     parameters : millions of `unet`, `vae` and `syncnet`; acceptance : what `examples.tiny.acceptance --report` wrote.
     """
-    stages = {name: curves(folder / name / "log") for name in ("stage1", "stage1_faces", "stage2", "syncnet")}
+    stages = {name: curves(folder / name / "log") for name in ("stage1", "stage2", "syncnet")}
     vae = json.loads((folder / "vae.json").read_text(encoding="utf-8"))
     report = {"machine": platform.machine(), "vae": vae} | stages | {"acceptance": acceptance}
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in report.items())

@@ -10,20 +10,27 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from examples.tiny.clips import TinyClip, tiny_clip
+from examples.tiny.mouth import FRAME_SAMPLES
+from examples.tiny.voice import SAMPLE_RATE, speech
 from lsx.bundle.bundle import Bundle
 from lsx.faces.alignment import Aligner, crop_face
 from lsx.faces.detector import opened_detector
-from lsx.training.shards import EncodedSegment, SegmentMeta, ShardWriter, encode_segment
+from lsx.models.reference import audio_states
+from lsx.models.whisper import AudioEncoder
+from lsx.training.feature_store import TokenStore
+from lsx.training.shards import DataSet, EncodedSegment, SegmentMeta, ShardWriter, encode_segment
 
-__all__ = ["HELD_OUT", "RESOLUTION", "aligned_faces", "write_dataset"]
+__all__ = ["HELD_OUT", "RESOLUTION", "aligned_faces", "fill_tokens", "write_dataset"]
 
 HELD_OUT = 1_000_000
 """Seeds from here on are never trained on."""
 FRAMES = 64
 RESOLUTION = 128
+_HEARD = 30 * SAMPLE_RATE // FRAME_SAMPLES  # frames of the sound that the audio encoder hears at once
 
 
 def aligned_faces(clip: TinyClip, bundle: Path, resolution: int = RESOLUTION) -> NDArray[np.uint8] | None:
@@ -73,6 +80,23 @@ def write_dataset(
                 progress(done, len(seeds))
                 if segment is not None:
                     writer.add_encoded(segment)
+
+
+def fill_tokens(data: DataSet, store: TokenStore, encoder: AudioEncoder) -> None:
+    """Keep what the audio encoder makes of each clip's sound at some place of a longer recording.
+
+    A clip lasts 2.6 s. By itself it would lie at the beginning of the 30 s that the encoder hears at once, with silence
+    after it, and a network would learn the sound of no other place.
+    """
+    for row in store.missing(data.rows):
+        rng = np.random.default_rng((int(row.key), 0xC0DE))
+        before, after = rng.integers(0, _HEARD - row.frames, 2)
+        before = 0 if rng.random() < 0.25 else before
+        after = min(int(after), _HEARD - row.frames - int(before))
+        sides = [speech(n * FRAME_SAMPLES / SAMPLE_RATE, int(rng.integers(1 << 31))) for n in (before, after)]
+        heard = np.concatenate([sides[0], data.samples(row), sides[1]]).astype(np.float32) / 32768
+        states = audio_states(encoder, torch.from_numpy(heard))
+        store.write(row.key, states[2 * before : 2 * (before + row.frames)].numpy())
 
 
 def _batches(seeds: range, size: int) -> Iterator[list[int]]:

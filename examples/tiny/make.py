@@ -15,8 +15,11 @@ import yaml
 from examples.commands import lsx
 from examples.tiny.card import write_card
 from examples.tiny.checkpoint import MODEL, new_checkpoint, pack, tiny_checkpoint
-from examples.tiny.dataset import HELD_OUT, write_dataset
+from examples.tiny.dataset import HELD_OUT, fill_tokens, write_dataset
 from examples.tiny.vae import psnr, scale_latents, train_vae, write_vae
+from lsx.models.checkpoint import Checkpoint
+from lsx.models.checkpoint_files import CheckpointFiles
+from lsx.training.feature_store import TokenStore
 from lsx.training.shards import DataSet
 
 __all__ = ["main", "make"]
@@ -64,13 +67,13 @@ def make(folder: Path) -> Path:
     base = folder / "base"
     if not base.exists():
         new_checkpoint(base, folder / "vae", model)
+    checkpoint, clips = Checkpoint(CheckpointFiles.in_folder(base)), DataSet.open(data)
+    fill_tokens(clips, TokenStore.of(clips, checkpoint.hashes()["whisper"]), checkpoint.audio_encoder())
     common = ["--data", str(data), "--validation", str(held_out)]
     first = _trained(
         folder / "stage1", "unet", str(CONFIGS / "stage1.yaml"), *common, "--checkpoint", str(base), "--from-scratch"
     )
-    last = first
-    for name in ("stage1_faces", "stage2"):
-        last = _trained(folder / name, "unet", str(CONFIGS / f"{name}.yaml"), *common, "--checkpoint", str(last))
+    last = _trained(folder / "stage2", "unet", str(CONFIGS / "stage2.yaml"), *common, "--checkpoint", str(first))
     _trained(folder / "syncnet", "syncnet", str(CONFIGS / "syncnet.yaml"), *common)
     return last
 

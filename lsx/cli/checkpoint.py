@@ -23,7 +23,7 @@ def _root() -> None:
 @command
 def random(
     folder: Annotated[Path, typer.Argument(help="New folder to write.")],
-    size: Annotated[str, typer.Option(help="small (30 MB, the released topology) or full (5.5 GB).")] = "small",
+    size: Annotated[str, typer.Option(help="small (the released topology), full (5.5 GB), or minimal.")] = "small",
     seed: Annotated[int, typer.Option(help="Seed of every weight.")] = 0,
     resolution: Annotated[int | None, typer.Option(help="Pixels; 256 by default.")] = None,
 ) -> None:

@@ -27,8 +27,8 @@ __all__ = [
 RELEASED: dict[str, int] = {"latentsync-1.5": 256, "latentsync-1.6": 512}
 """Released models and their resolution in pixels; architecture and key names are the same."""
 
-SIZES = ("small", "full")
-"""Of random checkpoints: the released topology, narrow, or as large as it is."""
+SIZES = ("small", "full", "minimal")
+"""Of random checkpoints: the released topology, narrow, or as large as it is; or few layers of every kind."""
 
 SOURCE = "source.json"
 """What `lsx fetch` writes beside the files: which model they are, and where they came from."""

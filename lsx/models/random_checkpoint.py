@@ -60,14 +60,24 @@ _MODEL: dict[str, Any] = {
 }
 
 _UNET_SIZE: dict[str, dict[str, Any]] = {
+    "minimal": {
+        "block_out_channels": [32, 64],
+        "down_block_types": ["CrossAttnDownBlock3D", "DownBlock3D"],
+        "up_block_types": ["UpBlock3D", "CrossAttnUpBlock3D"],
+        "layers_per_block": 1,
+        "attention_head_dim": 4,
+        "norm_num_groups": 8,
+    },
     "small": {"block_out_channels": [32, 64, 96, 96], "attention_head_dim": 4, "norm_num_groups": 8},
     "full": {"block_out_channels": [320, 640, 1280, 1280], "attention_head_dim": 8, "norm_num_groups": 32},
 }
 
 _VAE_SIZE: dict[str, dict[str, Any]] = {
-    "small": {"block_out_channels": [32, 64, 96, 96], "norm_num_groups": 8},
-    "full": {"block_out_channels": [128, 256, 512, 512], "norm_num_groups": 32},
+    "minimal": {"block_out_channels": [32, 32, 32, 32], "layers_per_block": 1, "norm_num_groups": 8},
+    "small": {"block_out_channels": [32, 64, 96, 96], "layers_per_block": 2, "norm_num_groups": 8},
+    "full": {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "norm_num_groups": 32},
 }
+_WHISPER_LAYERS = {"minimal": 1, "small": 4, "full": 4}
 
 _WHISPER_TINY = {
     "n_mels": 80,
@@ -103,7 +113,8 @@ def seeded_weight(key: str, shape: tuple[int, ...], seed: int) -> NDArray[np.flo
 def random_checkpoint(folder: Path, *, size: str = "small", seed: int = 0, resolution: int | None = None) -> Path:
     """Write a checkpoint of seeded random weights into the new folder `folder`, and return it.
 
-    size : `small` (the released topology, narrow: 30 MB) or `full` (the released size: 5.5 GB).
+    size : `small` (the released topology, narrow: 30 MB), `full` (the released size: 5.5 GB), or `minimal` (few layers,
+    of every kind: exported in a third of the time).
     resolution : pixels in its config.yaml; 256 by default.
 
     Raises UsageError for another size, OutputError when the folder exists or cannot be written.
@@ -114,7 +125,7 @@ def random_checkpoint(folder: Path, *, size: str = "small", seed: int = 0, resol
         model = _MODEL | _UNET_SIZE[size]
         _write_unet(partial / "latentsync_unet.pt", model, seed)
         _write_vae(partial / "vae", _VAE_SIZE[size], seed)
-        write_whisper(partial / "whisper" / "tiny.pt", seed)
+        write_whisper(partial / "whisper" / "tiny.pt", seed, _WHISPER_LAYERS[size])
         config = {"data": data_section(resolution or 256), "model": model}
         (partial / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         partial.chmod(0o755)
@@ -163,7 +174,6 @@ def _write_vae(folder: Path, size: Mapping[str, Any], seed: int) -> None:
         vae = AutoencoderKL(
             down_block_types=("DownEncoderBlock2D",) * 4,
             up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
             latent_channels=4,
             sample_size=256,
             **size,
@@ -175,17 +185,18 @@ def _write_vae(folder: Path, size: Mapping[str, Any], seed: int) -> None:
     save_file(dict(_draw(vae.state_dict(), seed)), folder / "diffusion_pytorch_model.safetensors")
 
 
-def write_whisper(path: Path, seed: int) -> None:
-    """Write OpenAI's tiny Whisper with seeded random weights to `path`, in a new folder."""
+def write_whisper(path: Path, seed: int, layers: int = 4) -> None:
+    """Write OpenAI's tiny Whisper with seeded random weights to `path`, in a new folder; it has 4 layers."""
     path.parent.mkdir()
-    state = dict(_draw(_whisper_layout(), seed))
+    state = dict(_draw(_whisper_layout(layers), seed))
     state["encoder.positional_embedding"] = sinusoids(1500, 384)
-    torch.save({"dims": _WHISPER_TINY, "model_state_dict": state}, path)
+    dims = _WHISPER_TINY | {"n_audio_layer": layers, "n_text_layer": layers}
+    torch.save({"dims": dims, "model_state_dict": state}, path)
 
 
-def _whisper_layout() -> dict[str, Tensor]:
+def _whisper_layout(layers: int) -> dict[str, Tensor]:
     """Names and shapes of OpenAI's tiny Whisper, encoder and decoder, as meta tensors."""
-    width, layers = 384, 4
+    width = 384
     layout: dict[str, tuple[int, ...]] = {
         "encoder.positional_embedding": (1500, width),
         "encoder.conv1.weight": (width, 80, 3),

@@ -126,6 +126,8 @@ class UNetSettings(Settings):
     in stage 1 on latents. 16, 8, 4, 2 or 1."""
     audio_dropout: float = 0.0
     """Share of samples whose sound is replaced by the zeros that guidance compares with; the original has none."""
+    snr_gamma: float | None = None
+    """Weigh the noise's error by min(SNR, gamma) / SNR (Min-SNR, arXiv 2303.09556); the original weighs all alike."""
     guidance: float = 1.5
     inference_steps: int = 20
     """Of the validation clip."""
@@ -151,6 +153,8 @@ class UNetSettings(Settings):
             )
         if not 0 <= self.audio_dropout < 1:
             raise UsageError(f"audio_dropout is {self.audio_dropout}; give a share under 1")
+        if self.snr_gamma is not None and not self.snr_gamma > 0:
+            raise UsageError(f"snr_gamma is {self.snr_gamma}; give a number over 0, such as 5")
         if self.inference_steps < 1 or not self.guidance >= 0:
             raise UsageError("inference_steps is 1 or more, guidance_scale 0 or more")
 
@@ -212,6 +216,7 @@ _UNET = _COMMON | {
     "run.audio_dropout": "audio_dropout",
     "run.cache_latents": "cache_latents",
     "run.frames_per_clip": "frames_per_clip",
+    "run.snr_gamma": "snr_gamma",
     "run.guidance_scale": "guidance",
     "run.inference_steps": "inference_steps",
     "run.lora_rank": "lora_rank",

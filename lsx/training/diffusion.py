@@ -1,6 +1,7 @@
 """Noise of training: what is added to clean latents, and what one prediction says the clean ones are.
 
-Source: LatentSync, arXiv 2412.09262; the mixed noise is of PYoCo, arXiv 2305.10474.
+Source: LatentSync, arXiv 2412.09262; the mixed noise is of PYoCo, arXiv 2305.10474; the weights of Min-SNR,
+arXiv 2303.09556.
 """
 
 from __future__ import annotations
@@ -45,6 +46,13 @@ class NoiseSchedule:
         """The clean latents that a predicted `noise` leaves, not clipped. Shapes as in `add_noise`."""
         signal, spread = self._scales(timesteps, noisy)
         return (noisy - spread * noise) / signal
+
+    def min_snr_weights(self, timesteps: Tensor, gamma: float) -> Tensor:
+        """Weights float32 [n] of the noise's error at int64 `timesteps` [n]: 1 where the signal's power is at most
+        `gamma` times the noise's, `gamma` through that ratio where it is more.
+        """
+        share = self.alphas_cumprod.to(timesteps.device)[timesteps]
+        return (gamma * (1 - share) / share).clamp(max=1)
 
 
 def mixed_noise(shared: Tensor, independent: Tensor, alpha: float = 1.0) -> Tensor:

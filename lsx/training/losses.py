@@ -46,8 +46,8 @@ class UNetBatch:
 
     audio: Tensor
     """float32 [n, F, S, D]."""
-    mel: Tensor
-    """float32 [n, 1, 80, 52], for SyncNet."""
+    mel: Tensor | None = None
+    """float32 [n, 1, 80, 52], where SyncNet looks."""
     target: Tensor | None = None
     """Aligned faces float32 [n, F, 3, H, W] in -1..1."""
     reference: Tensor | None = None
@@ -95,7 +95,8 @@ class LossTerms:
 class LatentSyncLoss:
     """The losses over frozen networks. Modules are moved and frozen by the caller.
 
-    mask : float32 [H, W], 1 = keep; alpha : of the mixed noise, None for one noise that all frames share.
+    mask : float32 [H, W], 1 = keep; alpha : of the mixed noise, None for one noise that all frames share; snr_gamma :
+    of the reconstruction's weights by noise level, None for all alike, as in the original.
     """
 
     def __init__(
@@ -108,8 +109,9 @@ class LatentSyncLoss:
         lpips: Lpips | None = None,
         trepa: Trepa | None = None,
         alpha: float | None = 1.0,
+        snr_gamma: float | None = None,
     ) -> None:
-        self.vae, self.mask, self.weights, self.alpha = vae, mask, weights, alpha
+        self.vae, self.mask, self.weights, self.alpha, self.snr_gamma = vae, mask, weights, alpha, snr_gamma
         self.syncnet, self.lpips, self.trepa = syncnet, lpips, trepa
         self.schedule = NoiseSchedule.of_sampler()
 
@@ -160,13 +162,19 @@ class LatentSyncLoss:
         mask = self.mask[::8, ::8].expand(count, 1, frames, -1, -1)
         return torch.cat([noisy, mask, masked, reference], dim=1), noisy, noise
 
+    def _reconstruction(self, predicted: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        if self.snr_gamma is None:
+            return F.mse_loss(predicted, noise)
+        errors = (predicted - noise).square().flatten(1).mean(1)
+        return (self.schedule.min_snr_weights(timesteps, self.snr_gamma) * errors).mean()
+
     def __call__(
         self, unet: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]], batch: UNetBatch, draws: UNetDraws
     ) -> LossTerms:
         """The losses of one step, with gradients for the U-Net's trainable parameters."""
         sample, noisy, noise = self.inputs(batch, draws)
         predicted = unet(sample, draws.timesteps.float(), batch.audio)[0].float()
-        reconstruction = F.mse_loss(predicted, noise.float())
+        reconstruction = self._reconstruction(predicted, noise.float(), draws.timesteps)
         total = self.weights.reconstruction * reconstruction
         if not self.weights.in_pixels:
             return LossTerms(total=total, reconstruction=reconstruction)
@@ -174,9 +182,11 @@ class LatentSyncLoss:
         pixels = self.vae.decode(clean.transpose(1, 2).flatten(0, 1).contiguous() / LATENT_SCALE).sample
         if batch.target is None:
             raise ValueError("a loss that looks at pixels needs the faces")
-        target = batch.target.flatten(0, 1)
+        target, frames = batch.target.flatten(0, 1), batch.audio.shape[1]
         sync = perceptual = trepa = None
         if self.weights.sync and self.syncnet is not None:
+            if batch.mel is None:
+                raise ValueError("SyncNet's loss needs the mel window")
             sync = sync_loss(self.syncnet, pixels, batch.mel, torch.ones_like(batch.mel[:, 0, 0, 0]))
             total = total + self.weights.sync * sync
         if self.weights.perceptual and self.lpips is not None:
@@ -184,7 +194,6 @@ class LatentSyncLoss:
             perceptual = self.lpips.loss(pixels[:, :, half:], target[:, :, half:])
             total = total + self.weights.perceptual * perceptual
         if self.weights.trepa and self.trepa is not None:
-            frames = batch.audio.shape[1]
             trepa = self.trepa.loss(pixels.unflatten(0, (-1, frames)), target.unflatten(0, (-1, frames)))
             total = total + self.weights.trepa * trepa
         return LossTerms(

@@ -127,10 +127,11 @@ class UNetSamples(Dataset[dict[str, Tensor]]):
         *,
         latents: LatentStore | None = None,
         faces: bool = True,
+        mel: bool = True,
     ) -> None:
-        """latents : where `moments` [3, 16, 8, h, w] of a sample are read; faces : whether a sample has faces."""
+        """latents : where `moments` [3, 16, 8, h, w] of a sample are read; faces, mel : whether a sample has them."""
         self._data, self._rows, self._tokens, self._options = data, rows, tokens, options
-        self._latents, self._with_faces = latents, faces
+        self._latents, self._with_faces, self._with_mel = latents, faces, mel
         self._shuffle = Shuffle(options.seed, len(rows))
 
     def __len__(self) -> int:
@@ -152,12 +153,13 @@ class UNetSamples(Dataset[dict[str, Tensor]]):
             | self._pictures(row, start, reference)
             | {
                 "audio": audio * float(random.random() >= self._options.dropout),
-                "mel": torch.from_numpy(mel_window(_mel(self._data, row), start))[None],
                 "timestep": torch.tensor(timestep),
                 "noise.shared": _normal(random, (4, 1, side, side)),
                 "noise.independent": _normal(random, (4, _FRAMES, side, side)),
             }
         )
+        if self._with_mel:
+            sample["mel"] = torch.from_numpy(mel_window(_mel(self._data, row), start))[None]
         return _thinned(sample, number, self._options.frames)
 
     def _pictures(self, row: SegmentRow, target: int, reference: int) -> dict[str, Tensor]:
@@ -182,13 +184,9 @@ _FRAME_AXES |= {f"noise.{name}": 0 for name in ("target", "masked", "reference")
 def _thinned(sample: dict[str, Tensor], number: int, frames: int) -> dict[str, Tensor]:
     """A sample with `frames` of its 16 frames, evenly apart; the first of them goes round with the sample's number."""
     stride = _FRAMES // frames
-    kept = torch.arange(number % stride, _FRAMES, stride)
-    if stride == 1:
-        return sample
-    return {
-        name: value.index_select(_FRAME_AXES[name], kept) if name in _FRAME_AXES else value
-        for name, value in sample.items()
-    }
+    kept = slice(number % stride, None, stride)
+    places = {name: (*(slice(None),) * axis, kept) for name, axis in _FRAME_AXES.items()}
+    return {name: value[places[name]] if name in places else value for name, value in sample.items()}
 
 
 def _normal(random: np.random.Generator, shape: tuple[int, ...]) -> Tensor:

@@ -92,6 +92,7 @@ class UNetTask(TrainingTask):
             ),
             latents=self._latents,
             faces=self._latents is None or self._loss.weights.in_pixels,
+            mel=bool(self._loss.weights.sync),
         )
         self.frozen_bytes = self._loss.frozen_bytes
 
@@ -200,6 +201,7 @@ class UNetTask(TrainingTask):
             lpips=Lpips(folder) if folder is not None and weights.perceptual else None,
             trepa=trepa,
             alpha=settings.mixed_noise_alpha,
+            snr_gamma=settings.snr_gamma,
         )
 
     def to(self, device: torch.device) -> None:
@@ -207,8 +209,8 @@ class UNetTask(TrainingTask):
         self._device = device
 
     def loss(self, network: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        names = ("target", "reference", "moments")
-        inputs = UNetBatch(audio=batch["audio"], mel=batch["mel"], **{name: batch.get(name) for name in names})
+        names = ("mel", "target", "reference", "moments")
+        inputs = UNetBatch(audio=batch["audio"], **{name: batch.get(name) for name in names})
         draws = UNetDraws(
             timesteps=batch["timestep"],
             target=batch["noise.target"].flatten(0, 1),

@@ -70,12 +70,12 @@ def refused(expected: int, message: str, bundle: Path, video: Path, audio: Path,
     ],
 )
 def test_usage(bundle: Bundles, media: Path, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
-    path = bundle("fp32", 128).path
+    path = bundle("fp32", 64).path
     refused(2, message, path, media / "clip.mp4", media / "sound.wav", tmp_path / "out.mp4", *options)
 
 
 def test_media(bundle: Bundles, media: Path, tmp_path: Path) -> None:
-    path, clip, sound = bundle("fp32", 128).path, media / "clip.mp4", media / "sound.wav"
+    path, clip, sound = bundle("fp32", 64).path, media / "clip.mp4", media / "sound.wav"
     bad = tmp_path / "bad"
     bad.mkdir()
     (bad / "text.mp4").write_text("this is no video\n" * 50)
@@ -115,7 +115,7 @@ def test_a_video_cut_off_after_its_index(bundle: Bundles, media: Path, tmp_path:
     (tmp_path / "cut.mp4").write_bytes(content[: len(content) * 2 // 3])
     out = tmp_path / "out"
     out.mkdir()
-    path = bundle("fp32", 128).path
+    path = bundle("fp32", 64).path
     refused(1, "cut", path, tmp_path / "cut.mp4", media / "sound.wav", out / "out.mp4")
 
 
@@ -123,7 +123,7 @@ def test_a_video_without_frames(bundle: Bundles, media: Path, tmp_path: Path) ->
     write_clip(tmp_path / "none.mkv", iter(()))
     out = tmp_path / "out"
     out.mkdir()
-    path = bundle("fp32", 128).path
+    path = bundle("fp32", 64).path
     refused(1, "none.mkv", path, tmp_path / "none.mkv", media / "sound.wav", out / "out.mp4")
 
 
@@ -136,7 +136,7 @@ def test_a_full_disk(bundle: Bundles, media: Path, tmp_path: Path) -> None:
     if mounted.returncode:
         pytest.skip("mounting a small tmpfs needs root")
     try:
-        refused(1, "disk is full", bundle("fp32", 128).path, media / "clip.mp4", media / "sound.wav", disk / "out.mp4")
+        refused(1, "disk is full", bundle("fp32", 64).path, media / "clip.mp4", media / "sound.wav", disk / "out.mp4")
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -146,7 +146,7 @@ def test_bundles(bundle: Bundles, media: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     copy = tmp_path / "copy"
-    shutil.copytree(bundle("fp32", 128).path, copy)
+    shutil.copytree(bundle("fp32", 64).path, copy)
     data = copy / "onnx" / "unet.onnx.data"
     content = bytearray(data.read_bytes())
     content[len(content) // 2] ^= 1

@@ -24,7 +24,7 @@ QUICK: dict[str, Any] = {"steps": 1, "guidance": 1.0, "crf": 1}
 
 @pytest.fixture(scope="module")
 def bundle128(bundle: Callable[[Precision, int], Bundle]) -> Bundle:
-    return bundle("fp32", 128)
+    return bundle("fp32", 64)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ QUICK: dict[str, Any] = {"steps": 1, "guidance": 1.0}
 
 @pytest.fixture(scope="module")
 def lipsync(bundle: Callable[[Precision, int], Bundle]) -> Iterator[LipSync]:
-    with LipSync.open(bundle("fp32", 128), "onnxruntime") as opened:
+    with LipSync.open(bundle("fp32", 64), "onnxruntime") as opened:
         yield opened
 
 
@@ -259,7 +259,7 @@ def test_torch_and_onnxruntime_make_the_same_picture(
 ) -> None:
     frames = list(portrait_frames(16))
     sound = speech(0.64)
-    with LipSync.open(bundle("fp32", 128), "torch") as reference:
+    with LipSync.open(bundle("fp32", 64), "torch") as reference:
         wanted = list(reference.stream(frames, sound, **QUICK))
     for a, b in zip(lipsync.stream(frames, sound, **QUICK), wanted, strict=True):
         assert np.abs(a.astype(int) - b).max() <= 1
@@ -270,7 +270,7 @@ def test_a_bundle_runs_without_the_export_libraries(bundle: Callable[[Precision,
     absent = ["torch", "diffusers", "transformers", "onnx", "onnxscript", "onnx_ir", "safetensors", "yaml", "tflite"]
     clip = write_clip(tmp_path / "clip.mp4", portrait_frames(16))
     sound = write_wav(tmp_path / "sound.wav", speech(0.3))
-    arguments = ["run", str(bundle("fp32", 128).path), str(clip), str(sound), "-o", str(tmp_path / "out.mp4")]
+    arguments = ["run", str(bundle("fp32", 64).path), str(clip), str(sound), "-o", str(tmp_path / "out.mp4")]
     code = (
         f"import sys\nfor name in {absent}: sys.modules[name] = None\n"
         f"from lsx.cli.main import main\nmain({[*arguments, '--steps', '1']})"

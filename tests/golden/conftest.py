@@ -14,5 +14,5 @@ from tests.tensorrt_builds import copy_of
 
 @pytest.fixture
 def own(bundle: Callable[[Precision, int], Bundle], tmp_path: Path) -> Bundle:
-    """The fp16 bundle at 256 px, a copy of the test's own; a file may have another of this name."""
-    return copy_of(bundle("fp16", 256), tmp_path)
+    """The fp16 bundle at 64 px, a copy of the test's own; a file may have another of this name."""
+    return copy_of(bundle("fp16", 64), tmp_path)

@@ -204,7 +204,7 @@ def test_a_scale_times_four_is_caught(
 ) -> None:
     own = Bundle.open(shutil.copytree(quantized("int8").path, tmp_path / "bundle"))
     tables = json.loads((own.path / "quantisation" / "layers.json").read_text())
-    layer = "up_blocks.2.resnets.1.conv2"
+    layer = "up_blocks.1.resnets.1.conv2"
     assert next(row for row in tables["unet"]["layers"] if row["name"] == layer)["quantised"]
     planted = plant(own, "unet", edited(f"unet.{layer}.weight_scale", lambda scale: scale * 4))
     clip = (videos / "face.mp4", videos / "face.mp4")

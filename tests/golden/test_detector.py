@@ -26,7 +26,7 @@ from lsx.faces.detector import FaceDetector
 
 @pytest.fixture(scope="module")
 def detector(bundle: Callable[[Precision, int], Bundle]) -> FaceDetector:
-    opened = bundle("fp32", 128)
+    opened = bundle("fp32", 64)
     assert opened.manifest.faces.family == "mediapipe"
     return FaceDetector({graph: load_engine(opened, graph, threads=1) for graph in FACE_GRAPHS}, "mediapipe")
 

@@ -20,7 +20,7 @@ UNET = "latentsync_unet.pt"
 
 @pytest.fixture
 def hub(checkpoint: Callable[[int], Path]) -> Iterator[Hub]:
-    folder = checkpoint(64)
+    folder = checkpoint(128)
     vae = {path.name: path for path in (folder / "vae").iterdir()}
     files = {
         "ByteDance/LatentSync-1.6": {UNET: folder / UNET, "whisper/tiny.pt": folder / "whisper" / "tiny.pt"},
@@ -45,7 +45,7 @@ def test_a_checkpoint_is_arranged_and_says_which_it_is(
     with pytest.raises(SystemExit, match="0"):
         main(command)
     for part in (UNET, "whisper/tiny.pt", "vae/config.json"):
-        assert (target / part).read_bytes() == (checkpoint(64) / part).read_bytes()
+        assert (target / part).read_bytes() == (checkpoint(128) / part).read_bytes()
     assert not (target / ".download").exists()
     files = CheckpointFiles.in_folder(target)
     assert stated_resolution(files, model=None, resolution=None) == 512

@@ -29,7 +29,7 @@ Bundles = Callable[[Precision, int], Bundle]
 def test_the_network_has_the_contracts_shapes(bundle: Bundles, graph: str) -> None:
     """With the inputs fixed nothing varies: TensorRT sees static shapes throughout."""
     trt: Any = LIBRARIES["tensorrt-rtx"].module()
-    opened = bundle("fp16", 256)
+    opened = bundle("fp16", 64)
     entry = opened.graph(graph)
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)

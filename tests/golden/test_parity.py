@@ -39,13 +39,14 @@ CUDA_FORM_ON_A_CPU = 12  # its CPU kernel sums in float32 where factors are not 
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Checkpoint]:
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Checkpoint]:
+    """Of few layers, which are of every kind; `small` has the released topology."""
     folder = tmp_path_factory.mktemp("seeds")
 
-    def make(seed: int) -> Checkpoint:
-        path = folder / str(seed)
+    def make(seed: int, size: str = "minimal") -> Checkpoint:
+        path = folder / f"{size}-{seed}"
         if not path.exists():
-            random_checkpoint(path, seed=seed, resolution=64)
+            random_checkpoint(path, seed=seed, size=size, resolution=64)
         return Checkpoint(CheckpointFiles.in_folder(path))
 
     return make
@@ -59,7 +60,7 @@ def _exported(checkpoint: Checkpoint, folder: Path, graph: str, precision: Float
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_sound_graphs_of_other_seeds_pass(
-    checkpoints: Callable[[int], Checkpoint], tmp_path: Path, seed: int, precision: FloatPrecision
+    checkpoints: Callable[..., Checkpoint], tmp_path: Path, seed: int, precision: FloatPrecision
 ) -> None:
     for graph in ("vae_encoder", "unet_shallow", "vae_decoder"):
         entry = _exported(checkpoints(seed), tmp_path / graph, graph, precision)
@@ -123,7 +124,7 @@ FAULTS: dict[str, tuple[str, Callable[[nn.Module], None]]] = {
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_planted_faults_are_refused(
-    checkpoints: Callable[[int], Checkpoint],
+    checkpoints: Callable[..., Checkpoint],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     seed: int,
@@ -149,7 +150,7 @@ def test_planted_faults_are_refused(
         assert graph in str(caught.value)
 
 
-def test_loud_activations_are_accepted(checkpoints: Callable[[int], Checkpoint], tmp_path: Path) -> None:
+def test_loud_activations_are_accepted(checkpoints: Callable[..., Checkpoint], tmp_path: Path) -> None:
     """Weights multiplied until the latents' spread is in the hundreds: the limits go along."""
     spec = GRAPHS["vae_encoder"]
 
@@ -167,7 +168,7 @@ def test_loud_activations_are_accepted(checkpoints: Callable[[int], Checkpoint],
 
 
 def test_a_refusal_says_what_and_the_report_holds_all(
-    checkpoints: Callable[[int], Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoints: Callable[..., Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sound = to_precision
 
@@ -210,7 +211,7 @@ def test_measures_equal_numpys() -> None:
 @pytest.mark.parametrize("provider", ["cpu", "cuda"])
 @pytest.mark.parametrize("graph", ["vae_encoder", "vae_decoder"])
 def test_norms_on_masked_frames_of_a_clip(
-    checkpoints: Callable[[int], Checkpoint], tmp_path: Path, graph: str, provider: Literal["cpu", "cuda"]
+    checkpoints: Callable[..., Checkpoint], tmp_path: Path, graph: str, provider: Literal["cpu", "cuda"]
 ) -> None:
     """Against a float64 run of the reference: at most three times as far as PyTorch in float32 is.
 
@@ -258,13 +259,13 @@ def test_norms_on_masked_frames_of_a_clip(
     assert ours.mean() <= allowed * theirs.mean()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("seed", "size"), [(11, "small"), (12, "minimal"), (13, "minimal")])
 @pytest.mark.parametrize("graph", ["unet", "unet_shallow", "audio_encoder"])
 def test_unet_and_audio_encoder_against_float64(
-    checkpoints: Callable[[int], Checkpoint], tmp_path: Path, graph: str, seed: int
+    checkpoints: Callable[..., Checkpoint], tmp_path: Path, graph: str, seed: int, size: str
 ) -> None:
     """The U-Net on latents of masked frames of a clip, the audio encoder on a spectrogram: as above."""
-    checkpoint = checkpoints(seed)
+    checkpoint = checkpoints(seed, size)
     spec = GRAPHS[graph]
     module = spec.build(checkpoint).eval().requires_grad_(False)
     feed = spec.example_inputs(checkpoint.spec, module, spec.parity_lengths[-1])
@@ -304,7 +305,7 @@ def test_unet_and_audio_encoder_against_float64(
 
 
 def test_tensorrt_keeps_its_norms_and_onnxruntime_has_its_own_form(
-    checkpoints: Callable[[int], Checkpoint], tmp_path: Path
+    checkpoints: Callable[..., Checkpoint], tmp_path: Path
 ) -> None:
     entry = _exported(checkpoints(11), tmp_path, "unet_shallow", "fp16")
     assert entry.onnxruntime is not None

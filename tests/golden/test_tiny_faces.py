@@ -20,7 +20,7 @@ from lsx.models.checkpoint_files import CheckpointFiles
 def test_every_tiny_face_is_found_where_it_is(bundle: Callable[[Precision, int], Bundle]) -> None:
     """Shut and wide open, of 16 identities in their poses: the three points lie near where they are drawn."""
     away = []
-    with opened_detector(bundle("fp32", 128)) as detector:
+    with opened_detector(bundle("fp32", 64)) as detector:
         for seed in range(100, 116):
             identity, pose = Identity.from_seed(seed), motion(seed, 30)[seed % 30]
             for opening in (0.0, 1.0):

@@ -62,7 +62,7 @@ def test_the_truth_is_cut_out_where_the_faces_are(dubbed: tuple[Path, Path, Path
 def test_verify_says_what_the_lips_do(dubbed: tuple[Path, Path, Path, TinyClip], bundle: Bundles) -> None:
     video, audio, known, _ = dubbed
     settings = VerifyOptions(clip=(video, audio), truth=known, max_chunks=1, record=False)
-    report = verify(bundle("fp32", 128), settings, options=SamplingOptions(steps=1, guidance=1.0))
+    report = verify(bundle("fp32", 64), settings, options=SamplingOptions(steps=1, guidance=1.0))
     assert report.clip is not None
     assert report.clip.lips is not None
     assert report.clip.expected_lips is not None
@@ -81,7 +81,7 @@ class Judge:
 
 def test_a_sweep_says_what_every_setting_costs(dubbed: tuple[Path, Path, Path, TinyClip], bundle: Bundles) -> None:
     video, audio, known, _ = dubbed
-    opened = bundle("fp32", 128)
+    opened = bundle("fp32", 64)
     judged = judged_clip(opened, video, audio, truth=known, judge=Judge())  # type: ignore[arg-type]
     assert sum(len(chunk.heard) for chunk in judged.chunks) == FRAMES * 640
     inputs = SweepInputs(*seeded_chunk(opened.model), "seeded", judged)
@@ -107,7 +107,7 @@ def test_a_truth_of_other_frames_is_refused(
 ) -> None:
     video, audio, _, _ = dubbed
     other = write_clip(tmp_path / "other.mp4", iter(np.zeros((4, 128, 256, 3), np.uint8)))
-    opened = bundle("fp32", 128)
+    opened = bundle("fp32", 64)
     with opened_detector(opened) as detector, pytest.raises(UsageError, match="its frames are 256 x 128"):
         list(clip_inputs((video, audio), detector, opened.model, truth=other))
     with pytest.raises(UsageError, match="--truth is of a clip"):

@@ -184,3 +184,10 @@ def test_fewer_frames_of_a_clip_are_for_stage_1(changes: tuple[str, ...], said: 
         read(stage_2, *changes)
     stage_1 = ("run.frames_per_clip=4", "run.pixel_space_supervise=false", "model.use_motion_module=false")
     assert read(stage_2, *stage_1).frames_per_clip == 4
+
+
+def test_min_snr_is_off_unless_asked_for(stage_2: Path) -> None:
+    assert read(stage_2).snr_gamma is None
+    assert read(stage_2, "run.snr_gamma=5").snr_gamma == 5
+    with pytest.raises(UsageError, match="snr_gamma is 0; give a number over 0, such as 5"):
+        read(stage_2, "run.snr_gamma=0")

@@ -170,7 +170,8 @@ def test_a_checkpoint_is_one_that_lsx_opens_and_says_what_it_lacks(
 def test_one_clip_is_learnt(options: Callable[..., TrainOptions], tmp_path: Path) -> None:
     losses: list[float] = []
     one = tiny_data(tmp_path / "one", seeds=range(1), frames=48)
-    given = options(UNET, "run.max_train_steps=24", "run.trainable_modules=['']", "ckpt.save_ckpt_steps=1000")
+    changes = ("run.max_train_steps=40", "run.trainable_modules=['']", "run.cache_latents=true", "optimizer.lr=3e-3")
+    given = options(UNET, *changes, "ckpt.save_ckpt_steps=1000")
     callbacks = Callbacks(step=lambda report: losses.append(report.losses["total"]))
     train("unet", one.folder, tmp_path / "run", given, callbacks=callbacks)
     assert np.mean(losses[-8:]) < 0.7 * np.mean(losses[:4])
