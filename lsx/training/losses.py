@@ -33,6 +33,8 @@ class LossWeights:
     sync: float = 0.05
     perceptual: float = 0.1
     trepa: float = 10.0
+    snr_gamma: float | None = None
+    """Of the reconstruction's weights by noise level; None for all alike, as in the original."""
 
     @property
     def in_pixels(self) -> bool:
@@ -95,8 +97,7 @@ class LossTerms:
 class LatentSyncLoss:
     """The losses over frozen networks. Modules are moved and frozen by the caller.
 
-    mask : float32 [H, W], 1 = keep; alpha : of the mixed noise, None for one noise that all frames share; snr_gamma :
-    of the reconstruction's weights by noise level, None for all alike, as in the original.
+    mask : float32 [H, W], 1 = keep; alpha : of the mixed noise, None for one noise that all frames share.
     """
 
     def __init__(
@@ -109,9 +110,8 @@ class LatentSyncLoss:
         lpips: Lpips | None = None,
         trepa: Trepa | None = None,
         alpha: float | None = 1.0,
-        snr_gamma: float | None = None,
     ) -> None:
-        self.vae, self.mask, self.weights, self.alpha, self.snr_gamma = vae, mask, weights, alpha, snr_gamma
+        self.vae, self.mask, self.weights, self.alpha = vae, mask, weights, alpha
         self.syncnet, self.lpips, self.trepa = syncnet, lpips, trepa
         self.schedule = NoiseSchedule.of_sampler()
 
@@ -163,10 +163,10 @@ class LatentSyncLoss:
         return torch.cat([noisy, mask, masked, reference], dim=1), noisy, noise
 
     def _reconstruction(self, predicted: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        if self.snr_gamma is None:
+        if self.weights.snr_gamma is None:
             return F.mse_loss(predicted, noise)
         errors = (predicted - noise).square().flatten(1).mean(1)
-        return (self.schedule.min_snr_weights(timesteps, self.snr_gamma) * errors).mean()
+        return (self.schedule.min_snr_weights(timesteps, self.weights.snr_gamma) * errors).mean()
 
     def __call__(
         self, unet: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]], batch: UNetBatch, draws: UNetDraws

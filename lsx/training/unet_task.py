@@ -175,6 +175,7 @@ class UNetTask(TrainingTask):
         self.left_out = tuple(name for name, found in there.items() if getattr(wanted, name) and not found)
         weights = LossWeights(
             reconstruction=wanted.reconstruction,
+            snr_gamma=settings.snr_gamma,
             **{name: getattr(wanted, name) if found else 0.0 for name, found in there.items()},
         )
         used = [name for name in ("reconstruction", *there) if getattr(weights, name)]
@@ -201,7 +202,6 @@ class UNetTask(TrainingTask):
             lpips=Lpips(folder) if folder is not None and weights.perceptual else None,
             trepa=trepa,
             alpha=settings.mixed_noise_alpha,
-            snr_gamma=settings.snr_gamma,
         )
 
     def to(self, device: torch.device) -> None:

@@ -55,9 +55,11 @@ def test_the_reconstruction_is_weighed_clip_by_clip() -> None:
         independent=torch.randn(2, 4, 16, side, side),
         **{name: torch.randn(32, 4, side, side) for name in ("target", "masked", "reference")},
     )
-    only = LossWeights(sync=0, perceptual=0, trepa=0)
     losses = {
-        gamma: LatentSyncLoss(vae, torch.ones(8 * side, 8 * side), only, snr_gamma=gamma) for gamma in (None, 0.2)
+        gamma: LatentSyncLoss(
+            vae, torch.ones(8 * side, 8 * side), LossWeights(sync=0, perceptual=0, trepa=0, snr_gamma=gamma)
+        )
+        for gamma in (None, 0.2)
     }
     _, _, noise = losses[None].inputs(batch, draws)
     predicted = torch.randn_like(noise)
