@@ -31,11 +31,11 @@ def test_its_files_are_small() -> None:
 
 def test_the_lips_follow_the_sound(results: list[Acceptance]) -> None:
     figures = summary(results)
-    # what the committed weights do, with a margin; what is wanted of them is 0.9, 0.75 and 24 dB, see docs/accuracy.md
-    assert figures["correlation"] >= 0.75
-    assert figures["worst correlation"] >= 0.6
+    assert figures["correlation"] >= 0.9
+    assert figures["worst correlation"] >= 0.75
     assert figures["lag"] == 0
-    assert figures["psnr"] >= 19
+    # what the committed weights do, with a margin; what is wanted of them is 24 dB, see docs/accuracy.md
+    assert figures["psnr"] >= 20.5
     assert figures["shut"] >= 0.95
 
 
