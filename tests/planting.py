@@ -1,8 +1,10 @@
-"""Faults planted in a bundle's graphs, hashes and all, for the gate to find."""
+"""Bundles of a test's own, and faults planted in their graphs, hashes and all, for the gate to find."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -11,6 +13,11 @@ from numpy.typing import NDArray
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import MANIFEST
 from lsx.core.atomic_files import sha256_of
+
+
+def copy_of(bundle: Bundle, folder: Path) -> Bundle:
+    """A bundle of the test's own."""
+    return Bundle.open(shutil.copytree(bundle.path, folder / "bundle"))
 
 
 def plant(bundle: Bundle, graph: str, change: Callable[[ir.Model], None]) -> Bundle:

@@ -19,6 +19,7 @@ from lsx.bench.baselines import (
     set_torch_threads,
     torch_chunks,
 )
+from lsx.bench.contenders import chosen_backends, chosen_bundles
 from lsx.bench.host import align_and_paste_seconds, detect_seconds
 from lsx.bench.judged_clip import judged_clip, stable_sync_judge
 from lsx.bench.options import BenchOptions
@@ -35,7 +36,6 @@ from lsx.bench.workloads import (
     clip_chunk,
     graph_axes,
     graph_works,
-    runnable_backends,
     seeded_chunk,
 )
 from lsx.bundle.bundle import Bundle
@@ -47,8 +47,7 @@ from lsx.denoising.executor_cache import executor_cache_for
 from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.engine import Engine
 from lsx.engines.loading import opened_engines
-from lsx.engines.registry import EngineOptions, backend_named
-from lsx.errors import BackendUnavailable, UsageError
+from lsx.engines.registry import EngineOptions
 from lsx.media.video_reader import VideoReader
 from lsx.reporting.system_info import system_info
 from lsx.runtime.run_files import open_inputs
@@ -92,13 +91,13 @@ class _Bench:
         save: Callable[[BenchReport], None],
     ) -> None:
         self._options, self._settings, self._say, self._save = options, settings, progress, save
-        self._bundles = _chosen(bundle, settings)
+        self._bundles = chosen_bundles(bundle, settings)
         self._bundle = self._bundles[0]
         self._notes: list[str] = []
         busy = busy_note()
         if busy is not None:
             self._notes.append(busy)
-        self._backends = self._chosen_backends()
+        self._backends = chosen_backends(self._bundles, settings.backends)
         if settings.clip is not None:  # refused before anything is measured
             open_inputs(*settings.clip, Path("result.mp4"))
         self._judge = stable_sync_judge(settings.auxiliary)
@@ -113,23 +112,6 @@ class _Bench:
 
     def _needs_torch(self) -> bool:
         return "graphs" in self._settings.sections or "chunk" in self._settings.sections
-
-    def _chosen_backends(self) -> tuple[str, ...]:
-        """Those that run every bundle."""
-        for name in self._settings.backends:
-            works, reason = backend_named(name).availability()
-            for bundle in self._bundles:
-                refused = backend_named(name).reason_unsupported(bundle) if works else reason
-                if refused is not None:
-                    raise BackendUnavailable(f"backend {name} does not run {bundle.path} here: {refused}")
-        if self._settings.backends:
-            return self._settings.backends
-        first, *others = (runnable_backends(bundle) for bundle in self._bundles)
-        shared = tuple(name for name in first if all(name in names for names in others))
-        if not shared:
-            which = "all of these bundles" if others else "this bundle"
-            raise BackendUnavailable(f"no backend runs {which} here. See: lsx doctor")
-        return shared
 
     def run(self) -> BenchReport:
         """All sections that were asked for; what is measured is handed to `save` after each."""
@@ -319,30 +301,6 @@ def _bytes_moved(loaded: dict[str, dict[str, Engine]]) -> dict[tuple[str, str], 
         for graph, engine in engines.items()
         if (size := engine.bytes_moved()) is not None
     }
-
-
-def _chosen(bundle: Bundle, settings: BenchOptions) -> tuple[Bundle, ...]:
-    """The bundle, its fallback and those beside it, by the precisions asked for."""
-    own, fallback = bundle.manifest.precision, bundle.fallback()
-    known: dict[str, Bundle] = {own: bundle}
-    if fallback is not None:
-        known[fallback.manifest.precision] = fallback
-    default: list[str] = [own]
-    for path in settings.beside:
-        other = Bundle.open(path)
-        precision = other.manifest.precision
-        if other.manifest.model.checkpoint != bundle.manifest.model.checkpoint or other.model != bundle.model:
-            raise UsageError(f"--beside {path} is of another checkpoint or size than {bundle.path}: nothing to compare")
-        if precision in known:
-            raise UsageError(f"--beside {path} is {precision}, and so is {known[precision].path}; give one of each")
-        known[precision] = other
-        default.append(precision)
-    unknown = [name for name in settings.precisions if name not in known]
-    if unknown:
-        raise UsageError(
-            f"{bundle.path} has no {unknown[0]}; there are {', '.join(known)}. Give a bundle of it: --beside DIR"
-        )
-    return tuple(known[name] for name in settings.precisions or default)
 
 
 def _on_gpu() -> bool:

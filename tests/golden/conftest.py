@@ -9,7 +9,7 @@ import pytest
 
 from lsx.bundle.bundle import Bundle
 from lsx.core.tensors import Precision
-from tests.tensorrt_builds import copy_of
+from tests.planting import copy_of
 
 
 @pytest.fixture

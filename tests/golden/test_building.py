@@ -22,7 +22,8 @@ from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.building import PLANNED, build_plans, profiles_of
 from lsx.engines.tensorrt.inspection import plan_table
 from lsx.errors import BackendUnavailable, BuildError, IntegrityError, OutputError, UsageError
-from tests.tensorrt_builds import FAST, RESOLUTIONS, copy_of
+from tests.planting import copy_of
+from tests.tensorrt_builds import FAST, RESOLUTIONS
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX has wheels for x86-64 alone")
 

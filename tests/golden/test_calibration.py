@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import io
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,7 +34,7 @@ from lsx.quantization.options import QuantizeOptions
 from lsx.quantization.quantize import quantize, quantize_beside
 from lsx.runtime.lipsync import LipSync
 from lsx.verify.verify import VerifyOptions, verify
-from tests.planting import edited, plant
+from tests.planting import copy_of, edited, plant
 
 Bundles = Callable[[Precision, int], Bundle]
 QUICK = SamplingOptions(steps=4, seed=3)
@@ -202,7 +201,7 @@ def test_a_quantized_bundle_holds(
 def test_a_scale_times_four_is_caught(
     quantized: Callable[[LowPrecision], Bundle], checkpoint: Callable[[int], Path], videos: Path, tmp_path: Path
 ) -> None:
-    own = Bundle.open(shutil.copytree(quantized("int8").path, tmp_path / "bundle"))
+    own = copy_of(quantized("int8"), tmp_path)
     tables = json.loads((own.path / "quantisation" / "layers.json").read_text())
     layer = "up_blocks.1.resnets.1.conv2"
     assert next(row for row in tables["unet"]["layers"] if row["name"] == layer)["quantised"]
@@ -228,7 +227,7 @@ def test_quantized_graphs_build(
     quantized: Callable[[LowPrecision], Bundle], tmp_path: Path, precision: LowPrecision, graph: str
 ) -> None:
     pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX has wheels for x86-64 alone")
-    opened = Bundle.open(shutil.copytree(quantized(precision).path, tmp_path / "bundle"))
+    opened = copy_of(quantized(precision), tmp_path)
     fast = BuildOptions(opt_level=0)
     targets = ("sm80",) if precision == "int8" else ("sm89",)
     report = build_plans(opened, "tensorrt-rtx", targets=targets, graphs=(graph,), options=fast)

@@ -30,7 +30,7 @@ from lsx.runtime.audio_features import AudioTokens
 from lsx.runtime.lipsync import LipSync
 from lsx.verify.report import Report
 from lsx.verify.verify import VerifyOptions, verify
-from tests.planting import edited, plant
+from tests.planting import copy_of, edited, plant
 from tests.seeded_inputs import waveform
 
 Bundles = Callable[[Precision, int], Bundle]
@@ -39,7 +39,7 @@ QUICK = SamplingOptions(steps=2, cache_interval=2)
 
 @pytest.fixture
 def own(bundle: Bundles, tmp_path: Path) -> Bundle:
-    return Bundle.open(shutil.copytree(bundle("fp32", 64).path, tmp_path / "bundle"))
+    return copy_of(bundle("fp32", 64), tmp_path)
 
 
 def checked(bundle: Bundle, checkpoint: Callable[[int], Path]) -> Report:

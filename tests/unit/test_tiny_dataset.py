@@ -27,14 +27,14 @@ class Loudness(torch.nn.Module):
 
 
 def test_a_clip_is_heard_within_a_longer_recording(tmp_path: Path) -> None:
-    data, store, encoder = tiny_data(tmp_path / "data", seeds=range(4)), TokenStore(tmp_path / "tokens"), Loudness()
-    stand_in: Any = encoder
-    fill_tokens(data, store, stand_in)
+    data, store = tiny_data(tmp_path / "data", seeds=range(4)), TokenStore(tmp_path / "tokens")
+    encoder: Any = Loudness()
+    fill_tokens(data, store, encoder)
     starts = []
     for row in data.rows:
         kept = store.read(row.key)
         assert kept.shape == (2 * row.frames, 1, 2)
-        alone = audio_states(stand_in, torch.from_numpy(data.samples(row).astype(np.float32) / 32768)).numpy()
+        alone = audio_states(encoder, torch.from_numpy(data.samples(row).astype(np.float32) / 32768)).numpy()
         # loudness goes up and down alike; its scale depends on the loudest of the whole recording
         assert np.corrcoef(kept[4:-4, 0, 0], alone[4:-4, 0, 0])[0, 1] > 0.97
         assert np.array_equal(np.diff(kept[:, 0, 1]), np.ones(2 * row.frames - 1))
@@ -42,5 +42,5 @@ def test_a_clip_is_heard_within_a_longer_recording(tmp_path: Path) -> None:
     assert len(set(starts)) > 2
     assert all(start % 2 == 0 for start in starts)
     before = [store.read(row.key).tobytes() for row in data.rows]
-    fill_tokens(data, TokenStore(tmp_path / "again"), stand_in)
+    fill_tokens(data, TokenStore(tmp_path / "again"), encoder)
     assert before == [TokenStore(tmp_path / "again").read(row.key).tobytes() for row in data.rows]
