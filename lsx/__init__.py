@@ -13,6 +13,7 @@ from lsx.errors import *  # noqa: F403  (every error, by errors.__all__)
 if TYPE_CHECKING:
     from lsx.bundle.bundle import Bundle
     from lsx.core.cancel import CancelToken
+    from lsx.core.footage import FootageOptions
     from lsx.core.sampling import SamplingOptions
     from lsx.engines.loading import load_engine
     from lsx.engines.registry import EngineOptions
@@ -29,6 +30,7 @@ _LAZY = {
     "EncodeOptions": "lsx.media.encoding",
     "EngineOptions": "lsx.engines.registry",
     "Face": "lsx.faces.alignment",
+    "FootageOptions": "lsx.core.footage",
     "LipSync": "lsx.runtime.lipsync",
     "Progress": "lsx.runtime.run_report",
     "RunReport": "lsx.runtime.run_report",
@@ -42,6 +44,7 @@ __all__ = [  # noqa: PLE0604  (the errors' names are their file's to know)
     "EncodeOptions",
     "EngineOptions",
     "Face",
+    "FootageOptions",
     "LipSync",
     "Progress",
     "RunReport",

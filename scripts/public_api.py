@@ -93,8 +93,20 @@ def _other_types(old: griffe.Module, new: griffe.Module) -> Iterator[str]:
     """What is of another type or default now, where griffe does not look."""
     after = dict(_typed(new))
     for name, kind in _typed(old):
-        if name in after and after[name] != kind:
+        if name in after and after[name] != kind and not _takes_more(name, kind, after[name], new):
             yield f"{name} is {after[name]}, not {kind}"
+
+
+def _takes_more(name: str, old: str, new: str, api: griffe.Module) -> bool:
+    """Whether a parameter takes all that it took: more members of a union, or more keywords."""
+    if not name.endswith(")") or name.endswith("()"):
+        return False
+    if old.startswith("Unpack["):
+        wider = api.members.get(new.removeprefix("Unpack[").removesuffix("]"))
+        return isinstance(wider, griffe.Class) and old.removeprefix("Unpack[").removesuffix("]") in map(
+            str, wider.bases
+        )
+    return set(old.split(" | ")) <= set(new.split(" | "))
 
 
 def _new_fields(old: griffe.Module, new: griffe.Module) -> Iterator[str]:
@@ -103,7 +115,7 @@ def _new_fields(old: griffe.Module, new: griffe.Module) -> Iterator[str]:
         if name not in old.members or "dataclass" not in str([d.value for d in kind.decorators]):
             continue
         for field, attribute in kind.attributes.items():
-            if field not in old[name].members and attribute.value is None and "property" not in attribute.labels:
+            if field not in old[name].members and not attribute.labels & {"class-attribute", "property"}:
                 yield f"{name} now requires {field}"
 
 

@@ -16,7 +16,7 @@ from examples.commands import lsx
 from examples.tiny.card import write_card
 from examples.tiny.checkpoint import MODEL, new_checkpoint, pack, tiny_checkpoint
 from examples.tiny.dataset import HELD_OUT, fill_tokens, write_dataset
-from examples.tiny.vae import psnr, scale_latents, train_vae, write_vae
+from examples.tiny.vae import psnr, scale_latents, sharpen_vae, train_vae, write_vae
 from lsx.models.checkpoint import Checkpoint
 from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.training.feature_store import TokenStore
@@ -26,7 +26,7 @@ __all__ = ["main", "make"]
 
 CONFIGS = Path(__file__).parent / "configs"
 CLIPS, VALIDATION_CLIPS = 500, 24
-VAE_STEPS = 5500
+VAE_STEPS, SHARP_STEPS = 5500, 3000
 
 
 def _trained(folder: Path, *arguments: str) -> Path:
@@ -53,10 +53,11 @@ def make(folder: Path) -> Path:
     if not (folder / "vae").exists():
         started = time.perf_counter()
         vae = train_vae(DataSet.open(data), VAE_STEPS)
+        sharpen_vae(vae, DataSet.open(data), SHARP_STEPS)
         scale_latents(vae, DataSet.open(data))
         report = {
             "clips": CLIPS,
-            "steps": VAE_STEPS,
+            "steps": VAE_STEPS + SHARP_STEPS,
             "seconds": round(time.perf_counter() - started),
             "psnr": round(psnr(vae, DataSet.open(held_out)), 2),
         }

@@ -1,15 +1,37 @@
-"""The files of a command's report."""
+"""The files that a command's report is written to: a folder with a page, or one file of JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from lsx.cli.console import out
+from lsx.cli.console import err, mode, out
 from lsx.core.atomic_files import write_whole
 from lsx.errors import OutputError
 
-__all__ = ["ReportFiles"]
+__all__ = ["ReportFiles", "check_report", "write_report"]
+
+
+def check_report(path: Path | None, others: Iterable[Path | None]) -> None:
+    """Refuse a file that cannot be written, or that is one of `others`, before any work. Raises OutputError."""
+    if path is None:
+        return
+    if any(other is not None and other.absolute() == path.absolute() for other in others):
+        raise OutputError(f"{path}: the report would replace another file of this run; give it another name")
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        wrong = "is a folder" if path.is_dir() else f"{path.parent} is no folder that can be written to"
+        raise OutputError(f"{path}: {wrong}; give the report another name")
+
+
+def write_report(path: Path, json: str) -> None:
+    """Write the report whole, and tell where it is, on standard error. Raises OutputError."""
+    try:
+        write_whole(path, json.encode())
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+    if not (mode.json or mode.quiet):
+        err.print(f"report: {path}")
 
 
 class ReportFiles:

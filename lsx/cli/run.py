@@ -24,6 +24,8 @@ from lsx.cli.options import (
     sample_options,
 )
 from lsx.cli.progress import Task, task
+from lsx.cli.report_files import check_report, write_report
+from lsx.core.footage import FootageOptions
 from lsx.engines.loading import AUTO
 from lsx.engines.registry import backend_named
 from lsx.media.targets import STANDARD_OUTPUT
@@ -77,10 +79,26 @@ def run(
     warm_up: Annotated[
         bool, typer.Option("--warm-up", help="Take memory, run once and capture before the clip's time is taken.")
     ] = False,
+    length: Annotated[
+        str | None, typer.Option(help="audio, video, shortest or longest; default audio, or video with silence.")
+    ] = None,
+    extend: Annotated[
+        str, typer.Option(help="bounce, loop, hold, cut_off, silence or remap: what is too short does that.")
+    ] = "bounce",
+    remap_limit: Annotated[float, typer.Option(help="How many times faster or slower remap may play the video.")] = 2.0,
+    audio_offset: Annotated[str, typer.Option(help="Seconds by which the sound comes later; may be negative.")] = "0",
+    start: Annotated[str, typer.Option(help="Where in the video to begin: seconds, or 1:02.5.")] = "0",
+    end: Annotated[str | None, typer.Option(help="Where in the video to end.")] = None,
+    report_file: Annotated[
+        Path | None, typer.Option("--report", help="Also write what was done as JSON there.")
+    ] = None,
 ) -> None:
     """Lip-sync a video to speech. The output lasts as long as the audio; a shorter video plays back and forth."""
     options = sample_options(  # all that can be refused is, before engines load
         steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
+    )
+    footage = FootageOptions(
+        length=length, extend=extend, remap_limit=remap_limit, audio_offset=audio_offset, start=start, end=end
     )
     from lsx.engines.registry import EngineOptions
     from lsx.media.encoding import EncodeOptions
@@ -93,12 +111,15 @@ def run(
     )
     opened = Bundle.open(bundle)
     from lsx.runtime.lipsync import LipSync
-    from lsx.runtime.run_files import open_inputs, sound_notes
+    from lsx.runtime.run_files import open_inputs, placed, sound_notes
+    from lsx.runtime.timeline import Timeline
 
-    reader, sound = open_inputs(video, audio, output, compare=compare, encode=encode, no_face=no_face)
-    for note in sound_notes(sound.samples()):
+    reader, sound = open_inputs(video, audio, output, compare=compare, encode=encode, footage=footage, no_face=no_face)
+    check_report(report_file, (bundle, video, audio, output, compare))
+    timeline = Timeline.of(footage, reader.count, len(sound.samples()))
+    for note in sound_notes(placed(sound, timeline).samples()):
         warn(note)
-    frames = -(-len(sound.samples()) // opened.model.samples_per_frame)
+    frames = timeline.frames
     with task("run") as work:
         work.update("loading engines", 0, frames, f"{frames} frames to make")
         with LipSync.open(opened, backend, engine, cuda_graph=cuda_graph, require_verified=require_verified) as lipsync:
@@ -111,12 +132,15 @@ def run(
                 sound,
                 output,
                 options,
+                footage=footage,
                 encode=encode,
                 compare=compare,
                 no_face=no_face,  # type: ignore[arg-type]  # checked there
                 progress=lambda now: _show_progress(work, now, lipsync.backend),
             )
     _show(report, output, compare)
+    if report_file is not None:
+        write_report(report_file, report.as_json())
 
 
 def _show_progress(work: Task, now: Progress, backend: str) -> None:

@@ -8,6 +8,8 @@ from dataclasses import fields, replace
 from difflib import get_close_matches
 from typing import Any, ParamSpec, TypeVar
 
+from pydantic import BaseModel
+
 from lsx.errors import UsageError
 
 __all__ = ["check_callable", "options_of", "parameters_of", "split_keywords"]
@@ -29,7 +31,10 @@ def options_of(kind: type[_T], options: _T | None, keywords: Mapping[str, Any], 
         some = next(iter(_names(kind)))
         article = "an" if kind.__name__[0] in "AEIOU" else "a"
         raise UsageError(f"{name} is {options!r}; give {article} {kind.__name__}, or keywords such as {some}=...")
-    return replace(options or kind(), **_current(keywords, _names(kind)))  # type: ignore[type-var]
+    chosen, base = _current(keywords, _names(kind)), options or kind()
+    if isinstance(base, BaseModel):
+        return kind(**(dict(base) | chosen))
+    return replace(base, **chosen)  # type: ignore[type-var]
 
 
 def parameters_of(_method: Callable[_P, object]) -> Callable[[Callable[..., _T]], Callable[_P, _T]]:
@@ -51,7 +56,7 @@ def split_keywords(keywords: Mapping[str, Any], *kinds: type) -> list[dict[str, 
 
 
 def _names(kind: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
+    return tuple(kind.model_fields) if issubclass(kind, BaseModel) else tuple(field.name for field in fields(kind))
 
 
 def _current(keywords: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -31,6 +31,11 @@ class VideoSource(Protocol):
     colours: ColourTags
     """As an output of these frames is tagged."""
     pixel_aspect: Fraction
+    count: int
+    """Frames on the grid."""
+
+    def at(self, indices: NDArray[np.int64]) -> Iterator[tuple[int, Frame]]:
+        """The frames `indices`, in that order, each with its index: arrays that may be painted on."""
 
     def ping_pong(self, length: int) -> Iterator[tuple[int, Frame]]:
         """`length` frames with their grid index: forwards, backwards, forwards, ..."""
@@ -113,13 +118,17 @@ class ArrayVideo:
         if first.dtype != np.uint8 or first.ndim != 3 or first.shape[2] != 3:
             raise MediaError(f"frame 0 is {first.dtype}{list(first.shape)}; give uint8 [height, width, 3] RGB")
         self._frames = frames
+        self.count = len(frames)
         self.height, self.width = first.shape[:2]
 
+    def at(self, indices: NDArray[np.int64]) -> Iterator[tuple[int, Frame]]:
+        """The frames `indices` with their index, each a copy: a run paints on them."""
+        for index in indices.tolist():
+            yield index, np.array(self._frames[index])
+
     def ping_pong(self, length: int) -> Iterator[tuple[int, Frame]]:
-        """`length` frames with their index, each a copy: a run paints on them."""
-        for index in range(length):
-            source = ping_pong(index, len(self._frames))
-            yield source, np.array(self._frames[source])
+        """`length` frames with their index: forwards, backwards, forwards, ..."""
+        return self.at(ping_pong(np.arange(length), self.count))
 
 
 class ArraySound(SoundReader):

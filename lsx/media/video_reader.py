@@ -65,10 +65,24 @@ def dithered(picture: NDArray[np.uint16]) -> Frame:
     return result
 
 
-def ping_pong(index: int, count: int) -> int:
-    """Source frame of output frame `index`: 0..count-1, count-1..0, 0..count-1, ..."""
+def ping_pong(index: Any, count: int) -> Any:
+    """Source frame of output frame `index`, a number or an array: 0..count-1, count-1..0, 0..count-1, ..."""
     position = index % (2 * count)
-    return min(position, 2 * count - 1 - position)
+    return np.minimum(position, 2 * count - 1 - position)
+
+
+def _stretches(indices: NDArray[np.int64]) -> Iterator[tuple[bool, NDArray[np.int64]]]:
+    """`indices` cut where they turn: (whether it falls, the stretch)."""
+    start = 0
+    steps = np.sign(np.diff(indices))
+    while start < len(indices):
+        ahead = steps[start:]
+        moved = np.flatnonzero(ahead)
+        falls = bool(len(moved) and ahead[moved[0]] < 0)
+        turned = np.flatnonzero(ahead == (1 if falls else -1))
+        stop = start + (int(turned[0]) + 1 if len(turned) else len(indices) - start)
+        yield falls, indices[start:stop]
+        start = stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,8 +273,10 @@ class VideoReader:
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
         """Grid frames start..stop in order: new arrays, uint8 [height, width, 3] RGB, upright, contiguous."""
-        stop = self.count if stop is None else min(stop, self.count)
-        grid = np.arange(start, stop)
+        return self._forwards(np.arange(start, self.count if stop is None else min(stop, self.count)))
+
+    def _forwards(self, grid: NDArray[np.int64]) -> Iterator[Frame]:
+        """The grid frames `grid`, which never falls."""
         slots = np.searchsorted(self._slots, grid, side="right") - 1
         if not len(slots):
             return
@@ -268,7 +284,7 @@ class VideoReader:
         latest: Any = None
         with open_media(self.path) as container:
             stream = self._stream(container)
-            if start > 0 and self.seekable:
+            if grid[0] > 0 and self.seekable:
                 container.seek(int(self._stamps[slots[0]]), stream=stream, backward=True)
             for number, frame in enumerate(self._decoded(container, stream)):
                 index = number
@@ -288,25 +304,25 @@ class VideoReader:
                 yield self._rgb(latest)
                 position += 1
         if latest is None:
-            raise MediaError(f"{self.path}: no frame can be decoded from {start / FPS:.2f} s on")
+            raise MediaError(f"{self.path}: no frame can be decoded from {grid[0] / FPS:.2f} s on")
 
-    def backwards(self) -> Iterator[Frame]:
-        """All grid frames from the last to the first; a bounded number of them is held at a time."""
+    def at(self, indices: NDArray[np.int64]) -> Iterator[tuple[int, Frame]]:
+        """The grid frames `indices`, each with its index, in that order: new arrays, also where one comes again.
+
+        A stretch that rises is decoded once; of one that falls a bounded number of frames is held at a time.
+        """
         held = max(_REVERSE_BYTES // (self.width * self.height * 3), 8)
-        for stop in range(self.count, 0, -held):
-            yield from reversed(list(self.frames(max(stop - held, 0), stop)))
+        for falls, stretch in _stretches(indices):
+            if not falls:
+                yield from zip(stretch.tolist(), self._forwards(stretch), strict=True)
+                continue
+            for start in range(0, len(stretch), held):
+                block = stretch[start : start + held]
+                yield from zip(block.tolist(), reversed(list(self._forwards(block[::-1]))), strict=True)
 
     def ping_pong(self, length: int) -> Iterator[tuple[int, Frame]]:
         """`length` frames with their grid index: forwards, backwards, forwards, ..."""
-        count = 0
-        while count < length:
-            forwards = (count // self.count) % 2 == 0
-            frames = self.frames(0, length - count) if forwards else self.backwards()
-            for frame in frames:
-                if count == length:
-                    return
-                yield ping_pong(count, self.count), frame
-                count += 1
+        return self.at(ping_pong(np.arange(length), self.count))
 
     def _rgb(self, frame: Any) -> Frame:
         quarter = self.rotation % 180 == 90

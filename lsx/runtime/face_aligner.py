@@ -67,13 +67,13 @@ class FaceAligner:
             yield index, number, frame
 
     def detect(self, items: Iterator[tuple[int, int, Frame]]) -> Iterator[_Detected]:
-        """Each source frame is looked at once, when it first comes."""
-        known = 0
+        """Each source frame is looked at once, when it first comes: first times rise, whatever they leave out."""
+        latest = -1
 
         def first_time(item: tuple[int, int, Frame]) -> tuple[int, int, Frame, bool]:
-            nonlocal known
-            new = item[1] == known
-            known += new
+            nonlocal latest
+            new = item[1] > latest
+            latest = max(latest, item[1])
             return (*item, new)
 
         def look(item: tuple[int, int, Frame, bool]) -> _Detected:
@@ -89,8 +89,8 @@ class FaceAligner:
         known = _Affines()
         any_face = False
         for index, source, frame, face in items:
-            if source == len(known):
-                known.append(None if face is None else aligner.affine(face.points))
+            if source > known.latest:
+                known.add(source, None if face is None else aligner.affine(face.points))
             affine = known[source]
             any_face = any_face or affine is not None
             if affine is None and self.require_face:
@@ -113,20 +113,21 @@ class _Affines:
 
     def __init__(self) -> None:
         self._rows = np.full((256, 6), np.nan)
-        self._count = 0
+        self._seen = np.zeros(256, bool)
+        self.latest = -1
+        """The last source index that was added."""
 
-    def __len__(self) -> int:
-        return self._count
-
-    def append(self, affine: Affine | None) -> None:
-        if self._count == len(self._rows):
+    def add(self, index: int, affine: Affine | None) -> None:
+        while index >= len(self._rows):
             self._rows = np.concatenate([self._rows, np.full_like(self._rows, np.nan)])
+            self._seen = np.concatenate([self._seen, np.zeros_like(self._seen)])
         if affine is not None:
-            self._rows[self._count] = affine.reshape(6)
-        self._count += 1
+            self._rows[index] = affine.reshape(6)
+        self._seen[index] = True
+        self.latest = index
 
     def __getitem__(self, index: int) -> Affine | None:
-        if not 0 <= index < self._count:
-            raise LsxError(f"source frame {index} came before the {self._count} frames that lead to it")
+        if not 0 <= index <= self.latest or not self._seen[index]:
+            raise LsxError(f"source frame {index} came after frame {self.latest}, and was not looked at before")
         row = self._rows[index]
         return None if np.isnan(row[0]) else row.reshape(2, 3).copy()

@@ -9,8 +9,11 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Unpack
 
+import numpy as np
+
 from lsx.bundle.bundle import Bundle
 from lsx.core.cancel import CancelToken
+from lsx.core.footage import FootageKeywords, FootageOptions, Length
 from lsx.core.graph_names import FACE_GRAPHS, LOOP_GRAPHS, MODEL_GRAPHS
 from lsx.core.keywords import check_callable, options_of, parameters_of, split_keywords
 from lsx.core.sampling import SamplingKeywords, SamplingOptions
@@ -33,16 +36,23 @@ from lsx.runtime.face_aligner import Detector, FaceAligner
 from lsx.runtime.frame_pipeline import FramePipeline
 from lsx.runtime.frame_stream import FrameStream, frames_of, outcome_of
 from lsx.runtime.live_runs import LiveRuns, ended_by
-from lsx.runtime.run_files import open_inputs, sound_notes, write_frames, writer_like
+from lsx.runtime.run_files import open_inputs, placed, sound_notes, write_frames, writer_like
 from lsx.runtime.run_progress import watched
 from lsx.runtime.run_report import ProgressCallback, RunReport
-from lsx.runtime.source_frames import indexed
+from lsx.runtime.source_frames import indexed, stream_plan
+from lsx.runtime.timeline import Timeline
 
 __all__ = ["LipSync"]
 
 
-class RunKeywords(SamplingKeywords, EncodeKeywords, total=False):
-    """The fields of SamplingOptions and EncodeOptions as keywords."""
+class StreamKeywords(SamplingKeywords, FootageKeywords, total=False):
+    """The fields of SamplingOptions and FootageOptions as keywords."""
+
+
+class RunKeywords(StreamKeywords, EncodeKeywords, total=False):
+    """The fields of SamplingOptions, FootageOptions and EncodeOptions as keywords."""
+
+    length: Length | None
 
 
 class LipSync:
@@ -231,6 +241,7 @@ class LipSync:
         output: Path | str | BinaryIO,
         sampling: SamplingOptions | None = None,
         *,
+        footage: FootageOptions | None = None,
         encode: EncodeOptions | None = None,
         compare: Path | str | None = None,
         no_face: Literal["pass", "error"] = "pass",
@@ -240,7 +251,8 @@ class LipSync:
     ) -> RunReport:
         """Lip-sync `video` to `audio`, and write `output` (.mp4, .mov, .mkv) when it is whole.
 
-        The output lasts as long as the audio, rounded up to a frame: a shorter video ping-pongs, a longer one is cut.
+        The output lasts as long as the audio, rounded up to a frame: a shorter video plays back and forth, a longer
+        one is cut. `footage` changes that.
 
         Parameters
         ----------
@@ -250,6 +262,8 @@ class LipSync:
         output : a path; or an open binary file, or `-` for standard output, which get fragmented MP4 while it is made.
         sampling, keywords : how it is denoised, as SamplingOptions, by its fields (steps, guidance, cache_interval,
             seed, sampler), or both, where a keyword goes first.
+        footage, keywords : which part of the video, when the sound begins, how long the result lasts: the same of
+            FootageOptions (length, extend, remap_limit, audio_offset, start, end).
         encode, keywords : the same of EncodeOptions (codec, encoder, preset, pix_fmt, audio_codec, crf).
         compare : a path; also write original and result side by side there.
         no_face : `pass` leaves frames without a face as they are, `error` stops at the first.
@@ -267,20 +281,25 @@ class LipSync:
         >>> report.frames
         16
         """
-        sampling_keywords, encode_keywords = split_keywords(keywords, SamplingOptions, EncodeOptions)
-        options = options_of(SamplingOptions, sampling, sampling_keywords, "sampling")
-        encode = options_of(EncodeOptions, encode, encode_keywords, "encode")
+        kinds = split_keywords(keywords, SamplingOptions, FootageOptions, EncodeOptions)
+        options = options_of(SamplingOptions, sampling, kinds[0], "sampling")
+        footage = options_of(FootageOptions, footage, kinds[1], "footage")
+        encode = options_of(EncodeOptions, encode, kinds[2], "encode")
         check_callable("progress", progress)
         self._runs.check(cancel)
         self._check_settings(options)
         target = as_output(output)
-        reader, sound = open_inputs(video, audio, target, compare=compare, encode=encode, no_face=no_face)
+        reader, sound = open_inputs(
+            video, audio, target, compare=compare, encode=encode, footage=footage, no_face=no_face
+        )
+        timeline = Timeline.of(footage, reader.count, len(sound.samples()))
+        sound = placed(sound, timeline)
         beside = None if compare is None else Path(compare)
-        pipeline = self._pipeline(sound.samples(), options, require_face=no_face == "error")
+        pipeline = self._pipeline(sound.samples(), options, timeline.frames, require_face=no_face == "error")
         pipeline.frames_owned = beside is None
         started = time.perf_counter()
         times = StageTimes()
-        frames = self._runs.start(pipeline.stages(reader.ping_pong(pipeline.chunker.source_length)), times)
+        frames = self._runs.start(pipeline.stages(reader.at(timeline.source(pipeline.chunker.source_length))), times)
         with ExitStack() as stack:
             stack.enter_context(closing(frames))
             stack.enter_context(ended_by(cancel, frames))
@@ -299,6 +318,8 @@ class LipSync:
             waits=dict(times.waits),
             bottleneck=times.bottleneck or "",
             notes=sound_notes(sound.samples()),
+            source_frames=timeline.used,
+            speed=timeline.speed,
             repeated_chunks=pipeline.runner.repeated,
         )
 
@@ -306,24 +327,27 @@ class LipSync:
         self,
         frames: Iterable[Frame],
         samples: Any,
-        length: int | None = None,
+        length: int | Length | None = None,
         sampling: SamplingOptions | None = None,
         *,
+        footage: FootageOptions | None = None,
         detector: Detector | None = None,
         noise: NoiseSource | None = None,
         cancel: CancelToken | None = None,
-        **keywords: Unpack[SamplingKeywords],
+        **keywords: Unpack[StreamKeywords],
     ) -> FrameStream:
         """Yield lip-synced frames as they are ready; close what this returns when you do not take them all.
 
         Parameters
         ----------
         frames : uint8 [H, W, 3] RGB at 25 a second, all of one size. They are not painted on. A sequence is read by
-            index, from another thread; a one-shot iterable is too, and its last GiB is kept for ping-pong.
+            index, from another thread; a one-shot iterable is too, and its last GiB is kept for playing again.
         samples : int16 or float32 (-1..1) [samples], mono at 16 kHz.
-        length : frames to make; default the audio's, rounded up. Ping-pong beyond the frames given.
+        length : frames to make, or a word as of FootageOptions; default the audio's, rounded up.
         sampling, keywords : how it is denoised, as SamplingOptions, by its fields (steps, guidance, cache_interval,
             seed, sampler), or both, where a keyword goes first.
+        footage, keywords : the same of FootageOptions (extend, remap_limit, audio_offset, start, end). What needs the
+            number of frames needs a sequence.
         detector : frame to Face or None, called once for each source frame, in order; default the bundle's.
         noise : (name, shape) to float32 array, called with "latents" once, and with "masked.<chunk>" and
             "reference.<chunk>" for each chunk; default seeded.
@@ -344,17 +368,21 @@ class LipSync:
         ...         next(stream).shape
         (256, 256, 3)
         """
-        options = options_of(SamplingOptions, sampling, keywords, "sampling")
+        kinds = split_keywords(keywords, SamplingOptions, FootageOptions)
+        options = options_of(SamplingOptions, sampling, kinds[0], "sampling")
+        asked: dict[str, Any] = {} if length is None or isinstance(length, int) else {"length": length}
+        footage = options_of(FootageOptions, footage, kinds[1] | asked, "footage")
         if not isinstance(frames, Iterable):
             raise UsageError(f"frames is {frames!r}; give frames uint8 [height, width, 3] RGB, as many as you like")
         check_callable("detector", detector)
         check_callable("noise", noise)
         self._runs.check(cancel)
         self._check_settings(options)
-        if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
-            raise UsageError(f"length is {length}; give a whole number of frames from 1 on")
-        pipeline = self._pipeline(samples, options, length=length, detector=detector, noise=noise)
-        chain = self._runs.start(pipeline.stages(indexed(frames, pipeline.chunker.source_length)), StageTimes())
+        frames = list(frames) if isinstance(frames, np.ndarray) else frames
+        timeline, samples = stream_plan(frames, samples, footage, length if isinstance(length, int) else None)
+        pipeline = self._pipeline(samples, options, timeline.frames, detector=detector, noise=noise)
+        source = indexed(frames, timeline, pipeline.chunker.source_length)
+        chain = self._runs.start(pipeline.stages(source), StageTimes())
         return FrameStream(chain, cancel)
 
     @parameters_of(run)
@@ -399,15 +427,14 @@ class LipSync:
         self,
         samples: Any,
         options: SamplingOptions,
+        length: int,
         *,
-        length: int | None = None,
         detector: Detector | None = None,
         noise: NoiseSource | None = None,
         require_face: bool = False,
     ) -> FramePipeline:
         model = self.bundle.model
         tokens = AudioTokens(self._engines["audio_encoder"], samples, model)
-        length = length or tokens.frames
         return FramePipeline(
             aligner=FaceAligner(
                 resolution=model.resolution,

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.core.footage import FootageOptions
 from lsx.core.tensors import Frame
 from lsx.errors import UsageError
 from lsx.media.audio_reader import SAMPLE_RATE, SoundReader
 from lsx.media.encoding import EncodeOptions
 from lsx.media.given import SoundInput, VideoInput, VideoSource, open_sound, open_video
+from lsx.media.placed_sound import PlacedSound
 from lsx.media.targets import STANDARD_OUTPUT, Output, as_output, check_target, container_of
+from lsx.media.video_reader import FPS
 from lsx.media.video_writer import VideoWriter
+from lsx.runtime.timeline import Timeline
 
-__all__ = ["open_inputs", "sound_notes", "write_frames", "writer_like"]
+__all__ = ["open_inputs", "placed", "sound_notes", "write_frames", "writer_like"]
 
 _SILENT = 1e-3  # of full scale: about -60 dB
 _SHORT = 1.0  # seconds
@@ -31,11 +36,13 @@ def open_inputs(
     *,
     compare: Path | str | None = None,
     encode: EncodeOptions | None = None,
+    footage: FootageOptions | None = None,
     no_face: str = "pass",
 ) -> tuple[VideoSource, SoundReader]:
     """Open a run's inputs and check all that can be checked before engines are loaded. Parameters as in LipSync.run.
 
     encode : checked against each output's container, the size of the frames, and what opens on this machine.
+    footage : checked against the lengths of both.
 
     LipSync.run takes what this returns in place of the paths, and does not scan the files again.
 
@@ -57,9 +64,22 @@ def open_inputs(
     for target in targets:
         check_target(target, sources)
     reader, sound = open_video(video), open_sound(audio)
+    timeline = Timeline.of(footage or FootageOptions(), reader.count, len(sound.samples()))
+    if timeline.is_placed and encode is not None and encode.audio_codec == "copy":
+        raise UsageError(
+            "audio_codec copy keeps the sound's packets as they are; it does not go with a sound that is moved, cut or "
+            "filled with silence (audio_offset, length, extend). Choose aac or pcm"
+        )
     for across, target in enumerate(targets, 1):
         (encode or EncodeOptions()).check(container_of(target), (reader.width * across, reader.height), sound)
     return reader, sound
+
+
+def placed(sound: SoundReader, timeline: Timeline) -> SoundReader:
+    """`sound` as a run's result has it: moved, cut or filled with silence, or the very same."""
+    if not timeline.is_placed:
+        return sound
+    return PlacedSound(sound, timeline.audio_offset, Fraction(timeline.frames, FPS) if timeline.fitted else None)
 
 
 def sound_notes(samples: NDArray[np.int16] | NDArray[np.float32]) -> tuple[str, ...]:

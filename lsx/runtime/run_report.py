@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lsx.media.video_reader import FPS
 
-__all__ = ["Progress", "ProgressCallback", "RunReport"]
+__all__ = ["RUN_REPORT_SCHEMA", "Progress", "ProgressCallback", "RunReport"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,9 @@ class Progress:
     seconds_left: float | None = None
     """Reckoned from whole chunks and the steps of the one under way; None before the first step is done."""
 
+
+RUN_REPORT_SCHEMA = 1
+"""Raised when a field goes or changes its meaning; new ones come without."""
 
 ProgressCallback = Callable[[Progress], None]
 
@@ -72,8 +76,26 @@ class RunReport:
     """The stage that worked longest."""
     notes: tuple[str, ...] = ()
     """What was odd about the inputs: a silent sound, a very short one."""
+    source_frames: tuple[int, int] = (0, 0)
+    """The first frame of the video that was used, and the one after the last, at 25 a second."""
+    speed: float = 1.0
+    """Frames of the video for one of the result: other than 1 where `extend` is `remap`."""
     repeated_chunks: int = 0
     """Chunks of 16 frames that overflowed and were done again in the bundle's fallback precision."""
+
+    def as_json(self) -> str:
+        """The report as JSON, in the form that docs/schemas/run_report.json describes.
+
+        Examples
+        --------
+        >>> import json
+        >>> report = RunReport(
+        ...     output=None, frames=3, seconds=1.0, faceless=(), stages={}, waits={}, bottleneck=""
+        ... )
+        >>> json.loads(report.as_json())["frames"]
+        3
+        """
+        return json.dumps({"schema_version": RUN_REPORT_SCHEMA} | asdict(self), indent=1, default=str) + "\n"
 
     @property
     def repeated_calls(self) -> int:

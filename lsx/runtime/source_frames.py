@@ -1,36 +1,81 @@
-"""Frames that a caller gives, on the grid that a run reads: by index, forwards and backwards."""
+"""Frames that a caller gives, as a run's timeline wants them: by index, forwards and backwards."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from itertools import islice
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from lsx.core.footage import FootageOptions
 from lsx.core.tensors import Frame
-from lsx.errors import MediaError
-from lsx.media.video_reader import ping_pong
+from lsx.errors import MediaError, UsageError
+from lsx.media.audio_reader import as_samples
+from lsx.media.placed_sound import placed_samples
+from lsx.media.video_reader import FPS
 from lsx.runtime.face_aligner import SourceFrames
+from lsx.runtime.timeline import Timeline
 
-__all__ = ["indexed"]
+__all__ = ["indexed", "stream_plan"]
 
-_KEPT_BYTES = 2**30  # frames of a one-shot iterable that are kept for playing backwards
+_KEPT_BYTES = 2**30  # frames of a one-shot iterable that are kept for playing again
+_ENDLESS = 2**40  # frames of an iterable whose end is not known yet
 
 
-def indexed(frames: Iterable[Frame], length: int) -> SourceFrames:
-    """`length` frames of `frames` with their source index, ping-pong beyond the end.
+def stream_plan(
+    frames: Iterable[Frame], samples: Any, options: FootageOptions, length: int | None
+) -> tuple[Timeline, NDArray[np.int16] | NDArray[np.float32]]:
+    """The timeline of frames and samples that a caller gives, and the samples as it places them.
 
-    A sequence is read again by index. Of a one-shot iterable the last GiB of frames is kept for playing backwards.
+    length : output frames, whatever the options say. Raises UsageError, also for what needs the number of a one-shot
+    iterable's frames, and MediaError.
     """
+    if length is not None and (isinstance(length, bool) or length < 1):
+        raise UsageError(f"length is {length}; give a whole number of frames from 1 on")
+    samples = as_samples(samples)
+    timeline = Timeline.of(options, _count(frames, options), len(samples))
+    if length is not None:
+        timeline = replace(timeline, frames=length, fitted=False)
+    if timeline.is_placed:
+        seconds = Fraction(timeline.frames, FPS) if timeline.fitted else None
+        samples = placed_samples(samples, timeline.audio_offset, seconds)
+    return timeline, samples
+
+
+def _count(frames: Iterable[Frame], options: FootageOptions) -> int:
     if isinstance(frames, Sequence):
         if not len(frames):
             raise MediaError("no frames were given")
-        for index in range(length):
-            source = ping_pong(index, len(frames))
+        return len(frames)
+    needs_count = {
+        "length": options.length in ("video", "shortest", "longest"),
+        "extend": options.extend in ("cut_off", "silence", "remap"),
+    }
+    for name in (name for name, needed in needs_count.items() if needed):
+        raise UsageError(
+            f"{name} is {getattr(options, name)}, for which the number of frames must be known; give a sequence"
+        )
+    return _ENDLESS
+
+
+def indexed(frames: Iterable[Frame], timeline: Timeline, length: int) -> SourceFrames:
+    """`length` frames of `frames` with their source index, as `timeline` goes.
+
+    A sequence is read again by index. Of a one-shot iterable the last GiB of frames is kept for playing again.
+    """
+    if isinstance(frames, Sequence):
+        for source in timeline.source(length).tolist():
             yield source, frames[source]
         return
     recent: deque[Frame] = deque()
     count, size = 0, 0
-    for frame in frames:
-        yield count, frame
+    for frame in islice(frames, timeline.first, timeline.first + timeline.count):
+        yield timeline.first + count, frame
         count += 1
         if count == length:
             return
@@ -40,11 +85,10 @@ def indexed(frames: Iterable[Frame], length: int) -> SourceFrames:
             size -= recent.popleft().nbytes
     if not count:
         raise MediaError("no frames were given")
-    for index in range(count, length):
-        source = ping_pong(index, count)
+    for source in replace(timeline, first=0, count=count).source(length)[count:].tolist():
         if source < count - len(recent):
             raise MediaError(
-                f"the frames ended after {count}, and only the last {len(recent)} are kept for playing backwards. "
+                f"the frames ended after {count}, and only the last {len(recent)} are kept for playing again. "
                 "Give a sequence, or a length that the frames reach"
             )
-        yield source, recent[source - (count - len(recent))]
+        yield timeline.first + source, recent[source - (count - len(recent))]

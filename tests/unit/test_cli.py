@@ -15,6 +15,7 @@ from lsx.cli import build, calibrate, checkpoint, data, export, run, verify
 from lsx.cli.aliases import current_arguments
 from lsx.cli.main import main
 from lsx.cli.options import parse_interval
+from lsx.core.footage import FootageOptions
 from lsx.core.sampling import SamplingOptions
 from lsx.engines.registry import EngineOptions
 from lsx.engines.tensorrt.build_options import BuildOptions
@@ -44,13 +45,18 @@ def _names(*functions: Callable[..., Any]) -> set[str]:
 def test_run_is_lipsync_run() -> None:
     # The opening's options and the run's; a bundle for a path, the bar for a callback, Ctrl-C for a token.
     options = _names(EngineOptions, SamplingOptions, EncodeOptions) - {"guidance_batch", "float32"}
-    library = _names(LipSync.open, LipSync.run) - {"self", "engine", "sampling", "encode", "keywords"}
-    assert _names(run.run) - {"bundle", "warm_up"} == (library - {"path", "progress", "cancel"}) | options
+    options |= set(FootageOptions.model_fields)
+    library = _names(LipSync.open, LipSync.run) - {"self", "engine", "sampling", "footage", "encode", "keywords"}
+    assert (
+        _names(run.run) - {"bundle", "warm_up", "report_file"} == (library - {"path", "progress", "cancel"}) | options
+    )
     defaults = {f.name: f.default for kind in (SamplingOptions, EncodeOptions) for f in dataclasses.fields(kind)}
     flags = {n: p.default for n, p in inspect.signature(run.run).parameters.items()}
     for name in ("steps", "guidance", "seed", "crf", "sampler", "audio_codec"):
         assert flags[name] == defaults[name]
     assert parse_interval(flags["cache_interval"]) == defaults["cache_interval"]
+    chosen = {name: flags[name] for name in FootageOptions.model_fields}
+    assert FootageOptions(**chosen) == FootageOptions()
 
 
 def test_export_is_export_bundle() -> None:

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lsx.core.footage import FootageOptions
 from lsx.core.threaded_stages import StageChain, StageTimes
-from lsx.errors import MediaError
+from lsx.errors import MediaError, UsageError
 from lsx.faces.alignment import Face
 from lsx.media.video_reader import ping_pong
 from lsx.runtime import source_frames
 from lsx.runtime.chunker import Chunker
-from lsx.runtime.face_aligner import FaceAligner
+from lsx.runtime.face_aligner import FaceAligner, SourceFrames
 from lsx.runtime.frame_pipeline import FramePipeline
-from lsx.runtime.source_frames import indexed
+from lsx.runtime.source_frames import indexed, stream_plan
 
 POINTS = np.array([[24.0, 24], [40, 24], [32, 34]])
 
@@ -51,6 +52,12 @@ def _frames(count: int) -> list[NDArray[np.uint8]]:
     return [np.full((64, 64, 3), i, np.uint8) for i in range(count)]
 
 
+def _source(frames: Any, sound: int, **options: Any) -> SourceFrames:
+    """At least a chunk of `frames` for a sound of `sound` frames."""
+    timeline, _ = stream_plan(frames, np.zeros(640 * sound, np.int16), FootageOptions(**options), None)
+    return indexed(frames, timeline, max(sound, 16))
+
+
 def _run(frames: Any, length: int, faceless: frozenset[int] = frozenset()) -> tuple[_Chunks, list[Any], FramePipeline]:
     calls = _Chunks()
     line = FramePipeline(
@@ -63,7 +70,7 @@ def _run(frames: Any, length: int, faceless: frozenset[int] = frozenset()) -> tu
         runner=calls,  # type: ignore[arg-type]
         tokens=calls,  # type: ignore[arg-type]
     )
-    results = list(StageChain(line.stages(indexed(frames, line.chunker.source_length)), StageTimes()))
+    results = list(StageChain(line.stages(_source(frames, length)), StageTimes()))
     return calls, results, line
 
 
@@ -116,7 +123,7 @@ def test_each_source_frame_is_looked_at_once() -> None:
         runner=calls,  # type: ignore[arg-type]
         tokens=calls,  # type: ignore[arg-type]
     )
-    list(StageChain(line.stages(indexed(line_frames, line.chunker.source_length)), StageTimes()))
+    list(StageChain(line.stages(_source(line_frames, 30)), StageTimes()))
     assert seen == list(range(6))
 
 
@@ -139,9 +146,27 @@ def test_a_call_without_faces_is_skipped() -> None:
 
 def test_what_a_one_shot_iterable_cannot_replay_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_frames, "_KEPT_BYTES", 4 * 64 * 64 * 3)
-    assert [i for i, _ in indexed(iter(_frames(10)), 14)] == [ping_pong(i, 10) for i in range(14)]
+    assert [i for i, _ in _source(iter(_frames(12)), 16)] == [ping_pong(i, 12) for i in range(16)]
     with pytest.raises(MediaError, match="only the last 4 are kept"):
-        list(indexed(iter(_frames(10)), 15))
+        list(_source(iter(_frames(12)), 17))
+    with pytest.raises(MediaError, match="only the last 4 are kept"):
+        list(_source(iter(_frames(12)), 17, extend="loop"))
+    assert [i for i, _ in _source(iter(_frames(12)), 40, extend="hold")][11:] == [11] * 29
+
+
+@pytest.mark.parametrize("options", [{"length": "video"}, {"length": "longest"}, {"extend": "remap"}])
+def test_what_needs_the_number_of_frames_needs_a_sequence(options: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=f"{next(iter(options))} is .* give a sequence"):
+        _source(iter(_frames(12)), 17, **options)
+    assert len(list(_source(_frames(20), 17, **options))) >= 17
+
+
+def test_a_part_of_any_iterable() -> None:
+    options = {"start": 0.08, "end": 0.2}
+    for make in (list, iter):
+        made = list(_source(make(_frames(12)), 16, **options))
+        assert [i for i, _ in made] == [2 + ping_pong(i, 3) for i in range(16)]
+        assert all(frame[0, 0, 0] == index for index, frame in made)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 
 from examples.synthetic_clip import portrait_frames, write_clip
 from lsx.errors import MediaError
+from lsx.media import video_reader
 from lsx.media.video_reader import ColourTags, VideoReader, dithered, ping_pong
 
 
@@ -23,9 +24,23 @@ def test_it_can_start_anywhere(clip: Path) -> None:
     assert (reader.count, reader.width, reader.height, reader.rotation) == (10, 160, 120, 0)
     every = list(reader.frames())
     assert all(np.array_equal(a, b) for a, b in zip(reader.frames(4, 7), every[4:7], strict=True))
-    assert all(np.array_equal(a, b) for a, b in zip(reader.backwards(), every[::-1], strict=True))
     assert [index for index, _ in reader.ping_pong(23)] == [ping_pong(i, 10) for i in range(23)]
     assert list(reader.frames(10)) == []
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [[9, 8, 7], [5], [3, 3, 3], [0, 4, 4, 9, 2, 2, 1, 0, 0], [7, 8, 9, 0, 1, 0, 1], [9, 9, 0, 9, 5, 6, 6, 1], []],
+)
+def test_any_frames_in_any_order(clip: Path, indices: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_reader, "_REVERSE_BYTES", 1)  # blocks of eight
+    reader = VideoReader(clip)
+    every = list(reader.frames())
+    made = list(reader.at(np.array(indices, np.int64)))
+    assert [index for index, _ in made] == indices
+    assert all(np.array_equal(frame, every[index]) for index, frame in made)
+    assert len({id(frame) for _, frame in made}) == len(made)
+    assert len({frame.ctypes.data for _, frame in made}) == len(made)  # each may be painted on
 
 
 def test_other_rates_are_placed_by_time(tmp_path: Path) -> None:

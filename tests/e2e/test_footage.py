@@ -1,0 +1,187 @@
+"""Part, place and length of footage through whole runs: which frames are seen, and which samples are heard."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
+from lsx import FootageOptions, LipSync, RunReport
+from lsx.bundle.bundle import Bundle
+from lsx.cli.main import main
+from lsx.core.tensors import Precision
+from lsx.errors import UsageError
+from lsx.media.video_reader import VideoReader
+from scripts import schemas
+
+QUICK: dict[str, Any] = {"steps": 1, "guidance": 1.0, "codec": "h264", "crf": 1, "audio_codec": "pcm"}
+COUNT, RATE = 24, 44100
+
+
+@pytest.fixture(scope="module")
+def lipsync(bundle: Callable[[Precision, int], Bundle]) -> Iterator[LipSync]:
+    with LipSync.open(bundle("fp32", 64), "onnxruntime", threads=1) as opened:
+        yield opened
+
+
+def marked() -> list[NDArray[np.uint8]]:
+    """Frames whose number stands in their corner, as light."""
+    frames = []
+    for index, frame in enumerate(portrait_frames(COUNT, 320, 240)):
+        numbered = frame.copy()
+        numbered[:24, :24] = 10 * index + 5
+        frames.append(numbered)
+    return frames
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clip") / "c.mp4", iter(marked()), crf=1)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """18 frames of speech at 44.1 kHz; its first sample is the loudest."""
+    samples = speech(18 / 25, RATE)
+    samples[0] = 32000
+    return write_wav(tmp_path_factory.mktemp("sound") / "s.wav", samples, RATE)
+
+
+def numbers(frames: Any) -> list[int]:
+    return [round((float(frame[4:20, 4:20].mean()) - 5) / 10) for frame in frames]
+
+
+def heard(path: Path) -> NDArray[np.int16]:
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        assert stream.rate == RATE
+        return np.concatenate([frame.to_ndarray().reshape(-1) for frame in container.decode(stream)])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected", "first", "samples"),
+    [
+        ({}, list(range(18)), 0, 18 * 1764),
+        ({"start": 0.8}, [20, 21, 22, 23, 23, 22, 21, 20] * 2 + [20, 21], 0, 18 * 1764),
+        ({"start": 0.4, "end": "0:00.6", "extend": "loop"}, [10, 11, 12, 13, 14] * 3 + [10, 11, 12], 0, 18 * 1764),
+        ({"length": "video"}, list(range(24)), 0, 24 * 1764),
+        ({"length": "video", "end": 0.4}, list(range(10)), 0, 10 * 1764),
+        ({"extend": "remap"}, [int((k + 0.5) * 24 / 18) for k in range(18)], 0, 18 * 1764),
+        ({"audio_offset": 0.1, "extend": "hold", "end": 0.6}, [*range(15), *[14] * 6], 4410, 18 * 1764 + 4410),
+        ({"audio_offset": 0.04, "extend": "silence"}, list(range(24)), 1764, 24 * 1764),
+    ],
+)
+def test_what_is_seen_and_heard(
+    lipsync: LipSync,
+    clip: Path,
+    sound: Path,
+    tmp_path: Path,
+    options: dict[str, Any],
+    expected: list[int],
+    first: int,
+    samples: int,
+) -> None:
+    report = lipsync.run(clip, sound, tmp_path / "out.mov", **QUICK, **options)
+    assert numbers(VideoReader(tmp_path / "out.mov").frames()) == expected
+    assert report.frames == len(expected)
+    assert report.source_frames == (min(expected), max(expected) + 1)
+    pcm = heard(tmp_path / "out.mov")
+    assert len(pcm) == samples
+    assert np.flatnonzero(pcm)[0] == first
+    original = heard(sound)
+    kept = min(len(original), samples - first)
+    assert np.array_equal(pcm[first : first + kept], original[:kept])
+    assert not pcm[first + kept :].any()
+
+
+def test_a_stream_goes_the_same_way(lipsync: LipSync) -> None:
+    samples = speech(18 / 25)
+    options: dict[str, Any] = {"start": 0.8, "extend": "loop", "audio_offset": 0.08}
+    for frames in (marked(), np.stack(marked()), iter(marked())):
+        with lipsync.stream(frames, samples, steps=1, guidance=1, **options) as stream:
+            assert numbers(stream) == [20, 21, 22, 23] * 5
+    with lipsync.stream(marked(), samples, "video", footage=FootageOptions(extend="hold"), steps=1) as stream:
+        assert numbers(stream) == list(range(24))
+    with pytest.raises(UsageError, match="length is video, for which the number of frames must be known"):
+        lipsync.stream(iter(marked()), samples, "video")
+
+
+def test_silence_before_is_what_the_model_hears(lipsync: LipSync) -> None:
+    """A later sound is the same as samples with silence before them."""
+    samples, frames = speech(16 / 25), marked()
+    by_hand = np.concatenate([np.zeros(1600, np.int16), samples])
+    with (
+        lipsync.stream(frames, samples, steps=1, audio_offset=0.1) as late,
+        lipsync.stream(frames, by_hand, steps=1) as same,
+    ):
+        assert all(np.array_equal(a, b) for a, b in zip(late, same, strict=True))
+
+
+def lsx(*arguments: str | Path) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of the command line."""
+    out, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as ended:
+        main([str(a) for a in arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, out.getvalue(), errors.getvalue()
+
+
+def test_the_command_line_and_its_report(lipsync: LipSync, clip: Path, sound: Path, tmp_path: Path) -> None:
+    output, report = tmp_path / "out.mp4", tmp_path / "report.json"
+    code, _, errors = lsx(
+        *("run", lipsync.bundle.path, clip, sound, "-o", output, "--steps", "1", "--threads", "1"),
+        *("--start", "0:00.2", "--extend", "remap", "--audio-offset=-0.32", "--report", report),
+    )
+    assert code == 0, errors
+    written = json.loads(report.read_text())
+    assert written["schema_version"] == 1
+    assert (written["frames"], written["source_frames"], written["speed"]) == (10, [5, 24], 1.9)
+    fields = {name: value for name, value in written.items() if name != "schema_version"}
+    assert set(fields) == set(TypeAdapter(RunReport).json_schema()["properties"])
+    TypeAdapter(RunReport).validate_python(fields)
+
+
+def test_the_published_schema_is_the_report_s() -> None:
+    """Written anew by: python -m scripts.schemas."""
+    assert json.loads((schemas.FOLDER / "run_report.json").read_text()) == schemas.run_report()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--length", "long"), "length is 'long'; give audio, video, shortest or longest"),
+        (("--extend", "stretch"), "extend is 'stretch'; give bounce, loop, hold, cut_off, silence or remap"),
+        (("--start", "5"), "no frame lies between start 5 and end 0.96; the video lasts 0.96 s"),
+        (("--start", "0.5", "--end", "0.2"), "end is 0.2 and start 0.5; give an end after the start"),
+        (("--audio-offset=-3",), "audio_offset is -3, and the sound lasts 0.72 s"),
+        (("--audio-offset", "0.1", "--audio-codec", "copy"), "audio_codec copy keeps the sound's packets"),
+        (("--remap-limit", "9"), "remap_limit is 9.0; give a number in 1..8"),
+    ],
+)
+def test_bad_values_stop_before_any_work(
+    lipsync: LipSync, clip: Path, sound: Path, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    code, _, errors = lsx("run", lipsync.bundle.path, clip, sound, "-o", tmp_path / "out.mkv", *options)
+    assert code == 2, errors
+    assert message in errors
+    assert "loading" not in errors
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_report_never_replaces_another_file(lipsync: LipSync, clip: Path, sound: Path, tmp_path: Path) -> None:
+    wrong = ((sound, "would replace another file"), (tmp_path, "is a folder"), ("/no/r", "/no is no folder"))
+    for report, message in wrong:
+        code, _, errors = lsx("run", lipsync.bundle.path, clip, sound, "-o", tmp_path / "out.mp4", "--report", report)
+        assert code == 1, errors
+        assert message in errors
+    assert not list(tmp_path.iterdir())
