@@ -20,7 +20,7 @@ from scenedetect import ContentDetector, FrameTimecode
 from lsx.errors import MediaError, UsageError
 from lsx.media.audio_reader import SoundReader
 from lsx.media.video_reader import FPS, VideoReader
-from lsx.runtime.face_aligner import Detector
+from lsx.runtime.face_choice import Detector
 
 __all__ = ["SILENCE", "Clip", "ClipOptions", "Segment", "find_files", "split", "survey"]
 

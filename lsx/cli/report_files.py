@@ -18,10 +18,10 @@ def check_report(path: Path | None, others: Iterable[Path | None]) -> None:
     if path is None:
         return
     if any(other is not None and other.absolute() == path.absolute() for other in others):
-        raise OutputError(f"{path}: the report would replace another file of this run; give it another name")
+        raise OutputError(f"{path}: it would replace another file of this command; give it another name")
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         wrong = "is a folder" if path.is_dir() else f"{path.parent} is no folder that can be written to"
-        raise OutputError(f"{path}: {wrong}; give the report another name")
+        raise OutputError(f"{path}: {wrong}; give another name")
 
 
 def write_report(path: Path, json: str) -> None:

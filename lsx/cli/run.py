@@ -26,6 +26,7 @@ from lsx.cli.options import (
 from lsx.cli.progress import Task, task
 from lsx.cli.report_files import check_report, write_report
 from lsx.core.footage import FootageOptions
+from lsx.core.speaker_rule import SPEAKERS
 from lsx.engines.loading import AUTO
 from lsx.engines.registry import backend_named
 from lsx.media.targets import STANDARD_OUTPUT
@@ -74,7 +75,7 @@ def run(
     crf: Annotated[
         int | None, typer.Option(help="Quality, lower is better: default 18 (H.264), 20 (HEVC), 24 (AV1).")
     ] = None,
-    compare: Annotated[Path | None, typer.Option(help="Also write original and result side by side there.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="Also write original and result there.")] = None,
     no_face: Annotated[str, typer.Option(help="Frames without a face: pass leaves them, error stops.")] = "pass",
     warm_up: Annotated[
         bool, typer.Option("--warm-up", help="Take memory, run once and capture before the clip's time is taken.")
@@ -89,6 +90,14 @@ def run(
     audio_offset: Annotated[str, typer.Option(help="Seconds by which the sound comes later; may be negative.")] = "0",
     start: Annotated[str, typer.Option(help="Where in the video to begin: seconds, or 1:02.5.")] = "0",
     end: Annotated[str | None, typer.Option(help="Where in the video to end.")] = None,
+    speaker: Annotated[str, typer.Option(help=f"Whose mouth moves: {SPEAKERS}.")] = "largest",
+    faces: Annotated[
+        Path | None, typer.Option(help="Faces that lsx faces found in the video: they are not looked for again.")
+    ] = None,
+    silence: Annotated[
+        str, typer.Option(help="In silences of 0.4 s and more: sync, keep the video's mouth, or close it.")
+    ] = "sync",
+    compare_layout: Annotated[str, typer.Option(help="How: side, stack, wipe or difference.")] = "side",
     report_file: Annotated[
         Path | None, typer.Option("--report", help="Also write what was done as JSON there.")
     ] = None,
@@ -98,7 +107,16 @@ def run(
         steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
     )
     footage = FootageOptions(
-        length=length, extend=extend, remap_limit=remap_limit, audio_offset=audio_offset, start=start, end=end
+        length=length,
+        extend=extend,
+        remap_limit=remap_limit,
+        audio_offset=audio_offset,
+        start=start,
+        end=end,
+        speaker=speaker,
+        faces=faces,
+        silence=silence,
+        compare_layout=compare_layout,
     )
     from lsx.engines.registry import EngineOptions
     from lsx.media.encoding import EncodeOptions
@@ -117,7 +135,8 @@ def run(
     reader, sound = open_inputs(video, audio, output, compare=compare, encode=encode, footage=footage, no_face=no_face)
     check_report(report_file, (bundle, video, audio, output, compare))
     timeline = Timeline.of(footage, reader.count, len(sound.samples()))
-    for note in sound_notes(placed(sound, timeline).samples()):
+    notes = sound_notes(placed(sound, timeline).samples())
+    for note in notes:
         warn(note)
     frames = timeline.frames
     with task("run") as work:
@@ -138,6 +157,9 @@ def run(
                 no_face=no_face,  # type: ignore[arg-type]  # checked there
                 progress=lambda now: _show_progress(work, now, lipsync.backend),
             )
+    for note in report.notes:
+        if note not in notes:
+            warn(note)
     _show(report, output, compare)
     if report_file is not None:
         write_report(report_file, report.as_json())
@@ -158,9 +180,11 @@ def _show(report: RunReport, output: Path, compare: Path | None) -> None:
         rate = report.frames / report.seconds
         console.print(f"result: {output} ({report.frames} frames, {report.seconds:.1f} s, {rate:.2f} frames/s)")
         if compare is not None:
-            console.print(f"side by side: {compare}")
+            console.print(f"original and result: {compare}")
         worked = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.stages.items())
         console.print(f"stages: {worked}; the bottleneck is {report.bottleneck}")
+        if report.silent_chunks:
+            console.print(f"silence: {report.silent_chunks} of {report.chunks} chunks were not computed")
         if report.repeated_chunks:
             console.print(
                 f"overflow: {report.repeated_chunks} chunks were done again in the bundle's fallback precision"

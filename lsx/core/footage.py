@@ -1,18 +1,22 @@
-"""Which part of the footage is used, and for how long: what a user chooses."""
+"""Which part of the footage is used, whose mouth moves, and for how long: what a user chooses."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from lsx.core.speaker_rule import SPEAKERS, SpeakerRule
 from lsx.errors import UsageError
 
-__all__ = ["Extend", "FootageKeywords", "FootageOptions", "Length"]
+__all__ = ["CompareLayout", "Extend", "FootageKeywords", "FootageOptions", "Length", "Silence"]
 
 Length = Literal["audio", "video", "shortest", "longest"]
 Extend = Literal["bounce", "loop", "hold", "cut_off", "silence", "remap"]
+Silence = Literal["sync", "keep", "close"]
+CompareLayout = Literal["side", "stack", "wipe", "difference"]
 
 _LONGEST = 24 * 3600.0
 
@@ -37,8 +41,16 @@ def _seconds(value: object) -> float:
 _Seconds = Annotated[float, BeforeValidator(_seconds)]
 
 
+def _rule(text: str) -> str:
+    try:
+        SpeakerRule.parsed(text)
+    except UsageError as error:
+        raise ValueError from error
+    return text
+
+
 class FootageOptions(BaseModel):
-    """Which part of the video is used, when the sound begins, and how long the result lasts.
+    """Which part of the video is used, whose mouth moves, when the sound begins, and how long the result lasts.
 
     Raises UsageError for a value out of its range, and for a name that is none of these.
 
@@ -69,6 +81,19 @@ class FootageOptions(BaseModel):
     end: _Seconds | None = Field(default=None, ge=0, description="a second of the video after start, as 15 or 1:02.5")
     """Second at which it ends; None, or beyond the video, is the video's end."""
 
+    speaker: Annotated[str, AfterValidator(_rule)] = Field(default="largest", description=SPEAKERS)
+    """Whose mouth moves. A place is looked at where a shot begins, and that face is followed; frames without it stay as
+    they are. Numbers of tracks are those of `faces`."""
+    faces: Path | None = Field(default=None, description="a file that lsx faces wrote")
+    """The video's faces, so that they are not looked for again."""
+
+    silence: Silence = Field(default="sync", description="sync, keep or close")
+    """What the mouth does in silences of 0.4 s and more: `sync` is what the model makes of them, `keep` leaves the
+    video's own mouth and computes nothing, `close` gives the model the tokens of silence. Three frames lead over."""
+    compare_layout: CompareLayout = Field(default="side", description="side, stack, wipe or difference")
+    """How `compare` shows original and result: beside each other, one above the other, either side of a line that goes
+    across in two seconds, or how far they are apart, fourfold."""
+
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)
@@ -76,6 +101,17 @@ class FootageOptions(BaseModel):
             raise UsageError(_line(error, type(self))) from error
         if self.end is not None and self.end <= self.start:
             raise UsageError(f"end is {self.end:g} and start {self.start:g}; give an end after the start")
+        rule = self.speaker_rule
+        if self.faces is None and (rule.tracks or round(rule.second * 25) > round(self.start * 25)):
+            what = "numbers of tracks" if rule.tracks else "a box at a later second than the start"
+            raise UsageError(
+                f"speaker is {self.speaker!r}: {what} needs faces, a file that lsx faces VIDEO -o tracks.json writes"
+            )
+
+    @property
+    def speaker_rule(self) -> SpeakerRule:
+        """`speaker`, read."""
+        return SpeakerRule.parsed(self.speaker)
 
 
 def _line(error: ValidationError, model: type[BaseModel]) -> str:
@@ -88,10 +124,13 @@ def _line(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 class FootageKeywords(TypedDict, total=False):
-    """FootageOptions' fields as keywords, but for `length`, which a stream also takes as a number of frames."""
+    """FootageOptions' fields as keywords, but for those that a stream has not, or takes in another form."""
 
     extend: Extend
     remap_limit: float
     audio_offset: float | str
     start: float | str
     end: float | str | None
+    silence: Silence
+    speaker: str
+    faces: Path | str | None

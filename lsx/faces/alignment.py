@@ -26,7 +26,8 @@ class Face:
     """A face in a frame.
 
     points : [3, 2] pixels (x, y): mean of the left brow's, the right brow's and the nose's landmarks, left and right
-    as in the picture. box : optional (x0, y0, x1, y1) in pixels; score : the detector's, 0..1.
+    as in the picture. box : optional (x0, y0, x1, y1) in pixels; score : the detector's, 0..1; mouth_opening :
+    optional, the inner lips' distance as a share of that of the eyes' outer corners.
 
     Examples
     --------
@@ -38,6 +39,7 @@ class Face:
     points: NDArray[np.float64]
     box: tuple[float, float, float, float] | None = None
     score: float = 1.0
+    mouth_opening: float | None = None
 
     def __post_init__(self) -> None:
         points = np.asarray(self.points, dtype=np.float64)

@@ -87,11 +87,13 @@ class Compositor:
             held = self._buffers[name] = np.empty(count, dtype)
         return held[:count].reshape(shape)
 
-    def paste(self, frame: Frame, face: NDArray[Any], affine: Affine) -> None:
+    def paste(self, frame: Frame, face: NDArray[Any], affine: Affine, share: float = 1.0) -> None:
         """Put `face` [resolution, resolution, 3] back into `frame` uint8 [H, W, 3], in place.
 
         face : levels, uint8 or float; as in the original, floats are clipped to 0..255 only after resize and warp.
-        affine : the one the face was cropped with. Only the pixels under the inverse-warped crop are touched.
+        affine : the one the face was cropped with; share : of the face in the mixture with the frame, 0..1.
+
+        Only the pixels under the inverse-warped crop are touched.
         """
         size = crop_size(face.shape[0])
         whole = region_of(affine, size, None)
@@ -113,6 +115,8 @@ class Compositor:
         soft = self._profile_mask(local, size, planes, cut)
         if soft is None:
             soft = _masked(planes, (slice(None), slice(None)), None)
+        if share != 1:
+            soft = soft * np.float32(share)
         self._blend(region, planes[:3], soft)
 
     def _warp(self, name: str, image: Image, affine: Affine, size: tuple[int, int], fill: tuple[float, ...]) -> Image:

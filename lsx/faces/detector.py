@@ -1,4 +1,4 @@
-"""Faces in frames: detector, region, landmarks, selection, three points. One face a frame, the largest."""
+"""Faces in frames: detector, region, landmarks, selection, three points. The largest of a frame, or all."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from lsx.engines.engine import Engine
 from lsx.engines.loading import opened_engines
 from lsx.engines.registry import EngineOptions
 from lsx.faces.alignment import Face
+from lsx.faces.tracks import box_of, overlap
 
 __all__ = ["FAMILIES", "FaceDetector", "FaceFamily", "opened_detector"]
 
@@ -69,7 +70,10 @@ _PRESENCE = 0.5
 _REGION = 192
 _REGION_SCALE = 1.5
 _EYE_CORNERS = [33, 263]
+_INNER_LIPS = [13, 14]
 _CANDIDATES = 4  # detections whose landmarks are looked for, largest first
+_MOST_FACES = 12  # and where all faces are wanted
+_SAME = 0.5  # intersection over union of two meshes that lie on one face
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +90,10 @@ class _Detection:
 
 
 class FaceDetector:
-    """frame uint8 [H, W, 3] RGB to the largest acceptable Face, or None. Frames are independent; thread-safe."""
+    """frame uint8 [H, W, 3] RGB to the largest acceptable Face, or None. Frames are independent; thread-safe.
+
+    `faces` has all of them.
+    """
 
     def __init__(self, engines: Mapping[str, Engine], family: str) -> None:
         self._detector, self._landmarks = (engines[name] for name in FACE_GRAPHS)
@@ -97,10 +104,21 @@ class FaceDetector:
 
     def __call__(self, frame: Frame) -> Face | None:
         """Look in the whole frame; where that finds nothing, in overlapping tiles, for small faces."""
-        face = self._largest(frame, self._detect(frame))
-        if face is None and self._family.centred:
-            face = self._largest(frame, self._detect_in_tiles(frame))
-        return face
+        return next(iter(self._found(frame, _CANDIDATES)), None)
+
+    def faces(self, frame: Frame) -> list[Face]:
+        """All acceptable faces, largest first, at most 12. Raises EngineError."""
+        kept: list[Face] = []
+        for face in self._found(frame, _MOST_FACES):
+            if all(overlap(box_of(face), box_of(other)) < _SAME for other in kept):
+                kept.append(face)
+        return kept
+
+    def _found(self, frame: Frame, candidates: int) -> list[Face]:
+        faces = self._acceptable(frame, self._detect(frame), candidates)
+        if not faces and self._family.centred:
+            faces = self._acceptable(frame, self._detect_in_tiles(frame), candidates)
+        return faces
 
     def _detect(self, frame: Frame) -> list[_Detection]:
         height, width = frame.shape[:2]
@@ -138,19 +156,19 @@ class FaceDetector:
                 ]
         return detections
 
-    def _largest(self, frame: Frame, detections: list[_Detection]) -> Face | None:
-        best: Face | None = None
-        best_area = 0.0
-        for detection in sorted(detections, key=lambda d: -d.area)[:_CANDIDATES]:
+    def _acceptable(self, frame: Frame, detections: list[_Detection], candidates: int) -> list[Face]:
+        """The faces of the largest detections, themselves largest first."""
+        found: list[tuple[float, Face]] = []
+        for detection in sorted(detections, key=lambda d: -d.area)[:candidates]:
             face = self._mesh(frame, detection) if self._family.rotated else self._points_106(frame, detection)
             if face is None or face.box is None:
                 continue
             x0, y0, x1, y1 = face.box
             width, height = x1 - x0, y1 - y0
             large = width >= self._family.min_size[0] and height >= self._family.min_size[1]
-            if large and _ASPECT[0] <= width / height <= _ASPECT[1] and width * height > best_area:
-                best, best_area = face, width * height
-        return best
+            if large and _ASPECT[0] <= width / height <= _ASPECT[1]:
+                found.append((width * height, face))
+        return [face for _, face in sorted(found, key=lambda pair: -pair[0])]
 
     def _mesh(self, frame: Frame, detection: _Detection) -> Face | None:
         """MediaPipe: the region from box and eyes, the mesh, then region and mesh again from the mesh itself."""
@@ -165,7 +183,10 @@ class FaceDetector:
             eyes = landmarks[_EYE_CORNERS, :]
         assert landmarks is not None  # noqa: S101
         x0, y0, x1, y1 = (float(n) for n in corners.reshape(4))
-        return Face(points=self._three_points(landmarks), box=(x0, y0, x1, y1), score=detection.score)
+        eyes_apart = float(np.hypot(*(eyes[1] - eyes[0])))
+        opening = float(np.hypot(*(landmarks[_INNER_LIPS[1]] - landmarks[_INNER_LIPS[0]]))) / max(eyes_apart, 1e-6)
+        points = self._three_points(landmarks)
+        return Face(points=points, box=(x0, y0, x1, y1), score=detection.score, mouth_opening=opening)
 
     def _points_106(self, frame: Frame, detection: _Detection) -> Face | None:
         """InsightFace: an upright region round the box; whole-number box for the selection, as in the original."""

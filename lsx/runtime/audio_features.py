@@ -71,6 +71,10 @@ class LogMel:
         power = np.abs(np.fft.rfft(windows * self._window)) ** 2
         return np.asarray(np.log10(np.maximum(power @ self._filters, 1e-10)))
 
+    def silence(self) -> NDArray[np.float32]:
+        """A segment in which nothing is heard, as silences of this file are: float32 [80, 3000]."""
+        return np.full((_MELS, SEGMENT), (self._floor + 4) / 4, dtype=np.float32)
+
     def segment(self, index: int) -> NDArray[np.float32]:
         """Columns 3000 * index onwards, float32 [80, 3000]; past the file's end 0, in the normalised space."""
         start = index * SEGMENT
@@ -87,8 +91,13 @@ class AudioTokens:
     Memory does not grow with the file: a few segments' features are kept.
     """
 
-    def __init__(self, engine: Engine, samples: Any, model: ModelSpec) -> None:
+    def __init__(
+        self, engine: Engine, samples: Any, model: ModelSpec, speech: NDArray[np.float32] | None = None
+    ) -> None:
+        """speech : share of each video frame that is spoken, [frames]; the rest of it becomes tokens of silence."""
         samples = as_samples(samples)
+        self._speech = speech
+        self._silent: NDArray[np.float32] | None = None
         self._engine = engine
         self._model = model
         self._mel = LogMel(samples)
@@ -117,5 +126,17 @@ class AudioTokens:
     def tokens(self, frames: Sequence[int]) -> NDArray[np.float32]:
         """Tokens of video frames at 25 fps: float32 [len(frames), S, D], the state index fastest."""
         before, after = self._model.audio_window
-        tokens = [self.features(range(2 * (i - before), 2 * (i + after + 1))) for i in frames]
-        return np.stack(tokens).reshape(len(frames), self._model.tokens, self._model.audio_dim)
+        windows = [range(2 * (i - before), 2 * (i + after + 1)) for i in frames]
+        tokens = np.stack([self.features(window) for window in windows])
+        if self._speech is not None:
+            shares = self._speech[np.minimum(frames, len(self._speech) - 1)]
+            for number in np.flatnonzero(shares < 1).tolist():
+                share = shares[number]
+                tokens[number] = share * tokens[number] + (1 - share) * self._silence(windows[number])
+        return tokens.reshape(len(frames), self._model.tokens, self._model.audio_dim)
+
+    def _silence(self, rows: Sequence[int]) -> NDArray[np.float32]:
+        """What these feature rows would be, were nothing to be heard: float32 [len(rows), states, D]."""
+        if self._silent is None:
+            self._silent = self._engine.infer({"mel": self._mel.silence()[None]})["hidden_states"][0]
+        return np.asarray(self._silent[np.clip(rows, 0, self.rows - 1) % (SEGMENT // 2)])

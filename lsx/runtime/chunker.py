@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ class Chunk:
     items: list[AlignedFrame]
     new: int
     faces: NDArray[np.uint8] | None
-    """uint8 [F, H, W, 3]; None where no frame of the chunk has a face."""
+    """uint8 [F, H, W, 3]; None where nothing is to be made: no frame has a face, or all are silent."""
     pending: PendingChunk | None = None
     """The chunk while it is computed."""
     pixels: NDArray[Any] | None = None
@@ -43,6 +44,8 @@ class Chunker:
     """Frames of a chunk, F."""
     length: int
     """Output frames."""
+    speech: NDArray[np.float32] | None = None
+    """Share of each output frame that is made; where it is 0 the frame stays as it is. None is 1 everywhere."""
 
     @property
     def source_length(self) -> int:
@@ -54,6 +57,18 @@ class Chunker:
         """Chunks of the clip."""
         return -(-self.source_length // self.frames)
 
+    def share(self, index: int) -> float:
+        """Of what is made in the output frame `index`, 0..1."""
+        return 1.0 if self.speech is None else float(self.speech[index])
+
+    @property
+    def silent(self) -> int:
+        """Chunks that are not computed, because all their frames are silent."""
+        if self.speech is None:
+            return 0
+        edges = [*range(0, self.source_length, self.frames), self.source_length]
+        return sum(not self.speech[start:stop].any() for start, stop in pairwise(edges))
+
     def chunks(self, items: Iterator[AlignedFrame]) -> Iterator[Chunk]:
         """`F` faces at a time."""
         window: deque[AlignedFrame] = deque(maxlen=self.frames)
@@ -62,7 +77,8 @@ class Chunker:
             window.append(item)
             count = item.index + 1
             if count - done == self.frames or count == self.source_length:
-                yield Chunk(number, list(window), count - done, _faces_of(list(window)))
+                made = self.speech is None or bool(self.speech[done:count].any())
+                yield Chunk(number, list(window), count - done, _faces_of(list(window)) if made else None)
                 number, done = number + 1, count
 
 

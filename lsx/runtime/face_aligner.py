@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,19 +12,17 @@ from numpy.typing import NDArray
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import in_order
 from lsx.errors import FaceNotFound, LsxError, MediaError
-from lsx.faces.alignment import Affine, Aligner, Face, crop_face
+from lsx.faces.alignment import Affine, Aligner, crop_face
 from lsx.media.video_reader import FPS
+from lsx.runtime.face_choice import FaceChoice
 
-__all__ = ["AlignedFrame", "Detector", "FaceAligner", "SourceFrames"]
-
-Detector = Callable[[Frame], Face | None]
-"""A frame uint8 [H, W, 3] RGB to its face, or None. Called once for each source frame."""
+__all__ = ["AlignedFrame", "FaceAligner", "SourceFrames"]
 
 SourceFrames = Iterator[tuple[int, Frame]]
 """Source index and frame of output frame 0, 1, 2, ..."""
 
-_Detected = tuple[int, int, Frame, Face | None]
-"""Output index, source index, frame, and its face where the frame is new."""
+_Seen = tuple[int, int, Frame, Any]
+"""Output index, source index, frame, and what was seen in it where the frame is new."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,13 +41,14 @@ class FaceAligner:
 
     resolution: int
     """Pixels of a side of an aligned face."""
-    detector: Detector
+    choice: FaceChoice
+    """Whose faces are looked for, and which of them is taken."""
     length: int
     """Output frames."""
     require_face: bool = False
     """Whether a frame without a face is an error."""
     detector_threads: int = 1
-    """Threads on which the detector is called; on more than one it must be thread-safe."""
+    """Threads on which frames are looked at; on more than one that must be thread-safe."""
     faceless: list[int] = field(default_factory=list)
 
     def check(self, source: SourceFrames) -> Iterator[tuple[int, int, Frame]]:
@@ -66,7 +66,7 @@ class FaceAligner:
             shape = frame.shape
             yield index, number, frame
 
-    def detect(self, items: Iterator[tuple[int, int, Frame]]) -> Iterator[_Detected]:
+    def detect(self, items: Iterator[tuple[int, int, Frame]]) -> Iterator[_Seen]:
         """Each source frame is looked at once, when it first comes: first times rise, whatever they leave out."""
         latest = -1
 
@@ -76,20 +76,21 @@ class FaceAligner:
             latest = max(latest, item[1])
             return (*item, new)
 
-        def look(item: tuple[int, int, Frame, bool]) -> _Detected:
+        def look(item: tuple[int, int, Frame, bool]) -> _Seen:
             index, source, frame, new = item
-            return index, source, frame, self.detector(frame) if new else None
+            return index, source, frame, self.choice.look(frame) if new else None
 
         return in_order(look, map(first_time, items), self.detector_threads)
 
-    def align(self, items: Iterator[_Detected]) -> Iterator[AlignedFrame]:
-        """Crops of the face, where there is one. Raises FaceNotFound."""
+    def align(self, items: Iterator[_Seen]) -> Iterator[AlignedFrame]:
+        """Crops of the chosen face, where there is one. Raises FaceNotFound."""
         aligner = Aligner(self.resolution)
         # Affines of all source frames, for when they come again: 48 bytes each, NaN where there is no face.
         known = _Affines()
         any_face = False
-        for index, source, frame, face in items:
+        for index, source, frame, seen in items:
             if source > known.latest:
+                face = self.choice.choose(source, seen, frame.shape[1])
                 known.add(source, None if face is None else aligner.affine(face.points))
             affine = known[source]
             any_face = any_face or affine is not None
@@ -105,6 +106,7 @@ class FaceAligner:
         if not any_face:
             raise FaceNotFound(
                 "no face was found in any frame. Check that the picture is upright and the face at least 40 pixels high"
+                + self.choice.advice
             )
 
 

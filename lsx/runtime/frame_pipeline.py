@@ -12,7 +12,8 @@ from lsx.denoising.chunk_runner import ChunkRunner
 from lsx.faces.compositing import Compositor
 from lsx.runtime.audio_features import AudioTokens
 from lsx.runtime.chunker import Chunk, Chunker
-from lsx.runtime.face_aligner import Detector, FaceAligner, SourceFrames
+from lsx.runtime.face_aligner import FaceAligner, SourceFrames
+from lsx.runtime.face_choice import Detector, GivenFaces
 
 __all__ = ["FramePipeline", "chunk_stages", "clip_chunks"]
 
@@ -33,7 +34,7 @@ def clip_chunks(source: SourceFrames, detector: Detector, model: ModelSpec, leng
     source : at least a whole chunk. Raises MediaError, FaceNotFound.
     """
     chunker = Chunker(frames=model.frames, length=length)
-    return run_stages(chunk_stages(FaceAligner(model.resolution, detector, length), chunker, source))
+    return run_stages(chunk_stages(FaceAligner(model.resolution, GivenFaces(detector), length), chunker, source))
 
 
 @dataclass(slots=True, eq=False)
@@ -78,9 +79,10 @@ class FramePipeline:
             for position, item in enumerate(chunk.items[first:], first):
                 if item.index >= self.chunker.length:
                     break
-                if item.affine is None or chunk.pixels is None:
+                share = self.chunker.share(item.index)
+                if item.affine is None or chunk.pixels is None or share == 0:
                     yield item.frame, item.frame
                     continue
                 result = item.frame if self.frames_owned else item.frame.copy()
-                compositor.paste(result, chunk.pixels[position], item.affine)
+                compositor.paste(result, chunk.pixels[position], item.affine, share)
                 yield result, item.frame

@@ -13,7 +13,7 @@ import numpy as np
 
 from lsx.bundle.bundle import Bundle
 from lsx.core.cancel import CancelToken
-from lsx.core.footage import FootageKeywords, FootageOptions, Length
+from lsx.core.footage import CompareLayout, FootageKeywords, FootageOptions, Length, Silence
 from lsx.core.graph_names import FACE_GRAPHS, LOOP_GRAPHS, MODEL_GRAPHS
 from lsx.core.keywords import check_callable, options_of, parameters_of, split_keywords
 from lsx.core.sampling import SamplingKeywords, SamplingOptions
@@ -27,18 +27,22 @@ from lsx.engines.loading import AUTO, best_backend, check_record, load_engines
 from lsx.engines.registry import EngineKeywords, EngineOptions, backend_named
 from lsx.errors import StaleEngine, UsageError
 from lsx.faces.detector import FaceDetector
+from lsx.faces.track_file import VideoIdentity
+from lsx.media.comparison import LAYOUTS
 from lsx.media.encoding import EncodeKeywords, EncodeOptions
 from lsx.media.given import SoundInput, VideoInput
 from lsx.media.targets import as_output
 from lsx.runtime.audio_features import AudioTokens
 from lsx.runtime.chunker import Chunker
-from lsx.runtime.face_aligner import Detector, FaceAligner
+from lsx.runtime.face_aligner import FaceAligner
+from lsx.runtime.face_choice import Detector, FaceChoice, GivenFaces, faces_for, given_faces
 from lsx.runtime.frame_pipeline import FramePipeline
 from lsx.runtime.frame_stream import FrameStream, frames_of, outcome_of
 from lsx.runtime.live_runs import LiveRuns, ended_by
-from lsx.runtime.run_files import open_inputs, placed, sound_notes, write_frames, writer_like
+from lsx.runtime.run_files import open_inputs, placed, sound_notes, speaker_notes, write_frames, writer_like
 from lsx.runtime.run_progress import watched
 from lsx.runtime.run_report import ProgressCallback, RunReport
+from lsx.runtime.silence import speech_share
 from lsx.runtime.source_frames import indexed, stream_plan
 from lsx.runtime.timeline import Timeline
 
@@ -53,6 +57,7 @@ class RunKeywords(StreamKeywords, EncodeKeywords, total=False):
     """The fields of SamplingOptions, FootageOptions and EncodeOptions as keywords."""
 
     length: Length | None
+    compare_layout: CompareLayout
 
 
 class LipSync:
@@ -263,9 +268,10 @@ class LipSync:
         sampling, keywords : how it is denoised, as SamplingOptions, by its fields (steps, guidance, cache_interval,
             seed, sampler), or both, where a keyword goes first.
         footage, keywords : which part of the video, when the sound begins, how long the result lasts: the same of
-            FootageOptions (length, extend, remap_limit, audio_offset, start, end).
+            FootageOptions (length, extend, remap_limit, audio_offset, start, end, speaker, faces,
+            silence, compare_layout).
         encode, keywords : the same of EncodeOptions (codec, encoder, preset, pix_fmt, audio_codec, crf).
-        compare : a path; also write original and result side by side there.
+        compare : a path; also write original and result there, as `compare_layout` of FootageOptions says.
         no_face : `pass` leaves frames without a face as they are, `error` stops at the first.
         progress : called from the calling thread: at the start, after every frame, and between denoising steps.
         cancel : ends the run within one chunk when it is cancelled, from any thread.
@@ -295,7 +301,15 @@ class LipSync:
         timeline = Timeline.of(footage, reader.count, len(sound.samples()))
         sound = placed(sound, timeline)
         beside = None if compare is None else Path(compare)
-        pipeline = self._pipeline(sound.samples(), options, timeline.frames, require_face=no_face == "error")
+        choice = faces_for(footage, self.detector(), VideoIdentity.of(reader))
+        pipeline = self._pipeline(
+            sound.samples(),
+            options,
+            timeline.frames,
+            choice,
+            silence=footage.silence,
+            require_face=no_face == "error",
+        )
         pipeline.frames_owned = beside is None
         started = time.perf_counter()
         times = StageTimes()
@@ -303,10 +317,13 @@ class LipSync:
         with ExitStack() as stack:
             stack.enter_context(closing(frames))
             stack.enter_context(ended_by(cancel, frames))
-            writers = [stack.enter_context(writer_like(target, reader, encode, sound, 1))]
-            if beside is not None:
-                writers.append(stack.enter_context(writer_like(beside, reader, encode, sound, 2)))
-            times.busy["mux"] = write_frames(writers, watched(frames, pipeline, options.steps, progress))
+            writer = stack.enter_context(writer_like(target, reader, encode, sound))
+            layout = LAYOUTS[footage.compare_layout]
+            comparison = None if beside is None else writer_like(beside, reader, encode, sound, layout)
+            if comparison is not None:
+                stack.enter_context(comparison)
+            made = watched(frames, pipeline, options.steps, progress)
+            times.busy["mux"] = write_frames(made, writer, comparison, layout)
         times.waits["infer"] += pipeline.runner.waited
         times.split("infer", pipeline.runner.seconds)
         return RunReport(
@@ -317,9 +334,12 @@ class LipSync:
             stages=dict(times.busy),
             waits=dict(times.waits),
             bottleneck=times.bottleneck or "",
-            notes=sound_notes(sound.samples()),
+            notes=(*sound_notes(sound.samples()), *speaker_notes(choice.choices)),
+            choices=choice.choices,
             source_frames=timeline.used,
             speed=timeline.speed,
+            chunks=pipeline.chunker.count,
+            silent_chunks=pipeline.chunker.silent,
             repeated_chunks=pipeline.runner.repeated,
         )
 
@@ -346,9 +366,10 @@ class LipSync:
         length : frames to make, or a word as of FootageOptions; default the audio's, rounded up.
         sampling, keywords : how it is denoised, as SamplingOptions, by its fields (steps, guidance, cache_interval,
             seed, sampler), or both, where a keyword goes first.
-        footage, keywords : the same of FootageOptions (extend, remap_limit, audio_offset, start, end). What needs the
-            number of frames needs a sequence.
-        detector : frame to Face or None, called once for each source frame, in order; default the bundle's.
+        footage, keywords : the same of FootageOptions (extend, remap_limit, audio_offset, start, end, speaker,
+            silence). What
+            needs the number of frames needs a sequence.
+        detector : frame to Face or None, called once for each source frame, in order, instead of `speaker`.
         noise : (name, shape) to float32 array, called with "latents" once, and with "masked.<chunk>" and
             "reference.<chunk>" for each chunk; default seeded.
         cancel : ends the stream within one chunk when it is cancelled, from any thread, as closing it does.
@@ -380,7 +401,8 @@ class LipSync:
         self._check_settings(options)
         frames = list(frames) if isinstance(frames, np.ndarray) else frames
         timeline, samples = stream_plan(frames, samples, footage, length if isinstance(length, int) else None)
-        pipeline = self._pipeline(samples, options, timeline.frames, detector=detector, noise=noise)
+        choice = faces_for(footage, self.detector()) if detector is None else given_faces(detector, footage)
+        pipeline = self._pipeline(samples, options, timeline.frames, choice, silence=footage.silence, noise=noise)
         source = indexed(frames, timeline, pipeline.chunker.source_length)
         chain = self._runs.start(pipeline.stages(source), StageTimes())
         return FrameStream(chain, cancel)
@@ -428,22 +450,26 @@ class LipSync:
         samples: Any,
         options: SamplingOptions,
         length: int,
+        choice: FaceChoice,
         *,
-        detector: Detector | None = None,
+        silence: Silence = "sync",
         noise: NoiseSource | None = None,
         require_face: bool = False,
     ) -> FramePipeline:
         model = self.bundle.model
-        tokens = AudioTokens(self._engines["audio_encoder"], samples, model)
+        speech = None if silence == "sync" else speech_share(samples, length)
+        tokens = AudioTokens(
+            self._engines["audio_encoder"], samples, model, speech=speech if silence == "close" else None
+        )
         return FramePipeline(
             aligner=FaceAligner(
                 resolution=model.resolution,
-                detector=detector or self.detector(),
+                choice=choice,
                 length=length,
                 require_face=require_face,
-                detector_threads=1 if detector else _detector_threads(),
+                detector_threads=1 if isinstance(choice, GivenFaces) else _detector_threads(),
             ),
-            chunker=Chunker(frames=model.frames, length=length),
+            chunker=Chunker(frames=model.frames, length=length, speech=speech if silence == "keep" else None),
             runner=ChunkRunner(
                 self._executors.lender(options),
                 model,

@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from lsx.core.footage import FootageOptions
 from lsx.core.tensors import Frame
 from lsx.errors import UsageError
+from lsx.faces.speaker import SpeakerChoice
+from lsx.faces.track_file import Tracks, VideoIdentity
 from lsx.media.audio_reader import SAMPLE_RATE, SoundReader
+from lsx.media.comparison import LAYOUTS, Layout
 from lsx.media.encoding import EncodeOptions
 from lsx.media.given import SoundInput, VideoInput, VideoSource, open_sound, open_video
 from lsx.media.placed_sound import PlacedSound
@@ -23,7 +26,7 @@ from lsx.media.video_reader import FPS
 from lsx.media.video_writer import VideoWriter
 from lsx.runtime.timeline import Timeline
 
-__all__ = ["open_inputs", "placed", "sound_notes", "write_frames", "writer_like"]
+__all__ = ["open_inputs", "placed", "sound_notes", "speaker_notes", "write_frames", "writer_like"]
 
 _SILENT = 1e-3  # of full scale: about -60 dB
 _SHORT = 1.0  # seconds
@@ -60,18 +63,23 @@ def open_inputs(
         raise UsageError("compare is -; only the output can go to standard output")
     named = (source if isinstance(source, Path | str) else getattr(source, "path", None) for source in (video, audio))
     sources = tuple(Path(path) for path in named if path is not None)
-    targets = (as_output(output), *(() if compare is None else (Path(compare),)))
+    footage = footage or FootageOptions()
+    layout = LAYOUTS[footage.compare_layout]
+    targets = {as_output(output): (1, 1)} | ({} if compare is None else {Path(compare): (layout.across, layout.down)})
     for target in targets:
         check_target(target, sources)
     reader, sound = open_video(video), open_sound(audio)
-    timeline = Timeline.of(footage or FootageOptions(), reader.count, len(sound.samples()))
+    timeline = Timeline.of(footage, reader.count, len(sound.samples()))
     if timeline.is_placed and encode is not None and encode.audio_codec == "copy":
         raise UsageError(
             "audio_codec copy keeps the sound's packets as they are; it does not go with a sound that is moved, cut or "
             "filled with silence (audio_offset, length, extend). Choose aac or pcm"
         )
-    for across, target in enumerate(targets, 1):
-        (encode or EncodeOptions()).check(container_of(target), (reader.width * across, reader.height), sound)
+    if footage.faces is not None:
+        Tracks.read(footage.faces).check(VideoIdentity.of(reader))
+    for target, (across, down) in targets.items():
+        size = (reader.width * across, reader.height * down)
+        (encode or EncodeOptions()).check(container_of(target), size, sound)
     return reader, sound
 
 
@@ -96,13 +104,23 @@ def sound_notes(samples: NDArray[np.int16] | NDArray[np.float32]) -> tuple[str, 
     return tuple(notes)
 
 
+def speaker_notes(choices: Sequence[SpeakerChoice]) -> tuple[str, ...]:
+    """Where the speaker was lost, and another face was taken in the same shot."""
+    lost = [choice for choice in choices if choice.lost]
+    if not lost:
+        return ()
+    places = ", ".join(f"{choice.frame / FPS:.2f} s" for choice in lost[:5]) + (", ..." if len(lost) > 5 else "")
+    return (f"the face that spoke was lost, and another was taken, at {places} of the video",)
+
+
 def writer_like(
-    target: Output, reader: VideoSource, encode: EncodeOptions, sound: SoundReader, across: int
+    target: Output, reader: VideoSource, encode: EncodeOptions, sound: SoundReader, layout: Layout | None = None
 ) -> VideoWriter:
-    """A writer of `reader`'s colours and `across` times its width, with the whole of `sound`."""
+    """A writer of `reader`'s colours and size, or a layout's of it, with the whole of `sound`."""
+    across, down = (1, 1) if layout is None else (layout.across, layout.down)
     return VideoWriter(
         target,
-        (reader.width * across, reader.height),
+        (reader.width * across, reader.height * down),
         colours=reader.colours,
         pixel_aspect=reader.pixel_aspect,
         encode=encode,
@@ -110,16 +128,18 @@ def writer_like(
     )
 
 
-def write_frames(writers: Sequence[VideoWriter], frames: Iterable[tuple[Frame, Frame]]) -> float:
-    """Write the results of `frames`, pairs of (result, original); to a second writer both side by side.
+def write_frames(
+    frames: Iterable[tuple[Frame, Frame]], writer: VideoWriter, comparison: VideoWriter | None, layout: Layout
+) -> float:
+    """Write the results of `frames`, pairs of (result, original); to `comparison` both, as `layout` shows them.
 
     Returns the seconds that this took without what it waited for frames.
     """
     seconds = 0.0
-    for result, original in frames:
+    for number, (result, original) in enumerate(frames):
         start = time.perf_counter()
-        writers[0].write(result)
-        for writer in writers[1:]:
-            writer.write(np.concatenate([original, result], axis=1))
+        writer.write(result)
+        if comparison is not None:
+            comparison.write(layout.draw(original, result, number))
         seconds += time.perf_counter() - start
     return seconds

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lsx.faces.speaker import SpeakerChoice
 from lsx.media.video_reader import FPS
 
 __all__ = ["RUN_REPORT_SCHEMA", "Progress", "ProgressCallback", "RunReport"]
@@ -80,6 +81,12 @@ class RunReport:
     """The first frame of the video that was used, and the one after the last, at 25 a second."""
     speed: float = 1.0
     """Frames of the video for one of the result: other than 1 where `extend` is `remap`."""
+    choices: tuple[SpeakerChoice, ...] = ()
+    """Whose mouth moved: from which frame of the video on which track, and whether the one before was lost."""
+    chunks: int = 0
+    """Chunks of 16 frames of the result."""
+    silent_chunks: int = 0
+    """Those that were not computed, because the sound is silent in all their frames and `silence` is `keep`."""
     repeated_chunks: int = 0
     """Chunks of 16 frames that overflowed and were done again in the bundle's fallback precision."""
 

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from lsx.calibration.clips import SILENCE
 from lsx.core.tensors import Frame
 from lsx.faces.alignment import Affine, crop_size
+from lsx.faces.sharpness import grey_face
 
-__all__ = ["is_silent", "outside_share", "sharpness_of", "stillness_of"]
-
-_EDGE = 256  # pixels at which larger faces are judged
+__all__ = ["is_silent", "outside_share", "stillness_of"]
 
 
 def outside_share(affines: Sequence[Affine], frame: tuple[int, int], resolution: int) -> float:
@@ -31,25 +30,9 @@ def outside_share(affines: Sequence[Affine], frame: tuple[int, int], resolution:
     return worst
 
 
-def _grey(face: Frame) -> NDArray[np.uint8]:
-    grey = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)
-    if grey.shape[0] > _EDGE:
-        grey = cv2.resize(grey, (_EDGE, _EDGE), interpolation=cv2.INTER_AREA)
-    return np.asarray(grey, dtype=np.uint8)
-
-
-def sharpness_of(faces: Frame) -> float:
-    """Median over faces uint8 [n, R, R, 3] of the variance of the Laplacian of the grey face,
-    at 256 pixels where it is larger.
-
-    A clear face of a compressed video has about 20, one enlarged from 64 pixels 5, one blurred by 2 pixels 3.
-    """
-    return float(np.median([cv2.Laplacian(_grey(face), cv2.CV_32F).var() for face in faces]))
-
-
 def stillness_of(faces: Frame) -> float:
     """Mean change of the lower half from a face to the next, in levels: a talking face has about 5, a photograph 0."""
-    greys = np.stack([_grey(face) for face in faces]).astype(np.int16)
+    greys = np.stack([grey_face(face) for face in faces]).astype(np.int16)
     lower = greys[:, greys.shape[1] // 2 :]
     return float(np.abs(np.diff(lower, axis=0)).mean()) if len(faces) > 1 else 0.0
 

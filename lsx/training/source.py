@@ -24,10 +24,11 @@ from lsx.core.tensors import Frame
 from lsx.errors import EngineError, MediaError, OutputError
 from lsx.faces.alignment import Aligner, crop_face
 from lsx.faces.detector import FaceDetector, opened_detector
+from lsx.faces.sharpness import sharpness_of
 from lsx.media.video_reader import FPS, VideoReader
 from lsx.training.data_index import SegmentMeta, SegmentRow
 from lsx.training.prepare_options import PrepareOptions
-from lsx.training.segment_quality import is_silent, outside_share, sharpness_of, stillness_of
+from lsx.training.segment_quality import is_silent, outside_share, stillness_of
 from lsx.training.sound_offset import VideoSound, corrected
 from lsx.training.tar_shard import EncodedSegment, TarShard, encode_segment
 

@@ -23,12 +23,13 @@ from lsx.engines.registry import EngineOptions
 from lsx.errors import OutputError
 from lsx.faces.alignment import TEMPLATE, Face, crop_size
 from lsx.graphs.checkpoint_engines import checkpoint_engines
+from lsx.media.comparison import LAYOUTS
 from lsx.media.encoding import EncodeOptions
 from lsx.media.given import open_sound, open_video
 from lsx.models.checkpoint import Checkpoint
 from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.runtime.lipsync import LipSync
-from lsx.runtime.run_files import write_frames, writer_like
+from lsx.runtime.run_files import writer_like
 from lsx.training.shards import DataSet, SegmentRow
 
 __all__ = ["ValidationClip"]
@@ -99,9 +100,10 @@ class ValidationClip:
         if not cv2.imwrite(str(path), np.concatenate(rows)[..., ::-1]):
             raise OutputError(f"{path}: cannot be written")
         source, sound = open_video(np.stack([pair[0] for pair in twice])), open_sound(self.samples)
-        with writer_like(output / "clip.mp4", source, EncodeOptions(), sound, 2) as writer:
-            both = [np.concatenate([original, result], axis=1) for result, original in twice]
-            write_frames([writer], ((frame, frame) for frame in both))
+        layout = LAYOUTS["side"]
+        with writer_like(output / "clip.mp4", source, EncodeOptions(), sound, layout) as writer:
+            for number, (result, original) in enumerate(twice):
+                writer.write(layout.draw(original, result, number))
 
 
 def _aligned(resolution: int) -> Any:

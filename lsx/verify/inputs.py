@@ -13,7 +13,7 @@ from lsx.core.model_spec import ModelSpec
 from lsx.core.noise import named_noise
 from lsx.media.audio_reader import SoundReader
 from lsx.media.video_reader import VideoReader
-from lsx.runtime.face_aligner import Detector
+from lsx.runtime.face_choice import Detector
 from lsx.runtime.frame_pipeline import clip_chunks
 from lsx.runtime.truth_faces import TruthFaces
 

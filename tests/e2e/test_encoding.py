@@ -41,7 +41,7 @@ def written(video: Path, audio: Path, output: Path, **options: Any) -> Path:
     encode = EncodeOptions(**options)
     reader, sound = open_inputs(video, audio, output, encode=encode)
     assert isinstance(reader, VideoReader)
-    with writer_like(output, reader, encode, sound, 1) as writer:
+    with writer_like(output, reader, encode, sound) as writer:
         for frame in reader.frames():
             writer.write(frame)
     return output
@@ -131,7 +131,7 @@ def test_short_outputs(media: Path, tmp_path: Path, codec: str, count: int) -> N
     reader = VideoReader(media / "clip.mp4")
     for attempt in range(4):
         path = tmp_path / f"{attempt}.mp4"
-        with writer_like(path, reader, encode, SoundReader(media / "sound.wav"), 1) as writer:
+        with writer_like(path, reader, encode, SoundReader(media / "sound.wav")) as writer:
             for frame in reader.frames(0, count):
                 writer.write(frame)
         assert len(pictures(path)) == count
@@ -313,7 +313,7 @@ def boxes(data: bytes) -> list[str]:
 def test_a_disk_that_is_full(media: Path, tmp_path: Path) -> None:
     reader, sound = open_inputs(media / "clip.mp4", media / "sound.wav", tmp_path / "out.mp4")
     assert isinstance(reader, VideoReader)
-    writer = writer_like(tmp_path / "out.mp4", reader, EncodeOptions(), sound, 1)
+    writer = writer_like(tmp_path / "out.mp4", reader, EncodeOptions(), sound)
     writer._target.commit = _full  # type: ignore[method-assign]
     for frame in reader.frames():
         writer.write(frame)

@@ -10,18 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
+import jsonschema
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
-from lsx import FootageOptions, LipSync, RunReport
+from examples.tiny.clips import tiny_clip
+from lsx import FootageOptions, LipSync
 from lsx.bundle.bundle import Bundle
 from lsx.cli.main import main
 from lsx.core.tensors import Precision
-from lsx.errors import UsageError
+from lsx.errors import FaceNotFound, UsageError
 from lsx.media.video_reader import VideoReader
+from lsx.runtime.audio_features import AudioTokens
+from lsx.runtime.silence import speech_share
 from scripts import schemas
 
 QUICK: dict[str, Any] = {"steps": 1, "guidance": 1.0, "codec": "h264", "crf": 1, "audio_codec": "pcm"}
@@ -127,6 +131,118 @@ def test_silence_before_is_what_the_model_hears(lipsync: LipSync) -> None:
         assert all(np.array_equal(a, b) for a, b in zip(late, same, strict=True))
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two faces beside each other, each larger in turn; then, after a cut, one of them alone; then both again."""
+    left, right = tiny_clip(1, 60).frames, tiny_clip(2, 60).frames
+    frames = []
+    for number in range(60):
+        a, b = (cv2.resize(one[number], (size, size)) for one, size in zip((left, right), _sizes(number), strict=True))
+        picture = np.full((256, 520, 3), 30 if number < 20 else 200, np.uint8)
+        picture[: a.shape[0], : a.shape[1]] = a
+        if not 20 <= number < 40:
+            picture[: b.shape[0], -b.shape[1] :] = b
+        frames.append(picture)
+    return write_clip(tmp_path_factory.mktemp("pair") / "pair.mp4", iter(frames), crf=1)
+
+
+def _sizes(number: int) -> tuple[int, int]:
+    return (250, 240) if number % 2 else (240, 250)
+
+
+def halves(original: Path, result: Path) -> list[str]:
+    """Which half of each frame was painted on: L, R, both or neither."""
+    made = []
+    for before, after in zip(VideoReader(original).frames(), VideoReader(result).frames(), strict=False):
+        changed = cv2.absdiff(before, after).max(axis=(0, 2)) > 60
+        made.append("L" * bool(changed[:260].any()) + "R" * bool(changed[260:].any()))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("speaker", "expected"),
+    [
+        (None, "R" * 20 + "L" * 20 + "R" * 20),
+        ("left", "L" * 60),
+        ("right", "R" * 20 + "L" * 20 + "R" * 20),
+        ("box=0,0,250,250", "L" * 20 + "-" * 40),
+    ],
+)
+def test_who_speaks(lipsync: LipSync, pair: Path, tmp_path: Path, speaker: str | None, expected: str) -> None:
+    options: dict[str, Any] = {} if speaker is None else {"speaker": speaker}
+    report = lipsync.run(pair, speech(60 / 25), tmp_path / "o.mp4", steps=1, guidance=1.0, crf=1, **options)
+    assert [half or "-" for half in halves(pair, tmp_path / "o.mp4")] == list(expected)
+    assert [choice.frame for choice in report.choices] == ([0] if "-" in expected else [0, 20, 40])
+    assert not any(choice.lost for choice in report.choices)
+    assert len(report.faceless) == expected.count("-")
+
+
+def test_recorded_faces_give_the_very_frames_of_live_ones(lipsync: LipSync, pair: Path, tmp_path: Path) -> None:
+    tracks, sheet = tmp_path / "tracks.json", tmp_path / "sheet.png"
+    code, shown, errors = lsx(
+        "faces", pair, "-o", tracks, "--bundle", lipsync.bundle.path, "--sheet", sheet, "--threads", "2"
+    )
+    assert code == 0, errors
+    assert "60 frames, 3 shots, 5 tracks" in shown
+    assert cv2.imread(str(sheet)) is not None
+    jsonschema.validate(json.loads(tracks.read_text()), schemas.tracks())
+    sound = write_wav(tmp_path / "s.wav", speech(60 / 25))
+    several: list[dict[str, Any]] = [{}, {"speaker": "left"}, {"start": 0.4, "extend": "loop", "end": 1.2}]
+    for options in several:
+        for name, faces in (("live", None), ("recorded", tracks)):
+            lipsync.run(pair, sound, tmp_path / f"{name}.mkv", **QUICK, **options, faces=faces)
+        live, recorded = (VideoReader(tmp_path / f"{name}.mkv").frames() for name in ("live", "recorded"))
+        assert all(np.array_equal(a, b) for a, b in zip(live, recorded, strict=True))
+    report = lipsync.run(pair, sound, tmp_path / "o.mkv", **QUICK, speaker="2,4", faces=tracks)
+    assert len(report.faceless) == 20
+    with pytest.raises(UsageError, match=r"has no track 9; it has 1\.\.5"):
+        lipsync.run(pair, sound, tmp_path / "p.mkv", **QUICK, speaker="9", faces=tracks)
+    with pytest.raises(FaceNotFound, match=r"no face lies in the box at 0\.00 s\. Faces there"):
+        lipsync.run(pair, sound, tmp_path / "p.mkv", **QUICK, speaker="box=250,100,3,3")
+
+
+def test_other_faces_are_refused(lipsync: LipSync, pair: Path, clip: Path, sound: Path, tmp_path: Path) -> None:
+    assert lsx("faces", clip, "-o", tmp_path / "t.json", "--bundle", lipsync.bundle.path)[0] == 0
+    code, _, errors = lsx(
+        "run", lipsync.bundle.path, pair, sound, "-o", tmp_path / "o.mp4", "--faces", tmp_path / "t.json"
+    )
+    assert code == 1
+    assert "made of another video" in errors
+    assert "loading" not in errors
+    assert not (tmp_path / "o.mp4").exists()
+    with pytest.raises(UsageError, match="speaker and detector both say whose mouth moves"):
+        lipsync.stream(marked(), speech(1), speaker="left", detector=lambda _: None)
+
+
+def test_in_silence_the_mouth_is_kept_or_closed(lipsync: LipSync) -> None:
+    voice, frames = speech(1.0), list(portrait_frames(64, 320, 240))
+    samples = np.concatenate([voice, np.zeros(25 * 640, np.int16), voice])[: 64 * 640]
+    made = {}
+    for silence in ("sync", "keep", "close"):
+        with lipsync.stream(frames, samples, steps=1, silence=silence) as stream:
+            made[silence] = list(stream)
+    share = speech_share(samples, 64)
+    assert 0 < (share == 0).sum() < 24
+    kept = [np.array_equal(a, b) for a, b in zip(made["keep"], frames, strict=True)]
+    assert kept == (share == 0).tolist()
+    # In speech all three are one: a chunk's other frames hear what they heard.
+    for number in np.flatnonzero(share == 1).tolist():
+        assert np.array_equal(made["keep"][number], made["sync"][number])
+    # A closed mouth's tokens are those of a file of silence at the same place of the encoder's 30 s.
+    tokens = AudioTokens(lipsync.engines["audio_encoder"], samples, lipsync.bundle.model, speech=share)
+    plain = AudioTokens(lipsync.engines["audio_encoder"], samples, lipsync.bundle.model)
+    middle = int(np.flatnonzero(share == 0).mean())
+    hushed, spoken = tokens.tokens([middle, 0, 63]), plain.tokens([middle, 0, 63])
+    assert np.array_equal(hushed[1:], spoken[1:])
+    assert not np.array_equal(hushed[0], spoken[0])
+    (edge,) = np.flatnonzero((share == 0.5) & (np.arange(64) < middle)).tolist()
+    silent = AudioTokens(
+        lipsync.engines["audio_encoder"], samples, lipsync.bundle.model, speech=np.zeros(64, np.float32)
+    )
+    mean = 0.5 * (silent.tokens([edge]) + plain.tokens([edge]))
+    assert np.allclose(tokens.tokens([edge]), mean, atol=1e-5)
+
+
 def lsx(*arguments: str | Path) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of the command line."""
     out, errors = io.StringIO(), io.StringIO()
@@ -146,14 +262,14 @@ def test_the_command_line_and_its_report(lipsync: LipSync, clip: Path, sound: Pa
     written = json.loads(report.read_text())
     assert written["schema_version"] == 1
     assert (written["frames"], written["source_frames"], written["speed"]) == (10, [5, 24], 1.9)
-    fields = {name: value for name, value in written.items() if name != "schema_version"}
-    assert set(fields) == set(TypeAdapter(RunReport).json_schema()["properties"])
-    TypeAdapter(RunReport).validate_python(fields)
+    jsonschema.validate(written, schemas.run_report())
+    assert set(written) == set(schemas.run_report()["properties"])
 
 
-def test_the_published_schema_is_the_report_s() -> None:
+def test_the_published_schemas_are_the_code_s() -> None:
     """Written anew by: python -m scripts.schemas."""
     assert json.loads((schemas.FOLDER / "run_report.json").read_text()) == schemas.run_report()
+    assert json.loads((schemas.FOLDER / "tracks.json").read_text()) == schemas.tracks()
 
 
 @pytest.mark.parametrize(
@@ -165,6 +281,10 @@ def test_the_published_schema_is_the_report_s() -> None:
         (("--start", "0.5", "--end", "0.2"), "end is 0.2 and start 0.5; give an end after the start"),
         (("--audio-offset=-3",), "audio_offset is -3, and the sound lasts 0.72 s"),
         (("--audio-offset", "0.1", "--audio-codec", "copy"), "audio_codec copy keeps the sound's packets"),
+        (("--silence", "quiet"), "silence is 'quiet'; give sync, keep or close"),
+        (("--speaker", "tallest"), "speaker is 'tallest'; give largest, left, center, right, a track's number"),
+        (("--speaker", "2"), "numbers of tracks needs faces, a file that lsx faces"),
+        (("--compare-layout", "top"), "compare_layout is 'top'; give side, stack, wipe or difference"),
         (("--remap-limit", "9"), "remap_limit is 9.0; give a number in 1..8"),
     ],
 )

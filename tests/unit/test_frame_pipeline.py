@@ -16,6 +16,7 @@ from lsx.media.video_reader import ping_pong
 from lsx.runtime import source_frames
 from lsx.runtime.chunker import Chunker
 from lsx.runtime.face_aligner import FaceAligner, SourceFrames
+from lsx.runtime.face_choice import GivenFaces
 from lsx.runtime.frame_pipeline import FramePipeline
 from lsx.runtime.source_frames import indexed, stream_plan
 
@@ -63,7 +64,7 @@ def _run(frames: Any, length: int, faceless: frozenset[int] = frozenset()) -> tu
     line = FramePipeline(
         aligner=FaceAligner(
             resolution=64,
-            detector=lambda frame: None if int(frame[0, 0, 0]) in faceless else Face(points=POINTS),
+            choice=GivenFaces(lambda frame: None if int(frame[0, 0, 0]) in faceless else Face(points=POINTS)),
             length=length,
         ),
         chunker=Chunker(frames=16, length=length),
@@ -118,7 +119,7 @@ def test_each_source_frame_is_looked_at_once() -> None:
 
     calls = _Chunks()
     line = FramePipeline(
-        aligner=FaceAligner(resolution=64, detector=detector, length=30),
+        aligner=FaceAligner(resolution=64, choice=GivenFaces(detector), length=30),
         chunker=Chunker(frames=16, length=30),
         runner=calls,  # type: ignore[arg-type]
         tokens=calls,  # type: ignore[arg-type]
@@ -142,6 +143,29 @@ def test_a_call_without_faces_is_skipped() -> None:
     assert calls.numbers == [0, 2]
     assert line.aligner.faceless == list(range(16, 32))
     assert len(results) == 48
+
+
+def test_silent_frames_stay_as_they_are_and_cost_no_call() -> None:
+    calls = _Chunks()
+    speech = np.ones(44, np.float32)
+    speech[10:34] = 0  # the second call's frames, and some of the others'
+    speech[9], speech[34] = 0.5, 0.25
+    chunker = Chunker(frames=16, length=44, speech=speech)
+    line = FramePipeline(
+        aligner=FaceAligner(resolution=64, choice=GivenFaces(lambda _: Face(points=POINTS)), length=44),
+        chunker=chunker,
+        runner=calls,  # type: ignore[arg-type]
+        tokens=calls,  # type: ignore[arg-type]
+    )
+    results = list(StageChain(line.stages(_source(_frames(44), 44)), StageTimes()))
+    assert (chunker.count, chunker.silent) == (3, 1)
+    assert calls.numbers == [0, 2]
+    assert calls.frames == [list(range(16)), list(range(28, 44))]
+    assert [result is original for result, original in results] == [10 <= i < 34 for i in range(44)]
+    for index in (9, 34):
+        mixed = index + float(speech[index]) * (255 - 2 * index)
+        assert abs(float(results[index][0][32, 32, 0]) - mixed) <= 1
+    assert abs(int(results[8][0][32, 32, 0]) - (255 - 8)) <= 1
 
 
 def test_what_a_one_shot_iterable_cannot_replay_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

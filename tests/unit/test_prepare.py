@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -26,12 +27,13 @@ from lsx.core.tensors import Precision
 from lsx.errors import MediaError, UsageError
 from lsx.faces.alignment import Aligner, crop_face
 from lsx.faces.detector import opened_detector
+from lsx.faces.sharpness import sharpness_of
 from lsx.media.video_reader import VideoReader
 from lsx.metrics.syncnet import SyncFigures
 from lsx.training import source
 from lsx.training.inspection import check_shards, contact_sheet, statistics_of
 from lsx.training.prepare import PrepareOptions, prepare, work_folder
-from lsx.training.segment_quality import outside_share, sharpness_of, stillness_of
+from lsx.training.segment_quality import outside_share, stillness_of
 from lsx.training.shards import DataSet
 from lsx.training.sound_offset import VideoSound, corrected
 from tests.seeded_inputs import waveform
@@ -171,37 +173,17 @@ def test_two_processes_give_the_same_bytes(data: Path, videos: Path, options: Pr
 
 
 def test_a_run_that_was_killed_goes_on(data: Path, videos: Path, options: PrepareOptions, tmp_path: Path) -> None:
-    given = [
-        "--min-seconds",
-        "1",
-        "--max-seconds",
-        "2",
-        "--min-face",
-        "40",
-        "--resolution",
-        "64",
-        "--min-sharpness",
-        "120",
-    ]
-    given += ["--samples-per-shard", "2", "--processes", "1", "--bundle", str(options.bundle)]
-    command = [
-        sys.executable,
-        "-m",
-        "lsx",
-        "data",
-        "prepare",
-        str(videos),
-        "-o",
-        str(tmp_path / "set"),
-        *given,
-        "--json",
-    ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "3 of 12 videos done" in line:
-                process.kill()
-                break
+    program = (
+        "import os, pickle, signal, sys\n"
+        "from lsx.training.prepare import prepare\n"
+        "videos, output, options = pickle.loads(bytes.fromhex(sys.argv[1]))\n"
+        "def watch(what, _share):\n"
+        "    if what == '3 of 12 videos done':\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "prepare([videos], output, options, watch)\n"
+    )
+    given = pickle.dumps((videos, tmp_path / "set", options)).hex()
+    process = subprocess.run([sys.executable, "-c", program, given], check=False)
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "set").exists()
     finished = list(work_folder(tmp_path / "set").glob("*/*.json"))

@@ -108,7 +108,10 @@ def test_the_sound_may_come_later_or_lose_its_beginning() -> None:
         ({"audio_offset": True}, "audio_offset is True; give seconds, as 0.2, -1.5 or 1:02.5"),
         ({"audio_offset": "1:2:3:4"}, "audio_offset is '1:2:3:4'; give seconds, as 0.2, -1.5 or 1:02.5"),
         ({"start": 2, "end": "0:02"}, "end is 2 and start 2; give an end after the start"),
-        ({"begin": 2}, "there is no option begin; choose from length, extend, remap_limit, audio_offset, start, end"),
+        (
+            {"begin": 2},
+            f"there is no option begin; choose from {', '.join(FootageOptions.model_fields)}",
+        ),
     ],
 )
 def test_bad_values_are_one_line(options: dict[str, Any], line: str) -> None:

@@ -1,0 +1,48 @@
+"""Where a shot begins, told frame by frame, so that a run and `lsx faces` cut at the same places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scenedetect import ContentDetector, FrameTimecode
+
+from lsx.core.tensors import Frame
+
+__all__ = ["LEAST_SHOT", "ShotCuts", "shot_thumbnail"]
+
+LEAST_SHOT = 12
+"""Frames from cut to cut at least: of those that follow sooner the first counts."""
+
+_WIDTH = 256  # pixels: changes of the whole picture are seen in little
+_RATE = 25.0
+
+
+def shot_thumbnail(frame: Frame) -> NDArray[np.uint8]:
+    """What `ShotCuts` looks at, of a frame uint8 [H, W, 3] RGB: BGR, at most 256 pixels wide."""
+    width = min(_WIDTH, frame.shape[1])
+    size = (width, max(frame.shape[0] * width // frame.shape[1], 1))
+    small: Any = cv2.cvtColor(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+    return np.asarray(small, dtype=np.uint8)
+
+
+class ShotCuts:
+    """Frames in order to whether each begins a new shot. PySceneDetect's content detector, which never looks ahead."""
+
+    def __init__(self) -> None:
+        # Its own filter would let no cut pass soon after the first frame, where a run may well begin.
+        self._detector = ContentDetector(min_scene_len=0)
+        self._count = 0
+        self._last = -LEAST_SHOT
+
+    def begins(self, thumbnail: NDArray[np.uint8]) -> bool:
+        """Whether the next frame, by its `shot_thumbnail`, begins a shot; the first does."""
+        number = self._count
+        found = bool(self._detector.process_frame(FrameTimecode(number, fps=_RATE), thumbnail))
+        self._count += 1
+        if found and number - self._last >= LEAST_SHOT:
+            self._last = number
+            return True
+        return number == 0

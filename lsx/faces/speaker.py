@@ -1,0 +1,91 @@
+"""Which of a frame's faces is made to speak: chosen at the beginning of a shot, and then followed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lsx.core.speaker_rule import SpeakerRule
+from lsx.faces.alignment import Face
+from lsx.faces.tracks import LONGEST_GAP, TrackedFace, box_of, overlap
+
+__all__ = ["SpeakerChoice", "SpeakerChooser", "track_in_box"]
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerChoice:
+    """From a frame on, this track."""
+
+    frame: int
+    """The video's, at 25 a second."""
+    track: int
+    lost: bool
+    """Whether the one before was lost within its shot; otherwise a shot began, or none had been chosen."""
+
+
+@dataclass(slots=True, eq=False)
+class SpeakerChooser:
+    """Chooses among the faces of frames that come in order, and holds on to the choice.
+
+    A choice is made at the first face of a shot, and lasts as long as the track does. Where its face is missing the
+    frame has none, for at most half a second; then another is chosen. A face that was never seen beside the lost one is
+    taken at once: it may be the same.
+    """
+
+    rule: SpeakerRule
+    choices: list[SpeakerChoice] = field(default_factory=list)
+    _held: int | None = None
+    _missing: int = 0
+    _beside: set[int] = field(default_factory=set)
+
+    def choose(self, frame: int, faces: Sequence[TrackedFace], width: int, *, new_shot: bool) -> Face | None:
+        """The face of the video's frame `frame`, which is `width` pixels wide, or None."""
+        present = {tracked.track: tracked.face for tracked in faces}
+        if self.rule.tracks:
+            chosen = next((track for track in self.rule.tracks if track in present), None)
+            if chosen is not None:
+                self._take(frame, chosen, lost=False)
+            return None if chosen is None else present[chosen]
+        if new_shot:
+            self._held, self._beside = None, set()
+        if self._held in present:
+            self._missing = 0
+            self._beside |= present.keys() - {self._held}
+            return present[self._held]
+        self._missing += 1
+        if self._held is not None and self._missing <= LONGEST_GAP:
+            faces = [tracked for tracked in faces if tracked.track not in self._beside]
+        if not faces:
+            return None
+        chosen = self._first(faces, width)
+        self._take(frame, chosen, lost=self._held is not None)
+        self._beside = set(present) - {chosen}
+        return present[chosen]
+
+    def _take(self, frame: int, track: int, *, lost: bool) -> None:
+        if self._held != track:
+            self.choices.append(SpeakerChoice(frame, track, lost))
+        self._held, self._missing = track, 0
+
+    def _first(self, faces: Sequence[TrackedFace], width: int) -> int:
+        """The track that the rule takes among these, the first of equals."""
+
+        def rank(tracked: TrackedFace) -> tuple[float, int]:
+            x0, y0, x1, y1 = box_of(tracked.face)
+            middle = (x0 + x1) / 2
+            ranks = {
+                "largest": -(x1 - x0) * (y1 - y0),
+                "left": middle,
+                "right": -middle,
+                "center": abs(middle - width / 2),
+            }
+            return ranks[self.rule.place], tracked.track
+
+        return min(faces, key=rank).track
+
+
+def track_in_box(box: tuple[float, float, float, float], faces: Sequence[TrackedFace]) -> int | None:
+    """The track of the face that has most in common with `box` (x0, y0, x1, y1), or None where none touches it."""
+    shares = [(overlap(box_of(tracked.face), box), -tracked.track) for tracked in faces]
+    share, track = max(shares, default=(0.0, 0))
+    return -track if share > 0 else None
