@@ -33,6 +33,7 @@ from __future__ import annotations
 __all__ = [
     "AccuracyError",
     "BackendUnavailable",
+    "BatchFailed",
     "BuildError",
     "BundleError",
     "CalibrationError",
@@ -154,6 +155,10 @@ class Cancelled(LsxError):
     """A run whose cancel token was cancelled; nothing is left under the output's name."""
 
     exit_code = 130
+
+
+class BatchFailed(LsxError):
+    """Some jobs of a batch failed; the others are done."""
 
 
 class MediaError(LsxError):

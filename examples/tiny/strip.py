@@ -17,12 +17,14 @@ _NAMES = ("video", "result", "truth")
 _LABEL = 78  # pixels at the left
 
 
-def strip(rows: tuple[NDArray[np.uint8], ...], columns: int = 8, size: int = 128) -> NDArray[Any]:
-    """One picture, uint8 RGB, of evenly spread frames. rows : video, result and truth, uint8 [n, H, W, 3] each."""
+def strip(
+    rows: tuple[NDArray[np.uint8], ...], columns: int = 8, size: int = 128, names: tuple[str, ...] = _NAMES
+) -> NDArray[Any]:
+    """One picture, uint8 RGB, of evenly spread frames. rows : uint8 [n, H, W, 3] each; names : of them."""
     count = min(len(row) for row in rows)
     chosen = np.linspace(0, count - 1, columns).round().astype(int)
     lines = []
-    for name, row in zip(_NAMES, rows, strict=True):
+    for name, row in zip(names, rows, strict=True):
         label = np.full((size, _LABEL, 3), 255, np.uint8)
         cv2.putText(label, name, (8, size // 2 + 5), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 46, 60), 1, cv2.LINE_AA)
         faces = [cv2.resize(row[i], (size, size), interpolation=cv2.INTER_AREA) for i in chosen]

@@ -7,7 +7,22 @@ import sys
 import typer
 
 import lsx
-from lsx.cli import bench, build, calibrate, checkpoint, data, doctor, export, faces, fetch, inspect, run, train, verify
+from lsx.cli import (
+    batch,
+    bench,
+    build,
+    calibrate,
+    checkpoint,
+    data,
+    doctor,
+    export,
+    faces,
+    fetch,
+    inspect,
+    run,
+    train,
+    verify,
+)
 from lsx.cli.aliases import current_arguments
 from lsx.cli.console import JsonFlag, QuietFlag, VerboseFlag, command, fail, mode, out, run_command, set_mode
 
@@ -56,6 +71,7 @@ app.command("calibrate")(command(calibrate.calibrate))
 app.command("build")(command(build.build))
 app.command("faces")(command(faces.faces))
 app.command("run")(command(run.run))
+app.command("batch")(command(batch.batch))
 app.command("verify")(command(verify.verify))
 app.command("bench")(command(bench.bench))
 app.command("inspect")(command(inspect.inspect))
