@@ -39,7 +39,7 @@ visible lips with it, without real weights. It knows drawn faces only; on photog
 | correlation of the mouth's opening with the truth | {correlation:.3f} | {worst_correlation:.3f} |
 | the same with the truth of another voice | {wrong_sound:.3f} | |
 | lag, frames | | {lag:.0f} |
-| PSNR of the mouth's region, dB | {psnr:.1f} | {worst_psnr:.1f} |
+| PSNR of the mouth's region, dB | {psnr:.2f} | {worst_psnr:.2f} |
 | closed in a voice's pauses, share of frames | {closed_in_silence:.3f} | |
 | difference from the video beyond the aligned face, levels | | {outside:.0f} |
 | closed where all is silence, share of frames | {shut:.3f} | |

@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--steps", type=int, default=5500)
-    parser.add_argument("--sharpen", type=int, default=3000)
+    parser.add_argument("--sharpen", type=int, default=3500)
     parser.add_argument("--batch", type=int, default=4)
     given = parser.parse_args()
     data = DataSet.open(given.data)
