@@ -97,6 +97,9 @@ def run(
     silence: Annotated[
         str, typer.Option(help="In silences of 0.4 s and more: sync, keep the video's mouth, or close it.")
     ] = "sync",
+    audio_context: Annotated[
+        str, typer.Option(help="What the audio encoder hears: exact, as the original, or smooth across its 30 s.")
+    ] = "exact",
     compare_layout: Annotated[str, typer.Option(help="How: side, stack, wipe or difference.")] = "side",
     report_file: Annotated[
         Path | None, typer.Option("--report", help="Also write what was done as JSON there.")
@@ -116,6 +119,7 @@ def run(
         speaker=speaker,
         faces=faces,
         silence=silence,
+        audio_context=audio_context,
         compare_layout=compare_layout,
     )
     from lsx.engines.registry import EngineOptions

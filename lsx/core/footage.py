@@ -11,10 +11,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from lsx.core.speaker_rule import SPEAKERS, SpeakerRule
 from lsx.errors import UsageError
 
-__all__ = ["CompareLayout", "Extend", "FootageKeywords", "FootageOptions", "Length", "Silence"]
+__all__ = ["AudioContext", "CompareLayout", "Extend", "FootageKeywords", "FootageOptions", "Length", "Silence"]
 
 Length = Literal["audio", "video", "shortest", "longest"]
 Extend = Literal["bounce", "loop", "hold", "cut_off", "silence", "remap"]
+AudioContext = Literal["exact", "smooth"]
 Silence = Literal["sync", "keep", "close"]
 CompareLayout = Literal["side", "stack", "wipe", "difference"]
 
@@ -90,6 +91,9 @@ class FootageOptions(BaseModel):
     silence: Silence = Field(default="sync", description="sync, keep or close")
     """What the mouth does in silences of 0.4 s and more: `sync` is what the model makes of them, `keep` leaves the
     video's own mouth and computes nothing, `close` gives the model the tokens of silence. Three frames lead over."""
+    audio_context: AudioContext = Field(default="exact", description="exact or smooth")
+    """What the audio encoder hears around a moment: `exact`, as the original, the 30 s that it lies in, whose borders
+    can be seen; `smooth` 30 s around it, in windows that overlap and lead over, for twice the encoder's calls."""
     compare_layout: CompareLayout = Field(default="side", description="side, stack, wipe or difference")
     """How `compare` shows original and result: beside each other, one above the other, either side of a line that goes
     across in two seconds, or how far they are apart, fourfold."""
@@ -131,6 +135,7 @@ class FootageKeywords(TypedDict, total=False):
     audio_offset: float | str
     start: float | str
     end: float | str | None
+    audio_context: AudioContext
     silence: Silence
     speaker: str
     faces: Path | str | None

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.core.footage import AudioContext
 from lsx.core.model_spec import ModelSpec
 from lsx.engines.engine import Engine
 from lsx.media.audio_reader import as_samples
@@ -25,6 +26,12 @@ __all__ = [
 
 SEGMENT = 3000
 """Mel columns that the encoder takes at a time: 30 s."""
+
+_ROWS = SEGMENT // 2
+"""Feature rows of those: 50 a second."""
+
+_FADE = 25
+"""Rows before and after a border over which one window's states lead to the next one's."""
 
 _WINDOW, _HOP, _MELS = 400, 160, 80
 _CHUNK = 6000  # mel columns transformed at a time: bounds the memory that a long file needs
@@ -75,9 +82,8 @@ class LogMel:
         """A segment in which nothing is heard, as silences of this file are: float32 [80, 3000]."""
         return np.full((_MELS, SEGMENT), (self._floor + 4) / 4, dtype=np.float32)
 
-    def segment(self, index: int) -> NDArray[np.float32]:
-        """Columns 3000 * index onwards, float32 [80, 3000]; past the file's end 0, in the normalised space."""
-        start = index * SEGMENT
+    def segment(self, start: int) -> NDArray[np.float32]:
+        """Columns `start` onwards, float32 [80, 3000]; past the file's end 0, in the normalised space."""
         stop = min(start + SEGMENT, self.columns)
         mel = np.zeros((_MELS, SEGMENT), dtype=np.float32)
         if stop > start:
@@ -92,10 +98,20 @@ class AudioTokens:
     """
 
     def __init__(
-        self, engine: Engine, samples: Any, model: ModelSpec, speech: NDArray[np.float32] | None = None
+        self,
+        engine: Engine,
+        samples: Any,
+        model: ModelSpec,
+        *,
+        context: AudioContext = "exact",
+        speech: NDArray[np.float32] | None = None,
     ) -> None:
-        """speech : share of each video frame that is spoken, [frames]; the rest of it becomes tokens of silence."""
+        """
+        context : which 30 s the encoder hears around a row, as of FootageOptions; speech : share of each video frame
+        that is spoken, [frames]; the rest of it becomes tokens of silence.
+        """
         samples = as_samples(samples)
+        self._kept_rows = _ROWS if context == "exact" else _ROWS // 2
         self._speech = speech
         self._silent: NDArray[np.float32] | None = None
         self._engine = engine
@@ -107,10 +123,14 @@ class AudioTokens:
         self.frames = -(-len(samples) // model.samples_per_frame)
         """Video frames that the audio lasts, rounded up."""
 
+    def _first_row(self, segment: int) -> int:
+        """The row at which the encoder begins for a segment: half of what it hears besides lies before what is kept."""
+        return max(segment * self._kept_rows - (_ROWS - self._kept_rows) // 2, 0)
+
     def _features(self, segment: int) -> NDArray[np.float32]:
         """Encoder states of one segment, float32 [1500, states, D]."""
         if segment not in self._segments:
-            mel = self._mel.segment(segment)[None]
+            mel = self._mel.segment(2 * self._first_row(segment))[None]
             self._segments[segment] = self._engine.infer({"mel": mel})["hidden_states"][0]
             while len(self._segments) > _KEPT:
                 self._segments.popitem(last=False)
@@ -120,8 +140,20 @@ class AudioTokens:
     def features(self, rows: Sequence[int]) -> NDArray[np.float32]:
         """Feature rows, each clamped to the file: float32 [len(rows), states, D]."""
         clamped = [min(max(row, 0), self.rows - 1) for row in rows]
-        per_segment = SEGMENT // 2
-        return np.stack([self._features(row // per_segment)[row % per_segment] for row in clamped])
+        return np.stack([self._row(row) for row in clamped])
+
+    def _heard(self, row: int, segment: int) -> NDArray[np.float32]:
+        """The row as the encoder makes it, hearing that segment."""
+        return np.asarray(self._features(segment)[row - self._first_row(segment)])
+
+    def _row(self, row: int) -> NDArray[np.float32]:
+        """A feature row; around a border of windows that overlap, of both: where a row lies in a window tells in it."""
+        border = round(row / self._kept_rows)
+        share = 0.5 + (row + 0.5 - border * self._kept_rows) / (2 * _FADE)
+        if self._kept_rows == _ROWS or border == 0 or not 0 < share < 1:
+            return self._heard(row, row // self._kept_rows)
+        before, after = self._heard(row, border - 1), self._heard(row, border)
+        return np.asarray((1 - share) * before + share * after, dtype=np.float32)
 
     def tokens(self, frames: Sequence[int]) -> NDArray[np.float32]:
         """Tokens of video frames at 25 fps: float32 [len(frames), S, D], the state index fastest."""
@@ -139,4 +171,4 @@ class AudioTokens:
         """What these feature rows would be, were nothing to be heard: float32 [len(rows), states, D]."""
         if self._silent is None:
             self._silent = self._engine.infer({"mel": self._mel.silence()[None]})["hidden_states"][0]
-        return np.asarray(self._silent[np.clip(rows, 0, self.rows - 1) % (SEGMENT // 2)])
+        return np.asarray(self._silent[np.clip(rows, 0, self.rows - 1) % _ROWS])

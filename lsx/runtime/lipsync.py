@@ -13,7 +13,7 @@ import numpy as np
 
 from lsx.bundle.bundle import Bundle
 from lsx.core.cancel import CancelToken
-from lsx.core.footage import CompareLayout, FootageKeywords, FootageOptions, Length, Silence
+from lsx.core.footage import CompareLayout, FootageKeywords, FootageOptions, Length
 from lsx.core.graph_names import FACE_GRAPHS, LOOP_GRAPHS, MODEL_GRAPHS
 from lsx.core.keywords import check_callable, options_of, parameters_of, split_keywords
 from lsx.core.sampling import SamplingKeywords, SamplingOptions
@@ -269,7 +269,7 @@ class LipSync:
             seed, sampler), or both, where a keyword goes first.
         footage, keywords : which part of the video, when the sound begins, how long the result lasts: the same of
             FootageOptions (length, extend, remap_limit, audio_offset, start, end, speaker, faces,
-            silence, compare_layout).
+            silence, audio_context, compare_layout).
         encode, keywords : the same of EncodeOptions (codec, encoder, preset, pix_fmt, audio_codec, crf).
         compare : a path; also write original and result there, as `compare_layout` of FootageOptions says.
         no_face : `pass` leaves frames without a face as they are, `error` stops at the first.
@@ -307,7 +307,7 @@ class LipSync:
             options,
             timeline.frames,
             choice,
-            silence=footage.silence,
+            footage=footage,
             require_face=no_face == "error",
         )
         pipeline.frames_owned = beside is None
@@ -367,7 +367,7 @@ class LipSync:
         sampling, keywords : how it is denoised, as SamplingOptions, by its fields (steps, guidance, cache_interval,
             seed, sampler), or both, where a keyword goes first.
         footage, keywords : the same of FootageOptions (extend, remap_limit, audio_offset, start, end, speaker,
-            silence). What
+            silence, audio_context). What
             needs the number of frames needs a sequence.
         detector : frame to Face or None, called once for each source frame, in order, instead of `speaker`.
         noise : (name, shape) to float32 array, called with "latents" once, and with "masked.<chunk>" and
@@ -402,7 +402,7 @@ class LipSync:
         frames = list(frames) if isinstance(frames, np.ndarray) else frames
         timeline, samples = stream_plan(frames, samples, footage, length if isinstance(length, int) else None)
         choice = faces_for(footage, self.detector()) if detector is None else given_faces(detector, footage)
-        pipeline = self._pipeline(samples, options, timeline.frames, choice, silence=footage.silence, noise=noise)
+        pipeline = self._pipeline(samples, options, timeline.frames, choice, footage=footage, noise=noise)
         source = indexed(frames, timeline, pipeline.chunker.source_length)
         chain = self._runs.start(pipeline.stages(source), StageTimes())
         return FrameStream(chain, cancel)
@@ -452,14 +452,18 @@ class LipSync:
         length: int,
         choice: FaceChoice,
         *,
-        silence: Silence = "sync",
+        footage: FootageOptions,
         noise: NoiseSource | None = None,
         require_face: bool = False,
     ) -> FramePipeline:
         model = self.bundle.model
-        speech = None if silence == "sync" else speech_share(samples, length)
+        speech = None if footage.silence == "sync" else speech_share(samples, length)
         tokens = AudioTokens(
-            self._engines["audio_encoder"], samples, model, speech=speech if silence == "close" else None
+            self._engines["audio_encoder"],
+            samples,
+            model,
+            context=footage.audio_context,
+            speech=speech if footage.silence == "close" else None,
         )
         return FramePipeline(
             aligner=FaceAligner(
@@ -469,7 +473,7 @@ class LipSync:
                 require_face=require_face,
                 detector_threads=1 if isinstance(choice, GivenFaces) else _detector_threads(),
             ),
-            chunker=Chunker(frames=model.frames, length=length, speech=speech if silence == "keep" else None),
+            chunker=Chunker(frames=model.frames, length=length, speech=speech if footage.silence == "keep" else None),
             runner=ChunkRunner(
                 self._executors.lender(options),
                 model,

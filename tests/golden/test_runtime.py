@@ -40,7 +40,7 @@ def test_log_mel(golden: Golden, samples: int) -> None:
     recorded = golden("audio")
     mel = LogMel(waveform(samples))
     assert (80, mel.columns) == tuple(recorded[f"n{samples}_mel_shape"])
-    segments = [mel.segment(i) for i in range(-(-mel.columns // 3000))]
+    segments = [mel.segment(3000 * i) for i in range(-(-mel.columns // 3000))]
     columns = np.concatenate(segments, axis=1)[:, recorded[f"n{samples}_mel_cols"]]
     assert np.abs(columns - recorded[f"n{samples}_mel"]).max() < 5e-5
 
