@@ -114,7 +114,13 @@ class FootageOptions(BaseModel):
 
     @property
     def speaker_rule(self) -> SpeakerRule:
-        """`speaker`, read."""
+        """`speaker`, read.
+
+        Examples
+        --------
+        >>> FootageOptions(speaker="box=10,20,100,50").speaker_rule.box
+        (10.0, 20.0, 110.0, 70.0)
+        """
         return SpeakerRule.parsed(self.speaker)
 
 
