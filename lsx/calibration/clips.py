@@ -12,12 +12,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scenedetect import ContentDetector, FrameTimecode
 
 from lsx.errors import MediaError, UsageError
+from lsx.faces.shots import shot_thumbnail
 from lsx.media.audio_reader import SoundReader
 from lsx.media.video_reader import FPS, VideoReader
 from lsx.runtime.face_choice import Detector
@@ -175,12 +175,9 @@ def _shots(reader: VideoReader) -> list[tuple[int, int]]:
     # A shot of under 0.6 s would be dropped anyway.
     detector = ContentDetector(min_scene_len=15)
     cuts: set[int] = set()
-    width = min(_SHOT_WIDTH, reader.width)
-    size = (width, max(reader.height * width // reader.width, 1))
     for index, frame in enumerate(reader.frames()):
-        small = cv2.cvtColor(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
         time = FrameTimecode(index, fps=float(FPS))
-        cuts.update(int(cut.frame_num) for cut in detector.process_frame(time, np.asarray(small)))
+        cuts.update(int(cut.frame_num) for cut in detector.process_frame(time, shot_thumbnail(frame, _SHOT_WIDTH)))
     edges = [0, *sorted(cuts), reader.count]
     return list(pairwise(edges))
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scenedetect import ContentDetector, FrameTimecode
 
 from lsx.core.tensors import Frame
+from lsx.media.video_reader import FPS
 
 __all__ = ["LEAST_SHOT", "ShotCuts", "shot_thumbnail"]
 
@@ -17,12 +18,11 @@ LEAST_SHOT = 12
 """Frames from cut to cut at least: of those that follow sooner the first counts."""
 
 _WIDTH = 256  # pixels: changes of the whole picture are seen in little
-_RATE = 25.0
 
 
-def shot_thumbnail(frame: Frame) -> NDArray[np.uint8]:
-    """What `ShotCuts` looks at, of a frame uint8 [H, W, 3] RGB: BGR, at most 256 pixels wide."""
-    width = min(_WIDTH, frame.shape[1])
+def shot_thumbnail(frame: Frame, most: int = _WIDTH) -> NDArray[np.uint8]:
+    """What a shot detector looks at, of a frame uint8 [H, W, 3] RGB: BGR, `most` pixels wide at most."""
+    width = min(most, frame.shape[1])
     size = (width, max(frame.shape[0] * width // frame.shape[1], 1))
     small: Any = cv2.cvtColor(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
     return np.asarray(small, dtype=np.uint8)
@@ -40,7 +40,7 @@ class ShotCuts:
     def begins(self, thumbnail: NDArray[np.uint8]) -> bool:
         """Whether the next frame, by its `shot_thumbnail`, begins a shot; the first does."""
         number = self._count
-        found = bool(self._detector.process_frame(FrameTimecode(number, fps=_RATE), thumbnail))
+        found = bool(self._detector.process_frame(FrameTimecode(number, fps=float(FPS)), thumbnail))
         self._count += 1
         if found and number - self._last >= LEAST_SHOT:
             self._last = number

@@ -73,6 +73,8 @@ class Track:
     """Between the inner lips, as a share of the eyes' distance; null where the face model does not say."""
     portrait: Frame = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
     """The sharpest aligned face so far, uint8 [128, 128, 3]; not in the file."""
+    sharpest: float = -1.0
+    """Its sharpness."""
 
     @property
     def size(self) -> float:
@@ -82,8 +84,8 @@ class Track:
     def add(self, frame: int, face: Face, crop: Frame) -> None:
         """Append a frame's face, and its aligned crop uint8 [128, 128, 3]."""
         sharpness = sharpness_of(crop[None])
-        if sharpness > max(self.sharpness, default=-1.0):
-            self.portrait = crop
+        if sharpness > self.sharpest:
+            self.portrait, self.sharpest = crop, sharpness
         self.frames.append(frame)
         self.boxes.append(box_of(face))
         self.points.append(face.points.reshape(-1).tolist())

@@ -6,19 +6,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lsx.core.footage import FootageOptions
 from lsx.core.speaker_rule import SpeakerRule
 from lsx.core.tensors import Frame
 from lsx.errors import FaceNotFound, UsageError
 from lsx.faces.alignment import Face
 from lsx.faces.detector import FaceDetector
-from lsx.faces.shots import ShotCuts, shot_thumbnail
+from lsx.faces.following import FaceFollower, SeenFrame
 from lsx.faces.speaker import SpeakerChoice, SpeakerChooser, track_in_box
 from lsx.faces.track_file import Tracks, VideoIdentity
-from lsx.faces.tracks import FaceTracker, TrackedFace, box_of
+from lsx.faces.tracks import TrackedFace, box_of
 from lsx.media.video_reader import FPS
 
 __all__ = ["Detector", "FaceChoice", "GivenFaces", "LiveFaces", "RecordedFaces", "faces_for", "given_faces"]
@@ -66,25 +63,21 @@ class GivenFaces:
 class LiveFaces:
     """All faces of a frame, followed from frame to frame, and one of them chosen by a rule."""
 
-    detect: Callable[[Frame], list[Face]]
+    follower: FaceFollower
     rule: SpeakerRule
     advice: str = ""
-    _cuts: ShotCuts = field(default_factory=ShotCuts)
-    _tracker: FaceTracker = field(default_factory=FaceTracker)
     _chooser: SpeakerChooser = field(init=False)
 
     def __post_init__(self) -> None:
         self._chooser = SpeakerChooser(self.rule)
 
-    def look(self, frame: Frame) -> tuple[list[Face], NDArray[np.uint8]]:
+    def look(self, frame: Frame) -> SeenFrame:
         """Faces, and the frame in little."""
-        return self.detect(frame), shot_thumbnail(frame)
+        return self.follower.look(frame)
 
-    def choose(self, source: int, seen: tuple[list[Face], NDArray[np.uint8]], width: int) -> Face | None:
+    def choose(self, source: int, seen: SeenFrame, width: int) -> Face | None:
         """The rule's face."""
-        faces, thumbnail = seen
-        new_shot = self._cuts.begins(thumbnail)
-        tracked = self._tracker.update(faces, new_shot=new_shot)
+        tracked, new_shot = self.follower.follow(seen)
         if self._chooser.rule.box is not None:
             self._chooser.rule = _resolved(self._chooser.rule, source, tracked)
         return self._chooser.choose(source, tracked, width, new_shot=new_shot)
@@ -136,7 +129,7 @@ def faces_for(footage: FootageOptions, detector: FaceDetector, video: VideoIdent
     video : what the run plays, to which `footage.faces` must belong; None where nothing is known of it.
     """
     if footage.faces is None:
-        return LiveFaces(detector.faces, footage.speaker_rule)
+        return LiveFaces(FaceFollower(detector.faces), footage.speaker_rule)
     tracks = Tracks.read(footage.faces)
     if video is not None:
         tracks.check(video)

@@ -7,25 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lsx.core.atomic_files import write_whole
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import in_order
 from lsx.errors import FaceNotFound, OutputError
-from lsx.faces.alignment import Face
 from lsx.faces.contact_sheet import captioned, png_of, sheet_of
 from lsx.faces.detector import FaceDetector
-from lsx.faces.shots import ShotCuts, shot_thumbnail
+from lsx.faces.following import FaceFollower, SeenFrame
 from lsx.faces.track_file import Track, TrackWriter, VideoIdentity
-from lsx.faces.tracks import FaceTracker, TrackedFace
+from lsx.faces.tracks import TrackedFace
 from lsx.media.video_reader import FPS, VideoReader
 
 __all__ = ["FaceSurvey", "TrackSummary", "survey_faces"]
 
 _COLUMNS = 6
-
-_Seen = tuple[int, Frame, list[Face], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,13 +104,13 @@ def _followed(
 ) -> Iterator[tuple[int, Frame, list[TrackedFace], bool]]:
     """Number, frame, its faces with their tracks, and whether a shot begins with it."""
 
-    def look(item: tuple[int, Frame]) -> _Seen:
-        return (*item, detector.faces(item[1]), shot_thumbnail(item[1]))
+    follower = FaceFollower(detector.faces)
 
-    cuts, tracker = ShotCuts(), FaceTracker()
-    for number, frame, faces, thumbnail in in_order(look, enumerate(video.frames()), threads):
-        new_shot = cuts.begins(thumbnail)
-        yield number, frame, tracker.update(faces, new_shot=new_shot), new_shot
+    def look(item: tuple[int, Frame]) -> tuple[int, Frame, SeenFrame]:
+        return (*item, follower.look(item[1]))
+
+    for number, frame, seen in in_order(look, enumerate(video.frames()), threads):
+        yield number, frame, *follower.follow(seen)
 
 
 def _write_sheet(path: Path, tracks: list[TrackSummary]) -> None:

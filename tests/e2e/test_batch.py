@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import signal
@@ -18,9 +16,9 @@ import pytest
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
 from lsx import LipSync
 from lsx.bundle.bundle import Bundle
-from lsx.cli.main import main
 from lsx.core.tensors import Precision
 from lsx.media.video_reader import VideoReader
+from tests.command_line import lsx
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +39,6 @@ def folder(tmp_path: Path) -> Path:
         "a.mp4,s.wav,,1,1,0,,\n"
     )
     return tmp_path
-
-
-def lsx(*arguments: str | Path) -> tuple[int, str, str]:
-    out, errors = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as ended:
-        main([str(a) for a in arguments])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code, out.getvalue(), errors.getvalue()
 
 
 def frames(path: Path) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,13 +18,13 @@ from examples.synthetic_clip import portrait_frames, speech, write_clip, write_w
 from examples.tiny.clips import tiny_clip
 from lsx import FootageOptions, LipSync
 from lsx.bundle.bundle import Bundle
-from lsx.cli.main import main
 from lsx.core.tensors import Precision
 from lsx.errors import FaceNotFound, UsageError
 from lsx.media.video_reader import VideoReader
 from lsx.runtime.audio_features import AudioTokens
 from lsx.runtime.silence import speech_share
 from scripts import schemas
+from tests.command_line import lsx
 
 QUICK: dict[str, Any] = {"steps": 1, "guidance": 1.0, "codec": "h264", "crf": 1, "audio_codec": "pcm"}
 COUNT, RATE = 24, 44100
@@ -241,15 +239,6 @@ def test_in_silence_the_mouth_is_kept_or_closed(lipsync: LipSync) -> None:
     )
     mean = 0.5 * (silent.tokens([edge]) + plain.tokens([edge]))
     assert np.allclose(tokens.tokens([edge]), mean, atol=1e-5)
-
-
-def lsx(*arguments: str | Path) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of the command line."""
-    out, errors = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as ended:
-        main([str(a) for a in arguments])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code, out.getvalue(), errors.getvalue()
 
 
 def test_the_command_line_and_its_report(lipsync: LipSync, clip: Path, sound: Path, tmp_path: Path) -> None:
