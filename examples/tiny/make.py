@@ -26,7 +26,7 @@ __all__ = ["main", "make"]
 
 CONFIGS = Path(__file__).parent / "configs"
 CLIPS, VALIDATION_CLIPS = 500, 24
-VAE_STEPS, SHARP_STEPS = 5500, 3500
+VAE_STEPS, SHARP_STEPS = 6000, 4000
 
 
 def _trained(folder: Path, *arguments: str) -> Path:

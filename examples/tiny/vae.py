@@ -3,12 +3,15 @@
 LatentSync takes a trained VAE as it is, so this is no part of `lsx train`. Loss: absolute error, most where the mask
 lets the model paint, a little of its gradients', the error of the colours at an eighth of the size, which absolute
 error alone finds last, and a small pull of the latents to unit variance, which Stable Diffusion's scaling expects.
-That pull makes latents noisy, and what is as small as a lip drowns: so a second phase goes without it.
+That pull makes latents noisy, and what is as small as a lip drowns: so a second phase goes without it. Most steps see
+tiles of a quarter of the picture, half of them at the mouth, for a quarter of the time; the last see whole pictures,
+since norms and attention run over all that is there.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import time
@@ -38,6 +41,7 @@ _MOUTH = 6.0  # and of those round the mouth
 _SQUARES = 4.0  # weight of the squared error where a VAE is sharpened
 _NOISE = 0.05  # of the latents' spread, while a VAE is sharpened
 _DEVIATION = 0.03  # of the latents' spread: what the finished network says of its own
+_Batch = tuple[Tensor, Tensor]  # pixels, and what each counts
 
 
 def new_vae(seed: int = 0) -> Any:
@@ -64,6 +68,26 @@ def _frames(data: DataSet, batch: int, seed: int) -> Iterator[Tensor]:
             both = data.faces(data.rows[row], range(start, start + 2))
             faces += [face[:, ::-1] if random.random() < 0.5 else face for face in both]
         yield pixels_of(np.stack(faces))
+
+
+def _whole(batches: Iterator[Tensor], weight: Tensor) -> Iterator[_Batch]:
+    return ((pixels, weight) for pixels in batches)
+
+
+def _tiles(batches: Iterator[Tensor], weight: Tensor, seed: int) -> Iterator[_Batch]:
+    """Half as wide and high as the pictures: every other one at the mouth, the others anywhere, by 8 pixels."""
+    random = np.random.default_rng(seed)
+    size = len(weight) // 2
+    low, centre = size // 8, size // 16
+    for pixels in batches:
+        tiles, weights = [], []
+        for picture, mouth in zip(pixels, itertools.cycle((True, False))):
+            first, last = ((low - 2, centre - 1), (low, centre + 1)) if mouth else ((0, 0), (low, low))
+            y, x = 8 * random.integers(first, last, endpoint=True)
+            at = (slice(y, y + size), slice(x, x + size))
+            tiles.append(picture[:, *at])
+            weights.append(weight[at])
+        yield torch.stack(tiles), torch.stack(weights)[:, None]
 
 
 def _picture_loss(difference: Tensor, weight: Tensor) -> Tensor:
@@ -96,12 +120,14 @@ def _weight(resolution: int) -> Tensor:
     return weight / weight.mean()
 
 
-def _train(vae: Any, steps: int, lr: float, batches: Iterator[Tensor], loss_of: Callable[[Tensor, int], Tensor]) -> Any:
+def _train(
+    vae: Any, steps: int, lr: float, batches: Iterator[_Batch], loss_of: Callable[[Tensor, Tensor, int], Tensor]
+) -> Any:
     optimizer = torch.optim.AdamW(vae.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.05)
     started = time.perf_counter()
-    for step, pixels in zip(range(1, steps + 1), batches, strict=False):
-        loss = loss_of(pixels, step)
+    for step, (pixels, weight) in zip(range(1, steps + 1), batches, strict=False):
+        loss = loss_of(pixels, weight, step)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
@@ -113,30 +139,38 @@ def _train(vae: Any, steps: int, lr: float, batches: Iterator[Tensor], loss_of: 
 
 
 def train_vae(data: DataSet, steps: int, *, batch: int = 4, lr: float = 1.5e-3, seed: int = 0) -> Any:
-    """Train for `steps` on whole pictures; the learning rate falls along a cosine.
+    """Train for `steps` on tiles; the learning rate falls along a cosine.
 
     In the first half the first three channels are drawn to the colours of the picture at an eighth of its size, ever
     more weakly: a network this small finds colours slowly by itself. Deterministic on a CPU with one thread count.
     """
     vae, weight = new_vae(seed), _weight(data.info.resolution)
+    tiles = _tiles(_frames(data, batch, seed), weight, seed)
     return _train(
         vae,
         steps,
         lr,
-        _frames(data, batch, seed),
-        lambda pixels, step: _loss(vae, pixels, weight, max(0.01, 0.5 - step / steps)),
+        tiles,
+        lambda pixels, weight, step: _loss(vae, pixels, weight, max(0.01, 0.5 - step / steps)),
     )
 
 
-def sharpen_vae(vae: Any, data: DataSet, steps: int, *, batch: int = 4, lr: float = 1e-3, seed: int = 1) -> None:
+def sharpen_vae(
+    vae: Any, data: DataSet, steps: int, *, whole: float = 0.25, batch: int = 4, lr: float = 1e-3, seed: int = 1
+) -> None:
     """Train on with little noise in the latents and without their pull, the squared error counted too.
 
     What the network says of its latents' deviation means nothing afterwards; `scale_latents` sets it.
+
+    whole : the share of the steps, the last ones, that see whole pictures.
     """
     torch.manual_seed(seed)
     vae.train().requires_grad_(True)
-    weight = _weight(data.info.resolution)
-    _train(vae, steps, lr, _frames(data, batch, 100 + seed), lambda pixels, _: _sharp_loss(vae, pixels, weight))
+    weight, tiled = _weight(data.info.resolution), round(steps * (1 - whole))
+    tiles = _tiles(_frames(data, batch, 100 + seed), weight, seed)
+    pictures = _whole(_frames(data, batch, 200 + seed), weight)
+    batches = itertools.chain(itertools.islice(tiles, tiled), pictures)
+    _train(vae, steps, lr, batches, lambda pixels, weight, _: _sharp_loss(vae, pixels, weight))
 
 
 @torch.no_grad()
@@ -180,8 +214,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--steps", type=int, default=5500)
-    parser.add_argument("--sharpen", type=int, default=3500)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--sharpen", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=4)
     given = parser.parse_args()
     data = DataSet.open(given.data)

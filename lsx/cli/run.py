@@ -32,6 +32,7 @@ from lsx.engines.registry import backend_named
 from lsx.media.targets import STANDARD_OUTPUT
 
 if TYPE_CHECKING:
+    from lsx.runtime.run_plan import RunPlan
     from lsx.runtime.run_report import Progress, RunReport
 
 __all__ = ["run"]
@@ -40,10 +41,12 @@ __all__ = ["run"]
 def run(
     bundle: BundlePath,
     video: Annotated[Path, typer.Argument(help="Video with the face.")],
-    audio: Annotated[Path, typer.Argument(help="Speech: any file with an audio stream.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Video to write: .mp4, .mov, .mkv, or - for standard output.")
     ],
+    audio: Annotated[
+        Path | None, typer.Argument(help="Speech: any file with an audio stream. None where segments have theirs.")
+    ] = None,
     steps: Steps = 20,
     guidance: Guidance = 1.5,
     seed: Seed = 0,
@@ -94,6 +97,15 @@ def run(
     faces: Annotated[
         Path | None, typer.Option(help="Faces that lsx faces found in the video: they are not looked for again.")
     ] = None,
+    segments: Annotated[
+        Path | None, typer.Option(help="A .json or .csv: several sounds, each with start, end, speaker.")
+    ] = None,
+    mix: Annotated[
+        str, typer.Option(help="The video's own sound in a segment: replace, over, or duck (12 dB softer).")
+    ] = "replace",
+    overlap: Annotated[
+        int, typer.Option(help="Frames, 0 to 8, over which one chunk leads to the next; 4 cost a third more.")
+    ] = 0,
     silence: Annotated[
         str, typer.Option(help="In silences of 0.4 s and more: sync, keep the video's mouth, or close it.")
     ] = "sync",
@@ -118,6 +130,9 @@ def run(
         end=end,
         speaker=speaker,
         faces=faces,
+        segments=segments,
+        mix=mix,
+        overlap=overlap,
         silence=silence,
         audio_context=audio_context,
         compare_layout=compare_layout,
@@ -133,18 +148,19 @@ def run(
     )
     opened = Bundle.open(bundle)
     from lsx.runtime.lipsync import LipSync
-    from lsx.runtime.run_files import open_inputs, placed, sound_notes
-    from lsx.runtime.timeline import Timeline
+    from lsx.runtime.run_files import open_inputs, sound_notes
+    from lsx.runtime.run_plan import plan_of
 
     reader, sound = open_inputs(video, audio, output, compare=compare, encode=encode, footage=footage, no_face=no_face)
-    check_report(report_file, (bundle, video, audio, output, compare))
-    timeline = Timeline.of(footage, reader.count, len(sound.samples()))
-    notes = sound_notes(placed(sound, timeline).samples())
+    check_report(report_file, (bundle, video, audio, segments, output, compare))
+    plan, heard = plan_of(reader, sound, footage)
+    timeline = plan.timeline
+    notes = sound_notes(heard.samples())
     for note in notes:
         warn(note)
     frames = timeline.frames
     with task("run") as work:
-        work.update("loading engines", 0, frames, f"{frames} frames to make")
+        work.update("loading engines", 0, frames, f"{frames} frames to make{_cost(plan, opened.model.frames, footage)}")
         with LipSync.open(opened, backend, engine, cuda_graph=cuda_graph, require_verified=require_verified) as lipsync:
             detail("\n".join(f"{name}: {loaded.description}" for name, loaded in lipsync.engines.items()))
             if warm_up:
@@ -169,6 +185,17 @@ def run(
         write_report(report_file, report.as_json())
 
 
+def _cost(plan: RunPlan, frames: int, footage: FootageOptions) -> str:
+    """Chunks that are to be computed for each face, and what the options add to them or save."""
+    chunker = plan.chunker(frames, footage.overlap)
+    made = chunker.count - chunker.silent
+    difference = made - chunker.whole
+    than = (
+        f", {abs(difference)} {'more' if difference > 0 else 'less'} than for the whole clip once" if difference else ""
+    )
+    return f" in {made} chunks{than}"
+
+
 def _show_progress(work: Task, now: Progress, backend: str) -> None:
     """Frames made, and what is behind them: on a CPU a chunk takes a minute, in which no frame is finished."""
     left = "" if now.seconds_left is None else f", {_duration(now.seconds_left)} left"
@@ -189,6 +216,8 @@ def _show(report: RunReport, output: Path, compare: Path | None) -> None:
         console.print(f"stages: {worked}; the bottleneck is {report.bottleneck}")
         if report.silent_chunks:
             console.print(f"silence: {report.silent_chunks} of {report.chunks} chunks were not computed")
+        if report.saved_chunks:
+            console.print(f"saved: {report.saved_chunks} chunks less than for the whole clip")
         if report.repeated_chunks:
             console.print(
                 f"overflow: {report.repeated_chunks} chunks were done again in the bundle's fallback precision"

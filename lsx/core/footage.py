@@ -2,52 +2,44 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from lsx.core.speaker_rule import SPEAKERS, SpeakerRule
+from lsx.core.seconds import Seconds
+from lsx.core.segments import Segment, read_segments, segments_of, wrong_value
+from lsx.core.speaker_rule import SPEAKERS, SpeakerRule, speaker_text
 from lsx.errors import UsageError
 
-__all__ = ["AudioContext", "CompareLayout", "Extend", "FootageKeywords", "FootageOptions", "Length", "Silence"]
+__all__ = [
+    "AudioContext",
+    "CompareLayout",
+    "Extend",
+    "FootageKeywords",
+    "FootageOptions",
+    "Length",
+    "Mix",
+    "Segments",
+    "Silence",
+]
 
 Length = Literal["audio", "video", "shortest", "longest"]
 Extend = Literal["bounce", "loop", "hold", "cut_off", "silence", "remap"]
 AudioContext = Literal["exact", "smooth"]
 Silence = Literal["sync", "keep", "close"]
 CompareLayout = Literal["side", "stack", "wipe", "difference"]
+Mix = Literal["replace", "over", "duck"]
 
-_LONGEST = 24 * 3600.0
-
-
-def _seconds(value: object) -> float:
-    """Seconds of 12.5, "12.5", "1:02.5" or "1:00:02.5"."""
-    parts = value.strip().split(":") if isinstance(value, str) else [value]
-    sign = -1.0 if isinstance(parts[0], str) and parts[0].startswith("-") else 1.0
-    if isinstance(value, bool) or len(parts) > 3:
-        raise ValueError
-    total = 0.0
-    for part in parts:
-        number = abs(float(part)) if isinstance(part, str | int | float) else math.nan
-        total = total * 60 + number
-    if isinstance(value, int | float):
-        sign = math.copysign(1.0, value)
-    if not math.isfinite(total) or total > _LONGEST:
-        raise ValueError
-    return sign * total
+Segments = Path | str | Sequence[Segment | Mapping[str, Any]] | None
 
 
-_Seconds = Annotated[float, BeforeValidator(_seconds)]
-
-
-def _rule(text: str) -> str:
-    try:
-        SpeakerRule.parsed(text)
-    except UsageError as error:
-        raise ValueError from error
-    return text
+def _read(segments: Any) -> Any:
+    """The segments of a file, or of a list of them or of their fields."""
+    if isinstance(segments, Path | str):
+        return read_segments(Path(segments))
+    return segments_of(segments, Path()) if isinstance(segments, Sequence) else segments
 
 
 class FootageOptions(BaseModel):
@@ -75,18 +67,29 @@ class FootageOptions(BaseModel):
     `silence` extends the sound alone."""
     remap_limit: float = Field(default=2.0, ge=1, le=8, description="a number in 1..8")
     """How many times faster or slower `remap` may play the video; beyond, it is cut, or plays back and forth."""
-    audio_offset: _Seconds = Field(default=0.0, description="seconds, as 0.2, -1.5 or 1:02.5")
+    audio_offset: Seconds = Field(default=0.0, description="seconds, as 0.2, -1.5 or 1:02.5")
     """Seconds by which the sound comes later, silence before it; where negative, its beginning is left out."""
-    start: _Seconds = Field(default=0.0, ge=0, description="a second of the video, as 12.5 or 1:02.5")
+    start: Seconds = Field(default=0.0, ge=0, description="a second of the video, as 12.5 or 1:02.5")
     """Second of the video at which the part begins that is used, to the nearest frame of 1/25 s."""
-    end: _Seconds | None = Field(default=None, ge=0, description="a second of the video after start, as 15 or 1:02.5")
+    end: Seconds | None = Field(default=None, ge=0, description="a second of the video after start, as 15 or 1:02.5")
     """Second at which it ends; None, or beyond the video, is the video's end."""
 
-    speaker: Annotated[str, AfterValidator(_rule)] = Field(default="largest", description=SPEAKERS)
+    speaker: Annotated[str, AfterValidator(speaker_text)] = Field(default="largest", description=SPEAKERS)
     """Whose mouth moves. A place is looked at where a shot begins, and that face is followed; frames without it stay as
     they are. Numbers of tracks are those of `faces`."""
     faces: Path | None = Field(default=None, description="a file that lsx faces wrote")
     """The video's faces, so that they are not looked for again."""
+
+    segments: Annotated[tuple[Segment, ...] | None, BeforeValidator(_read)] = Field(
+        default=None, description="a .json or .csv file, or a list of objects with start, end and audio"
+    )
+    """Several sounds, each of which a face says in a part of the video; the run has no other sound then. Frames outside
+    stay as they are and cost nothing, and the video's own sound is heard there. The result is as long as the video."""
+    mix: Mix = Field(default="replace", description="replace, over or duck")
+    """What becomes of the video's own sound in a segment: silent, as loud as before, or 12 dB softer."""
+    overlap: int = Field(default=0, ge=0, le=8, strict=True, description="a whole number of frames in 0..8")
+    """Frames that neighbouring chunks have in common; over them one leads over to the other. A chunk has 16 frames, so
+    that 4 cost a third more chunks."""
 
     silence: Silence = Field(default="sync", description="sync, keep or close")
     """What the mouth does in silences of 0.4 s and more: `sync` is what the model makes of them, `keep` leaves the
@@ -102,15 +105,36 @@ class FootageOptions(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise UsageError(_line(error, type(self))) from error
+            raise UsageError(wrong_value(error, type(self))) from error
         if self.end is not None and self.end <= self.start:
             raise UsageError(f"end is {self.end:g} and start {self.start:g}; give an end after the start")
-        rule = self.speaker_rule
-        if self.faces is None and (rule.tracks or round(rule.second * 25) > round(self.start * 25)):
-            what = "numbers of tracks" if rule.tracks else "a box at a later second than the start"
-            raise UsageError(
-                f"speaker is {self.speaker!r}: {what} needs faces, a file that lsx faces VIDEO -o tracks.json writes"
-            )
+        self._check_speakers()
+        if self.segments is not None:
+            self._check_segments(self.segments)
+
+    def _check_speakers(self) -> None:
+        for rule in self.speaker_rules:
+            if self.faces is None and (rule.tracks or round(rule.second * 25) > round(self.start * 25)):
+                what = "numbers of tracks" if rule.tracks else "a box at a later second than the start"
+                raise UsageError(
+                    f"speaker is {rule.text!r}: {what} needs faces, a file that lsx faces VIDEO -o tracks.json writes"
+                )
+
+    def _check_segments(self, segments: Sequence[Segment]) -> None:
+        if not segments:
+            raise UsageError("segments is empty; give at least one, or leave it out")
+        for name in ("length", "extend", "audio_offset"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise UsageError(f"segments last as long as the video, each with its own sound; leave {name} out")
+        latest: dict[str | None, Segment] = {}
+        for segment in segments:
+            before = latest.get(segment.speaker)
+            if before is not None and segment.start < before.end:
+                whose = segment.speaker or self.speaker
+                raise UsageError(
+                    f"segments: one begins at {segment.start:g} s while another of {whose!r} lasts to {before.end:g} s"
+                )
+            latest[segment.speaker] = segment
 
     @property
     def speaker_rule(self) -> SpeakerRule:
@@ -123,14 +147,17 @@ class FootageOptions(BaseModel):
         """
         return SpeakerRule.parsed(self.speaker)
 
+    @property
+    def speaker_rules(self) -> tuple[SpeakerRule, ...]:
+        """Those of the segments, each once, in the order of their first use; without segments the one of `speaker`.
 
-def _line(error: ValidationError, model: type[BaseModel]) -> str:
-    """What is wrong with the first wrong value, and what to give."""
-    first = error.errors()[0]
-    name = str(first["loc"][0])
-    if name not in model.model_fields:
-        return f"there is no option {name}; choose from {', '.join(model.model_fields)}"
-    return f"{name} is {first['input']!r}; give {model.model_fields[name].description}"
+        Examples
+        --------
+        >>> FootageOptions(speaker="left").speaker_rules[0].place
+        'left'
+        """
+        texts = [self.speaker] if self.segments is None else [one.speaker or self.speaker for one in self.segments]
+        return tuple(SpeakerRule.parsed(text) for text in dict.fromkeys(texts))
 
 
 class FootageKeywords(TypedDict, total=False):
@@ -142,6 +169,7 @@ class FootageKeywords(TypedDict, total=False):
     start: float | str
     end: float | str | None
     audio_context: AudioContext
+    overlap: int
     silence: Silence
     speaker: str
     faces: Path | str | None

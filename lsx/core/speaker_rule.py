@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from lsx.errors import UsageError
 
-__all__ = ["SPEAKERS", "SpeakerRule"]
+__all__ = ["SPEAKERS", "SpeakerRule", "speaker_text"]
 
-_PLACES = ("largest", "left", "center", "right")
+_PLACES = ("largest", "left", "center", "right", "all")
 _BOX = re.compile(r"box=(-?[\d.]+),(-?[\d.]+),([\d.]+),([\d.]+)(?:@([\d.:]+))?")
-SPEAKERS = "largest, left, center, right, a track's number, several with commas, or box=X,Y,W,H@SECONDS"
+SPEAKERS = "largest, left, center, right, all, a track's number, several with commas, or box=X,Y,W,H@SECONDS"
 """What may be given."""
 
 
@@ -20,21 +20,23 @@ class SpeakerRule:
     """What a user said of who speaks. Make one with `parsed`."""
 
     place: str = "largest"
-    """largest, left, center, right; `tracks` and `box` go first."""
+    """largest, left, center, right, all; `tracks` and `box` go first."""
     tracks: tuple[int, ...] = ()
-    """Numbers of tracks, the first that is there."""
+    """Numbers of tracks, each of which speaks where it is there."""
     box: tuple[float, float, float, float] | None = None
     """x0, y0, x1, y1 of the face, in frame pixels."""
     second: float = 0.0
     """Second of the video at which `box` holds."""
+    text: str = ""
+    """As it was written."""
 
     @classmethod
     def parsed(cls, text: str) -> SpeakerRule:
         """Read `largest`, `2`, `1,4` or `box=X,Y,W,H@SECONDS`. Raises UsageError."""
         if text in _PLACES:
-            return cls(place=text)
+            return cls(place=text, text=text)
         if re.fullmatch(r"\d+(,\d+)*", text):
-            return cls(tracks=tuple(int(number) for number in text.split(",")))
+            return cls(tracks=tuple(int(number) for number in text.split(",")), text=text)
         found = _BOX.fullmatch(text)
         try:
             if found is None:
@@ -47,4 +49,12 @@ class SpeakerRule:
             raise UsageError(f"speaker is {text!r}; give {SPEAKERS}") from error
         if width <= 0 or height <= 0:
             raise UsageError(f"speaker is {text!r}, a box without pixels; give {SPEAKERS}")
-        return cls(box=(x, y, x + width, y + height), second=second)
+        return cls(box=(x, y, x + width, y + height), second=second, text=text)
+
+
+def speaker_text(text: str | None) -> str | None:
+    """The text of a rule, checked; for pydantic. Raises ValueError."""
+    try:
+        return text if text is None or SpeakerRule.parsed(text) else None
+    except UsageError as error:
+        raise ValueError from error

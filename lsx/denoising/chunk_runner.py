@@ -72,6 +72,8 @@ class ChunkRunner:
         self._seconds: dict[str, float] = {}
         self.waited = 0.0
         """Seconds that this run waited for its turns."""
+        self.submitted = 0
+        """Chunks that were submitted."""
         self.repeated = 0
         """Chunks that were done again."""
         self._guidance = np.array([guidance], dtype=np.float32)
@@ -107,6 +109,7 @@ class ChunkRunner:
             "encoder_hidden_states": audio_batch(tokens, self._batch),
         }
         self.position = (chunk, 0)
+        self.submitted += 1
         pending = PendingChunk(inputs, self._submitted(self._lender, inputs, chunk))
         with self._lock:
             self._pending[pending] = None

@@ -1,15 +1,17 @@
-"""Which of a frame's faces is made to speak: chosen at the beginning of a shot, and then followed."""
+"""Which of a frame's faces are made to speak: chosen at the beginning of a shot, and then followed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
+from typing import Protocol
 
 from lsx.core.speaker_rule import SpeakerRule
 from lsx.faces.alignment import Face
 from lsx.faces.tracks import LONGEST_GAP, TrackedFace, box_of, overlap
 
-__all__ = ["SpeakerChoice", "SpeakerChooser", "track_in_box"]
+__all__ = ["Chooser", "EveryChooser", "SpeakerChoice", "SpeakerChooser", "chooser_for", "track_in_box"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +25,49 @@ class SpeakerChoice:
     """Whether the one before was lost within its shot; otherwise a shot began, or none had been chosen."""
 
 
+class Chooser(Protocol):
+    """Chooses among the faces of frames that come in order."""
+
+    choices: list[SpeakerChoice]
+
+    def choose(self, frame: int, faces: Sequence[TrackedFace], width: int, *, new_shot: bool) -> dict[int, Face]:
+        """The faces that speak in the video's frame `frame`, `width` pixels wide, each at its place.
+
+        A face keeps its place, 0 or more, for as long as it is followed.
+        """
+
+
+def chooser_for(rule: SpeakerRule) -> Chooser:
+    """Of one face, or of several at once. rule : with its box already resolved."""
+    return EveryChooser(frozenset(rule.tracks) or None) if rule.tracks or rule.place == "all" else SpeakerChooser(rule)
+
+
+@dataclass(slots=True, eq=False)
+class EveryChooser:
+    """Takes all faces, or those of some tracks. Each new one gets the lowest place that is free."""
+
+    tracks: frozenset[int] | None = None
+    choices: list[SpeakerChoice] = field(default_factory=list)
+    _places: dict[int, int] = field(default_factory=dict)
+    _latest: dict[int, int] = field(default_factory=dict)
+
+    def choose(self, frame: int, faces: Sequence[TrackedFace], _: int, *, new_shot: bool) -> dict[int, Face]:
+        """All that are wanted."""
+        for track, seen in list(self._latest.items()):
+            if new_shot or frame - seen > LONGEST_GAP:
+                del self._latest[track], self._places[track]
+        wanted = [tracked for tracked in faces if self.tracks is None or tracked.track in self.tracks]
+        for track in sorted(tracked.track for tracked in wanted):
+            if track not in self._places:
+                self._places[track] = next(place for place in count() if place not in self._places.values())
+                self.choices.append(SpeakerChoice(frame, track, lost=False))
+            self._latest[track] = frame
+        return {self._places[tracked.track]: tracked.face for tracked in wanted}
+
+
 @dataclass(slots=True, eq=False)
 class SpeakerChooser:
-    """Chooses among the faces of frames that come in order, and holds on to the choice.
+    """Chooses one face, and holds on to the choice.
 
     A choice is made at the first face of a shot, and lasts as long as the track does. Where its face is missing the
     frame has none, for at most half a second; then another is chosen. A face that was never seen beside the lost one is
@@ -38,29 +80,24 @@ class SpeakerChooser:
     _missing: int = 0
     _beside: set[int] = field(default_factory=set)
 
-    def choose(self, frame: int, faces: Sequence[TrackedFace], width: int, *, new_shot: bool) -> Face | None:
-        """The face of the video's frame `frame`, which is `width` pixels wide, or None."""
+    def choose(self, frame: int, faces: Sequence[TrackedFace], width: int, *, new_shot: bool) -> dict[int, Face]:
+        """The one face at place 0, or none."""
         present = {tracked.track: tracked.face for tracked in faces}
-        if self.rule.tracks:
-            chosen = next((track for track in self.rule.tracks if track in present), None)
-            if chosen is not None:
-                self._take(frame, chosen, lost=False)
-            return None if chosen is None else present[chosen]
         if new_shot:
             self._held, self._beside = None, set()
         if self._held in present:
             self._missing = 0
             self._beside |= present.keys() - {self._held}
-            return present[self._held]
+            return {0: present[self._held]}
         self._missing += 1
         if self._held is not None and self._missing <= LONGEST_GAP:
             faces = [tracked for tracked in faces if tracked.track not in self._beside]
         if not faces:
-            return None
+            return {}
         chosen = self._first(faces, width)
         self._take(frame, chosen, lost=self._held is not None)
         self._beside = set(present) - {chosen}
-        return present[chosen]
+        return {0: present[chosen]}
 
     def _take(self, frame: int, track: int, *, lost: bool) -> None:
         if self._held != track:

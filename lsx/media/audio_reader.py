@@ -104,9 +104,9 @@ class SoundReader:
             first = next(container.decode(self._stream(container)), None)
             return float(first.time or 0.0) if first is not None else 0.0
 
-    def frames(self, sample_format: str, rate: int, size: int) -> Iterator[Any]:
-        """The sound in the file's own channels, as frames of `size` samples in FFmpeg's `sample_format`."""
-        return self._resampled(sample_format, self.layout, rate, size)
+    def frames(self, sample_format: str, rate: int, size: int, layout: str | None = None) -> Iterator[Any]:
+        """The sound as frames of `size` samples in FFmpeg's `sample_format`, by default in the file's own channels."""
+        return self._resampled(sample_format, layout or self.layout, rate, size)
 
     @contextmanager
     def stream(self) -> Iterator[Any]:

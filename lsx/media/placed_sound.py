@@ -50,31 +50,32 @@ class PlacedSound(SoundReader):
         """What the model hears: mono at 16 kHz, in the dtype of the sound's own."""
         return placed_samples(self._inner.samples(), self._offset, self._seconds)
 
-    def frames(self, sample_format: str, rate: int, size: int) -> Iterator[Any]:
+    def frames(self, sample_format: str, rate: int, size: int, layout: str | None = None) -> Iterator[Any]:
         """As of SoundReader, the last of them shorter."""
         fifo = av.AudioFifo()
-        for piece in self._pieces(sample_format, rate):
+        for piece in self._pieces(sample_format, rate, layout or self.layout):
             fifo.write(piece)
             while (frame := fifo.read(size)) is not None:
                 yield frame
         if (rest := fifo.read(size, partial=True)) is not None:
             yield rest
 
-    def _pieces(self, sample_format: str, rate: int) -> Iterator[Any]:
+    def _pieces(self, sample_format: str, rate: int, layout: str) -> Iterator[Any]:
         lead, skip = _moved(self._offset, rate)
         left = None if self._seconds is None else round(self._seconds * rate)
-        for piece in self._unended(sample_format, rate, lead, skip):
+        for piece in self._unended(sample_format, rate, layout, (lead, skip)):
             if left is not None and left <= piece.samples:
                 yield _part(piece, 0, left)
                 return
             yield piece
             left = None if left is None else left - piece.samples
-        yield from _silence(sample_format, self.layout, rate, left or 0)
+        yield from _silence(sample_format, layout, rate, left or 0)
 
-    def _unended(self, sample_format: str, rate: int, lead: int, skip: int) -> Iterator[Any]:
+    def _unended(self, sample_format: str, rate: int, layout: str, moved: tuple[int, int]) -> Iterator[Any]:
         """Silence, and the sound without its beginning."""
-        yield from _silence(sample_format, self.layout, rate, lead)
-        for frame in self._inner.frames(sample_format, rate, _BLOCK):
+        lead, skip = moved
+        yield from _silence(sample_format, layout, rate, lead)
+        for frame in self._inner.frames(sample_format, rate, _BLOCK, layout):
             frame.pts = None
             if skip < frame.samples:
                 yield _part(frame, skip, frame.samples)

@@ -105,14 +105,17 @@ class AudioTokens:
         *,
         context: AudioContext = "exact",
         speech: NDArray[np.float32] | None = None,
+        first: int = 0,
     ) -> None:
         """
         context : which 30 s the encoder hears around a row, as of FootageOptions; speech : share of each video frame
-        that is spoken, [frames]; the rest of it becomes tokens of silence.
+        that is spoken, [frames]; the rest of it becomes tokens of silence. first : video frame at which the sound
+        begins.
         """
         samples = as_samples(samples)
         self._kept_rows = _ROWS if context == "exact" else _ROWS // 2
         self._speech = speech
+        self._first = first
         self._silent: NDArray[np.float32] | None = None
         self._engine = engine
         self._model = model
@@ -158,10 +161,11 @@ class AudioTokens:
     def tokens(self, frames: Sequence[int]) -> NDArray[np.float32]:
         """Tokens of video frames at 25 fps: float32 [len(frames), S, D], the state index fastest."""
         before, after = self._model.audio_window
+        frames = [frame - self._first for frame in frames]
         windows = [range(2 * (i - before), 2 * (i + after + 1)) for i in frames]
         tokens = np.stack([self.features(window) for window in windows])
         if self._speech is not None:
-            shares = self._speech[np.minimum(frames, len(self._speech) - 1)]
+            shares = self._speech[np.clip(frames, 0, len(self._speech) - 1)]
             for number in np.flatnonzero(shares < 1).tolist():
                 share = shares[number]
                 tokens[number] = share * tokens[number] + (1 - share) * self._silence(windows[number])

@@ -21,7 +21,7 @@ from lsx.media.targets import STANDARD_OUTPUT, container_of
 __all__ = ["Job", "read_jobs"]
 
 _PATHS = ("video", "audio", "output")
-_WHOLE = ("steps", "seed", "crf")
+_WHOLE = ("steps", "seed", "crf", "overlap")
 _NUMBERS = ("guidance", "remap_limit")
 
 
@@ -32,7 +32,8 @@ class Job:
     line: int
     """Of the file, from 1 on."""
     video: Path
-    audio: Path
+    audio: Path | None
+    """None where segments have the sounds."""
     name: str
     """The result's file name."""
     sampling: SamplingOptions
@@ -42,7 +43,9 @@ class Job:
     @property
     def digest(self) -> str:
         """What the job is, its inputs' sizes and times included: the same where nothing has changed."""
-        inputs = [_state(path) for path in (self.video, self.audio, self.footage.faces) if path is not None]
+        sounds = [segment.audio for segment in self.footage.segments or ()]
+        paths = (self.video, self.audio, self.footage.faces, *sounds)
+        inputs = [_state(path) for path in paths if path is not None]
         options = [asdict(self.sampling), self.footage.model_dump(mode="json"), asdict(self.encode)]
         return hashlib.sha256(json.dumps([self.name, inputs, options], default=str).encode()).hexdigest()
 
@@ -64,8 +67,9 @@ def _state(path: Path) -> tuple[str, int, int]:
 def read_jobs(path: Path) -> list[Job]:
     """The jobs in a .csv with a header, or a .jsonl with an object a line. Paths are relative to the file's folder.
 
-    Each names `video` and `audio`, and may name `output` (a file name; default the video's, numbered) and every option
-    of SamplingOptions, FootageOptions and EncodeOptions; what is empty is the default. Raises UsageError with the line.
+    Each names `video` and `audio` (or `segments`, which has the sounds), and may name `output` (a file name; default
+    the video's, numbered) and every option of SamplingOptions, FootageOptions and EncodeOptions; what is empty is the
+    default. Raises UsageError with the line.
     """
     try:
         rows = list(_rows(path))
@@ -111,9 +115,12 @@ def _object(path: Path, number: int, text: str) -> Mapping[str, Any]:
 def _job(path: Path, line: int, row: Mapping[str, Any]) -> Job:
     given = {name.strip(): value for name, value in row.items() if value is not None and value != ""}
     try:
-        for name in ("video", "audio"):
+        needed = ("video",) if "segments" in given and "audio" not in given else ("video", "audio")
+        for name in needed:
             if not isinstance(given.get(name), str):
                 raise UsageError(f"no {name}; give a path")
+        if isinstance(given.get("segments"), str):
+            given["segments"] = path.parent / given["segments"]
         options = {name: _value(name, value) for name, value in given.items() if name not in _PATHS}
         kinds = split_keywords(options, SamplingOptions, FootageOptions, EncodeOptions)
         video = path.parent / given["video"]
@@ -123,7 +130,7 @@ def _job(path: Path, line: int, row: Mapping[str, Any]) -> Job:
         return Job(
             line=line,
             video=video,
-            audio=path.parent / given["audio"],
+            audio=path.parent / given["audio"] if "audio" in given else None,
             name=_name(given.get("output", f"{line:05}-{video.stem}.mp4")),
             sampling=options_of(SamplingOptions, None, kinds[0], "sampling"),
             footage=footage,

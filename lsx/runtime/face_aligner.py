@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +15,9 @@ from lsx.core.threaded_stages import in_order
 from lsx.errors import FaceNotFound, LsxError, MediaError
 from lsx.faces.alignment import Affine, Aligner, crop_face
 from lsx.media.video_reader import FPS
-from lsx.runtime.face_choice import FaceChoice
+from lsx.runtime.face_choice import FaceChoice, Slot
 
-__all__ = ["AlignedFrame", "FaceAligner", "SourceFrames"]
+__all__ = ["AlignedFace", "AlignedFrame", "FaceAligner", "SourceFrames"]
 
 SourceFrames = Iterator[tuple[int, Frame]]
 """Source index and frame of output frame 0, 1, 2, ..."""
@@ -25,14 +26,24 @@ _Seen = tuple[int, int, Frame, Any]
 """Output index, source index, frame, and what was seen in it where the frame is new."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class AlignedFace:
+    """A face of a frame, cut out."""
+
+    affine: Affine
+    """Frame to crop."""
+    crop: NDArray[np.uint8]
+    """uint8 [resolution, resolution, 3]."""
+
+
 @dataclass(slots=True, eq=False)
 class AlignedFrame:
-    """One output frame on its way. `affine` and `crop` are None where the frame has no face."""
+    """One output frame on its way."""
 
     index: int
     frame: Frame
-    affine: Affine | None
-    crop: NDArray[np.uint8] | None
+    faces: dict[Slot, AlignedFace]
+    """The chosen ones."""
 
 
 @dataclass(slots=True, eq=False)
@@ -83,26 +94,27 @@ class FaceAligner:
         return in_order(look, map(first_time, items), self.detector_threads)
 
     def align(self, items: Iterator[_Seen]) -> Iterator[AlignedFrame]:
-        """Crops of the chosen face, where there is one. Raises FaceNotFound."""
-        aligner = Aligner(self.resolution)
-        # Affines of all source frames, for when they come again: 48 bytes each, NaN where there is no face.
-        known = _Affines()
-        any_face = False
+        """Crops of the chosen faces. Raises FaceNotFound."""
+        # one for each slot: where a face lay in the frames before has a say in where it lies
+        aligners = defaultdict[Slot, Aligner](lambda: Aligner(self.resolution))
+        known, any_face = _KnownFaces(), False
         for index, source, frame, seen in items:
             if source > known.latest:
-                face = self.choice.choose(source, seen, frame.shape[1])
-                known.add(source, None if face is None else aligner.affine(face.points))
-            affine = known[source]
-            any_face = any_face or affine is not None
-            if affine is None and self.require_face:
+                chosen = self.choice.choose(source, seen, frame.shape[1])
+                known.add(source, {slot: aligners[slot].affine(face.points) for slot, face in chosen.items()})
+            faces = {
+                slot: AlignedFace(affine, crop_face(frame, affine, self.resolution))
+                for slot, affine in known.at(source).items()
+            }
+            any_face = any_face or bool(faces)
+            if not faces and self.require_face:
                 raise FaceNotFound(
                     f"no face in the frame at {source / FPS:.2f} s (frame {source}). "
                     "Cut it out, or let such frames pass through: --no-face pass"
                 )
-            crop = None if affine is None else crop_face(frame, affine, self.resolution)
-            if affine is None and index < self.length:
+            if not faces and index < self.length:
                 self.faceless.append(index)
-            yield AlignedFrame(index, frame, affine, crop)
+            yield AlignedFrame(index, frame, faces)
         if not any_face:
             raise FaceNotFound(
                 "no face was found in any frame. Check that the picture is upright and the face at least 40 pixels high"
@@ -110,26 +122,29 @@ class FaceAligner:
             )
 
 
-class _Affines:
-    """Affines by source index, packed."""
+class _KnownFaces:
+    """Affines of all source frames, for when they come again, packed: 48 bytes for each slot and frame."""
 
     def __init__(self) -> None:
-        self._rows = np.full((256, 6), np.nan)
+        self._rows: dict[Slot, NDArray[np.float64]] = {}
         self._seen = np.zeros(256, bool)
         self.latest = -1
         """The last source index that was added."""
 
-    def add(self, index: int, affine: Affine | None) -> None:
-        while index >= len(self._rows):
-            self._rows = np.concatenate([self._rows, np.full_like(self._rows, np.nan)])
+    def add(self, index: int, affines: Mapping[Slot, Affine]) -> None:
+        while index >= len(self._seen):
             self._seen = np.concatenate([self._seen, np.zeros_like(self._seen)])
-        if affine is not None:
-            self._rows[index] = affine.reshape(6)
+        for slot, affine in affines.items():
+            rows = self._rows.setdefault(slot, np.full((256, 6), np.nan))
+            while index >= len(rows):
+                rows = self._rows[slot] = np.concatenate([rows, np.full_like(rows, np.nan)])
+            rows[index] = affine.reshape(6)
         self._seen[index] = True
         self.latest = index
 
-    def __getitem__(self, index: int) -> Affine | None:
+    def at(self, index: int) -> dict[Slot, Affine]:
+        """Of one source frame."""
         if not 0 <= index <= self.latest or not self._seen[index]:
             raise LsxError(f"source frame {index} came after frame {self.latest}, and was not looked at before")
-        row = self._rows[index]
-        return None if np.isnan(row[0]) else row.reshape(2, 3).copy()
+        there = {slot: rows[index] for slot, rows in self._rows.items() if index < len(rows)}
+        return {slot: row.reshape(2, 3).copy() for slot, row in there.items() if not np.isnan(row[0])}

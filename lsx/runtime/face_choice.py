@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from lsx.core.footage import FootageOptions
 from lsx.core.speaker_rule import SpeakerRule
@@ -13,15 +12,24 @@ from lsx.errors import FaceNotFound, UsageError
 from lsx.faces.alignment import Face
 from lsx.faces.detector import FaceDetector
 from lsx.faces.following import FaceFollower, SeenFrame
-from lsx.faces.speaker import SpeakerChoice, SpeakerChooser, track_in_box
+from lsx.faces.speaker import SpeakerChoice, chooser_for, track_in_box
 from lsx.faces.track_file import Tracks, VideoIdentity
 from lsx.faces.tracks import TrackedFace, box_of
 from lsx.media.video_reader import FPS
 
-__all__ = ["Detector", "FaceChoice", "GivenFaces", "LiveFaces", "RecordedFaces", "faces_for", "given_faces"]
+__all__ = ["Detector", "FaceChoice", "GivenFaces", "LiveFaces", "RecordedFaces", "Slot", "faces_for", "given_faces"]
 
 Detector = Callable[[Frame], Face | None]
 """A frame uint8 [H, W, 3] RGB to its face, or None. Called once for each source frame."""
+
+
+class Slot(NamedTuple):
+    """Where a face is in a run, from frame to frame."""
+
+    rule: int
+    """Number of the rule that chose it."""
+    place: int
+    """0, or more where the rule chooses several at once."""
 
 
 class FaceChoice(Protocol):
@@ -33,8 +41,8 @@ class FaceChoice(Protocol):
     def look(self, frame: Frame) -> Any:
         """What is seen in a frame. Called once for each source frame, from any thread."""
 
-    def choose(self, source: int, seen: Any, width: int) -> Face | None:
-        """The face of source frame `source`, `width` pixels wide. Called in order, from one thread."""
+    def choose(self, source: int, seen: Any, width: int) -> dict[Slot, Face]:
+        """The faces of source frame `source`, `width` pixels wide. Called in order, from one thread."""
 
     @property
     def choices(self) -> tuple[SpeakerChoice, ...]:
@@ -54,86 +62,105 @@ class GivenFaces:
         """The detector's answer."""
         return self._detector(frame)
 
-    def choose(self, _: int, seen: Face | None, __: int) -> Face | None:
+    def choose(self, _: int, seen: Face | None, __: int) -> dict[Slot, Face]:
         """The same."""
-        return seen
+        return {} if seen is None else {Slot(0, 0): seen}
 
 
-@dataclass(slots=True, eq=False)
+class _Choosers:
+    """One for each rule."""
+
+    def __init__(self, rules: Sequence[SpeakerRule]) -> None:
+        self._each = [chooser_for(rule) for rule in rules]
+
+    def choose(self, source: int, faces: list[TrackedFace], width: int, *, new_shot: bool) -> dict[Slot, Face]:
+        return {
+            Slot(rule, place): face
+            for rule, chooser in enumerate(self._each)
+            for place, face in chooser.choose(source, faces, width, new_shot=new_shot).items()
+        }
+
+    @property
+    def choices(self) -> tuple[SpeakerChoice, ...]:
+        every = (choice for chooser in self._each for choice in chooser.choices)
+        return tuple(sorted(dict.fromkeys(every), key=lambda choice: (choice.frame, choice.track)))
+
+
 class LiveFaces:
-    """All faces of a frame, followed from frame to frame, and one of them chosen by a rule."""
+    """All faces of a frame, followed from frame to frame, and some of them chosen by rules."""
 
-    follower: FaceFollower
-    rule: SpeakerRule
-    advice: str = ""
-    _chooser: SpeakerChooser = field(init=False)
+    advice = ""
 
-    def __post_init__(self) -> None:
-        self._chooser = SpeakerChooser(self.rule)
+    def __init__(self, follower: FaceFollower, rules: Sequence[SpeakerRule]) -> None:
+        self._follower, self._rules = follower, rules
+        self._choosers: _Choosers | None = None
 
     def look(self, frame: Frame) -> SeenFrame:
         """Faces, and the frame in little."""
-        return self.follower.look(frame)
+        return self._follower.look(frame)
 
-    def choose(self, source: int, seen: SeenFrame, width: int) -> Face | None:
-        """The rule's face."""
-        tracked, new_shot = self.follower.follow(seen)
-        if self._chooser.rule.box is not None:
-            self._chooser.rule = _resolved(self._chooser.rule, source, tracked)
-        return self._chooser.choose(source, tracked, width, new_shot=new_shot)
+    def choose(self, source: int, seen: SeenFrame, width: int) -> dict[Slot, Face]:
+        """The rules' faces. A box is one of the first frame's faces."""
+        tracked, new_shot = self._follower.follow(seen)
+        if self._choosers is None:
+            self._choosers = _Choosers([_resolved(rule, source, tracked) for rule in self._rules])
+        return self._choosers.choose(source, tracked, width, new_shot=new_shot)
 
     @property
     def choices(self) -> tuple[SpeakerChoice, ...]:
         """Whom it took."""
-        return tuple(self._chooser.choices)
+        return () if self._choosers is None else self._choosers.choices
 
 
-@dataclass(slots=True, eq=False)
 class RecordedFaces:
     """The faces of a tracks.json; nothing is looked for."""
 
-    tracks: Tracks
-    rule: SpeakerRule
-    advice: str = ". Its faces came from a file, and the chosen ones may be in none of these frames"
-    _chooser: SpeakerChooser = field(init=False)
-    _latest: int = -1
+    advice = ". Its faces came from a file, and the chosen ones may be in none of these frames"
 
-    def __post_init__(self) -> None:
-        rule = self.rule
-        if rule.box is not None:
+    def __init__(self, tracks: Tracks, rules: Sequence[SpeakerRule]) -> None:
+        """Raises UsageError for a track that there is not, FaceNotFound for a box without a face."""
+        resolved = []
+        for rule in rules:
             frame = round(rule.second * FPS)
-            rule = _resolved(rule, frame, self.tracks.by_frame.get(frame, []))
-        unknown = sorted(set(rule.tracks) - self.tracks.ids)
-        if unknown:
-            raise UsageError(f"speaker: {self.tracks.path} has no track {unknown[0]}; it has {_spans(self.tracks.ids)}")
-        self._chooser = SpeakerChooser(rule)
+            resolved.append(_resolved(rule, frame, tracks.by_frame.get(frame, [])))
+            unknown = sorted(set(resolved[-1].tracks) - tracks.ids)
+            if unknown:
+                raise UsageError(f"speaker: {tracks.path} has no track {unknown[0]}; it has {_spans(tracks.ids)}")
+        self._tracks, self._choosers, self._latest = tracks, _Choosers(resolved), -1
 
     def look(self, _: Frame) -> None:
         """Nothing: it is known."""
 
-    def choose(self, source: int, _: None, width: int) -> Face | None:
-        """The rule's face. A shot also begins where its first frame was left out."""
-        new_shot = any(frame in self.tracks.shots for frame in range(self._latest + 1, source + 1))
+    def choose(self, source: int, _: None, width: int) -> dict[Slot, Face]:
+        """The rules' faces. A shot also begins where its first frame was left out."""
+        new_shot = any(frame in self._tracks.shots for frame in range(self._latest + 1, source + 1))
         self._latest = source
-        return self._chooser.choose(source, self.tracks.by_frame.get(source, []), width, new_shot=new_shot)
+        return self._choosers.choose(source, self._tracks.by_frame.get(source, []), width, new_shot=new_shot)
 
     @property
     def choices(self) -> tuple[SpeakerChoice, ...]:
         """Whom it took."""
-        return tuple(self._chooser.choices)
+        return self._choosers.choices
 
 
-def faces_for(footage: FootageOptions, detector: FaceDetector, video: VideoIdentity | None = None) -> FaceChoice:
+def faces_for(
+    footage: FootageOptions,
+    detector: FaceDetector,
+    video: VideoIdentity | None = None,
+    rules: Sequence[SpeakerRule] | None = None,
+) -> FaceChoice:
     """The faces of a run, as its options say. Raises UsageError, MediaError, FaceNotFound.
 
     video : what the run plays, to which `footage.faces` must belong; None where nothing is known of it.
+    rules : who speaks, for each voice; default the one of the options.
     """
+    rules = [footage.speaker_rule] if rules is None else rules
     if footage.faces is None:
-        return LiveFaces(FaceFollower(detector.faces), footage.speaker_rule)
+        return LiveFaces(FaceFollower(detector.faces), rules)
     tracks = Tracks.read(footage.faces)
     if video is not None:
         tracks.check(video)
-    return RecordedFaces(tracks, footage.speaker_rule)
+    return RecordedFaces(tracks, rules)
 
 
 def given_faces(detector: Detector, footage: FootageOptions) -> GivenFaces:
@@ -145,13 +172,15 @@ def given_faces(detector: Detector, footage: FootageOptions) -> GivenFaces:
 
 
 def _resolved(rule: SpeakerRule, frame: int, faces: Sequence[TrackedFace]) -> SpeakerRule:
-    """The rule with the track of the face in its box. Raises FaceNotFound."""
-    track = None if rule.box is None else track_in_box(rule.box, faces)
+    """The rule, with the track of the face in its box where it has one. Raises FaceNotFound."""
+    if rule.box is None:
+        return rule
+    track = track_in_box(rule.box, faces)
     if track is None:
         boxes = "; ".join("{:.0f},{:.0f},{:.0f},{:.0f}".format(*_sized(box_of(one.face))) for one in faces)
         there = f"Faces there (x, y, width, height): {boxes or 'none'}"
         raise FaceNotFound(f"speaker: no face lies in the box at {frame / FPS:.2f} s. {there}")
-    return SpeakerRule(tracks=(track,))
+    return SpeakerRule(tracks=(track,), text=rule.text)
 
 
 def _sized(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lsx.core.model_spec import ModelSpec
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import Stage, run_stages
 from lsx.denoising.chunk_runner import ChunkRunner
-from lsx.faces.compositing import Compositor
-from lsx.runtime.audio_features import AudioTokens
 from lsx.runtime.chunker import Chunk, Chunker
 from lsx.runtime.face_aligner import FaceAligner, SourceFrames
 from lsx.runtime.face_choice import Detector, GivenFaces
+from lsx.runtime.frame_paster import FramePaster
+from lsx.runtime.seams import SeamMeter
 
-__all__ = ["FramePipeline", "chunk_stages", "clip_chunks"]
+__all__ = ["FramePipeline", "Voice", "chunk_stages", "clip_chunks"]
+
+
+class Voice(Protocol):
+    """A sound, as the U-Net hears it."""
+
+    def tokens(self, frames: Sequence[int]) -> NDArray[np.float32]:
+        """Audio tokens of output frames: float32 [len(frames), S, D]."""
 
 
 def chunk_stages(aligner: FaceAligner, chunker: Chunker, source: SourceFrames) -> list[Stage]:
@@ -44,9 +55,11 @@ class FramePipeline:
     aligner: FaceAligner
     chunker: Chunker
     runner: ChunkRunner
-    tokens: AudioTokens
+    voices: Sequence[Voice]
+    """What each voice of the chunker's says."""
     frames_owned: bool = False
     """Whether frames may be painted on; otherwise they are copied first."""
+    seams: SeamMeter = field(default_factory=SeamMeter)
 
     def stages(self, source: SourceFrames) -> list[Stage]:
         """Every stage of a run, in order."""
@@ -60,7 +73,7 @@ class FramePipeline:
     def _infer(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         for chunk in chunks:
             if chunk.faces is not None:
-                tokens = self.tokens.tokens([item.index for item in chunk.items])
+                tokens = self.voices[chunk.part.voice].tokens([item.index for item in chunk.items])
                 chunk.pending = self.runner.submit(chunk.faces, tokens, chunk.number)
             yield chunk
 
@@ -73,16 +86,8 @@ class FramePipeline:
 
     def _composite(self, chunks: Iterator[Chunk]) -> Iterator[tuple[Frame, Frame]]:
         """(result, original) of each output frame; the same array where nothing changed."""
-        compositor = Compositor()
+        paster = FramePaster(self.seams)
         for chunk in chunks:
-            first = len(chunk.items) - chunk.new
-            for position, item in enumerate(chunk.items[first:], first):
-                if item.index >= self.chunker.length:
-                    break
-                share = self.chunker.share(item.index)
-                if item.affine is None or chunk.pixels is None or share == 0:
-                    yield item.frame, item.frame
-                    continue
-                result = item.frame if self.frames_owned else item.frame.copy()
-                compositor.paste(result, chunk.pixels[position], item.affine, share)
-                yield result, item.frame
+            paster.add(chunk)
+            for item in chunk.done:
+                yield paster.finish(item, owned=self.frames_owned)

@@ -13,7 +13,7 @@ import numpy as np
 
 from lsx.bundle.bundle import Bundle
 from lsx.core.cancel import CancelToken
-from lsx.core.footage import CompareLayout, FootageKeywords, FootageOptions, Length
+from lsx.core.footage import CompareLayout, FootageKeywords, FootageOptions, Length, Mix, Segments
 from lsx.core.graph_names import FACE_GRAPHS, LOOP_GRAPHS, MODEL_GRAPHS
 from lsx.core.keywords import check_callable, options_of, parameters_of, split_keywords
 from lsx.core.sampling import SamplingKeywords, SamplingOptions
@@ -33,18 +33,16 @@ from lsx.media.encoding import EncodeKeywords, EncodeOptions
 from lsx.media.given import SoundInput, VideoInput
 from lsx.media.targets import as_output
 from lsx.runtime.audio_features import AudioTokens
-from lsx.runtime.chunker import Chunker
 from lsx.runtime.face_aligner import FaceAligner
 from lsx.runtime.face_choice import Detector, FaceChoice, GivenFaces, faces_for, given_faces
 from lsx.runtime.frame_pipeline import FramePipeline
 from lsx.runtime.frame_stream import FrameStream, frames_of, outcome_of
 from lsx.runtime.live_runs import LiveRuns, ended_by
-from lsx.runtime.run_files import open_inputs, placed, sound_notes, speaker_notes, write_frames, writer_like
+from lsx.runtime.run_files import open_inputs, sound_notes, speaker_notes, write_frames, writer_like
+from lsx.runtime.run_plan import RunPlan, plan_for_samples, plan_of
 from lsx.runtime.run_progress import watched
 from lsx.runtime.run_report import ProgressCallback, RunReport
-from lsx.runtime.silence import speech_share
 from lsx.runtime.source_frames import indexed, stream_plan
-from lsx.runtime.timeline import Timeline
 
 __all__ = ["LipSync"]
 
@@ -58,6 +56,8 @@ class RunKeywords(StreamKeywords, EncodeKeywords, total=False):
 
     length: Length | None
     compare_layout: CompareLayout
+    segments: Segments
+    mix: Mix
 
 
 class LipSync:
@@ -242,7 +242,7 @@ class LipSync:
     def run(
         self,
         video: VideoInput,
-        audio: SoundInput,
+        audio: SoundInput | None,
         output: Path | str | BinaryIO,
         sampling: SamplingOptions | None = None,
         *,
@@ -263,13 +263,14 @@ class LipSync:
         ----------
         video : a path; an open binary file; frames uint8 [frames, height, width, 3] RGB at 25 a second; or what
             `open_inputs` made of one. A file is copied to a temporary one first: video is read by seeking.
-        audio : a path; an open binary file; or samples int16 or float32 (-1..1) [samples], mono at 16 kHz.
+        audio : a path; an open binary file; or samples int16 or float32 (-1..1) [samples], mono at 16 kHz. None where
+            `segments` of FootageOptions has the sounds.
         output : a path; or an open binary file, or `-` for standard output, which get fragmented MP4 while it is made.
         sampling, keywords : how it is denoised, as SamplingOptions, by its fields (steps, guidance, cache_interval,
             seed, sampler), or both, where a keyword goes first.
         footage, keywords : which part of the video, when the sound begins, how long the result lasts: the same of
-            FootageOptions (length, extend, remap_limit, audio_offset, start, end, speaker, faces,
-            silence, audio_context, compare_layout).
+            FootageOptions (length, extend, remap_limit, audio_offset, start, end, speaker, faces, segments,
+            mix, overlap, silence, audio_context, compare_layout).
         encode, keywords : the same of EncodeOptions (codec, encoder, preset, pix_fmt, audio_codec, crf).
         compare : a path; also write original and result there, as `compare_layout` of FootageOptions says.
         no_face : `pass` leaves frames without a face as they are, `error` stops at the first.
@@ -298,18 +299,11 @@ class LipSync:
         reader, sound = open_inputs(
             video, audio, target, compare=compare, encode=encode, footage=footage, no_face=no_face
         )
-        timeline = Timeline.of(footage, reader.count, len(sound.samples()))
-        sound = placed(sound, timeline)
+        plan, sound = plan_of(reader, sound, footage)
+        timeline = plan.timeline
         beside = None if compare is None else Path(compare)
-        choice = faces_for(footage, self.detector(), VideoIdentity.of(reader))
-        pipeline = self._pipeline(
-            sound.samples(),
-            options,
-            timeline.frames,
-            choice,
-            footage=footage,
-            require_face=no_face == "error",
-        )
+        choice = faces_for(footage, self.detector(), VideoIdentity.of(reader), plan.rules)
+        pipeline = self._pipeline(plan, options, choice, footage=footage, require_face=no_face == "error")
         pipeline.frames_owned = beside is None
         started = time.perf_counter()
         times = StageTimes()
@@ -340,6 +334,8 @@ class LipSync:
             speed=timeline.speed,
             chunks=pipeline.chunker.count,
             silent_chunks=pipeline.chunker.silent,
+            saved_chunks=max(pipeline.chunker.whole - pipeline.runner.submitted, 0),
+            seam=pipeline.seams.ratio,
             repeated_chunks=pipeline.runner.repeated,
         )
 
@@ -367,7 +363,7 @@ class LipSync:
         sampling, keywords : how it is denoised, as SamplingOptions, by its fields (steps, guidance, cache_interval,
             seed, sampler), or both, where a keyword goes first.
         footage, keywords : the same of FootageOptions (extend, remap_limit, audio_offset, start, end, speaker,
-            silence, audio_context). What
+            overlap, silence, audio_context). What
             needs the number of frames needs a sequence.
         detector : frame to Face or None, called once for each source frame, in order, instead of `speaker`.
         noise : (name, shape) to float32 array, called with "latents" once, and with "masked.<chunk>" and
@@ -400,9 +396,12 @@ class LipSync:
         self._runs.check(cancel)
         self._check_settings(options)
         frames = list(frames) if isinstance(frames, np.ndarray) else frames
+        if footage.segments is not None:
+            raise UsageError("segments have sounds of their own, and a stream has the one that is given; use run")
         timeline, samples = stream_plan(frames, samples, footage, length if isinstance(length, int) else None)
         choice = faces_for(footage, self.detector()) if detector is None else given_faces(detector, footage)
-        pipeline = self._pipeline(samples, options, timeline.frames, choice, footage=footage, noise=noise)
+        plan = plan_for_samples(timeline, samples, footage)
+        pipeline = self._pipeline(plan, options, choice, footage=footage, noise=noise)
         source = indexed(frames, timeline, pipeline.chunker.source_length)
         chain = self._runs.start(pipeline.stages(source), StageTimes())
         return FrameStream(chain, cancel)
@@ -447,24 +446,26 @@ class LipSync:
 
     def _pipeline(
         self,
-        samples: Any,
+        plan: RunPlan,
         options: SamplingOptions,
-        length: int,
         choice: FaceChoice,
         *,
         footage: FootageOptions,
         noise: NoiseSource | None = None,
         require_face: bool = False,
     ) -> FramePipeline:
-        model = self.bundle.model
-        speech = None if footage.silence == "sync" else speech_share(samples, length)
-        tokens = AudioTokens(
-            self._engines["audio_encoder"],
-            samples,
-            model,
-            context=footage.audio_context,
-            speech=speech if footage.silence == "close" else None,
-        )
+        model, length = self.bundle.model, plan.timeline.frames
+        voices = [
+            AudioTokens(
+                self._engines["audio_encoder"],
+                voice.samples,
+                model,
+                context=footage.audio_context,
+                speech=voice.speech if footage.silence == "close" else None,
+                first=voice.part.start,
+            )
+            for voice in plan.voices
+        ]
         return FramePipeline(
             aligner=FaceAligner(
                 resolution=model.resolution,
@@ -473,7 +474,7 @@ class LipSync:
                 require_face=require_face,
                 detector_threads=1 if isinstance(choice, GivenFaces) else _detector_threads(),
             ),
-            chunker=Chunker(frames=model.frames, length=length, speech=speech if footage.silence == "keep" else None),
+            chunker=plan.chunker(model.frames, footage.overlap),
             runner=ChunkRunner(
                 self._executors.lender(options),
                 model,
@@ -481,7 +482,7 @@ class LipSync:
                 options.guidance,
                 lambda: self._fallback.lender(options),
             ),
-            tokens=tokens,
+            voices=voices,
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,12 @@ from lsx.media.audio_reader import SAMPLE_RATE, SoundReader
 from lsx.media.comparison import LAYOUTS, Layout
 from lsx.media.encoding import EncodeOptions
 from lsx.media.given import SoundInput, VideoInput, VideoSource, open_sound, open_video
-from lsx.media.placed_sound import PlacedSound
 from lsx.media.targets import STANDARD_OUTPUT, Output, as_output, check_target, container_of
 from lsx.media.video_reader import FPS
 from lsx.media.video_writer import VideoWriter
-from lsx.runtime.timeline import Timeline
+from lsx.runtime.run_plan import plan_of
 
-__all__ = ["open_inputs", "placed", "sound_notes", "speaker_notes", "write_frames", "writer_like"]
+__all__ = ["open_inputs", "sound_notes", "speaker_notes", "write_frames", "writer_like"]
 
 _SILENT = 1e-3  # of full scale: about -60 dB
 _SHORT = 1.0  # seconds
@@ -34,18 +32,20 @@ _SHORT = 1.0  # seconds
 
 def open_inputs(
     video: VideoInput,
-    audio: SoundInput,
+    audio: SoundInput | None,
     output: Any,
     *,
     compare: Path | str | None = None,
     encode: EncodeOptions | None = None,
     footage: FootageOptions | None = None,
     no_face: str = "pass",
-) -> tuple[VideoSource, SoundReader]:
+) -> tuple[VideoSource, SoundReader | None]:
     """Open a run's inputs and check all that can be checked before engines are loaded. Parameters as in LipSync.run.
 
     encode : checked against each output's container, the size of the frames, and what opens on this machine.
     footage : checked against the lengths of both.
+
+    Returns the video and the sound, None where segments have theirs.
 
     LipSync.run takes what this returns in place of the paths, and does not scan the files again.
 
@@ -68,26 +68,19 @@ def open_inputs(
     targets = {as_output(output): (1, 1)} | ({} if compare is None else {Path(compare): (layout.across, layout.down)})
     for target in targets:
         check_target(target, sources)
-    reader, sound = open_video(video), open_sound(audio)
-    timeline = Timeline.of(footage, reader.count, len(sound.samples()))
-    if timeline.is_placed and encode is not None and encode.audio_codec == "copy":
+    reader, sound = open_video(video), None if audio is None else open_sound(audio)
+    _, heard = plan_of(reader, sound, footage)
+    if heard is not sound and encode is not None and encode.audio_codec == "copy":
         raise UsageError(
-            "audio_codec copy keeps the sound's packets as they are; it does not go with a sound that is moved, cut or "
-            "filled with silence (audio_offset, length, extend). Choose aac or pcm"
+            "audio_codec copy keeps the sound's packets as they are; it does not go with a sound that is moved, cut, "
+            "filled with silence or mixed (audio_offset, length, extend, segments). Choose aac or pcm"
         )
     if footage.faces is not None:
         Tracks.read(footage.faces).check(VideoIdentity.of(reader))
     for target, (across, down) in targets.items():
         size = (reader.width * across, reader.height * down)
-        (encode or EncodeOptions()).check(container_of(target), size, sound)
+        (encode or EncodeOptions()).check(container_of(target), size, heard)
     return reader, sound
-
-
-def placed(sound: SoundReader, timeline: Timeline) -> SoundReader:
-    """`sound` as a run's result has it: moved, cut or filled with silence, or the very same."""
-    if not timeline.is_placed:
-        return sound
-    return PlacedSound(sound, timeline.audio_offset, Fraction(timeline.frames, FPS) if timeline.fitted else None)
 
 
 def sound_notes(samples: NDArray[np.int16] | NDArray[np.float32]) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ class _Watch:
         self._pipeline, self._steps = pipeline, steps
         self._start = time.perf_counter()
         self._chunk_frames = pipeline.chunker.frames
-        self._chunks = -(-pipeline.chunker.length // self._chunk_frames)
+        self._chunks = pipeline.chunker.count
 
     def progress(self, frames: int) -> Progress:
         seconds = time.perf_counter() - self._start

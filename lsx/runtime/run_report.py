@@ -87,6 +87,11 @@ class RunReport:
     """Chunks of 16 frames of the result."""
     silent_chunks: int = 0
     """Those that were not computed, because the sound is silent in all their frames and `silence` is `keep`."""
+    saved_chunks: int = 0
+    """Chunks that one voice from the first frame to the last would take, and this run did not."""
+    seam: float | None = None
+    """How far the mouth jumps where chunks meet: the mean absolute change of its region from frame to frame across
+    their borders, over that inside them. None where no two chunks met."""
     repeated_chunks: int = 0
     """Chunks of 16 frames that overflowed and were done again in the bundle's fallback precision."""
 

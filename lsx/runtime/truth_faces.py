@@ -12,6 +12,7 @@ from lsx.errors import UsageError
 from lsx.faces.alignment import crop_face
 from lsx.media.video_reader import VideoReader
 from lsx.runtime.face_aligner import AlignedFrame
+from lsx.runtime.face_choice import Slot
 
 __all__ = ["TruthFaces"]
 
@@ -35,7 +36,8 @@ class TruthFaces:
 
     def faces(self, items: list[AlignedFrame]) -> NDArray[np.uint8]:
         """Aligned faces [F, R, R, 3] of these frames; where the clip has no face, the nearest's place is taken."""
-        affines = [item.affine for item in items]
+        found = [item.faces.get(Slot(0, 0)) for item in items]
+        affines = [None if face is None else face.affine for face in found]
         present = [i for i, affine in enumerate(affines) if affine is not None]
         for index, frame in self._frames:
             self._near[index] = frame

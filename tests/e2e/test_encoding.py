@@ -41,6 +41,7 @@ def written(video: Path, audio: Path, output: Path, **options: Any) -> Path:
     encode = EncodeOptions(**options)
     reader, sound = open_inputs(video, audio, output, encode=encode)
     assert isinstance(reader, VideoReader)
+    assert sound is not None
     with writer_like(output, reader, encode, sound) as writer:
         for frame in reader.frames():
             writer.write(frame)
@@ -313,6 +314,7 @@ def boxes(data: bytes) -> list[str]:
 def test_a_disk_that_is_full(media: Path, tmp_path: Path) -> None:
     reader, sound = open_inputs(media / "clip.mp4", media / "sound.wav", tmp_path / "out.mp4")
     assert isinstance(reader, VideoReader)
+    assert sound is not None
     writer = writer_like(tmp_path / "out.mp4", reader, EncodeOptions(), sound)
     writer._target.commit = _full  # type: ignore[method-assign]
     for frame in reader.frames():

@@ -175,6 +175,78 @@ def test_who_speaks(lipsync: LipSync, pair: Path, tmp_path: Path, speaker: str |
     assert len(report.faceless) == expected.count("-")
 
 
+@pytest.fixture(scope="module")
+def voiced(pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The two faces, with a sound of their own at 44.1 kHz."""
+    path = tmp_path_factory.mktemp("voiced") / "voiced.mkv"
+    own = write_wav(path.with_suffix(".wav"), speech(60 / 25, RATE), RATE)
+    with av.open(str(path), "w") as target, av.open(str(pair)) as video, av.open(str(own)) as audio:
+        streams = [(source, target.add_stream_from_template(source.streams[0])) for source in (video, audio)]
+        for source, stream in streams:
+            for packet in source.demux(source.streams[0]):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    target.mux(packet)
+    return path
+
+
+def test_all_faces_speak_in_one_pass(lipsync: LipSync, pair: Path, tmp_path: Path) -> None:
+    report = lipsync.run(pair, speech(60 / 25), tmp_path / "o.mp4", steps=1, guidance=1.0, crf=1, speaker="all")
+    assert halves(pair, tmp_path / "o.mp4") == ["LR"] * 20 + ["L"] * 20 + ["LR"] * 20
+    assert [choice.track for choice in report.choices] == [1, 2, 3, 4, 5]
+    assert [choice.frame for choice in report.choices] == [0, 0, 20, 40, 40]
+
+
+def test_segments_have_mouths_and_sounds_of_their_own(lipsync: LipSync, voiced: Path, tmp_path: Path) -> None:
+    first, second = speech(1.0, RATE)[::-1].copy(), speech(0.5, RATE)
+    segments = [
+        {"start": 0.2, "end": 0.6, "audio": write_wav(tmp_path / "a.wav", first, RATE), "speaker": "left"},
+        {"start": 0.44, "end": 0.8, "audio": write_wav(tmp_path / "b.wav", second, RATE), "speaker": "right"},
+        {"start": 2.0, "end": 2.4, "audio": tmp_path / "b.wav", "speaker": "left"},
+    ]
+    output = tmp_path / "o.mov"
+    report = lipsync.run(voiced, None, output, **QUICK, segments=segments)
+    expected = ["L" * (5 <= i < 15 or i >= 50) + "R" * (11 <= i < 20) for i in range(60)]
+    assert halves(voiced, output) == expected
+    assert (report.frames, report.chunks, report.saved_chunks) == (60, 3, 1)
+    pcm, own = heard(output).astype(int), heard(voiced).astype(int)
+    assert len(pcm) == len(own) == 60 * 1764
+    for start, stop in ((0, 0.2), (0.8, 2.0)):
+        assert np.array_equal(
+            pcm[round(start * RATE) : round(stop * RATE)], own[round(start * RATE) : round(stop * RATE)]
+        )
+    alone = slice(round(0.22 * RATE), round(0.42 * RATE))
+    assert np.array_equal(pcm[alone], first.astype(int)[alone.start - 8820 : alone.stop - 8820])
+    assert lsx("run", lipsync.bundle.path, voiced, "-o", tmp_path / "p.mp4")[0] == 2
+    with pytest.raises(UsageError, match="leave the audio out"):
+        lipsync.run(voiced, speech(1), tmp_path / "p.mp4", segments=segments)
+    with pytest.raises(
+        UsageError, match=r"segment 3 goes from 2 to 2\.4 s, and the part of the video .* from 0 to 1 s"
+    ):
+        lipsync.run(voiced, None, tmp_path / "p.mp4", segments=segments, end=1)
+
+
+def test_a_segment_s_frames_are_those_of_its_part_alone(lipsync: LipSync, voiced: Path, tmp_path: Path) -> None:
+    """The same noise, and the model hears the segment's own sound alone."""
+    sound = write_wav(tmp_path / "a.wav", speech(32 / 25, RATE), RATE)
+    segment = {"start": 0, "end": 1.28, "audio": sound, "speaker": "left"}
+    lossless = QUICK | {"crf": 0}
+    lipsync.run(voiced, None, tmp_path / "whole.mkv", **lossless, segments=[segment])
+    lipsync.run(voiced, sound, tmp_path / "part.mkv", **lossless, speaker="left", end=1.28)
+    whole = list(VideoReader(tmp_path / "whole.mkv").frames())[:32]
+    part = list(VideoReader(tmp_path / "part.mkv").frames())
+    assert all(np.array_equal(a, b) for a, b in zip(whole, part, strict=True))
+
+
+def test_each_face_is_made_as_if_it_were_alone(lipsync: LipSync, pair: Path, tmp_path: Path) -> None:
+    """What is pasted on the left is the same whether the right one speaks, too."""
+    sound, made = speech(20 / 25), {}
+    for name in ("left", "all"):
+        lipsync.run(pair, sound, tmp_path / f"{name}.mkv", **QUICK | {"crf": 0}, speaker=name)
+        made[name] = np.stack(list(VideoReader(tmp_path / f"{name}.mkv").frames()))[:, :, :256]
+    assert np.array_equal(made["left"], made["all"])
+
+
 def test_recorded_faces_give_the_very_frames_of_live_ones(lipsync: LipSync, pair: Path, tmp_path: Path) -> None:
     tracks, sheet = tmp_path / "tracks.json", tmp_path / "sheet.png"
     code, shown, errors = lsx(
@@ -271,9 +343,12 @@ def test_the_published_schemas_are_the_code_s() -> None:
         (("--audio-offset=-3",), "audio_offset is -3, and the sound lasts 0.72 s"),
         (("--audio-offset", "0.1", "--audio-codec", "copy"), "audio_codec copy keeps the sound's packets"),
         (("--silence", "quiet"), "silence is 'quiet'; give sync, keep or close"),
-        (("--speaker", "tallest"), "speaker is 'tallest'; give largest, left, center, right, a track's number"),
+        (("--speaker", "tallest"), "speaker is 'tallest'; give largest, left, center, right, all, a track's number"),
         (("--speaker", "2"), "numbers of tracks needs faces, a file that lsx faces"),
         (("--compare-layout", "top"), "compare_layout is 'top'; give side, stack, wipe or difference"),
+        (("--overlap", "9"), "overlap is 9; give a whole number of frames in 0..8"),
+        (("--mix", "both"), "mix is 'both'; give replace, over or duck"),
+        (("--segments", "none.json"), "none.json: cannot be read"),
         (("--remap-limit", "9"), "remap_limit is 9.0; give a number in 1..8"),
     ],
 )

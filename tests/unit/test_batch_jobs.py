@@ -100,3 +100,16 @@ def test_a_wrong_file_is_one_line_with_its_place(tmp_path: Path, name: str, text
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         read_jobs(tmp_path / "j.csv")
+
+
+def test_segments_stand_in_for_the_audio(tmp_path: Path) -> None:
+    _file(tmp_path, "s.json", '[{"start": 0, "end": 1, "audio": "a.wav"}]')
+    (job,) = read_jobs(_file(tmp_path, "j.csv", "video,segments,overlap\nv.mp4,s.json,4\n"))
+    assert (job.audio, job.footage.overlap) == (None, 4)
+    assert job.footage.segments is not None
+    assert job.footage.segments[0].audio == tmp_path / "a.wav"
+    before = job.digest
+    (tmp_path / "a.wav").write_bytes(b"1")
+    assert job.digest != before
+    with pytest.raises(UsageError, match=r"j\.csv, line 2: no audio; give a path"):
+        read_jobs(_file(tmp_path, "j.csv", "video,overlap\nv.mp4,4\n"))

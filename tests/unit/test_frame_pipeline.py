@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from lsx.errors import MediaError, UsageError
 from lsx.faces.alignment import Face
 from lsx.media.video_reader import ping_pong
 from lsx.runtime import source_frames
+from lsx.runtime.chunk_plan import Part
 from lsx.runtime.chunker import Chunker
 from lsx.runtime.face_aligner import FaceAligner, SourceFrames
-from lsx.runtime.face_choice import GivenFaces
+from lsx.runtime.face_choice import FaceChoice, GivenFaces, Slot
 from lsx.runtime.frame_pipeline import FramePipeline
 from lsx.runtime.source_frames import indexed, stream_plan
 
@@ -32,7 +34,7 @@ class _Chunks:
         self.numbers: list[int] = []
         self.made: list[NDArray[np.float32]] = []
 
-    def tokens(self, frames: list[int]) -> NDArray[np.float32]:
+    def tokens(self, frames: Sequence[int]) -> NDArray[np.float32]:
         self.frames.append(list(frames))
         return np.zeros(1, np.float32)
 
@@ -69,7 +71,7 @@ def _run(frames: Any, length: int, faceless: frozenset[int] = frozenset()) -> tu
         ),
         chunker=Chunker(frames=16, length=length),
         runner=calls,  # type: ignore[arg-type]
-        tokens=calls,  # type: ignore[arg-type]
+        voices=[calls],
     )
     results = list(StageChain(line.stages(_source(frames, length)), StageTimes()))
     return calls, results, line
@@ -122,7 +124,7 @@ def test_each_source_frame_is_looked_at_once() -> None:
         aligner=FaceAligner(resolution=64, choice=GivenFaces(detector), length=30),
         chunker=Chunker(frames=16, length=30),
         runner=calls,  # type: ignore[arg-type]
-        tokens=calls,  # type: ignore[arg-type]
+        voices=[calls],
     )
     list(StageChain(line.stages(_source(line_frames, 30)), StageTimes()))
     assert seen == list(range(6))
@@ -145,17 +147,109 @@ def test_a_call_without_faces_is_skipped() -> None:
     assert len(results) == 48
 
 
+def _line(chunker: Chunker, choice: FaceChoice | None = None) -> tuple[_Chunks, list[Any], FramePipeline]:
+    """A run over frames of levels 0, 1, 2, ... Each chunk inverts its faces, and adds its number in levels."""
+    calls = _Chunks()
+    line = FramePipeline(
+        aligner=FaceAligner(
+            resolution=64, choice=choice or GivenFaces(lambda _: Face(points=POINTS)), length=chunker.length
+        ),
+        chunker=chunker,
+        runner=calls,  # type: ignore[arg-type]
+        voices=[calls, calls],
+    )
+    source = _source(_frames(chunker.length), chunker.length)
+    return calls, list(StageChain(line.stages(source), StageTimes())), line
+
+
+def test_where_chunks_overlap_one_leads_over_to_the_next() -> None:
+    calls, results, line = _line(Chunker(frames=16, length=40, overlap=4))
+    assert calls.frames == [list(range(16)), list(range(12, 28)), list(range(24, 40))]
+    assert [int(original[0, 0, 0]) for _, original in results] == list(range(40))
+    for index, (result, _) in enumerate(results):
+        assert abs(int(result[32, 32, 0]) - (255 - index)) <= 1
+    assert line.seams.ratio == pytest.approx(1, abs=0.01)  # every frame is one level darker than the one before
+
+
+def test_a_brighter_chunk_is_faded_in_and_its_seam_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted = _Chunks.submit
+
+    def brighter(self: _Chunks, faces: NDArray[np.uint8], tokens: Any, call: int) -> int:
+        number = submitted(self, faces, tokens, call)
+        self.made[number] += {1: 30.0}.get(call, 0.0) - 100
+        return number
+
+    monkeypatch.setattr(_Chunks, "submit", brighter)
+    _, results, line = _line(Chunker(frames=16, length=28, overlap=4))
+    levels = [int(result[32, 32, 0]) for result, _ in results]
+    expected = [155 - i + 30 * min(max((i - 11) / 5, 0), 1) for i in range(28)]
+    np.testing.assert_allclose(levels, expected, atol=1.01)
+    assert line.seams.ratio == pytest.approx((30 / 5 - 1) / 1, abs=0.05)
+    _, _, hard = _line(Chunker(frames=16, length=28))
+    assert hard.seams.ratio == pytest.approx(29, abs=0.2)
+
+
+def test_frames_outside_all_parts_pass_untouched_as_they_come() -> None:
+    parts = [Part(20, 30), Part(64, 100, voice=1)]
+    calls, results, _ = _line(Chunker(frames=16, length=200, parts=parts))
+    assert calls.frames == [list(range(14, 30)), list(range(64, 80)), list(range(80, 96)), list(range(84, 100))]
+    assert [int(original[0, 0, 0]) for _, original in results] == list(range(200))
+    touched = {i for i, (result, original) in enumerate(results) if result is not original}
+    assert touched == {*range(20, 30), *range(64, 100)}
+
+
+def test_frames_that_no_chunk_needs_are_not_held_back() -> None:
+    """A part at the end of a long video: what comes before it goes on a chunk's worth at a time."""
+    chunker = Chunker(frames=16, length=200, parts=[Part(180, 200)])
+    come: list[int] = []
+    aligner = FaceAligner(resolution=64, choice=GivenFaces(lambda _: Face(points=POINTS)), length=200)
+    source = _source(_frames(200), 200)
+
+    def counted() -> SourceFrames:
+        for item in source:
+            come.append(item[0])
+            yield item
+
+    chunks = chunker.chunks(aligner.align(aligner.detect(aligner.check(counted()))))
+    for number in range(1, 11):
+        assert [item.index for item in next(chunks).done] == list(range(16 * number - 16, 16 * number))
+        assert len(come) <= 16 * number + 2
+
+
+class _TwoFaces:
+    """A near face and one behind it, where the frame's level says so."""
+
+    advice = ""
+    choices = ()
+    near, far = Face(points=POINTS), Face(points=(POINTS - 32) * 0.6 + 34)
+
+    def look(self, frame: NDArray[np.uint8]) -> int:
+        return int(frame[0, 0, 0])
+
+    def choose(self, _: int, level: int, __: int) -> dict[Slot, Face]:
+        both = {Slot(0, 0): self.near, Slot(0, 1): self.far}
+        return both if 20 <= level < 30 else {Slot(0, 0): self.near}
+
+
+def test_several_faces_are_done_in_one_pass_the_nearest_pasted_last() -> None:
+    calls, results, _ = _line(Chunker(frames=16, length=48), _TwoFaces())
+    assert calls.numbers == [0, 1, 1, 2]  # the second face is there in the second chunk alone
+    assert [int(original[0, 0, 0]) for _, original in results] == list(range(48))
+    for index, (result, _) in enumerate(results):
+        assert abs(int(result[32, 32, 0]) - (255 - index)) <= 1  # never inverted twice: the near one covers
+
+
 def test_silent_frames_stay_as_they_are_and_cost_no_call() -> None:
     calls = _Chunks()
     speech = np.ones(44, np.float32)
     speech[10:34] = 0  # the second call's frames, and some of the others'
     speech[9], speech[34] = 0.5, 0.25
-    chunker = Chunker(frames=16, length=44, speech=speech)
+    chunker = Chunker(frames=16, length=44, parts=[Part(0, 44, speech=speech)])
     line = FramePipeline(
         aligner=FaceAligner(resolution=64, choice=GivenFaces(lambda _: Face(points=POINTS)), length=44),
         chunker=chunker,
         runner=calls,  # type: ignore[arg-type]
-        tokens=calls,  # type: ignore[arg-type]
+        voices=[calls],
     )
     results = list(StageChain(line.stages(_source(_frames(44), 44)), StageTimes()))
     assert (chunker.count, chunker.silent) == (3, 1)

@@ -7,7 +7,7 @@ import pytest
 from lsx.core.footage import FootageOptions
 from lsx.core.speaker_rule import SpeakerRule
 from lsx.errors import UsageError
-from lsx.faces.speaker import SpeakerChooser, track_in_box
+from lsx.faces.speaker import Chooser, chooser_for, track_in_box
 from lsx.faces.tracks import LONGEST_GAP, TrackedFace
 from tests.unit.test_tracks import face
 
@@ -16,12 +16,13 @@ Frames = list[dict[int, tuple[float, float]]]
 """Of each frame: track to x and size."""
 
 
-def chosen(rule: str, frames: Frames, cuts: tuple[int, ...] = (0,)) -> tuple[list[int | None], SpeakerChooser]:
-    """The track that is taken in each frame."""
-    chooser, taken = SpeakerChooser(SpeakerRule.parsed(rule)), []
+def chosen(rule: str, frames: Frames, cuts: tuple[int, ...] = (0,)) -> tuple[list[int | None], Chooser]:
+    """The track that is taken at place 0 in each frame."""
+    chooser = chooser_for(SpeakerRule.parsed(rule))
+    taken: list[int | None] = []
     for number, present in enumerate(frames):
         tracked = [TrackedFace(track, face(x, 100, size)) for track, (x, size) in present.items()]
-        found = chooser.choose(number, tracked, WIDTH, new_shot=number in cuts)
+        found = chooser.choose(number, tracked, WIDTH, new_shot=number in cuts).get(0)
         taken.append(next((one.track for one in tracked if one.face is found), None))
     return taken, chooser
 
@@ -65,9 +66,29 @@ def test_a_face_that_was_never_seen_beside_the_lost_one_is_taken_at_once() -> No
     assert [c.lost for c in chooser.choices] == [False, True, True]
 
 
-def test_tracks_are_taken_in_the_order_given_and_nothing_else() -> None:
-    frames: Frames = [{1: LEFT}, {1: LEFT, 2: RIGHT}, {2: RIGHT}, {3: MIDDLE}, {}]
-    assert chosen("2,1", frames)[0] == [1, 2, 2, None, None]
+def places(rule: str, frames: Frames, cuts: tuple[int, ...] = (0,)) -> list[dict[int, int]]:
+    """Place to track of each frame."""
+    chooser, taken = chooser_for(SpeakerRule.parsed(rule)), []
+    for number, present in enumerate(frames):
+        tracked = [TrackedFace(track, face(x, 100, size)) for track, (x, size) in present.items()]
+        found = chooser.choose(number, tracked, WIDTH, new_shot=number in cuts)
+        numbers = {id(one.face): one.track for one in tracked}
+        taken.append({place: numbers[id(its)] for place, its in found.items()})
+    return taken
+
+
+def test_every_listed_track_is_taken_and_nothing_else() -> None:
+    frames: Frames = [{1: LEFT}, {1: LEFT, 2: RIGHT}, {2: RIGHT, 3: MIDDLE}, {3: MIDDLE}, {}]
+    assert places("2,1", frames) == [{0: 1}, {0: 1, 1: 2}, {1: 2}, {}, {}]
+
+
+def test_all_faces_keep_their_places_until_a_shot_ends_or_they_are_lost() -> None:
+    frames: Frames = [{2: LEFT, 1: RIGHT}, {2: LEFT}, {2: LEFT, 1: RIGHT, 3: MIDDLE}]
+    assert places("all", frames) == [{0: 1, 1: 2}, {1: 2}, {0: 1, 1: 2, 2: 3}]
+    assert places("all", [*frames, {4: LEFT}], cuts=(0, 3))[-1] == {0: 4}
+    lost: Frames = [{1: LEFT, 2: RIGHT}, *[{2: RIGHT}] * LONGEST_GAP, {2: RIGHT, 5: LEFT}]
+    assert places("all", lost)[-1] == {1: 2, 0: 5}
+    assert places("all", [lost[0], *lost[2:]])[-1] == {1: 2, 2: 5}
 
 
 def test_the_face_in_a_box() -> None:
@@ -87,12 +108,23 @@ def test_rules_as_they_are_written() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    ["", "biggest", "1,", "box=1,2,3", "box=1,2,0,4", "box=1,2,3,4@", "box=1,2,3,4@1:x", "-1", "box=1.2.3,1,1,1"],
+    [
+        "",
+        "biggest",
+        "1,",
+        "all,1",
+        "box=1,2,3",
+        "box=1,2,0,4",
+        "box=1,2,3,4@",
+        "box=1,2,3,4@1:x",
+        "-1",
+        "box=1.2.3,1,1,1",
+    ],
 )
 def test_other_rules_are_refused(wrong: str) -> None:
-    with pytest.raises(UsageError, match=r"speaker is .*give largest, left, center, right, a track's number"):
+    with pytest.raises(UsageError, match=r"speaker is .*give largest, left, center, right, all, a track's number"):
         SpeakerRule.parsed(wrong)
-    with pytest.raises(UsageError, match=r"speaker is .*give largest, left, center, right, a track's number"):
+    with pytest.raises(UsageError, match=r"speaker is .*give largest, left, center, right, all, a track's number"):
         FootageOptions(speaker=wrong)
 
 

@@ -1,0 +1,78 @@
+"""What chunks made, put back into the frames: mixed where chunks overlap, the farthest face first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsx.core.tensors import Frame
+from lsx.faces.compositing import Compositor
+from lsx.runtime.chunker import Chunk
+from lsx.runtime.face_aligner import AlignedFrame
+from lsx.runtime.face_choice import Slot
+from lsx.runtime.seams import SeamMeter
+
+__all__ = ["FramePaster"]
+
+
+@dataclass(slots=True, eq=False)
+class _Made:
+    """A face of one frame, as far as it is made."""
+
+    pixels: NDArray[Any]
+    share: float
+    """Of it in the frame, 0..1."""
+    chunk: int | None
+    """Number of the one chunk that made it; None where several did."""
+
+
+@dataclass(slots=True, eq=False)
+class FramePaster:
+    """Pastes the faces of chunks into frames. The chunks come in order; a frame is finished after its last."""
+
+    seams: SeamMeter
+    _made: dict[int, dict[Slot, _Made]] = field(default_factory=dict)
+    _compositor: Compositor = field(default_factory=Compositor)
+
+    def add(self, chunk: Chunk) -> None:
+        """Take what a chunk made, each frame for what it counts there."""
+        if chunk.pixels is None:
+            return
+        for position in chunk.kept:
+            item, weight = chunk.items[position], chunk.weights[position]
+            if chunk.slot not in item.faces:
+                continue
+            layers = self._made.setdefault(item.index, {})
+            share = chunk.part.share(item.index)
+            if weight == 1:
+                layers[chunk.slot] = _Made(chunk.pixels[position], share, chunk.number)
+                continue
+            pixels = weight * chunk.pixels[position].astype(np.float32)
+            if (before := layers.get(chunk.slot)) is not None:
+                pixels += before.pixels
+            layers[chunk.slot] = _Made(pixels, share, None)
+
+    def finish(self, item: AlignedFrame, *, owned: bool) -> tuple[Frame, Frame]:
+        """(result, original) of the next frame; the same array where nothing changed.
+
+        owned : whether the frame may be painted on; otherwise it is copied first.
+        """
+        layers = self._made.pop(item.index, {})
+        self.seams.add({slot: (made.pixels, made.chunk) for slot, made in layers.items()})
+        visible = [slot for slot, made in layers.items() if made.share]
+        if not visible:
+            return item.frame, item.frame
+        result = item.frame if owned else item.frame.copy()
+        for slot in sorted(visible, key=lambda slot: _height(item, slot)):
+            made = layers[slot]
+            self._compositor.paste(result, made.pixels, item.faces[slot].affine, made.share)
+        return result, item.frame
+
+
+def _height(item: AlignedFrame, slot: Slot) -> tuple[float, Slot]:
+    """Of a face in the frame, as far as its order goes: the smaller, the farther away."""
+    affine = item.faces[slot].affine
+    return 1 / float(np.hypot(affine[0, 0], affine[0, 1])), slot

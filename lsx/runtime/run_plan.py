@@ -1,0 +1,134 @@
+"""A run's plan: which frames, whose mouths, which sounds, and when; from options and inputs, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsx.core.footage import FootageOptions
+from lsx.core.segments import Segment
+from lsx.core.speaker_rule import SpeakerRule
+from lsx.errors import MediaError, UsageError
+from lsx.media.audio_reader import SAMPLE_RATE, SoundReader
+from lsx.media.given import VideoSource
+from lsx.media.mixed_sound import LaidSound, MixedSound
+from lsx.media.placed_sound import PlacedSound, placed_samples
+from lsx.media.video_reader import FPS
+from lsx.runtime.chunk_plan import Part
+from lsx.runtime.chunker import Chunker
+from lsx.runtime.silence import speech_share
+from lsx.runtime.timeline import Timeline
+
+__all__ = ["RunPlan", "VoicePlan", "plan_for_samples", "plan_of"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VoicePlan:
+    """A sound, and where the mouth moves to it."""
+
+    samples: NDArray[np.int16] | NDArray[np.float32]
+    """What the model hears, mono at 16 kHz, from the part's first frame on."""
+    part: Part
+    speech: NDArray[np.float32] | None
+    """Share of each of the part's frames that is spoken, where `silence` asks for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RunPlan:
+    """What a run does."""
+
+    timeline: Timeline
+    voices: tuple[VoicePlan, ...]
+    rules: tuple[SpeakerRule, ...]
+    """Who speaks; a part's rule is its number here."""
+
+    def chunker(self, frames: int, overlap: int) -> Chunker:
+        """What cuts it into chunks of `frames` frames."""
+        parts = [voice.part for voice in self.voices]
+        return Chunker(frames=frames, length=self.timeline.frames, overlap=overlap, parts=parts)
+
+
+def plan_for_samples(timeline: Timeline, samples: Any, footage: FootageOptions) -> RunPlan:
+    """Of one sound from the first frame to the last, as the result has it."""
+    return RunPlan(
+        timeline=timeline,
+        voices=(_voice(samples, Part(0, timeline.frames), footage),),
+        rules=footage.speaker_rules,
+    )
+
+
+def plan_of(video: VideoSource, sound: SoundReader | None, footage: FootageOptions) -> tuple[RunPlan, SoundReader]:
+    """The plan of a run over files, and the sound of its result. sound : None where the segments have theirs.
+
+    Raises UsageError, MediaError.
+    """
+    if footage.segments is None:
+        if sound is None:
+            raise UsageError("there is no sound; give an audio, or segments with sounds of their own")
+        timeline = Timeline.of(footage, video.count, len(sound.samples()))
+        if timeline.is_placed:
+            seconds = Fraction(timeline.frames, FPS) if timeline.fitted else None
+            sound = PlacedSound(sound, timeline.audio_offset, seconds)
+        return plan_for_samples(timeline, sound.samples(), footage), sound
+    if sound is not None:
+        raise UsageError("the segments have sounds of their own; leave the audio out")
+    timeline = Timeline.of(
+        footage.model_copy(update={"length": "video"}), video.count, video.count * SAMPLE_RATE // FPS
+    )
+    sounds = _sounds(footage.segments)
+    rules = footage.speaker_rules
+    texts = [rule.text for rule in rules]
+    voices, laid = [], []
+    for number, segment in enumerate(footage.segments):
+        start, stop = _span(segment, timeline, number + 1)
+        read, offset = sounds[segment.audio], Fraction(round(segment.audio_offset * SAMPLE_RATE), SAMPLE_RATE)
+        begins = Fraction(round(segment.start * SAMPLE_RATE), SAMPLE_RATE) - Fraction(timeline.first, FPS)
+        ends = Fraction(round(segment.end * SAMPLE_RATE), SAMPLE_RATE) - Fraction(timeline.first, FPS)
+        part = Part(start, stop, number, texts.index(segment.speaker or footage.speaker))
+        lead = begins - Fraction(start, FPS) + offset
+        heard = placed_samples(read.samples(), lead, Fraction(stop - start, FPS))
+        voices.append(_voice(heard, part, footage))
+        laid.append(LaidSound(PlacedSound(read, offset, ends - begins), begins, ends, segment.volume))
+    mixed = MixedSound(_own_sound(video, timeline), laid, Fraction(timeline.frames, FPS), footage.mix)
+    return RunPlan(timeline=timeline, voices=tuple(voices), rules=rules), mixed
+
+
+def _voice(samples: Any, part: Part, footage: FootageOptions) -> VoicePlan:
+    speech = None if footage.silence == "sync" else speech_share(samples, part.stop - part.start)
+    kept = speech if footage.silence == "keep" else None
+    return VoicePlan(samples, Part(part.start, part.stop, part.voice, part.rule, kept), speech)
+
+
+def _sounds(segments: Iterable[Segment]) -> dict[Path, SoundReader]:
+    """Each file once. Raises MediaError."""
+    return {path: SoundReader(path) for path in dict.fromkeys(segment.audio for segment in segments)}
+
+
+def _span(segment: Segment, timeline: Timeline, number: int) -> tuple[int, int]:
+    """First and last output frame, the last excluded. Raises UsageError for a segment beyond the part that is used."""
+    start, stop = round(segment.start * FPS) - timeline.first, round(segment.end * FPS) - timeline.first
+    if start < 0 or stop > timeline.frames + 1 or start >= timeline.frames:
+        raise UsageError(
+            f"segment {number} goes from {segment.start:g} to {segment.end:g} s, and the part of the video that is "
+            f"used from {timeline.first / FPS:g} to {(timeline.first + timeline.frames) / FPS:g} s"
+        )
+    return start, max(min(stop, timeline.frames), start + 1)
+
+
+def _own_sound(video: VideoSource, timeline: Timeline) -> SoundReader | None:
+    """The video's own, from the first frame that is used on; None where it has none."""
+    path = getattr(video, "path", None)
+    if path is None:
+        return None
+    try:
+        own = SoundReader(path)
+    except MediaError:
+        return None
+    lead = Fraction(round((own.start() - float(getattr(video, "start", 0))) * own.rate), own.rate)
+    return PlacedSound(own, lead - Fraction(timeline.first, FPS), None)

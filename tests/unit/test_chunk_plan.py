@@ -1,0 +1,54 @@
+"""Which frames a chunk has, and what it counts in each."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lsx.runtime.chunk_plan import Part, planned_chunks
+
+F = 16
+
+
+def starts(parts: list[Part], readable: int, overlap: int = 0) -> list[int]:
+    return [chunk.frames.start for chunk in planned_chunks(parts, F, readable, overlap)]
+
+
+def test_the_chunks_of_a_clip() -> None:
+    assert starts([Part(0, 40)], 40) == [0, 16, 24]
+    assert starts([Part(0, 40)], 40, 4) == [0, 12, 24]
+    assert starts([Part(0, 41)], 41, 4) == [0, 12, 24, 25]
+    assert starts([Part(0, 5)], 16) == [0]
+    kept = [chunk.kept for chunk in planned_chunks([Part(0, 40)], F, 40, 0)]
+    assert kept == [range(16), range(16, 32), range(32, 40)]
+
+
+def test_a_part_has_chunks_of_its_own() -> None:
+    assert starts([Part(10, 50)], 100) == [10, 26, 34]
+    assert starts([Part(3, 8)], 100) == [0]  # completed with the frames before it, and after where there are none
+    assert starts([Part(95, 100)], 100) == [84]
+    two = planned_chunks([Part(10, 30, voice=0), Part(12, 28, voice=1, rule=1)], F, 100, 0)
+    assert [(chunk.part.voice, chunk.frames.start) for chunk in two] == [(0, 10), (1, 12), (0, 14)]
+
+
+def test_an_overlap_leads_over_evenly() -> None:
+    before, after, _ = planned_chunks([Part(0, 40)], F, 40, 3)
+    assert before.weights[-4:] == pytest.approx([1, 0.75, 0.5, 0.25])
+    assert after.weights[:4] == pytest.approx([0.25, 0.5, 0.75, 1])
+
+
+@pytest.mark.parametrize("overlap", range(9))
+def test_the_weights_add_up_to_one_in_a_part_and_to_nothing_beyond(overlap: int) -> None:
+    random = np.random.default_rng(overlap)
+    for length in range(1, 100):
+        readable = max(length, F)
+        start = int(random.integers(0, length))
+        part = Part(start, int(random.integers(start + 1, length + 1)))
+        for one in (Part(0, length), part):
+            total = np.zeros(readable, np.float32)
+            for chunk in planned_chunks([one], F, readable, overlap):
+                assert 0 <= chunk.frames.start < chunk.frames.stop <= readable
+                total[chunk.frames.start : chunk.frames.stop] += chunk.weights
+            expected = np.zeros(readable)
+            expected[one.start : one.stop] = 1
+            np.testing.assert_allclose(total, expected, atol=1e-6)
