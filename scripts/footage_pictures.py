@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from examples.demo import SEED
-from examples.synthetic_clip import write_clip
+from examples.synthetic_clip import write_clip, write_wav
 from examples.tiny.clips import render_truth, tiny_clip
 from examples.tiny.strip import strip
 from examples.tiny.voice import speech
 from lsx import FootageOptions, LipSync
 from lsx.core.footage import Silence
 from lsx.media.comparison import LAYOUTS
+from lsx.media.video_reader import VideoReader
 from lsx.runtime.timeline import Timeline
 
 FOLDER = Path(__file__).parents[1] / "docs" / "images"
@@ -79,6 +80,51 @@ def compare(lipsync: LipSync) -> NDArray[Any]:
     return np.concatenate([np.asarray(picture) for picture in white], axis=1)
 
 
+def dialogue(lipsync: LipSync) -> NDArray[Any]:
+    """Two people beside each other: first the left one says something else, then the right one; between, neither."""
+    left, right = tiny_clip(SEED, 48).frames, tiny_clip(SEED + 4, 48).frames
+    both = [np.concatenate(pair, axis=1) for pair in zip(left, right, strict=True)]
+    chosen = (2, 7, 12, 17, 23, 29, 34, 39, 44)
+    with tempfile.TemporaryDirectory() as folder:
+        video = write_clip(Path(folder) / "two.mp4", iter(both), crf=1)
+        sound = write_wav(Path(folder) / "said.wav", speech(2.0, SEED + 2))
+        segments = [
+            {"start": 0, "end": 0.8, "audio": sound, "speaker": "left"},
+            {"start": 1.08, "end": 1.92, "audio": sound, "speaker": "right"},
+        ]
+        made = Path(folder) / "made.mkv"
+        lipsync.run(video, None, made, steps=_STEPS, segments=segments, crf=1)
+        rows = {name: list(VideoReader(path).frames()) for name, path in (("video", video), ("segments", made))}
+    halves = {"left": slice(0, 256), "right": slice(256, 512)}
+    return _rows(
+        {
+            f"{half}{', dubbed' * (name == 'segments')}": [frames[i][:, part] for i in chosen]
+            for half, part in halves.items()
+            for name, frames in rows.items()
+        }
+    )
+
+
+def knobs(lipsync: LipSync) -> NDArray[Any]:
+    """The mouth of one frame, pasted in several ways."""
+    clip, samples = tiny_clip(SEED, 16), speech(16 / 25, SEED + 1)
+    ways: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "--sharpen 2": {"sharpen": 2},
+        "--colour-match": {"colour_match": True},
+        "--mask hard": {"mask": "hard"},
+    }
+    column = []
+    for name, options in ways.items():
+        with lipsync.stream(list(clip.frames), samples, steps=_STEPS, **options) as stream:
+            frame = list(stream)[8]
+        shown: Any = cv2.resize(frame[96:224, 64:192], (256, 256), interpolation=cv2.INTER_NEAREST)
+        shown = cv2.copyMakeBorder(shown, 0, 24, 0, 8, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+        cv2.putText(shown, name, (4, 272), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 46, 60), 1, cv2.LINE_AA)
+        column.append(np.asarray(shown))
+    return np.concatenate(column, axis=1)
+
+
 def sheet(bundle: Path) -> NDArray[Any]:
     """Who is in a video of two people with a cut, as `lsx faces --sheet` draws it."""
     left, right = tiny_clip(SEED, 30).frames, tiny_clip(SEED + 4, 30).frames
@@ -98,6 +144,7 @@ def main() -> None:
     pictures = {"extend": extend(), "faces": sheet(bundle)}
     with LipSync.open(bundle) as lipsync:
         pictures |= {"silence": silence(lipsync), "compare": compare(lipsync)}
+        pictures |= {"dialogue": dialogue(lipsync), "knobs": knobs(lipsync)}
     for name, picture in pictures.items():
         path = FOLDER / f"footage-{name}.png"
         cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])

@@ -106,6 +106,13 @@ def run(
     overlap: Annotated[
         int, typer.Option(help="Frames, 0 to 8, over which one chunk leads to the next; 4 cost a third more.")
     ] = 0,
+    colour_match: Annotated[
+        bool, typer.Option("--colour-match", help="Match a made face's colours to those round it.")
+    ] = False,
+    sharpen: Annotated[float, typer.Option(help="Sharpen what was made, 0 to 4: 0 is not at all, 1 is visible.")] = 0.0,
+    mask: Annotated[
+        str, typer.Option(help="soft, hard, or a picture of the aligned face, white where the made one is pasted.")
+    ] = "soft",
     silence: Annotated[
         str, typer.Option(help="In silences of 0.4 s and more: sync, keep the video's mouth, or close it.")
     ] = "sync",
@@ -133,6 +140,9 @@ def run(
         segments=segments,
         mix=mix,
         overlap=overlap,
+        colour_match=colour_match,
+        sharpen=sharpen,
+        mask=mask,
         silence=silence,
         audio_context=audio_context,
         compare_layout=compare_layout,

@@ -91,6 +91,14 @@ class FootageOptions(BaseModel):
     """Frames that neighbouring chunks have in common; over them one leads over to the other. A chunk has 16 frames, so
     that 4 cost a third more chunks."""
 
+    colour_match: bool = Field(default=False, description="true or false")
+    """Whether a made face's colours are moved to those that the frame has along jaw and cheeks."""
+    sharpen: float = Field(default=0.0, ge=0, le=4, description="a number in 0..4")
+    """How far what was made is sharpened before it is pasted: an unsharp mask in linear light; 0 is not at all."""
+    mask: str = Field(default="soft", description="soft, hard or a picture of the aligned face")
+    """How a face is blended in: fading out at its edges as in the original, not at all, or, besides, by the light of a
+    picture: white is the made face, black the frame."""
+
     silence: Silence = Field(default="sync", description="sync, keep or close")
     """What the mouth does in silences of 0.4 s and more: `sync` is what the model makes of them, `keep` leaves the
     video's own mouth and computes nothing, `close` gives the model the tokens of silence. Three frames lead over."""
@@ -170,6 +178,9 @@ class FootageKeywords(TypedDict, total=False):
     end: float | str | None
     audio_context: AudioContext
     overlap: int
+    colour_match: bool
+    sharpen: float
+    mask: str
     silence: Silence
     speaker: str
     faces: Path | str | None

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from lsx.core.tensors import Frame
+from lsx.errors import UsageError
 from lsx.faces.alignment import Affine, crop_size, region_of, shifted
 from lsx.faces.soft_mask import direct_mask, edge_width, profile_table
 
-__all__ = ["Compositor", "resize_bicubic"]
+__all__ = ["Compositor", "PasteMask", "read_paste_mask", "resize_bicubic"]
 
 Image = NDArray[np.float32]
 
+PasteMask = Literal["soft", "hard"] | Image
+"""How a face is blended in: fading out at its edges, not at all, or, besides, by shares 0..1 of the aligned face
+[h, w], of any size."""
+
 # The original warps in [-1, 1] and fills the outside with 127 there; in 0..255 that is this. It clamps to white.
 _FILL = (127.0 / 2 + 0.5) * 255
+
+_WHOLE = 254.5
+"""Of a mask warped in 0..255: pixels that lie wholly under the crop."""
 
 _DIRECT_PIXELS = 120_000
 """Regions under this size are masked directly: there that is the faster way."""
@@ -73,10 +82,27 @@ def _masked(planes: Any, window: tuple[slice, slice], width: int | None) -> Imag
     return soft
 
 
+def read_paste_mask(name: str) -> PasteMask:
+    """The mask of `soft`, `hard`, or the path of a picture whose light is the face's share.
+
+    Raises UsageError for what is no picture.
+    """
+    fixed: dict[str, PasteMask] = {"soft": "soft", "hard": "hard"}
+    if name in fixed:
+        return fixed[name]
+    picture: Any = cv2.imread(name, cv2.IMREAD_GRAYSCALE) if Path(name).is_file() else None
+    if picture is None:
+        raise UsageError(
+            f"mask is {name!r}; give soft, hard, or a picture of the aligned face, white where it is pasted"
+        )
+    return np.asarray(picture, np.float32) / np.float32(255)
+
+
 class Compositor:
     """Pastes faces into frames. Holds its buffers from call to call: one a thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, mask: PasteMask = "soft") -> None:
+        self._mask = mask
         self._buffers: dict[str, NDArray[Any]] = {}
 
     def _buffer(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
@@ -112,9 +138,16 @@ class Compositor:
         for plane in planes[:3]:
             np.clip(plane, 0, 255, out=plane)
         cut = tuple(inner != outer for inner, outer in zip((x0, y0, x1, y1), whole, strict=True))
-        soft = self._profile_mask(local, size, planes, cut)
+        soft = None
+        if isinstance(self._mask, str) and self._mask == "hard":
+            soft = (planes[3] >= _WHOLE).astype(np.float32)
+        else:
+            soft = self._profile_mask(local, size, planes, cut)
         if soft is None:
             soft = _masked(planes, (slice(None), slice(None)), None)
+        if not isinstance(self._mask, str):
+            shares: Any = cv2.resize(self._mask, size, interpolation=cv2.INTER_LINEAR)
+            soft = soft * self._warp("shares", shares, local, (width, height), (0.0,))
         if share != 1:
             soft = soft * np.float32(share)
         self._blend(region, planes[:3], soft)

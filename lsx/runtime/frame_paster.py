@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lsx.core.tensors import Frame
 from lsx.faces.compositing import Compositor
+from lsx.faces.retouch import Retouch
 from lsx.runtime.chunker import Chunk
 from lsx.runtime.face_aligner import AlignedFrame
 from lsx.runtime.face_choice import Slot
@@ -34,8 +35,9 @@ class FramePaster:
     """Pastes the faces of chunks into frames. The chunks come in order; a frame is finished after its last."""
 
     seams: SeamMeter
+    retouch: Retouch
+    compositor: Compositor
     _made: dict[int, dict[Slot, _Made]] = field(default_factory=dict)
-    _compositor: Compositor = field(default_factory=Compositor)
 
     def add(self, chunk: Chunk) -> None:
         """Take what a chunk made, each frame for what it counts there."""
@@ -68,7 +70,8 @@ class FramePaster:
         result = item.frame if owned else item.frame.copy()
         for slot in sorted(visible, key=lambda slot: _height(item, slot)):
             made = layers[slot]
-            self._compositor.paste(result, made.pixels, item.faces[slot].affine, made.share)
+            aligned = item.faces[slot]
+            self.compositor.paste(result, self.retouch(made.pixels, aligned.crop), aligned.affine, made.share)
         return result, item.frame
 
 

@@ -13,6 +13,8 @@ from lsx.core.model_spec import ModelSpec
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import Stage, run_stages
 from lsx.denoising.chunk_runner import ChunkRunner
+from lsx.faces.compositing import Compositor, PasteMask
+from lsx.faces.retouch import Retouch
 from lsx.runtime.chunker import Chunk, Chunker
 from lsx.runtime.face_aligner import FaceAligner, SourceFrames
 from lsx.runtime.face_choice import Detector, GivenFaces
@@ -59,6 +61,8 @@ class FramePipeline:
     """What each voice of the chunker's says."""
     frames_owned: bool = False
     """Whether frames may be painted on; otherwise they are copied first."""
+    retouch: Retouch = field(default_factory=Retouch)
+    mask: PasteMask = "soft"
     seams: SeamMeter = field(default_factory=SeamMeter)
 
     def stages(self, source: SourceFrames) -> list[Stage]:
@@ -86,7 +90,7 @@ class FramePipeline:
 
     def _composite(self, chunks: Iterator[Chunk]) -> Iterator[tuple[Frame, Frame]]:
         """(result, original) of each output frame; the same array where nothing changed."""
-        paster = FramePaster(self.seams)
+        paster = FramePaster(self.seams, self.retouch, Compositor(self.mask))
         for chunk in chunks:
             paster.add(chunk)
             for item in chunk.done:

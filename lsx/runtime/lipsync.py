@@ -26,7 +26,9 @@ from lsx.engines.engine import Engine
 from lsx.engines.loading import AUTO, best_backend, check_record, load_engines
 from lsx.engines.registry import EngineKeywords, EngineOptions, backend_named
 from lsx.errors import StaleEngine, UsageError
+from lsx.faces.compositing import read_paste_mask
 from lsx.faces.detector import FaceDetector
+from lsx.faces.retouch import Retouch
 from lsx.faces.track_file import VideoIdentity
 from lsx.media.comparison import LAYOUTS
 from lsx.media.encoding import EncodeKeywords, EncodeOptions
@@ -270,7 +272,7 @@ class LipSync:
             seed, sampler), or both, where a keyword goes first.
         footage, keywords : which part of the video, when the sound begins, how long the result lasts: the same of
             FootageOptions (length, extend, remap_limit, audio_offset, start, end, speaker, faces, segments,
-            mix, overlap, silence, audio_context, compare_layout).
+            mix, overlap, colour_match, sharpen, mask, silence, audio_context, compare_layout).
         encode, keywords : the same of EncodeOptions (codec, encoder, preset, pix_fmt, audio_codec, crf).
         compare : a path; also write original and result there, as `compare_layout` of FootageOptions says.
         no_face : `pass` leaves frames without a face as they are, `error` stops at the first.
@@ -363,7 +365,7 @@ class LipSync:
         sampling, keywords : how it is denoised, as SamplingOptions, by its fields (steps, guidance, cache_interval,
             seed, sampler), or both, where a keyword goes first.
         footage, keywords : the same of FootageOptions (extend, remap_limit, audio_offset, start, end, speaker,
-            overlap, silence, audio_context). What
+            overlap, colour_match, sharpen, mask, silence, audio_context). What
             needs the number of frames needs a sequence.
         detector : frame to Face or None, called once for each source frame, in order, instead of `speaker`.
         noise : (name, shape) to float32 array, called with "latents" once, and with "masked.<chunk>" and
@@ -483,6 +485,8 @@ class LipSync:
                 lambda: self._fallback.lender(options),
             ),
             voices=voices,
+            retouch=Retouch(colour_match=footage.colour_match, sharpen=footage.sharpen),
+            mask=read_paste_mask(footage.mask),
         )
 
 

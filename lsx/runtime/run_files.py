@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lsx.core.footage import FootageOptions
 from lsx.core.tensors import Frame
 from lsx.errors import UsageError
+from lsx.faces.compositing import read_paste_mask
 from lsx.faces.speaker import SpeakerChoice
 from lsx.faces.track_file import Tracks, VideoIdentity
 from lsx.media.audio_reader import SAMPLE_RATE, SoundReader
@@ -64,6 +65,7 @@ def open_inputs(
     named = (source if isinstance(source, Path | str) else getattr(source, "path", None) for source in (video, audio))
     sources = tuple(Path(path) for path in named if path is not None)
     footage = footage or FootageOptions()
+    read_paste_mask(footage.mask)
     layout = LAYOUTS[footage.compare_layout]
     targets = {as_output(output): (1, 1)} | ({} if compare is None else {Path(compare): (layout.across, layout.down)})
     for target in targets:

@@ -349,6 +349,8 @@ def test_the_published_schemas_are_the_code_s() -> None:
         (("--overlap", "9"), "overlap is 9; give a whole number of frames in 0..8"),
         (("--mix", "both"), "mix is 'both'; give replace, over or duck"),
         (("--segments", "none.json"), "none.json: cannot be read"),
+        (("--sharpen", "9"), "sharpen is 9.0; give a number in 0..4"),
+        (("--mask", "softer"), "mask is 'softer'; give soft, hard, or a picture of the aligned face"),
         (("--remap-limit", "9"), "remap_limit is 9.0; give a number in 1..8"),
     ],
 )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from lsx.errors import UsageError
 from lsx.faces import compositing
 from lsx.faces.alignment import Aligner, Face, crop_face, crop_size, region_of
-from lsx.faces.compositing import Compositor, resize_bicubic
+from lsx.faces.compositing import Compositor, PasteMask, read_paste_mask, resize_bicubic
 from tests.seeded_inputs import picture
 
 
@@ -94,3 +98,42 @@ def test_a_face_outside_the_frame_changes_nothing() -> None:
 def test_points_must_be_three() -> None:
     with pytest.raises(Exception, match="three finite points"):
         Face(points=np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.6])
+def test_masks_of_other_kinds(tmp_path: Path, scale: float) -> None:
+    """Hard: the warped face itself under the whole crop. A picture: the soft mask, and its light besides."""
+    frame, made = picture(700, 900, 0.2), np.full((256, 256, 3), 250, np.uint8)
+    points = np.array([[-60.0, -50], [60, -50], [0, 50]]) * scale + (450, 330)
+    affine = Aligner(256).affine(points)
+
+    def pasted(mask: PasteMask) -> NDArray[np.float64]:
+        result = frame.copy()
+        Compositor(mask).paste(result, made, affine)
+        return result.astype(float)
+
+    soft, hard = pasted("soft"), pasted("hard")
+    corners = np.array([[0, 0, 1], [209, 0, 1], [209, 279, 1], [0, 279, 1]]) @ cv2.invertAffineTransform(affine).T
+    within = np.asarray(cv2.fillConvexPoly(np.zeros(frame.shape[:2], np.uint8), corners.round().astype(np.int32), 1))
+    core: Any = cv2.erode(within, np.ones((7, 7), np.uint8))
+    beyond: Any = cv2.dilate(within, np.ones((7, 7), np.uint8))
+    assert np.abs(hard - 250)[core > 0].max() <= 1
+    assert np.array_equal(hard[beyond == 0], frame[beyond == 0])
+    assert np.abs(soft - 250)[core > 0].max() > 20  # it fades out long before
+    white, half = np.full((64, 64), 255, np.uint8), np.full((64, 64), 255, np.uint8)
+    half[:32] = 0
+    for name, content in (("white", white), ("half", half), ("black", 0 * white)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), content)
+    masks = {name: pasted(read_paste_mask(str(tmp_path / f"{name}.png"))) for name in ("white", "half", "black")}
+    assert np.abs(masks["white"] - soft)[core > 0].max() <= 1
+    assert np.array_equal(masks["black"], frame)
+    middle = round(float(corners[:, 1].mean()))
+    assert np.array_equal(masks["half"][: middle - 9], frame[: middle - 9])
+    assert np.abs(masks["half"] - soft)[middle + 9 :][core[middle + 9 :] > 0].max() <= 1
+
+
+def test_what_is_no_mask_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.png").write_bytes(b"no picture")
+    for name in ("", "softer", str(tmp_path), str(tmp_path / "m.png")):
+        with pytest.raises(UsageError, match="give soft, hard, or a picture of the aligned face"):
+            read_paste_mask(name)
