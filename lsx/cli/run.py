@@ -93,6 +93,9 @@ def run(
     audio_offset: Annotated[str, typer.Option(help="Seconds by which the sound comes later; may be negative.")] = "0",
     start: Annotated[str, typer.Option(help="Where in the video to begin: seconds, or 1:02.5.")] = "0",
     end: Annotated[str | None, typer.Option(help="Where in the video to end.")] = None,
+    fps: Annotated[
+        str, typer.Option(help="Frames a second of the result: 25, another number, or source: the video's own.")
+    ] = "25",
     speaker: Annotated[str, typer.Option(help=f"Whose mouth moves: {SPEAKERS}.")] = "largest",
     faces: Annotated[
         Path | None, typer.Option(help="Faces that lsx faces found in the video: they are not looked for again.")
@@ -135,6 +138,7 @@ def run(
         audio_offset=audio_offset,
         start=start,
         end=end,
+        fps=fps,
         speaker=speaker,
         faces=faces,
         segments=segments,

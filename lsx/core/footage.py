@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from lsx.core.clock import FPS
 from lsx.core.seconds import Seconds
 from lsx.core.segments import Segment, read_segments, segments_of, wrong_value
 from lsx.core.speaker_rule import SPEAKERS, SpeakerRule, speaker_text
@@ -33,6 +35,22 @@ CompareLayout = Literal["side", "stack", "wipe", "difference"]
 Mix = Literal["replace", "over", "duck"]
 
 Segments = Path | str | Sequence[Segment | Mapping[str, Any]] | None
+
+
+def _rate(value: Any) -> Any:
+    """`source`, or frames a second; those of NTSC, as 29.97, are exact."""
+    if value == "source":
+        return value
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Fraction):
+        raise ValueError
+    try:
+        rate = Fraction(value if not isinstance(value, float) else str(value))
+    except ZeroDivisionError as error:
+        raise ValueError from error
+    if not 1 <= rate <= 240:
+        raise ValueError
+    ntsc = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
+    return ntsc if rate != ntsc and abs(rate - ntsc) < Fraction(1, 100) and rate.denominator != 1 else rate
 
 
 def _read(segments: Any) -> Any:
@@ -73,6 +91,13 @@ class FootageOptions(BaseModel):
     """Second of the video at which the part begins that is used, to the nearest frame of 1/25 s."""
     end: Seconds | None = Field(default=None, ge=0, description="a second of the video after start, as 15 or 1:02.5")
     """Second at which it ends; None, or beyond the video, is the video's end."""
+
+    fps: Annotated[Literal["source"] | Fraction, BeforeValidator(_rate)] = Field(
+        default=Fraction(FPS), description="source, or frames a second from 1 to 240, as 25, 29.97 or 30000/1001"
+    )
+    """Frames a second of the result. The model knows 25, and the video's frames nearest to that grid are taken;
+    `source` keeps every frame of a file, and its time. Sound is heard by time; from 50 on every second frame, or third,
+    makes a chunk, and those between another, so that the model sees them as far apart as it knows."""
 
     speaker: Annotated[str, AfterValidator(speaker_text)] = Field(default="largest", description=SPEAKERS)
     """Whose mouth moves. A place is looked at where a shot begins, and that face is followed; frames without it stay as
@@ -145,6 +170,17 @@ class FootageOptions(BaseModel):
             latest[segment.speaker] = segment
 
     @property
+    def rate(self) -> Fraction | None:
+        """`fps`; None is the video's own.
+
+        Examples
+        --------
+        >>> FootageOptions(fps=29.97).rate
+        Fraction(30000, 1001)
+        """
+        return None if self.fps == "source" else self.fps
+
+    @property
     def speaker_rule(self) -> SpeakerRule:
         """`speaker`, read.
 
@@ -176,6 +212,7 @@ class FootageKeywords(TypedDict, total=False):
     audio_offset: float | str
     start: float | str
     end: float | str | None
+    fps: str | float | Fraction
     audio_context: AudioContext
     overlap: int
     colour_match: bool

@@ -19,7 +19,7 @@ class SpeakerChoice:
     """From a frame on, this track."""
 
     frame: int
-    """The video's, at 25 a second."""
+    """The video's, at the run's rate."""
     track: int
     lost: bool
     """Whether the one before was lost within its shot; otherwise a shot began, or none had been chosen."""

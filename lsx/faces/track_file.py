@@ -224,7 +224,8 @@ class Tracks:
         for name in ("frames", "width", "height", "bytes"):
             ours, theirs = getattr(self.video, name), getattr(video, name)
             if ours != theirs:
+                rate = " It has the faces of 25 frames a second, so it goes with --fps 25 alone." * (name == "frames")
                 raise MediaError(
                     f"{self.path}: made of another video: {ours} {name}, and {video.name} has {theirs}. "
-                    f"Write it again: lsx faces {video.name} -o {self.path.name}"
+                    f"Write it again: lsx faces {video.name} -o {self.path.name}.{rate}"
                 )

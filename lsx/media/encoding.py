@@ -11,11 +11,12 @@ from typing import Any, TypedDict
 import av
 import numpy as np
 
+from lsx.core.clock import MODEL_CLOCK, FrameClock
 from lsx.errors import LsxError, UsageError
 from lsx.media.audio_reader import SoundReader
 from lsx.media.opening import reason_of
 from lsx.media.soundtrack import AUDIO_CODECS, Soundtrack, check_soundtrack
-from lsx.media.video_reader import EXACT, FPS, ColourTags
+from lsx.media.video_reader import EXACT, ColourTags
 
 __all__ = ["CODECS", "EncodeKeywords", "EncodeOptions", "VideoTrack", "encoders"]
 
@@ -196,19 +197,30 @@ class EncodeOptions:
             ) from error
 
 
+def _mean(clock: FrameClock) -> Fraction:
+    """The rate that a stream is said to have: an encoder's budgets and some players go by it."""
+    return clock.rate if clock.starts is None else clock.rate.limit_denominator(1001)
+
+
 class VideoTrack:
     """The video stream of an output that is being written."""
 
     def __init__(
-        self, container: Any, options: EncodeOptions, size: tuple[int, int], colours: ColourTags, aspect: Fraction
+        self,
+        container: Any,
+        options: EncodeOptions,
+        size: tuple[int, int],
+        colours: ColourTags,
+        aspect: Fraction,
+        clock: FrameClock = MODEL_CLOCK,
     ) -> None:
         if options.encoder_name == "libsvtav1":
             os.environ.setdefault("SVT_LOG", "1")  # it has no other way to keep it from printing: errors only
-        stream = container.add_stream(options.encoder_name, rate=FPS, options=options.encoder_options())
+        stream = container.add_stream(options.encoder_name, rate=_mean(clock), options=options.encoder_options())
         stream.width, stream.height = size
         stream.pix_fmt = options.pix_fmt_for(size)
         context = stream.codec_context
-        context.time_base = Fraction(1, FPS)
+        context.time_base = clock.tick
         context.sample_aspect_ratio = aspect
         context.color_range = colours.levels
         context.colorspace = colours.space if colours.space else 2
@@ -218,6 +230,7 @@ class VideoTrack:
             context.codec_tag = "hvc1"  # Apple's players take no other
         self._stream = stream
         self._colours = colours
+        self._clock = clock
         self.count = 0
         """Frames encoded."""
 
@@ -237,7 +250,7 @@ class VideoTrack:
             dst_color_range=self._colours.levels,
             interpolation=EXACT,
         )
-        picture.pts, picture.time_base = self.count, Fraction(1, FPS)
+        picture.pts, picture.time_base = int(self._clock.ticks(self.count)), self._clock.tick
         self.count += 1
         return self._stream.encode(picture)
 

@@ -13,6 +13,7 @@ from typing import IO, Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.core.clock import MODEL_CLOCK, FrameClock
 from lsx.core.tensors import Frame
 from lsx.errors import MediaError, UsageError
 from lsx.media.audio_reader import SAMPLE_RATE, SoundReader, as_samples
@@ -33,6 +34,8 @@ class VideoSource(Protocol):
     pixel_aspect: Fraction
     count: int
     """Frames on the grid."""
+    clock: FrameClock
+    """When they are shown."""
 
     def at(self, indices: NDArray[np.int64]) -> Iterator[tuple[int, Frame]]:
         """The frames `indices`, in that order, each with its index: arrays that may be painted on."""
@@ -48,19 +51,24 @@ SoundInput = Path | str | BinaryIO | NDArray[np.int16] | NDArray[np.float32] | S
 """A path, an open binary file, samples int16 or float32 (-1..1) [samples], mono at 16 kHz, or a SoundReader."""
 
 
-def open_video(video: Any) -> VideoSource:
-    """The frames of a VideoInput. Raises UsageError for any other type, MediaError for what is no video."""
+def open_video(video: Any, rate: Fraction | None = MODEL_CLOCK.rate) -> VideoSource:
+    """The frames of a VideoInput. Raises UsageError for any other type, MediaError for what is no video.
+
+    rate : frames a second, of arrays too; None is a file's own. What is opened already keeps its.
+    """
     if isinstance(video, VideoReader | ArrayVideo):
         return video
     if isinstance(video, Path | str):
-        return VideoReader(video)
+        return VideoReader(video, rate)
     if hasattr(video, "read"):
         copy = _copied(video, "video")
-        reader = VideoReader(copy.name)
+        reader = VideoReader(copy.name, rate)
         reader.kept = copy
         return reader
     if isinstance(video, np.ndarray | Sequence) and not isinstance(video, bytes | bytearray):
-        return ArrayVideo(video)
+        if rate is None:
+            raise UsageError("fps is source, and frames have no times of their own; give their number a second")
+        return ArrayVideo(video, rate)
     raise UsageError(
         f"video is of type {type(video).__name__}; give a path, an open binary file, or frames uint8 "
         "[frames, height, width, 3]"
@@ -102,7 +110,7 @@ def _copied(file: Any, kind: str) -> IO[bytes]:
 
 
 class ArrayVideo:
-    """Frames in memory: uint8 [frames, height, width, 3] RGB at 25 a second, or a sequence of frames.
+    """Frames in memory: uint8 [frames, height, width, 3] RGB, or a sequence of frames. rate : of them a second.
 
     Raises MediaError for another shape or dtype, or no frame at all.
     """
@@ -111,7 +119,8 @@ class ArrayVideo:
     colours = _BT709
     """What an output of RGB frames is tagged with."""
 
-    def __init__(self, frames: NDArray[np.uint8] | Sequence[Frame]) -> None:
+    def __init__(self, frames: NDArray[np.uint8] | Sequence[Frame], rate: Fraction | int = MODEL_CLOCK.rate) -> None:
+        self.clock = FrameClock.at_rate(rate)
         if not len(frames):
             raise MediaError("no frames were given")
         first = np.asarray(frames[0])

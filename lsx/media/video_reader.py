@@ -1,4 +1,4 @@
-"""Video in: decoded once, upright, as RGB frames on a grid of 25 a second, forwards or backwards."""
+"""Video in: decoded once, upright, as RGB frames on a grid, 25 a second or the file's own, forwards or backwards."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
+from lsx.core.clock import FPS, FrameClock
 from lsx.core.tensors import Frame
 from lsx.errors import MediaError
 from lsx.media.opening import decoding, open_media
@@ -27,9 +28,6 @@ __all__ = [
     "dithered",
     "ping_pong",
 ]
-
-FPS = 25
-"""Frames per second of everything that the model sees and makes."""
 
 EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 """How colours are converted: to RGB and back leaves luma as it was; FFmpeg's default darkens it by a level."""
@@ -50,6 +48,11 @@ def _bayer(size: int) -> NDArray[np.int64]:
 
 
 _THRESHOLDS = ((2 * _bayer(8) + 1) * _OF_ONE_LEVEL // 128).astype(np.uint16)
+_ROUNDED = Fraction(11, 10_000)  # seconds by which a container may round a time
+_OWN_TICKS = 90_000  # a second, of files whose frames come unevenly: MPEG's
+_USUAL_RATES = tuple(Fraction(rate) for rate in (10, 12, 15, 24, 25, 30, 48, 50, 60, 100, 120)) + tuple(
+    Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120)
+)
 _UNSPECIFIED = 2  # in FFmpeg's enumerations of colour spaces, primaries and transfer characteristics
 
 
@@ -144,6 +147,28 @@ def _deinterlaced(frames: Iterator[Any], stream: Any) -> Iterator[Any]:
         yield from ready()
 
 
+def _own_clock(times: list[Fraction], last: Fraction) -> FrameClock:
+    """Of frames at these times, the first at 0, the last of which lasts `last` seconds.
+
+    An even rate where all times are as an even rate rounded to the file's ticks, or nearly so, gives them.
+    """
+    even = _even_rate(times, last)
+    if even is not None:
+        return FrameClock.at_rate(even)
+    tick = Fraction(1, _OWN_TICKS)
+    starts = [round(time / tick) for time in (*times, times[-1] + last)]
+    return FrameClock(tick, np.array(starts, np.int64))
+
+
+def _even_rate(times: list[Fraction], last: Fraction) -> Fraction | None:
+    """The rate of which all these times are within a millisecond or so, to which some containers round."""
+    whole = times[-1] + last
+    mean = Fraction(len(times)) / whole
+    usual = min(_USUAL_RATES, key=lambda rate: abs(rate - mean))
+    rate = usual if abs(usual - mean) * whole < 1 else mean.limit_denominator(1001)
+    return rate if all(abs(time - number / rate) <= _ROUNDED for number, time in enumerate(times)) else None
+
+
 class VideoReader:
     """The video stream of a file.
 
@@ -156,7 +181,8 @@ class VideoReader:
     kept: Any = None
     """What must live as long as this does: the temporary file that `path` names, where it is one."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, rate: Fraction | None = Fraction(FPS)) -> None:
+        """rate : of the grid, frames a second; None is the file's own frames, each at its own time."""
         self.path = Path(path)
         with open_media(self.path) as container:
             stream = self._stream(container)
@@ -164,11 +190,19 @@ class VideoReader:
             self._describe(container)
         self.start: Fraction = self._times[0] if self.seekable else Fraction(0)
         """Second of the file's own time at which the first frame is shown."""
-        slots = np.floor((self._times - self._times[0]) * FPS + Fraction(1, 2)).astype(np.int64)
+        times = self._times - self._times[0]
+        if rate is None:
+            self._slots = np.arange(len(times))
+            self.count = len(times)
+            """Frames on the grid."""
+            self.clock = _own_clock(times.tolist(), self._last_duration)
+            """When the grid's frames are shown."""
+            return
+        self.clock = FrameClock.at_rate(rate)
+        slots = np.floor(times * rate + Fraction(1, 2)).astype(np.int64)
         self._slots = np.maximum.accumulate(slots)
-        end = (self._times[-1] - self._times[0] + self._last_duration) * FPS
+        end = (times[-1] + self._last_duration) * rate
         self.count = max(int(end + Fraction(1, 2)), int(self._slots[-1]) + 1)
-        """Frames on the grid of 25 a second."""
 
     def _stream(self, container: Any) -> Any:
         if not container.streams.video:
@@ -304,7 +338,9 @@ class VideoReader:
                 yield self._rgb(latest)
                 position += 1
         if latest is None:
-            raise MediaError(f"{self.path}: no frame can be decoded from {grid[0] / FPS:.2f} s on")
+            raise MediaError(
+                f"{self.path}: no frame can be decoded from {float(self.clock.seconds(int(grid[0]))):.2f} s on"
+            )
 
     def at(self, indices: NDArray[np.int64]) -> Iterator[tuple[int, Frame]]:
         """The grid frames `indices`, each with its index, in that order: new arrays, also where one comes again.

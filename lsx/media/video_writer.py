@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 
+from lsx.core.clock import MODEL_CLOCK, FrameClock
 from lsx.core.tensors import Frame
 from lsx.errors import OutputError
 from lsx.media.audio_reader import SoundReader
@@ -17,7 +18,7 @@ from lsx.media.encoding import EncodeOptions, VideoTrack
 from lsx.media.opening import reason_of
 from lsx.media.soundtrack import Soundtrack
 from lsx.media.targets import Output, container_of, target_of
-from lsx.media.video_reader import FPS, ColourTags
+from lsx.media.video_reader import ColourTags
 
 __all__ = ["VideoWriter"]
 
@@ -25,7 +26,8 @@ __all__ = ["VideoWriter"]
 class VideoWriter:
     """Encodes frames and sound into `path`. Use as a context manager: the file appears when the block ends well.
 
-    size : width and height in pixels; sound : encoded or copied alongside, never ahead. `-` is standard
+    size : width and height in pixels; sound : encoded or copied alongside, never ahead; clock : when the frames are
+    shown. `-` is standard
     output; an open file gets fragmented MP4.
     """
 
@@ -38,8 +40,10 @@ class VideoWriter:
         pixel_aspect: Fraction = Fraction(1),
         encode: EncodeOptions | None = None,
         sound: SoundReader | None = None,
+        clock: FrameClock = MODEL_CLOCK,
     ) -> None:
         self._target = target_of(path)
+        self._clock = clock
         self._container: Any = None
         options = encode or EncodeOptions()
         try:
@@ -47,7 +51,7 @@ class VideoWriter:
                 self._container = av.open(
                     self._target.opened, "w", format=container_of(path), options=self._target.muxer_options
                 )
-                self._video = VideoTrack(self._container, options, size, colours, pixel_aspect)
+                self._video = VideoTrack(self._container, options, size, colours, pixel_aspect, clock)
                 self._sound = None if sound is None else Soundtrack(self._container, options.audio_codec, sound)
         except BaseException:
             self._discard()
@@ -66,7 +70,7 @@ class VideoWriter:
         """Append a frame uint8 [height, width, 3] RGB, and the sound up to its end."""
         with self._errors():
             self._container.mux(self._video.encode(frame))
-            self._write_sound(Fraction(self._video.count, FPS))
+            self._write_sound(self._clock.seconds(self._video.count))
 
     def _write_sound(self, until: Fraction | None) -> None:
         """Encode sound up to `until` seconds, or all that is left."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.core.clock import MODEL_CLOCK, FrameClock
 from lsx.core.footage import AudioContext
 from lsx.core.model_spec import ModelSpec
 from lsx.engines.engine import Engine
@@ -105,17 +106,18 @@ class AudioTokens:
         *,
         context: AudioContext = "exact",
         speech: NDArray[np.float32] | None = None,
+        clock: FrameClock = MODEL_CLOCK,
         first: int = 0,
     ) -> None:
         """
         context : which 30 s the encoder hears around a row, as of FootageOptions; speech : share of each video frame
-        that is spoken, [frames]; the rest of it becomes tokens of silence. first : video frame at which the sound
-        begins.
+        that is spoken, [frames]; the rest of it becomes tokens of silence. clock : when video frames are shown;
+        first : the one at which the sound begins.
         """
         samples = as_samples(samples)
         self._kept_rows = _ROWS if context == "exact" else _ROWS // 2
         self._speech = speech
-        self._first = first
+        self._clock, self._first = clock, first
         self._silent: NDArray[np.float32] | None = None
         self._engine = engine
         self._model = model
@@ -159,13 +161,16 @@ class AudioTokens:
         return np.asarray((1 - share) * before + share * after, dtype=np.float32)
 
     def tokens(self, frames: Sequence[int]) -> NDArray[np.float32]:
-        """Tokens of video frames at 25 fps: float32 [len(frames), S, D], the state index fastest."""
+        """Tokens of video frames: float32 [len(frames), S, D], the state index fastest.
+
+        Fifty feature rows are heard a second; a frame has those round the one that is nearest to its beginning.
+        """
         before, after = self._model.audio_window
-        frames = [frame - self._first for frame in frames]
-        windows = [range(2 * (i - before), 2 * (i + after + 1)) for i in frames]
+        rows = self._clock.nearest_units(frames, 50, self._first).tolist()
+        windows = [range(row - 2 * before, row + 2 * (after + 1)) for row in rows]
         tokens = np.stack([self.features(window) for window in windows])
         if self._speech is not None:
-            shares = self._speech[np.clip(frames, 0, len(self._speech) - 1)]
+            shares = self._speech[np.clip(np.array(frames) - self._first, 0, len(self._speech) - 1)]
             for number in np.flatnonzero(shares < 1).tolist():
                 share = shares[number]
                 tokens[number] = share * tokens[number] + (1 - share) * self._silence(windows[number])

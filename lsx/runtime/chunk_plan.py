@@ -35,7 +35,7 @@ class PlannedChunk:
 
     part: Part
     frames: range
-    """Output frames, consecutive."""
+    """Output frames, evenly spaced."""
     weights: NDArray[np.float32]
     """What the chunk's pixels count in each of its frames, 0..1: float32 [F]. Over the chunks of a part they add up
     to 1 in each of its frames."""
@@ -49,21 +49,40 @@ class PlannedChunk:
     @property
     def heard(self) -> bool:
         """Whether anything is to be made in the frames that it counts in."""
-        kept, first = self.kept, self.part.start
-        return self.part.speech is None or bool(self.part.speech[kept.start - first : kept.stop - first].any())
+        return self.part.speech is None or bool(self.part.speech[np.array(self.kept) - self.part.start].any())
 
 
-def planned_chunks(parts: Sequence[Part], frames: int, readable: int, overlap: int = 0) -> list[PlannedChunk]:
+def planned_chunks(
+    parts: Sequence[Part], frames: int, readable: int, overlap: int = 0, stride: int = 1
+) -> list[PlannedChunk]:
     """The chunks of `frames` frames that `parts` need, in the order in which their last frames come.
 
     A part's last chunk ends with it, and what it has in common with the one before is the earlier one's, but for the
     last `overlap` frames of that, in which one leads over to the other. A part that is shorter than a chunk is
     completed with the frames before it, or, where there are none, after it.
 
-    readable : output frames that can be read, at least `frames`; a part may end before.
+    readable : output frames that can be read, at least `frames` x `stride`; a part may end before. stride : a chunk has
+    every `stride`-th frame, and those between are other chunks', so that frames that come faster than the model knows
+    them are spaced as it does.
     """
-    planned = [chunk for part in parts for chunk in _chunks_of(part, frames, readable, overlap)]
-    return sorted(planned, key=lambda chunk: (chunk.frames.stop, chunk.frames.start, chunk.part.voice))
+    planned = [
+        chunk
+        for part in parts
+        for phase in range(stride)
+        for chunk in _phase(part, frames, readable, overlap, (phase, stride))
+    ]
+    return sorted(planned, key=lambda chunk: (chunk.frames[-1], chunk.frames.start, chunk.part.voice))
+
+
+def _phase(part: Part, frames: int, readable: int, overlap: int, every: tuple[int, int]) -> list[PlannedChunk]:
+    """The chunks of every `stride`-th frame from `phase` on, which are numbered as frames of their own for that."""
+    phase, stride = every
+    own = Part(-(-(part.start - phase) // stride), -(-(part.stop - phase) // stride))
+    if own.start >= own.stop:
+        return []
+    chunks = _chunks_of(own, frames, -(-(readable - phase) // stride), overlap)
+    spread = (range(phase + stride * c.frames.start, phase + stride * c.frames.stop, stride) for c in chunks)
+    return [PlannedChunk(part, their, chunk.weights) for their, chunk in zip(spread, chunks, strict=True)]
 
 
 def _chunks_of(part: Part, frames: int, readable: int, overlap: int) -> list[PlannedChunk]:

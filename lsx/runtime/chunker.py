@@ -60,6 +60,8 @@ class Chunker:
     """Output frames."""
     overlap: int = 0
     """Frames that neighbouring chunks have in common, and in which one leads over to the other."""
+    stride: int = 1
+    """A chunk has every `stride`-th frame."""
     parts: Sequence[Part] | None = None
     """Who speaks when; None is one voice throughout."""
     plan: tuple[PlannedChunk, ...] = field(init=False)
@@ -67,13 +69,13 @@ class Chunker:
 
     def __post_init__(self) -> None:
         parts = [Part(0, self.length)] if self.parts is None else self.parts
-        planned = planned_chunks(parts, self.frames, self.source_length, self.overlap)
+        planned = planned_chunks(parts, self.frames, self.source_length, self.overlap, self.stride)
         object.__setattr__(self, "plan", tuple(planned))
 
     @property
     def source_length(self) -> int:
         """Frames to read: at least one whole chunk."""
-        return max(self.length, self.frames)
+        return max(self.length, self.frames * self.stride)
 
     @property
     def count(self) -> int:
@@ -83,7 +85,7 @@ class Chunker:
     @property
     def whole(self) -> int:
         """Chunks of one voice from the first frame to the last, without an overlap."""
-        return -(-self.source_length // self.frames)
+        return len(planned_chunks([Part(0, self.length)], self.frames, self.source_length, 0, self.stride))
 
     @property
     def silent(self) -> int:
@@ -100,7 +102,7 @@ class Chunker:
         number = 0
         for item in items:
             queue.add(item)
-            while number < len(self.plan) and self.plan[number].frames.stop == item.index + 1:
+            while number < len(self.plan) and self.plan[number].frames[-1] == item.index:
                 made = list(self._made(number, queue))
                 number += 1
                 made[-1].done = queue.finished(counted[number])

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.core.clock import MODEL_CLOCK, FrameClock
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import in_order
 from lsx.errors import FaceNotFound, LsxError, MediaError
 from lsx.faces.alignment import Affine, Aligner, crop_face
-from lsx.media.video_reader import FPS
 from lsx.runtime.face_choice import FaceChoice, Slot
 
 __all__ = ["AlignedFace", "AlignedFrame", "FaceAligner", "SourceFrames"]
@@ -60,6 +60,8 @@ class FaceAligner:
     """Whether a frame without a face is an error."""
     detector_threads: int = 1
     """Threads on which frames are looked at; on more than one that must be thread-safe."""
+    clock: FrameClock = MODEL_CLOCK
+    """When the source's frames are shown."""
     faceless: list[int] = field(default_factory=list)
 
     def check(self, source: SourceFrames) -> Iterator[tuple[int, int, Frame]]:
@@ -109,7 +111,7 @@ class FaceAligner:
             any_face = any_face or bool(faces)
             if not faces and self.require_face:
                 raise FaceNotFound(
-                    f"no face in the frame at {source / FPS:.2f} s (frame {source}). "
+                    f"no face in the frame at {float(self.clock.seconds(source)):.2f} s (frame {source}). "
                     "Cut it out, or let such frames pass through: --no-face pass"
                 )
             if not faces and index < self.length:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple, Protocol
 
+from lsx.core.clock import MODEL_CLOCK, FrameClock
 from lsx.core.footage import FootageOptions
 from lsx.core.speaker_rule import SpeakerRule
 from lsx.core.tensors import Frame
@@ -15,7 +17,6 @@ from lsx.faces.following import FaceFollower, SeenFrame
 from lsx.faces.speaker import SpeakerChoice, chooser_for, track_in_box
 from lsx.faces.track_file import Tracks, VideoIdentity
 from lsx.faces.tracks import TrackedFace, box_of
-from lsx.media.video_reader import FPS
 
 __all__ = ["Detector", "FaceChoice", "GivenFaces", "LiveFaces", "RecordedFaces", "Slot", "faces_for", "given_faces"]
 
@@ -91,8 +92,8 @@ class LiveFaces:
 
     advice = ""
 
-    def __init__(self, follower: FaceFollower, rules: Sequence[SpeakerRule]) -> None:
-        self._follower, self._rules = follower, rules
+    def __init__(self, follower: FaceFollower, rules: Sequence[SpeakerRule], clock: FrameClock = MODEL_CLOCK) -> None:
+        self._follower, self._rules, self._clock = follower, rules, clock
         self._choosers: _Choosers | None = None
 
     def look(self, frame: Frame) -> SeenFrame:
@@ -103,7 +104,7 @@ class LiveFaces:
         """The rules' faces. A box is one of the first frame's faces."""
         tracked, new_shot = self._follower.follow(seen)
         if self._choosers is None:
-            self._choosers = _Choosers([_resolved(rule, source, tracked) for rule in self._rules])
+            self._choosers = _Choosers([_resolved(rule, self._clock.seconds(source), tracked) for rule in self._rules])
         return self._choosers.choose(source, tracked, width, new_shot=new_shot)
 
     @property
@@ -117,12 +118,12 @@ class RecordedFaces:
 
     advice = ". Its faces came from a file, and the chosen ones may be in none of these frames"
 
-    def __init__(self, tracks: Tracks, rules: Sequence[SpeakerRule]) -> None:
+    def __init__(self, tracks: Tracks, rules: Sequence[SpeakerRule], clock: FrameClock = MODEL_CLOCK) -> None:
         """Raises UsageError for a track that there is not, FaceNotFound for a box without a face."""
         resolved = []
         for rule in rules:
-            frame = round(rule.second * FPS)
-            resolved.append(_resolved(rule, frame, tracks.by_frame.get(frame, [])))
+            frame = clock.nearest(rule.second, tracks.video.frames)
+            resolved.append(_resolved(rule, clock.seconds(frame), tracks.by_frame.get(frame, [])))
             unknown = sorted(set(resolved[-1].tracks) - tracks.ids)
             if unknown:
                 raise UsageError(f"speaker: {tracks.path} has no track {unknown[0]}; it has {_spans(tracks.ids)}")
@@ -147,20 +148,20 @@ def faces_for(
     footage: FootageOptions,
     detector: FaceDetector,
     video: VideoIdentity | None = None,
-    rules: Sequence[SpeakerRule] | None = None,
+    clock: FrameClock = MODEL_CLOCK,
 ) -> FaceChoice:
     """The faces of a run, as its options say. Raises UsageError, MediaError, FaceNotFound.
 
     video : what the run plays, to which `footage.faces` must belong; None where nothing is known of it.
-    rules : who speaks, for each voice; default the one of the options.
+    clock : when its frames are shown.
     """
-    rules = [footage.speaker_rule] if rules is None else rules
+    rules = footage.speaker_rules
     if footage.faces is None:
-        return LiveFaces(FaceFollower(detector.faces), rules)
+        return LiveFaces(FaceFollower(detector.faces), rules, clock)
     tracks = Tracks.read(footage.faces)
     if video is not None:
         tracks.check(video)
-    return RecordedFaces(tracks, rules)
+    return RecordedFaces(tracks, rules, clock)
 
 
 def given_faces(detector: Detector, footage: FootageOptions) -> GivenFaces:
@@ -171,7 +172,7 @@ def given_faces(detector: Detector, footage: FootageOptions) -> GivenFaces:
     return GivenFaces(detector)
 
 
-def _resolved(rule: SpeakerRule, frame: int, faces: Sequence[TrackedFace]) -> SpeakerRule:
+def _resolved(rule: SpeakerRule, seconds: Fraction, faces: Sequence[TrackedFace]) -> SpeakerRule:
     """The rule, with the track of the face in its box where it has one. Raises FaceNotFound."""
     if rule.box is None:
         return rule
@@ -179,7 +180,7 @@ def _resolved(rule: SpeakerRule, frame: int, faces: Sequence[TrackedFace]) -> Sp
     if track is None:
         boxes = "; ".join("{:.0f},{:.0f},{:.0f},{:.0f}".format(*_sized(box_of(one.face))) for one in faces)
         there = f"Faces there (x, y, width, height): {boxes or 'none'}"
-        raise FaceNotFound(f"speaker: no face lies in the box at {frame / FPS:.2f} s. {there}")
+        raise FaceNotFound(f"speaker: no face lies in the box at {float(seconds):.2f} s. {there}")
     return SpeakerRule(tracks=(track,), text=rule.text)
 
 

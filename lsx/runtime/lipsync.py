@@ -44,6 +44,7 @@ from lsx.runtime.run_files import open_inputs, sound_notes, speaker_notes, write
 from lsx.runtime.run_plan import RunPlan, plan_for_samples, plan_of
 from lsx.runtime.run_progress import watched
 from lsx.runtime.run_report import ProgressCallback, RunReport
+from lsx.runtime.seams import SeamMeter
 from lsx.runtime.source_frames import indexed, stream_plan
 
 __all__ = ["LipSync"]
@@ -271,7 +272,7 @@ class LipSync:
         sampling, keywords : how it is denoised, as SamplingOptions, by its fields (steps, guidance, cache_interval,
             seed, sampler), or both, where a keyword goes first.
         footage, keywords : which part of the video, when the sound begins, how long the result lasts: the same of
-            FootageOptions (length, extend, remap_limit, audio_offset, start, end, speaker, faces, segments,
+            FootageOptions (length, extend, remap_limit, audio_offset, start, end, fps, speaker, faces, segments,
             mix, overlap, colour_match, sharpen, mask, silence, audio_context, compare_layout).
         encode, keywords : the same of EncodeOptions (codec, encoder, preset, pix_fmt, audio_codec, crf).
         compare : a path; also write original and result there, as `compare_layout` of FootageOptions says.
@@ -303,8 +304,9 @@ class LipSync:
         )
         plan, sound = plan_of(reader, sound, footage)
         timeline = plan.timeline
+        shown = timeline.shown()
         beside = None if compare is None else Path(compare)
-        choice = faces_for(footage, self.detector(), VideoIdentity.of(reader), plan.rules)
+        choice = faces_for(footage, self.detector(), VideoIdentity.of(reader), reader.clock)
         pipeline = self._pipeline(plan, options, choice, footage=footage, require_face=no_face == "error")
         pipeline.frames_owned = beside is None
         started = time.perf_counter()
@@ -313,9 +315,9 @@ class LipSync:
         with ExitStack() as stack:
             stack.enter_context(closing(frames))
             stack.enter_context(ended_by(cancel, frames))
-            writer = stack.enter_context(writer_like(target, reader, encode, sound))
+            writer = stack.enter_context(writer_like(target, reader, encode, sound, None, shown))
             layout = LAYOUTS[footage.compare_layout]
-            comparison = None if beside is None else writer_like(beside, reader, encode, sound, layout)
+            comparison = None if beside is None else writer_like(beside, reader, encode, sound, layout, shown)
             if comparison is not None:
                 stack.enter_context(comparison)
             made = watched(frames, pipeline, options.steps, progress)
@@ -330,9 +332,10 @@ class LipSync:
             stages=dict(times.busy),
             waits=dict(times.waits),
             bottleneck=times.bottleneck or "",
-            notes=(*sound_notes(sound.samples()), *speaker_notes(choice.choices)),
+            notes=(*sound_notes(sound.samples()), *speaker_notes(choice.choices, reader.clock)),
             choices=choice.choices,
             source_frames=timeline.used,
+            fps=float(shown.rate),
             speed=timeline.speed,
             chunks=pipeline.chunker.count,
             silent_chunks=pipeline.chunker.silent,
@@ -364,7 +367,7 @@ class LipSync:
         length : frames to make, or a word as of FootageOptions; default the audio's, rounded up.
         sampling, keywords : how it is denoised, as SamplingOptions, by its fields (steps, guidance, cache_interval,
             seed, sampler), or both, where a keyword goes first.
-        footage, keywords : the same of FootageOptions (extend, remap_limit, audio_offset, start, end, speaker,
+        footage, keywords : the same of FootageOptions (extend, remap_limit, audio_offset, start, end, fps, speaker,
             overlap, colour_match, sharpen, mask, silence, audio_context). What
             needs the number of frames needs a sequence.
         detector : frame to Face or None, called once for each source frame, in order, instead of `speaker`.
@@ -401,7 +404,11 @@ class LipSync:
         if footage.segments is not None:
             raise UsageError("segments have sounds of their own, and a stream has the one that is given; use run")
         timeline, samples = stream_plan(frames, samples, footage, length if isinstance(length, int) else None)
-        choice = faces_for(footage, self.detector()) if detector is None else given_faces(detector, footage)
+        choice = (
+            faces_for(footage, self.detector(), None, timeline.clock)
+            if detector is None
+            else given_faces(detector, footage)
+        )
         plan = plan_for_samples(timeline, samples, footage)
         pipeline = self._pipeline(plan, options, choice, footage=footage, noise=noise)
         source = indexed(frames, timeline, pipeline.chunker.source_length)
@@ -464,6 +471,7 @@ class LipSync:
                 model,
                 context=footage.audio_context,
                 speech=voice.speech if footage.silence == "close" else None,
+                clock=plan.timeline.shown(plan.chunker(model.frames, footage.overlap).source_length),
                 first=voice.part.start,
             )
             for voice in plan.voices
@@ -474,6 +482,7 @@ class LipSync:
                 choice=choice,
                 length=length,
                 require_face=require_face,
+                clock=plan.timeline.clock,
                 detector_threads=1 if isinstance(choice, GivenFaces) else _detector_threads(),
             ),
             chunker=plan.chunker(model.frames, footage.overlap),
@@ -487,6 +496,7 @@ class LipSync:
             voices=voices,
             retouch=Retouch(colour_match=footage.colour_match, sharpen=footage.sharpen),
             mask=read_paste_mask(footage.mask),
+            seams=SeamMeter(plan.stride),
         )
 
 

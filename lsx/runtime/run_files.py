@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.core.clock import MODEL_CLOCK, FrameClock
 from lsx.core.footage import FootageOptions
 from lsx.core.tensors import Frame
 from lsx.errors import UsageError
@@ -21,7 +22,6 @@ from lsx.media.comparison import LAYOUTS, Layout
 from lsx.media.encoding import EncodeOptions
 from lsx.media.given import SoundInput, VideoInput, VideoSource, open_sound, open_video
 from lsx.media.targets import STANDARD_OUTPUT, Output, as_output, check_target, container_of
-from lsx.media.video_reader import FPS
 from lsx.media.video_writer import VideoWriter
 from lsx.runtime.run_plan import plan_of
 
@@ -70,7 +70,7 @@ def open_inputs(
     targets = {as_output(output): (1, 1)} | ({} if compare is None else {Path(compare): (layout.across, layout.down)})
     for target in targets:
         check_target(target, sources)
-    reader, sound = open_video(video), None if audio is None else open_sound(audio)
+    reader, sound = open_video(video, footage.rate), None if audio is None else open_sound(audio)
     _, heard = plan_of(reader, sound, footage)
     if heard is not sound and encode is not None and encode.audio_codec == "copy":
         raise UsageError(
@@ -99,19 +99,29 @@ def sound_notes(samples: NDArray[np.int16] | NDArray[np.float32]) -> tuple[str, 
     return tuple(notes)
 
 
-def speaker_notes(choices: Sequence[SpeakerChoice]) -> tuple[str, ...]:
+def speaker_notes(choices: Sequence[SpeakerChoice], clock: FrameClock) -> tuple[str, ...]:
     """Where the speaker was lost, and another face was taken in the same shot."""
     lost = [choice for choice in choices if choice.lost]
     if not lost:
         return ()
-    places = ", ".join(f"{choice.frame / FPS:.2f} s" for choice in lost[:5]) + (", ..." if len(lost) > 5 else "")
+    places = ", ".join(f"{float(clock.seconds(choice.frame)):.2f} s" for choice in lost[:5]) + (
+        ", ..." if len(lost) > 5 else ""
+    )
     return (f"the face that spoke was lost, and another was taken, at {places} of the video",)
 
 
 def writer_like(
-    target: Output, reader: VideoSource, encode: EncodeOptions, sound: SoundReader, layout: Layout | None = None
+    target: Output,
+    reader: VideoSource,
+    encode: EncodeOptions,
+    sound: SoundReader,
+    layout: Layout | None = None,
+    clock: FrameClock = MODEL_CLOCK,
 ) -> VideoWriter:
-    """A writer of `reader`'s colours and size, or a layout's of it, with the whole of `sound`."""
+    """A writer of `reader`'s colours and size, or a layout's of it, with the whole of `sound`.
+
+    clock : when the result's frames are shown.
+    """
     across, down = (1, 1) if layout is None else (layout.across, layout.down)
     return VideoWriter(
         target,
@@ -120,6 +130,7 @@ def writer_like(
         pixel_aspect=reader.pixel_aspect,
         encode=encode,
         sound=sound,
+        clock=clock,
     )
 
 

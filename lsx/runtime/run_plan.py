@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.core.clock import FPS, FrameClock
 from lsx.core.footage import FootageOptions
 from lsx.core.segments import Segment
 from lsx.core.speaker_rule import SpeakerRule
@@ -19,7 +20,6 @@ from lsx.media.audio_reader import SAMPLE_RATE, SoundReader
 from lsx.media.given import VideoSource
 from lsx.media.mixed_sound import LaidSound, MixedSound
 from lsx.media.placed_sound import PlacedSound, placed_samples
-from lsx.media.video_reader import FPS
 from lsx.runtime.chunk_plan import Part
 from lsx.runtime.chunker import Chunker
 from lsx.runtime.silence import speech_share
@@ -51,14 +51,19 @@ class RunPlan:
     def chunker(self, frames: int, overlap: int) -> Chunker:
         """What cuts it into chunks of `frames` frames."""
         parts = [voice.part for voice in self.voices]
-        return Chunker(frames=frames, length=self.timeline.frames, overlap=overlap, parts=parts)
+        return Chunker(frames=frames, length=self.timeline.frames, overlap=overlap, stride=self.stride, parts=parts)
+
+    @property
+    def stride(self) -> int:
+        """Frames from one of a chunk to its next: about as far apart in time as those that the model was trained on."""
+        return max(int(self.timeline.clock.rate / FPS), 1)
 
 
 def plan_for_samples(timeline: Timeline, samples: Any, footage: FootageOptions) -> RunPlan:
     """Of one sound from the first frame to the last, as the result has it."""
     return RunPlan(
         timeline=timeline,
-        voices=(_voice(samples, Part(0, timeline.frames), footage),),
+        voices=(_voice(samples, Part(0, timeline.frames), footage, timeline.shown()),),
         rules=footage.speaker_rules,
     )
 
@@ -71,16 +76,16 @@ def plan_of(video: VideoSource, sound: SoundReader | None, footage: FootageOptio
     if footage.segments is None:
         if sound is None:
             raise UsageError("there is no sound; give an audio, or segments with sounds of their own")
-        timeline = Timeline.of(footage, video.count, len(sound.samples()))
+        timeline = Timeline.of(footage, video.count, len(sound.samples()), video.clock)
         if timeline.is_placed:
-            seconds = Fraction(timeline.frames, FPS) if timeline.fitted else None
+            seconds = timeline.seconds if timeline.fitted else None
             sound = PlacedSound(sound, timeline.audio_offset, seconds)
         return plan_for_samples(timeline, sound.samples(), footage), sound
     if sound is not None:
         raise UsageError("the segments have sounds of their own; leave the audio out")
-    timeline = Timeline.of(
-        footage.model_copy(update={"length": "video"}), video.count, video.count * SAMPLE_RATE // FPS
-    )
+    whole = round(video.clock.seconds(video.count) * SAMPLE_RATE)
+    timeline = Timeline.of(footage.model_copy(update={"length": "video"}), video.count, whole, video.clock)
+    clock, zero = timeline.shown(), video.clock.seconds(timeline.first)
     sounds = _sounds(footage.segments)
     rules = footage.speaker_rules
     texts = [rule.text for rule in rules]
@@ -88,19 +93,22 @@ def plan_of(video: VideoSource, sound: SoundReader | None, footage: FootageOptio
     for number, segment in enumerate(footage.segments):
         start, stop = _span(segment, timeline, number + 1)
         read, offset = sounds[segment.audio], Fraction(round(segment.audio_offset * SAMPLE_RATE), SAMPLE_RATE)
-        begins = Fraction(round(segment.start * SAMPLE_RATE), SAMPLE_RATE) - Fraction(timeline.first, FPS)
-        ends = Fraction(round(segment.end * SAMPLE_RATE), SAMPLE_RATE) - Fraction(timeline.first, FPS)
+        begins = Fraction(round(segment.start * SAMPLE_RATE), SAMPLE_RATE) - zero
+        ends = Fraction(round(segment.end * SAMPLE_RATE), SAMPLE_RATE) - zero
         part = Part(start, stop, number, texts.index(segment.speaker or footage.speaker))
-        lead = begins - Fraction(start, FPS) + offset
-        heard = placed_samples(read.samples(), lead, Fraction(stop - start, FPS))
-        voices.append(_voice(heard, part, footage))
+        lead = begins - clock.seconds(start) + offset
+        heard = placed_samples(read.samples(), lead, clock.seconds(stop) - clock.seconds(start))
+        voices.append(_voice(heard, part, footage, clock))
         laid.append(LaidSound(PlacedSound(read, offset, ends - begins), begins, ends, segment.volume))
-    mixed = MixedSound(_own_sound(video, timeline), laid, Fraction(timeline.frames, FPS), footage.mix)
+    mixed = MixedSound(_own_sound(video, timeline), laid, timeline.seconds, footage.mix)
     return RunPlan(timeline=timeline, voices=tuple(voices), rules=rules), mixed
 
 
-def _voice(samples: Any, part: Part, footage: FootageOptions) -> VoicePlan:
-    speech = None if footage.silence == "sync" else speech_share(samples, part.stop - part.start)
+def _voice(samples: Any, part: Part, footage: FootageOptions, clock: FrameClock) -> VoicePlan:
+    speech = None
+    if footage.silence != "sync":
+        ticks = clock.nearest_units(range(part.start, part.stop + 1), 100, part.start)
+        speech = speech_share(samples, part.stop - part.start, ticks)
     kept = speech if footage.silence == "keep" else None
     return VoicePlan(samples, Part(part.start, part.stop, part.voice, part.rule, kept), speech)
 
@@ -112,11 +120,12 @@ def _sounds(segments: Iterable[Segment]) -> dict[Path, SoundReader]:
 
 def _span(segment: Segment, timeline: Timeline, number: int) -> tuple[int, int]:
     """First and last output frame, the last excluded. Raises UsageError for a segment beyond the part that is used."""
-    start, stop = round(segment.start * FPS) - timeline.first, round(segment.end * FPS) - timeline.first
+    clock, last = timeline.clock, timeline.first + timeline.frames
+    start, stop = (clock.nearest(second, last + 1) - timeline.first for second in (segment.start, segment.end))
     if start < 0 or stop > timeline.frames + 1 or start >= timeline.frames:
         raise UsageError(
             f"segment {number} goes from {segment.start:g} to {segment.end:g} s, and the part of the video that is "
-            f"used from {timeline.first / FPS:g} to {(timeline.first + timeline.frames) / FPS:g} s"
+            f"used from {float(clock.seconds(timeline.first)):g} to {float(clock.seconds(last)):g} s"
         )
     return start, max(min(stop, timeline.frames), start + 1)
 
@@ -131,4 +140,4 @@ def _own_sound(video: VideoSource, timeline: Timeline) -> SoundReader | None:
     except MediaError:
         return None
     lead = Fraction(round((own.start() - float(getattr(video, "start", 0))) * own.rate), own.rate)
-    return PlacedSound(own, lead - Fraction(timeline.first, FPS), None)
+    return PlacedSound(own, lead - timeline.clock.seconds(timeline.first), None)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lsx.core.clock import FPS
 from lsx.faces.speaker import SpeakerChoice
-from lsx.media.video_reader import FPS
 
 __all__ = ["RUN_REPORT_SCHEMA", "Progress", "ProgressCallback", "RunReport"]
 
@@ -78,7 +78,9 @@ class RunReport:
     notes: tuple[str, ...] = ()
     """What was odd about the inputs: a silent sound, a very short one."""
     source_frames: tuple[int, int] = (0, 0)
-    """The first frame of the video that was used, and the one after the last, at 25 a second."""
+    """The first frame of the video that was used, and the one after the last, at that rate."""
+    fps: float = float(FPS)
+    """Frames a second of the result, in the mean where they come unevenly."""
     speed: float = 1.0
     """Frames of the video for one of the result: other than 1 where `extend` is `remap`."""
     choices: tuple[SpeakerChoice, ...] = ()
@@ -120,7 +122,7 @@ class RunReport:
         """Start and end in seconds of each stretch without a face."""
         spans: list[tuple[float, float]] = []
         for index in self.faceless:
-            start, end = index / FPS, (index + 1) / FPS
+            start, end = index / self.fps, (index + 1) / self.fps
             if spans and abs(spans[-1][1] - start) < 1e-9:
                 spans[-1] = (spans[-1][0], end)
             else:

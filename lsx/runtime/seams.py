@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,24 +17,28 @@ __all__ = ["SeamMeter"]
 class SeamMeter:
     """Mean absolute change of the mouth's region from frame to frame, across borders of chunks and inside them.
 
-    Frames that several chunks were mixed for lie across a border, as do a border's two sides.
+    Frames that several chunks were mixed for lie across a border, as do a border's two sides. Where a chunk has every
+    `stride`-th frame alone, a frame is compared with the one so many before it.
     """
+
+    stride: int = 1
 
     across: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """Sum of the changes, in levels, and their number."""
     inside: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    _before: Mapping[Any, tuple[NDArray[np.float32], Hashable]] = field(default_factory=dict)
+    _before: deque[Mapping[Any, tuple[NDArray[np.float32], Hashable]]] = field(default_factory=deque)
 
     def add(self, faces: Mapping[Any, tuple[NDArray[Any], Hashable]]) -> None:
         """The next frame's made faces, levels [R, R, 3], by their slot, and the chunk of each, None of several."""
         now = {slot: (_mouth(pixels), chunk) for slot, (pixels, chunk) in faces.items()}
+        ago = self._before.popleft() if len(self._before) == self.stride else {}
         for slot, (mouth, chunk) in now.items():
-            if slot in self._before:
-                earlier, before = self._before[slot]
+            if slot in ago:
+                earlier, before = ago[slot]
                 kind = self.inside if chunk is not None and chunk == before else self.across
                 kind[0] += float(np.abs(mouth - earlier).mean())
                 kind[1] += 1
-        self._before = now
+        self._before.append(now)
 
     @property
     def ratio(self) -> float | None:

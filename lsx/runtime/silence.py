@@ -14,7 +14,7 @@ from lsx.media.video_reader import FPS
 __all__ = ["FADE", "SHORTEST", "speech_share", "speech_spans"]
 
 FADE = 3
-"""Video frames in which a mouth goes from moving to resting, and back."""
+"""Video frames in which a mouth goes from moving to resting, and back; more where there are more than 25 a second."""
 SHORTEST = 0.4
 """Seconds of silence that count: shorter ones are part of speech."""
 
@@ -54,18 +54,25 @@ def speech_spans(samples: NDArray[np.int16] | NDArray[np.float32]) -> list[tuple
     return spans
 
 
-def speech_share(samples: NDArray[np.int16] | NDArray[np.float32], frames: int) -> NDArray[np.float32]:
+def speech_share(
+    samples: NDArray[np.int16] | NDArray[np.float32], frames: int, ticks: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
     """How far each of `frames` video frames belongs to speech, 0..1: float32 [frames].
 
-    1 in speech, 0 in silence; a silence's first and last frames lead from one to the other in quarters. A silence at
-    the beginning or the end of the sound has one such side.
+    ticks : the 10 ms at which each frame begins, and the last one ends, [frames + 1]; default 25 frames a second.
+
+    1 in speech, 0 in silence; a silence's first and last frames lead from one to the other, by quarters at 25 a second.
+    A silence at the beginning or the end of the sound has one such side.
     """
+    ticks = np.arange(frames + 1) * _PER_FRAME if ticks is None else ticks
     share = np.zeros(frames, np.float32)
     for start, stop in speech_spans(samples):
-        share[start // _PER_FRAME : -(-stop // _PER_FRAME)] = 1
+        share[np.searchsorted(ticks[1:], start, "right") : np.searchsorted(ticks[:-1], stop)] = 1
     faded = share.copy()
-    for step in range(1, FADE + 1):
-        part = 1 - step / (FADE + 1)
+    lasts = (int(ticks[-1]) - int(ticks[0])) / frames
+    fade = max(round(FADE * _PER_FRAME / lasts), FADE) if lasts else FADE
+    for step in range(1, fade + 1):
+        part = 1 - step / (fade + 1)
         faded[step:] = np.maximum(faded[step:], part * share[:-step])
         faded[:-step] = np.maximum(faded[:-step], part * share[step:])
     return faded

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.core.clock import FrameClock
 from lsx.core.footage import FootageOptions
 from lsx.core.tensors import Frame
 from lsx.errors import MediaError, UsageError
 from lsx.media.audio_reader import as_samples
 from lsx.media.placed_sound import placed_samples
-from lsx.media.video_reader import FPS
 from lsx.runtime.face_aligner import SourceFrames
 from lsx.runtime.timeline import Timeline
 
@@ -38,11 +37,13 @@ def stream_plan(
     if length is not None and (isinstance(length, bool) or length < 1):
         raise UsageError(f"length is {length}; give a whole number of frames from 1 on")
     samples = as_samples(samples)
-    timeline = Timeline.of(options, _count(frames, options), len(samples))
+    if options.fps == "source":
+        raise UsageError("fps is source, and frames have no times of their own; give their number a second")
+    timeline = Timeline.of(options, _count(frames, options), len(samples), FrameClock.at_rate(options.fps))
     if length is not None:
         timeline = replace(timeline, frames=length, fitted=False)
     if timeline.is_placed:
-        seconds = Fraction(timeline.frames, FPS) if timeline.fitted else None
+        seconds = timeline.seconds if timeline.fitted else None
         samples = placed_samples(samples, timeline.audio_offset, seconds)
     return timeline, samples
 

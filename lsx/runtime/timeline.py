@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.core.clock import MODEL_CLOCK, FrameClock
 from lsx.core.footage import FootageOptions
 from lsx.errors import UsageError
 from lsx.media.audio_reader import MIN_SAMPLES, SAMPLE_RATE
-from lsx.media.video_reader import FPS
 
 __all__ = ["Timeline"]
 
-_FRAME_SAMPLES = SAMPLE_RATE // FPS
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Timeline:
     """A run's plan in time."""
 
+    clock: FrameClock
+    """The video's."""
     frames: int
-    """Output frames, 25 a second."""
+    """Output frames."""
     first: int
     """First frame of the part of the video that is used."""
     count: int
@@ -37,16 +37,20 @@ class Timeline:
     """Whether the sound is cut, or filled with silence, to last as long as the frames."""
 
     @classmethod
-    def of(cls, options: FootageOptions, video_frames: int, samples: int) -> Timeline:
-        """The plan for a video of `video_frames` at 25 a second and a sound of `samples` at 16 kHz.
+    def of(cls, options: FootageOptions, video_frames: int, samples: int, clock: FrameClock = MODEL_CLOCK) -> Timeline:
+        """The plan for a video of `video_frames` shown by `clock` and a sound of `samples` at 16 kHz.
 
-        Raises UsageError where no frame or no sound is left.
+        Raises UsageError where no frame or no sound is left, and for what needs an even rate.
         """
-        first = round(options.start * FPS)
-        stop = video_frames if options.end is None else min(round(options.end * FPS), video_frames)
+        first = clock.nearest(options.start, video_frames)
+        stop = video_frames if options.end is None else min(clock.nearest(options.end, video_frames), video_frames)
         if stop <= first:
-            lasts = f"the video lasts {video_frames / FPS:.2f} s"
-            raise UsageError(f"no frame lies between start {options.start:g} and end {stop / FPS:g}; {lasts}")
+            end, lasts = (float(clock.seconds(frame)) for frame in (stop, video_frames))
+            raise UsageError(
+                f"no frame lies between start {options.start:g} and end {end:g}; the video lasts {lasts:.2f} s"
+            )
+        if clock.starts is not None and options.extend == "remap":
+            raise UsageError("extend is remap, and the video's frames come unevenly; give a number as fps besides")
         count = stop - first
         offset = Fraction(round(options.audio_offset * SAMPLE_RATE), SAMPLE_RATE)
         heard = samples + int(offset * SAMPLE_RATE)
@@ -55,20 +59,41 @@ class Timeline:
                 f"audio_offset is {options.audio_offset:g}, and the sound lasts {samples / SAMPLE_RATE:.2f} s: "
                 "less than 20 ms of it are left"
             )
-        sounding = -(-heard // _FRAME_SAMPLES)
+        plan = cls(
+            clock=clock,
+            frames=count,
+            first=first,
+            count=count,
+            extend=options.extend,
+            speed=1.0,
+            audio_offset=offset,
+            fitted=False,
+        )
+        sounding = plan._frames_in(Fraction(heard, SAMPLE_RATE))
         frames = _frames(options, count, sounding)
         speed = 1.0
         if options.extend == "remap":
             speed = min(max(count / frames, 1 / options.remap_limit), options.remap_limit)
-        return cls(
-            frames=frames,
-            first=first,
-            count=count,
-            extend=options.extend,
-            speed=speed,
-            audio_offset=offset,
-            fitted=frames != sounding,
-        )
+        return replace(plan, frames=frames, speed=speed, fitted=frames != sounding)
+
+    def _frames_in(self, seconds: Fraction) -> int:
+        """Output frames until at least `seconds` have passed."""
+        if self.clock.starts is None:
+            return self.clock.frames_in(seconds)
+        lasts = (int(self.clock.ticks(self.first + self.count)) - int(self.clock.ticks(self.first))) * self.clock.tick
+        # held, its last frame may last less than the others do; so in whole rounds, and those of the last besides
+        shortest = int(np.diff(self.clock.starts)[self.first : self.first + self.count].min()) * self.clock.tick
+        enough = int(seconds / (shortest if self.extend == "hold" else lasts / self.count)) + 2 * self.count + 2
+        return self.shown(enough).frames_in(seconds)
+
+    def shown(self, length: int | None = None) -> FrameClock:
+        """When the first `length` output frames are shown, by default all."""
+        return self.clock.shown(self.source(length))
+
+    @property
+    def seconds(self) -> Fraction:
+        """How long the result lasts."""
+        return self.shown().seconds(self.frames)
 
     def source(self, length: int | None = None) -> NDArray[np.int64]:
         """The video's frame at each of the first `length` places, by default all: int64 [length].
