@@ -34,7 +34,6 @@ from lsx.media.comparison import LAYOUTS
 from lsx.media.encoding import EncodeKeywords, EncodeOptions
 from lsx.media.given import SoundInput, VideoInput
 from lsx.media.targets import as_output
-from lsx.runtime.audio_features import AudioTokens
 from lsx.runtime.face_aligner import FaceAligner
 from lsx.runtime.face_choice import Detector, FaceChoice, GivenFaces, faces_for, given_faces
 from lsx.runtime.frame_pipeline import FramePipeline
@@ -46,6 +45,7 @@ from lsx.runtime.run_progress import watched
 from lsx.runtime.run_report import ProgressCallback, RunReport
 from lsx.runtime.seams import SeamMeter
 from lsx.runtime.source_frames import indexed, stream_plan
+from lsx.runtime.voices import voices_of
 
 __all__ = ["LipSync"]
 
@@ -464,18 +464,6 @@ class LipSync:
         require_face: bool = False,
     ) -> FramePipeline:
         model, length = self.bundle.model, plan.timeline.frames
-        voices = [
-            AudioTokens(
-                self._engines["audio_encoder"],
-                voice.samples,
-                model,
-                context=footage.audio_context,
-                speech=voice.speech if footage.silence == "close" else None,
-                clock=plan.timeline.shown(plan.chunker(model.frames, footage.overlap).source_length),
-                first=voice.part.start,
-            )
-            for voice in plan.voices
-        ]
         return FramePipeline(
             aligner=FaceAligner(
                 resolution=model.resolution,
@@ -493,7 +481,7 @@ class LipSync:
                 options.guidance,
                 lambda: self._fallback.lender(options),
             ),
-            voices=voices,
+            voices=voices_of(plan, self._engines["audio_encoder"], model, footage),
             retouch=Retouch(colour_match=footage.colour_match, sharpen=footage.sharpen),
             mask=read_paste_mask(footage.mask),
             seams=SeamMeter(plan.stride),

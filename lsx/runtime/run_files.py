@@ -52,16 +52,7 @@ def open_inputs(
 
     Raises UsageError, MediaError, OutputError.
     """
-    if no_face not in ("pass", "error"):
-        raise UsageError(f"no_face is {no_face}; choose pass or error")
-    if compare is not None and not isinstance(compare, Path | str):
-        raise UsageError(f"compare is of type {type(compare).__name__}; give a path")
-    if compare is not None and not isinstance(output, Path | str):
-        raise UsageError("compare needs an output with a path; give one, or leave compare out")
-    if compare is not None and Path(compare) == Path(output):
-        raise UsageError(f"{output}: output and compare are the same file; give another name")
-    if compare is not None and Path(compare) == STANDARD_OUTPUT:
-        raise UsageError("compare is -; only the output can go to standard output")
+    _check_outputs(output, compare, no_face)
     named = (source if isinstance(source, Path | str) else getattr(source, "path", None) for source in (video, audio))
     sources = tuple(Path(path) for path in named if path is not None)
     footage = footage or FootageOptions()
@@ -83,6 +74,20 @@ def open_inputs(
         size = (reader.width * across, reader.height * down)
         (encode or EncodeOptions()).check(container_of(target), size, heard)
     return reader, sound
+
+
+def _check_outputs(output: Any, compare: Any, no_face: str) -> None:
+    """Raise UsageError for what does not fit together, whatever the inputs."""
+    if no_face not in ("pass", "error"):
+        raise UsageError(f"no_face is {no_face}; choose pass or error")
+    if compare is not None and not isinstance(compare, Path | str):
+        raise UsageError(f"compare is of type {type(compare).__name__}; give a path")
+    if compare is not None and not isinstance(output, Path | str):
+        raise UsageError("compare needs an output with a path; give one, or leave compare out")
+    if compare is not None and Path(compare) == Path(output):
+        raise UsageError(f"{output}: output and compare are the same file; give another name")
+    if compare is not None and Path(compare) == STANDARD_OUTPUT:
+        raise UsageError("compare is -; only the output can go to standard output")
 
 
 def sound_notes(samples: NDArray[np.int16] | NDArray[np.float32]) -> tuple[str, ...]:

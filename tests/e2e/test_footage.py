@@ -290,7 +290,8 @@ def test_every_source_frame_keeps_its_time(lipsync: LipSync, tmp_path: Path, rat
     assert numbers(VideoReader(tmp_path / "o.mp4", None).frames()) == [k % COUNT for k in range(len(stamps))]
     whole = float(before[-1] + (before[-1] - before[-2] if rate != "uneven" else 0) - before[0])
     with av.open(str(tmp_path / "o.mp4")) as container:
-        sounds = float(container.streams.audio[0].duration * container.streams.audio[0].time_base)
+        stream = container.streams.audio[0]
+        sounds = float((stream.duration or 0) * Fraction(stream.time_base or 1))
     assert sounds == pytest.approx(whole, abs=0.06)
     fast = rate != "uneven" and even >= 50
     assert report.chunks == (4 if fast else -(-len(stamps) // 16))
