@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lsx.core.cancel import CancelToken
     from lsx.core.footage import FootageOptions
     from lsx.core.sampling import SamplingOptions
+    from lsx.core.segments import Segment
     from lsx.engines.loading import load_engine
     from lsx.engines.registry import EngineOptions
     from lsx.faces.alignment import Face
@@ -35,6 +36,7 @@ _LAZY = {
     "Progress": "lsx.runtime.run_report",
     "RunReport": "lsx.runtime.run_report",
     "SamplingOptions": "lsx.core.sampling",
+    "Segment": "lsx.core.segments",
     "load_engine": "lsx.engines.loading",
 }
 
@@ -49,6 +51,7 @@ __all__ = [  # noqa: PLE0604  (the errors' names are their file's to know)
     "Progress",
     "RunReport",
     "SamplingOptions",
+    "Segment",
     "__version__",
     "load_engine",
     *errors.__all__,
