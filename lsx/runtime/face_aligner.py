@@ -58,6 +58,8 @@ class FaceAligner:
     """Output frames."""
     require_face: bool = False
     """Whether a frame without a face is an error."""
+    needed: NDArray[np.bool_] | None = None
+    """Output frames in which a face is to speak, [length]; None is all. Others may well have none."""
     detector_threads: int = 1
     """Threads on which frames are looked at; on more than one that must be thread-safe."""
     clock: FrameClock = MODEL_CLOCK
@@ -109,12 +111,13 @@ class FaceAligner:
                 for slot, affine in known.at(source).items()
             }
             any_face = any_face or bool(faces)
-            if not faces and self.require_face:
+            missing = not faces and (self.needed is None or (index < self.length and bool(self.needed[index])))
+            if missing and self.require_face:
                 raise FaceNotFound(
                     f"no face in the frame at {float(self.clock.seconds(source)):.2f} s (frame {source}). "
                     "Cut it out, or let such frames pass through: --no-face pass"
                 )
-            if not faces and index < self.length:
+            if missing and index < self.length:
                 self.faceless.append(index)
             yield AlignedFrame(index, frame, faces)
         if not any_face:

@@ -470,6 +470,7 @@ class LipSync:
                 choice=choice,
                 length=length,
                 require_face=require_face,
+                needed=plan.spoken,
                 clock=plan.timeline.clock,
                 detector_threads=1 if isinstance(choice, GivenFaces) else _detector_threads(),
             ),

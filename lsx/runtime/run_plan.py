@@ -54,6 +54,14 @@ class RunPlan:
         return Chunker(frames=frames, length=self.timeline.frames, overlap=overlap, stride=self.stride, parts=parts)
 
     @property
+    def spoken(self) -> NDArray[np.bool_]:
+        """Output frames in which a voice speaks, [frames]."""
+        spoken = np.zeros(self.timeline.frames, bool)
+        for voice in self.voices:
+            spoken[voice.part.start : voice.part.stop] = True
+        return spoken
+
+    @property
     def stride(self) -> int:
         """Frames from one of a chunk to its next: about as far apart in time as those that the model was trained on."""
         return max(int(self.timeline.clock.rate / FPS), 1)

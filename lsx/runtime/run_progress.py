@@ -49,7 +49,6 @@ class _Watch:
     def __init__(self, pipeline: FramePipeline, steps: int) -> None:
         self._pipeline, self._steps = pipeline, steps
         self._start = time.perf_counter()
-        self._chunk_frames = pipeline.chunker.frames
         self._chunks = pipeline.chunker.count
 
     def progress(self, frames: int) -> Progress:
@@ -57,7 +56,7 @@ class _Watch:
         chunk, step = self._pipeline.runner.position
         total = self._pipeline.chunker.length
         # Frames come sixteen at once: the chunk under way counts by its steps, and not by what is still being pasted.
-        done = max(chunk + min(step / self._steps, 1.0), frames / self._chunk_frames)
+        done = max(chunk + min(step / self._steps, 1.0), frames / total * self._chunks)
         left = None if done <= 0 else seconds / done * max(self._chunks - done, 0.0)
         return Progress(
             frames=frames,

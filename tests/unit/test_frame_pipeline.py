@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lsx.core.footage import FootageOptions
 from lsx.core.threaded_stages import StageChain, StageTimes
-from lsx.errors import MediaError, UsageError
+from lsx.errors import FaceNotFound, MediaError, UsageError
 from lsx.faces.alignment import Face
 from lsx.media.video_reader import ping_pong
 from lsx.runtime import source_frames
@@ -196,6 +196,19 @@ def test_frames_outside_all_parts_pass_untouched_as_they_come() -> None:
     assert [int(original[0, 0, 0]) for _, original in results] == list(range(200))
     touched = {i for i, (result, original) in enumerate(results) if result is not original}
     assert touched == {*range(20, 30), *range(64, 100)}
+
+
+def test_only_where_someone_speaks_a_face_is_missed() -> None:
+    needed = np.zeros(40, bool)
+    needed[4:20] = True
+    faces = GivenFaces(lambda frame: None if frame[0, 0, 0] in (2, 10, 30) else Face(points=POINTS))
+    aligner = FaceAligner(resolution=64, choice=faces, length=40, needed=needed)
+    items = aligner.align(aligner.detect(aligner.check(_source(_frames(40), 40))))
+    assert [item.index for item in items if not item.faces] == [2, 10, 30]
+    assert aligner.faceless == [10]
+    strict = FaceAligner(resolution=64, choice=faces, length=40, needed=needed, require_face=True)
+    with pytest.raises(FaceNotFound, match=r"no face in the frame at 0\.40 s"):
+        list(strict.align(strict.detect(strict.check(_source(_frames(40), 40)))))
 
 
 def test_frames_that_no_chunk_needs_are_not_held_back() -> None:
