@@ -214,7 +214,8 @@ def _show_progress(work: Task, now: Progress, backend: str) -> None:
     """Frames made, and what is behind them: on a CPU a chunk takes a minute, in which no frame is finished."""
     left = "" if now.seconds_left is None else f", {_duration(now.seconds_left)} left"
     steps = f", step {now.step} of {now.steps}" if now.step and now.frames < now.total else ""
-    note = f"{now.frames} of {now.total} frames, chunk {now.chunk} of {now.chunks}{steps}{left}"
+    rate = f", {now.fps:.2f} frames/s" if now.frames else ""
+    note = f"{now.frames} of {now.total} frames, chunk {now.chunk} of {now.chunks}{steps}{rate}{left}"
     work.update(f"lip-sync on {backend}", now.frames, now.total, note)
 
 
