@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Part", "PlannedChunk", "planned_chunks"]
+__all__ = ["Part", "PlannedChunk", "chunk_count", "planned_chunks"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +55,7 @@ class PlannedChunk:
 
 def planned_chunks(
     parts: Sequence[Part], frames: int, readable: int, overlap: int = 0, stride: int = 1
-) -> list[PlannedChunk]:
+) -> Iterator[PlannedChunk]:
     """The chunks of `frames` frames that `parts` need, in the order in which their last frames come.
 
     A part's last chunk ends with it, and what it has in common with the one before is the earlier one's, but for the
@@ -65,40 +66,41 @@ def planned_chunks(
     every `stride`-th frame, and those between are other chunks', so that frames that come faster than the model knows
     them are spaced as it does.
     """
-    planned = [
-        chunk
-        for part in parts
-        for phase in range(stride)
-        for chunk in _phase(part, frames, readable, overlap, (phase, stride))
-    ]
-    return sorted(planned, key=lambda chunk: (chunk.frames[-1], chunk.frames.start, chunk.part.voice))
+    phases = [_phase(part, frames, readable, overlap, (at, stride)) for part in parts for at in range(stride)]
+    return heapq.merge(*phases, key=lambda chunk: (chunk.frames[-1], chunk.frames.start, chunk.part.voice))
 
 
-def _phase(part: Part, frames: int, readable: int, overlap: int, every: tuple[int, int]) -> list[PlannedChunk]:
+def chunk_count(part: Part, frames: int, overlap: int = 0, stride: int = 1) -> int:
+    """How many chunks a part has."""
+    lengths = (len(range(part.start + (at - part.start) % stride, part.stop, stride)) for at in range(stride))
+    return sum(1 + max(-(-(length - frames) // (frames - overlap)), 0) for length in lengths if length)
+
+
+def _phase(part: Part, frames: int, readable: int, overlap: int, every: tuple[int, int]) -> Iterator[PlannedChunk]:
     """The chunks of every `stride`-th frame from `phase` on, which are numbered as frames of their own for that."""
     phase, stride = every
     own = Part(-(-(part.start - phase) // stride), -(-(part.stop - phase) // stride))
     if own.start >= own.stop:
-        return []
-    chunks = _chunks_of(own, frames, -(-(readable - phase) // stride), overlap)
-    spread = (range(phase + stride * c.frames.start, phase + stride * c.frames.stop, stride) for c in chunks)
-    return [PlannedChunk(part, their, chunk.weights) for their, chunk in zip(spread, chunks, strict=True)]
+        return
+    for chunk in _chunks_of(own, frames, -(-(readable - phase) // stride), overlap):
+        first, stop = phase + stride * chunk.frames.start, phase + stride * chunk.frames.stop
+        yield PlannedChunk(part, range(first, stop, stride), chunk.weights)
 
 
-def _chunks_of(part: Part, frames: int, readable: int, overlap: int) -> list[PlannedChunk]:
+def _chunks_of(part: Part, frames: int, readable: int, overlap: int) -> Iterator[PlannedChunk]:
     last = min(max(part.stop - frames, 0), readable - frames)
-    starts = [*range(part.start, last, frames - overlap), last] if part.start < last else [last]
-    chunks = []
-    for number, start in enumerate(starts):
-        begin = part.start if number == 0 else starts[number - 1] + frames - overlap
+    begin, number, start = part.start, 0, min(part.start, last)
+    while True:
         weights = np.zeros(frames, np.float32)
         weights[begin - start : min(part.stop, start + frames) - start] = 1
         if number > 0:
             weights[begin - start : begin - start + overlap] = _ramp(overlap)
-        if number + 1 < len(starts):
+        if start < last:
             weights[frames - overlap :] = 1 - _ramp(overlap)
-        chunks.append(PlannedChunk(part, range(start, start + frames), weights))
-    return chunks
+        yield PlannedChunk(part, range(start, start + frames), weights)
+        if start >= last:
+            return
+        begin, number, start = start + frames - overlap, number + 1, min(start + frames - overlap, last)
 
 
 def _ramp(overlap: int) -> NDArray[np.float32]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lsx.denoising.chunk_runner import PendingChunk
-from lsx.runtime.chunk_plan import Part, PlannedChunk, planned_chunks
+from lsx.runtime.chunk_plan import Part, PlannedChunk, chunk_count, planned_chunks
 from lsx.runtime.face_aligner import AlignedFrame
 from lsx.runtime.face_choice import Slot
 
@@ -64,13 +65,15 @@ class Chunker:
     """A chunk has every `stride`-th frame."""
     parts: Sequence[Part] | None = None
     """Who speaks when; None is one voice throughout."""
-    plan: tuple[PlannedChunk, ...] = field(init=False)
-    """All chunks, in the order in which they are made."""
 
-    def __post_init__(self) -> None:
-        parts = [Part(0, self.length)] if self.parts is None else self.parts
-        planned = planned_chunks(parts, self.frames, self.source_length, self.overlap, self.stride)
-        object.__setattr__(self, "plan", tuple(planned))
+    @property
+    def spoken(self) -> Sequence[Part]:
+        """The parts in which someone speaks."""
+        return [Part(0, self.length)] if self.parts is None else self.parts
+
+    def plan(self) -> Iterator[PlannedChunk]:
+        """All chunks, in the order in which they are made; a stream may have any number of them."""
+        return planned_chunks(self.spoken, self.frames, self.source_length, self.overlap, self.stride)
 
     @property
     def source_length(self) -> int:
@@ -80,44 +83,42 @@ class Chunker:
     @property
     def count(self) -> int:
         """Chunks of the clip."""
-        return len(self.plan)
+        return sum(chunk_count(part, self.frames, self.overlap, self.stride) for part in self.spoken)
 
     @property
     def whole(self) -> int:
         """Chunks of one voice from the first frame to the last, without an overlap."""
-        return len(planned_chunks([Part(0, self.length)], self.frames, self.source_length, 0, self.stride))
+        return chunk_count(Part(0, self.length), self.frames, 0, self.stride)
 
     @property
     def silent(self) -> int:
         """Chunks that are not computed, because all their frames are silent."""
-        return sum(not planned.heard for planned in self.plan)
+        if all(part.speech is None for part in self.spoken):
+            return 0
+        return sum(not planned.heard for planned in self.plan())
 
     def chunks(self, items: Iterator[AlignedFrame]) -> Iterator[Chunk]:
         """The planned chunks, as soon as their last frames have come."""
         queue = _FrameQueue(self.length)
-        # the first frame that the chunks from each one on count in, and the first that they are made of
-        ends = (self.source_length,)
-        counted = _least_to_come([planned.kept.start for planned in self.plan], ends)
-        made_of = _least_to_come([planned.frames.start for planned in self.plan], ends)
+        plan = _Upcoming(self.plan(), self.frames * self.stride, self.source_length)
         number = 0
         for item in items:
             queue.add(item)
-            while number < len(self.plan) and self.plan[number].frames[-1] == item.index:
-                made = list(self._made(number, queue))
+            while (planned := plan.due(item.index)) is not None:
+                made = list(self._made(planned, number, queue))
                 number += 1
-                made[-1].done = queue.finished(counted[number])
-                queue.forget(made_of[number])
+                made[-1].done = queue.finished(plan.counted)
+                queue.forget(plan.made_of)
                 yield from made
             # what nothing is made of goes on at once, a chunk's worth at a time
-            if min(counted[number], item.index + 1) - queue.first >= self.frames:
-                yield _nothing(number, queue.finished(counted[number]))
-                queue.forget(made_of[number])
+            if min(plan.counted, item.index + 1) - queue.first >= self.frames:
+                yield _nothing(number, queue.finished(plan.counted))
+                queue.forget(plan.made_of)
         if rest := queue.finished(self.length):
             yield _nothing(number, rest)
 
-    def _made(self, number: int, queue: _FrameQueue) -> Iterator[Chunk]:
+    def _made(self, planned: PlannedChunk, number: int, queue: _FrameQueue) -> Iterator[Chunk]:
         """A planned chunk's: one for each slot with a face in it, or one of nothing."""
-        planned = self.plan[number]
         items = queue.between(planned.frames)
         slots = sorted({slot for item in items for slot in item.faces if slot.rule == planned.part.rule})
         if not slots or not planned.heard:
@@ -131,10 +132,33 @@ def _nothing(number: int, done: list[AlignedFrame]) -> Chunk:
     return Chunk(number, Part(0, 0), Slot(0, 0), [], np.zeros(0, np.float32), None, done)
 
 
-def _least_to_come(values: list[int], ends: tuple[int]) -> list[int]:
-    """For each place, and the one after the last, the least of the values from there on."""
-    least = np.minimum.accumulate(np.array([*values, *ends])[::-1])[::-1]
-    return [int(value) for value in least]
+class _Upcoming:
+    """The chunks that are still to be made, read ahead as far as one can begin before the next."""
+
+    def __init__(self, plan: Iterator[PlannedChunk], span: int, end: int) -> None:
+        """span : frames from a chunk's first to its last; end : what is to come where nothing is."""
+        self._plan, self._span, self._end = plan, span, end
+        self._ahead: deque[PlannedChunk] = deque()
+        self._look()
+
+    def _look(self) -> None:
+        while not self._ahead or self._ahead[-1].frames[-1] < self._ahead[0].frames[-1] + self._span:
+            planned = next(self._plan, None)
+            if planned is None:
+                break
+            self._ahead.append(planned)
+        self.counted = min((planned.kept.start for planned in self._ahead), default=self._end)
+        """The first frame that they count in."""
+        self.made_of = min((planned.frames.start for planned in self._ahead), default=self._end)
+        """The first frame that they are made of."""
+
+    def due(self, frame: int) -> PlannedChunk | None:
+        """The next chunk, where its last frame is this one; then it is no longer among those to come."""
+        if not self._ahead or self._ahead[0].frames[-1] != frame:
+            return None
+        planned = self._ahead.popleft()
+        self._look()
+        return planned
 
 
 class _FrameQueue:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lsx.runtime.chunk_plan import Part, planned_chunks
+from lsx.runtime.chunk_plan import Part, chunk_count, planned_chunks
 
 F = 16
 
@@ -27,7 +27,7 @@ def test_a_part_has_chunks_of_its_own() -> None:
     assert starts([Part(10, 50)], 100) == [10, 26, 34]
     assert starts([Part(3, 8)], 100) == [0]  # completed with the frames before it, and after where there are none
     assert starts([Part(95, 100)], 100) == [84]
-    two = planned_chunks([Part(10, 30, voice=0), Part(12, 28, voice=1, rule=1)], F, 100, 0)
+    two = planned_chunks([Part(10, 30, voice=0), Part(12, 28, voice=1, rule=1)], F, 100)
     assert [(chunk.part.voice, chunk.frames.start) for chunk in two] == [(0, 10), (1, 12), (0, 14)]
 
 
@@ -46,9 +46,20 @@ def test_the_weights_add_up_to_one_in_a_part_and_to_nothing_beyond(overlap: int)
         part = Part(start, int(random.integers(start + 1, length + 1)))
         for one in (Part(0, length), part):
             total = np.zeros(readable, np.float32)
-            for chunk in planned_chunks([one], F, readable, overlap):
+            chunks = list(planned_chunks([one], F, readable, overlap))
+            assert len(chunks) == chunk_count(one, F, overlap)
+            for chunk in chunks:
                 assert 0 <= chunk.frames.start < chunk.frames.stop <= readable
                 total[chunk.frames.start : chunk.frames.stop] += chunk.weights
             expected = np.zeros(readable)
             expected[one.start : one.stop] = 1
             np.testing.assert_allclose(total, expected, atol=1e-6)
+
+
+def test_a_plan_of_any_length_begins_at_once() -> None:
+    endless = Part(0, 10**12)
+    first = [chunk.frames.start for _, chunk in zip(range(3), planned_chunks([endless], F, 10**12), strict=False)]
+    assert first == [0, 16, 32]
+    assert chunk_count(endless, F) == 10**12 // F
+    every = list(planned_chunks([Part(3, 80)], F, 80, 2, stride=3))
+    assert len(every) == chunk_count(Part(3, 80), F, 2, 3)
