@@ -96,26 +96,26 @@ def read_segments(path: Path) -> tuple[Segment, ...]:
     if not isinstance(content, list) or not content:
         raise UsageError(f"{path}: no segment in it; give a list of objects with start, end and audio")
     try:
-        return segments_of(({"row": row, "inputs": inputs} for row in content), path.parent)
+        return segments_of(content, path.parent, inputs)
     except UsageError as error:
         raise UsageError(f"{path}, {error}") from error
 
 
-def segments_of(rows: Iterable[Mapping[str, Any] | Segment], folder: Path) -> tuple[Segment, ...]:
-    """Segments in the order of their beginnings. Raises UsageError with the number of the first that is wrong."""
+def segments_of(rows: Iterable[Any], folder: Path, inputs: Mapping[str, Any] | None = None) -> tuple[Segment, ...]:
+    """Segments in the order of their beginnings. Raises UsageError with the number of the first that is wrong.
+
+    rows : segments, or their fields; paths in these are relative to `folder`. inputs : paths by sync.so's `refId`.
+    """
     segments = []
     for number, row in enumerate(rows, 1):
         try:
-            segments.append(row if isinstance(row, Segment) else _segment(row, folder))
+            segments.append(row if isinstance(row, Segment) else _segment(row, folder, inputs or {}))
         except UsageError as error:
             raise UsageError(f"segment {number}: {error}") from error
     return tuple(sorted(segments, key=lambda segment: (segment.start, segment.end)))
 
 
-def _segment(given: Any, folder: Path) -> Segment:
-    inputs: Mapping[str, Any] = {}
-    if isinstance(given, Mapping) and set(given) == {"row", "inputs"}:
-        given, inputs = given["row"], given["inputs"]
+def _segment(given: Any, folder: Path, inputs: Mapping[str, Any]) -> Segment:
     if not isinstance(given, Mapping):
         raise UsageError(f"it is {given!r}; give an object with start, end and audio")
     values = {_NAMES.get(str(name).strip(), str(name).strip()): value for name, value in given.items()}

@@ -55,6 +55,8 @@ class SpeakerRule:
 def speaker_text(text: str | None) -> str | None:
     """The text of a rule, checked; for pydantic. Raises ValueError."""
     try:
-        return text if text is None or SpeakerRule.parsed(text) else None
+        if text is not None:
+            SpeakerRule.parsed(text)
     except UsageError as error:
         raise ValueError from error
+    return text

@@ -19,7 +19,16 @@ from lsx.errors import MediaError, UsageError
 from lsx.media.audio_reader import SAMPLE_RATE, SoundReader, as_samples
 from lsx.media.video_reader import ColourTags, VideoReader, ping_pong
 
-__all__ = ["ArraySound", "ArrayVideo", "SoundInput", "VideoInput", "VideoSource", "open_sound", "open_video"]
+__all__ = [
+    "ArraySound",
+    "ArrayVideo",
+    "SoundInput",
+    "VideoInput",
+    "VideoSource",
+    "open_sound",
+    "open_video",
+    "rate_of_frames",
+]
 
 _BT709 = ColourTags(space=1, range=1, primaries=1, transfer=1)
 
@@ -66,13 +75,18 @@ def open_video(video: Any, rate: Fraction | None = MODEL_CLOCK.rate) -> VideoSou
         reader.kept = copy
         return reader
     if isinstance(video, np.ndarray | Sequence) and not isinstance(video, bytes | bytearray):
-        if rate is None:
-            raise UsageError("fps is source, and frames have no times of their own; give their number a second")
-        return ArrayVideo(video, rate)
+        return ArrayVideo(video, rate_of_frames(rate))
     raise UsageError(
         f"video is of type {type(video).__name__}; give a path, an open binary file, or frames uint8 "
         "[frames, height, width, 3]"
     )
+
+
+def rate_of_frames(rate: Fraction | None) -> Fraction:
+    """The rate of frames in memory. Raises UsageError for None, the frames' own: they have none."""
+    if rate is None:
+        raise UsageError("fps is source, and frames have no times of their own; give their number a second")
+    return rate
 
 
 def open_sound(sound: Any) -> SoundReader:

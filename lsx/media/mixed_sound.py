@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.core.footage import Mix
 from lsx.errors import UsageError
 from lsx.media.audio_reader import SAMPLE_RATE, SoundReader
+from lsx.media.placed_sound import cut_anew
 
-__all__ = ["LaidSound", "Mix", "MixedSound"]
-
-Mix = Literal["replace", "over", "duck"]
+__all__ = ["LaidSound", "MixedSound"]
 
 FADE = Fraction(1, 100)
 """Seconds in which a sound comes in, and goes out."""
-_DUCKED = 0.25  # of the sound beneath, where it is ducked: 12 dB less
+_LEFT: dict[Mix, float] = {"replace": 0.0, "over": 1.0, "duck": 0.25}  # of the sound beneath; 0.25 is 12 dB less
 _BLOCK = 8192
 _UNKNOWN_RATE = 48000  # of a result in which nothing sounds
 
@@ -64,19 +64,17 @@ class MixedSound(SoundReader):
 
     def frames(self, sample_format: str, rate: int, size: int, layout: str | None = None) -> Iterator[Any]:
         """As of SoundReader, the last of them shorter."""
-        layout = layout or self.layout
+        return cut_anew(self._converted(sample_format, rate, layout or self.layout), size)
+
+    def _converted(self, sample_format: str, rate: int, layout: str) -> Iterator[Any]:
+        """The mixture in FFmpeg's `sample_format`."""
         resampler = av.AudioResampler(format=sample_format, layout=layout, rate=rate)
-        fifo = av.AudioFifo()
         for block in self._blocks(rate, layout):
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=layout)
             frame.sample_rate = rate
             for converted in resampler.resample(frame):
                 converted.pts = None
-                fifo.write(converted)
-            while (whole := fifo.read(size)) is not None:
-                yield whole
-        if (rest := fifo.read(size, partial=True)) is not None:
-            yield rest
+                yield converted
 
     def _blocks(self, rate: int, layout: str) -> Iterator[NDArray[np.float32]]:
         """The mixture, float32 [channels, n] in -1..1, a block at a time."""
@@ -90,7 +88,7 @@ class MixedSound(SoundReader):
             for each in laid:
                 share, samples = each.between(start, stop)
                 if share is not None:
-                    block *= 1 - share * {"replace": 1.0, "over": 0.0, "duck": 1 - _DUCKED}[self._mix]
+                    block *= 1 - share * (1 - _LEFT[self._mix])
                     over += share * samples
             yield np.clip(block + over, -1, 1)
 

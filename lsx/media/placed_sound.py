@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lsx.media.audio_reader import SAMPLE_RATE, SoundReader
 
-__all__ = ["PlacedSound", "placed_samples"]
+__all__ = ["PlacedSound", "cut_anew", "placed_samples"]
 
 _BLOCK = 8192  # samples of silence at a time
 
@@ -34,6 +34,17 @@ def _moved(offset: Fraction, rate: int) -> tuple[int, int]:
     return (round(offset * rate), 0) if offset >= 0 else (0, round(-offset * rate))
 
 
+def cut_anew(pieces: Iterable[Any], size: int) -> Iterator[Any]:
+    """Audio frames of `size` samples, the last of them shorter, from frames of any."""
+    fifo = av.AudioFifo()
+    for piece in pieces:
+        fifo.write(piece)
+        while (frame := fifo.read(size)) is not None:
+            yield frame
+    if (rest := fifo.read(size, partial=True)) is not None:
+        yield rest
+
+
 class PlacedSound(SoundReader):
     """Another sound, `offset` seconds later (its beginning left out where negative), lasting exactly `seconds`.
 
@@ -52,13 +63,7 @@ class PlacedSound(SoundReader):
 
     def frames(self, sample_format: str, rate: int, size: int, layout: str | None = None) -> Iterator[Any]:
         """As of SoundReader, the last of them shorter."""
-        fifo = av.AudioFifo()
-        for piece in self._pieces(sample_format, rate, layout or self.layout):
-            fifo.write(piece)
-            while (frame := fifo.read(size)) is not None:
-                yield frame
-        if (rest := fifo.read(size, partial=True)) is not None:
-            yield rest
+        return cut_anew(self._pieces(sample_format, rate, layout or self.layout), size)
 
     def _pieces(self, sample_format: str, rate: int, layout: str) -> Iterator[Any]:
         lead, skip = _moved(self._offset, rate)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Part", "PlannedChunk", "chunk_count", "planned_chunks"]
+__all__ = ["Part", "PlannedChunk", "chunk_count", "counted", "planned_chunks"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +30,12 @@ class Part:
         return 1.0 if self.speech is None else float(self.speech[index - self.start])
 
 
+def counted(weights: NDArray[np.float32]) -> range:
+    """Positions from the first to the last that counts; none where none does."""
+    places = np.flatnonzero(weights)
+    return range(int(places[0]), int(places[-1]) + 1) if len(places) else range(0)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PlannedChunk:
     """One pass of the U-Net's loop: as many frames as it takes, of which those that count are kept."""
@@ -44,8 +50,8 @@ class PlannedChunk:
     @property
     def kept(self) -> range:
         """The output frames from the first to the last that it counts in."""
-        counted = np.flatnonzero(self.weights)
-        return self.frames[int(counted[0]) : int(counted[-1]) + 1]
+        kept = counted(self.weights)
+        return self.frames[kept.start : kept.stop]
 
     @property
     def heard(self) -> bool:
@@ -72,14 +78,20 @@ def planned_chunks(
 
 def chunk_count(part: Part, frames: int, overlap: int = 0, stride: int = 1) -> int:
     """How many chunks a part has."""
-    lengths = (len(range(part.start + (at - part.start) % stride, part.stop, stride)) for at in range(stride))
-    return sum(1 + max(-(-(length - frames) // (frames - overlap)), 0) for length in lengths if length)
+    phases = (_numbered(part, at, stride) for at in range(stride))
+    lengths = [phase.stop - phase.start for phase in phases if phase.start < phase.stop]
+    return sum(1 + max(-(-(length - frames) // (frames - overlap)), 0) for length in lengths)
+
+
+def _numbered(part: Part, phase: int, stride: int) -> Part:
+    """A part's frames `phase`, `phase` + `stride`, ..., numbered as frames of their own."""
+    return Part(-(-(part.start - phase) // stride), -(-(part.stop - phase) // stride))
 
 
 def _phase(part: Part, frames: int, readable: int, overlap: int, every: tuple[int, int]) -> Iterator[PlannedChunk]:
-    """The chunks of every `stride`-th frame from `phase` on, which are numbered as frames of their own for that."""
+    """The chunks of every `stride`-th frame from `phase` on."""
     phase, stride = every
-    own = Part(-(-(part.start - phase) // stride), -(-(part.stop - phase) // stride))
+    own = _numbered(part, phase, stride)
     if own.start >= own.stop:
         return
     for chunk in _chunks_of(own, frames, -(-(readable - phase) // stride), overlap):
@@ -89,18 +101,19 @@ def _phase(part: Part, frames: int, readable: int, overlap: int, every: tuple[in
 
 def _chunks_of(part: Part, frames: int, readable: int, overlap: int) -> Iterator[PlannedChunk]:
     last = min(max(part.stop - frames, 0), readable - frames)
-    begin, number, start = part.start, 0, min(part.start, last)
+    begin, start = part.start, min(part.start, last)
     while True:
         weights = np.zeros(frames, np.float32)
         weights[begin - start : min(part.stop, start + frames) - start] = 1
-        if number > 0:
+        if begin > part.start:
             weights[begin - start : begin - start + overlap] = _ramp(overlap)
         if start < last:
             weights[frames - overlap :] = 1 - _ramp(overlap)
         yield PlannedChunk(part, range(start, start + frames), weights)
         if start >= last:
             return
-        begin, number, start = start + frames - overlap, number + 1, min(start + frames - overlap, last)
+        begin = start + frames - overlap
+        start = min(begin, last)
 
 
 def _ramp(overlap: int) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsx.denoising.chunk_runner import PendingChunk
-from lsx.runtime.chunk_plan import Part, PlannedChunk, chunk_count, planned_chunks
+from lsx.runtime.chunk_plan import Part, PlannedChunk, chunk_count, counted, planned_chunks
 from lsx.runtime.face_aligner import AlignedFrame
 from lsx.runtime.face_choice import Slot
 
@@ -47,8 +47,7 @@ class Chunk:
     @property
     def kept(self) -> range:
         """Positions among its frames, from the first to the last that it counts in."""
-        counted = np.flatnonzero(self.weights)
-        return range(int(counted[0]), int(counted[-1]) + 1) if len(counted) else range(0)
+        return counted(self.weights)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

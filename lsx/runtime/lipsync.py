@@ -464,6 +464,7 @@ class LipSync:
         require_face: bool = False,
     ) -> FramePipeline:
         model, length = self.bundle.model, plan.timeline.frames
+        chunker = plan.chunker(model.frames, footage.overlap)
         return FramePipeline(
             aligner=FaceAligner(
                 resolution=model.resolution,
@@ -474,7 +475,7 @@ class LipSync:
                 clock=plan.timeline.clock,
                 detector_threads=1 if isinstance(choice, GivenFaces) else _detector_threads(),
             ),
-            chunker=plan.chunker(model.frames, footage.overlap),
+            chunker=chunker,
             runner=ChunkRunner(
                 self._executors.lender(options),
                 model,
@@ -482,7 +483,7 @@ class LipSync:
                 options.guidance,
                 lambda: self._fallback.lender(options),
             ),
-            voices=voices_of(plan, self._engines["audio_encoder"], model, footage),
+            voices=voices_of(plan, self._engines["audio_encoder"], model, footage, chunker.source_length),
             retouch=Retouch(colour_match=footage.colour_match, sharpen=footage.sharpen),
             mask=read_paste_mask(footage.mask),
             seams=SeamMeter(plan.stride),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def _voice(samples: Any, part: Part, footage: FootageOptions, clock: FrameClock)
         ticks = clock.nearest_units(range(part.start, part.stop + 1), 100, part.start)
         speech = speech_share(samples, part.stop - part.start, ticks)
     kept = speech if footage.silence == "keep" else None
-    return VoicePlan(samples, Part(part.start, part.stop, part.voice, part.rule, kept), speech)
+    return VoicePlan(samples, replace(part, speech=kept), speech)
 
 
 def _sounds(segments: Iterable[Segment]) -> dict[Path, SoundReader]:

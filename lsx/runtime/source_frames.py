@@ -16,6 +16,7 @@ from lsx.core.footage import FootageOptions
 from lsx.core.tensors import Frame
 from lsx.errors import MediaError, UsageError
 from lsx.media.audio_reader import as_samples
+from lsx.media.given import rate_of_frames
 from lsx.media.placed_sound import placed_samples
 from lsx.runtime.face_aligner import SourceFrames
 from lsx.runtime.timeline import Timeline
@@ -37,9 +38,8 @@ def stream_plan(
     if length is not None and (isinstance(length, bool) or length < 1):
         raise UsageError(f"length is {length}; give a whole number of frames from 1 on")
     samples = as_samples(samples)
-    if options.fps == "source":
-        raise UsageError("fps is source, and frames have no times of their own; give their number a second")
-    timeline = Timeline.of(options, _count(frames, options), len(samples), FrameClock.at_rate(options.fps))
+    clock = FrameClock.at_rate(rate_of_frames(options.rate))
+    timeline = Timeline.of(options, _count(frames, options), len(samples), clock)
     if length is not None:
         timeline = replace(timeline, frames=length, fitted=False)
     if timeline.is_placed:

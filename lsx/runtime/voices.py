@@ -11,9 +11,11 @@ from lsx.runtime.run_plan import RunPlan
 __all__ = ["voices_of"]
 
 
-def voices_of(plan: RunPlan, encoder: Engine, model: ModelSpec, footage: FootageOptions) -> list[AudioTokens]:
-    """The tokens of each voice, at the times of the output frames."""
-    clock = plan.timeline.shown(plan.chunker(model.frames, footage.overlap).source_length)
+def voices_of(
+    plan: RunPlan, encoder: Engine, model: ModelSpec, footage: FootageOptions, length: int
+) -> list[AudioTokens]:
+    """The tokens of each voice, at the times of the first `length` output frames."""
+    clock = plan.timeline.shown(length)
     return [
         AudioTokens(
             encoder,

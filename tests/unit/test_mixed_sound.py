@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import wave
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from examples.synthetic_clip import write_wav
+from lsx.core.footage import Mix
 from lsx.errors import UsageError
 from lsx.media.audio_reader import SoundReader
-from lsx.media.mixed_sound import LaidSound, Mix, MixedSound
+from lsx.media.mixed_sound import LaidSound, MixedSound
 
 RATE = 44100
 SECONDS = Fraction(2)
@@ -21,12 +22,7 @@ SECONDS = Fraction(2)
 
 def _noise(path: Path, seed: int, seconds: float, channels: int = 1, rate: int = RATE) -> SoundReader:
     pcm = np.random.default_rng(seed).integers(-8000, 8000, (round(seconds * rate), channels)).astype("<i2")
-    with wave.open(str(path), "wb") as target:
-        target.setnchannels(channels)
-        target.setsampwidth(2)
-        target.setframerate(rate)
-        target.writeframes(pcm.tobytes())
-    return SoundReader(path)
+    return SoundReader(write_wav(path, pcm, rate))
 
 
 def _heard(sound: SoundReader, rate: int = RATE) -> NDArray[Any]:
@@ -85,11 +81,7 @@ def test_another_rate_does_not_move_it(tmp_path: Path) -> None:
     """Clicks of a sound at 16 kHz land at the right sample of a video's 48 kHz, ten minutes in."""
     pcm = np.zeros((16000, 1), "<i2")
     pcm[8000] = 20000
-    with wave.open(str(tmp_path / "c.wav"), "wb") as target:
-        target.setnchannels(1)
-        target.setsampwidth(2)
-        target.setframerate(16000)
-        target.writeframes(pcm.tobytes())
+    write_wav(tmp_path / "c.wav", pcm)
     own = _noise(tmp_path / "own.wav", 1, 0.1, 1, 48000)
     start = Fraction(599)
     mixed = MixedSound(own, [LaidSound(SoundReader(tmp_path / "c.wav"), start, start + 1)], start + 1, "replace")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import wave
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from examples.synthetic_clip import write_wav
 from lsx.media.audio_reader import SoundReader
 from lsx.media.placed_sound import PlacedSound, placed_samples
 
@@ -21,12 +21,7 @@ def _clicks(path: Path, rate: int, seconds: float, at: list[int], channels: int 
     """A file that is silent but for single samples at `at`."""
     pcm = np.zeros((round(seconds * rate), channels), "<i2")
     pcm[at] = _CLICK
-    with wave.open(str(path), "wb") as target:
-        target.setnchannels(channels)
-        target.setsampwidth(2)
-        target.setframerate(rate)
-        target.writeframes(pcm.tobytes())
-    return SoundReader(path)
+    return SoundReader(write_wav(path, pcm, rate))
 
 
 def _joined(sound: SoundReader, rate: int, kind: str = "s16", size: int = 1024) -> NDArray[Any]:
