@@ -163,16 +163,14 @@ def run(
     opened = Bundle.open(bundle)
     from lsx.runtime.lipsync import LipSync
     from lsx.runtime.run_files import open_inputs, sound_notes
-    from lsx.runtime.run_plan import plan_of
 
-    reader, sound = open_inputs(video, audio, output, compare=compare, encode=encode, footage=footage, no_face=no_face)
+    inputs = open_inputs(video, audio, output, compare=compare, encode=encode, footage=footage, no_face=no_face)
     check_report(report_file, (bundle, video, audio, segments, output, compare))
-    plan, heard = plan_of(reader, sound, footage)
-    timeline = plan.timeline
-    notes = sound_notes(heard.samples())
+    plan = inputs.plan
+    notes = sound_notes(inputs.heard.samples())
     for note in notes:
         warn(note)
-    frames = timeline.frames
+    frames = plan.timeline.frames
     with task("run") as work:
         work.update("loading engines", 0, frames, f"{frames} frames to make{_cost(plan, opened.model.frames, footage)}")
         with LipSync.open(opened, backend, engine, cuda_graph=cuda_graph, require_verified=require_verified) as lipsync:
@@ -181,8 +179,8 @@ def run(
                 work.update("warming up", 0, frames)
                 lipsync.warm_up(options)
             report = lipsync.run(
-                reader,
-                sound,
+                inputs.video,
+                inputs.sound,
                 output,
                 options,
                 footage=footage,

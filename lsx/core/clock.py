@@ -51,6 +51,9 @@ class FrameClock:
         wanted = Fraction(round(seconds * 1_000_000), 1_000_000) / self.tick
         if self.starts is None:
             return round(wanted)
+        if wanted > int(self.starts[-1]):  # beyond the last frame, as many as there were in the mean
+            beyond = round((wanted - int(self.starts[-1])) * self.tick * self.rate)
+            return min(len(self.starts) - 1 + beyond, frames)
         after = min(int(np.searchsorted(self.starts[: frames + 1], float(wanted))), frames)
         before = max(after - 1, 0)
         return before if wanted - int(self.starts[before]) < int(self.starts[after]) - wanted else after

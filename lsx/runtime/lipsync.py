@@ -40,7 +40,7 @@ from lsx.runtime.frame_pipeline import FramePipeline
 from lsx.runtime.frame_stream import FrameStream, frames_of, outcome_of
 from lsx.runtime.live_runs import LiveRuns, ended_by
 from lsx.runtime.run_files import open_inputs, sound_notes, speaker_notes, write_frames, writer_like
-from lsx.runtime.run_plan import RunPlan, plan_for_samples, plan_of
+from lsx.runtime.run_plan import RunPlan, plan_for_samples
 from lsx.runtime.run_progress import watched
 from lsx.runtime.run_report import ProgressCallback, RunReport
 from lsx.runtime.seams import SeamMeter
@@ -299,10 +299,9 @@ class LipSync:
         self._runs.check(cancel)
         self._check_settings(options)
         target = as_output(output)
-        reader, sound = open_inputs(
+        reader, _, plan, sound = open_inputs(
             video, audio, target, compare=compare, encode=encode, footage=footage, no_face=no_face
         )
-        plan, sound = plan_of(reader, sound, footage)
         timeline = plan.timeline
         shown = timeline.shown()
         beside = None if compare is None else Path(compare)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,23 @@ from lsx.media.encoding import EncodeOptions
 from lsx.media.given import SoundInput, VideoInput, VideoSource, open_sound, open_video
 from lsx.media.targets import STANDARD_OUTPUT, Output, as_output, check_target, container_of
 from lsx.media.video_writer import VideoWriter
-from lsx.runtime.run_plan import plan_of
+from lsx.runtime.run_plan import RunPlan, plan_of
 
-__all__ = ["open_inputs", "sound_notes", "speaker_notes", "write_frames", "writer_like"]
+__all__ = ["OpenedInputs", "open_inputs", "sound_notes", "speaker_notes", "write_frames", "writer_like"]
 
 _SILENT = 1e-3  # of full scale: about -60 dB
 _SHORT = 1.0  # seconds
+
+
+class OpenedInputs(NamedTuple):
+    """A run's inputs, and what is to become of them."""
+
+    video: VideoSource
+    sound: SoundReader | None
+    """The one that was given; None where segments have theirs."""
+    plan: RunPlan
+    heard: SoundReader
+    """The result's sound."""
 
 
 def open_inputs(
@@ -40,15 +51,13 @@ def open_inputs(
     encode: EncodeOptions | None = None,
     footage: FootageOptions | None = None,
     no_face: str = "pass",
-) -> tuple[VideoSource, SoundReader | None]:
+) -> OpenedInputs:
     """Open a run's inputs and check all that can be checked before engines are loaded. Parameters as in LipSync.run.
 
     encode : checked against each output's container, the size of the frames, and what opens on this machine.
     footage : checked against the lengths of both.
 
-    Returns the video and the sound, None where segments have theirs.
-
-    LipSync.run takes what this returns in place of the paths, and does not scan the files again.
+    LipSync.run takes the video and the sound of this in place of the paths, and does not scan those files again.
 
     Raises UsageError, MediaError, OutputError.
     """
@@ -62,7 +71,7 @@ def open_inputs(
     for target in targets:
         check_target(target, sources)
     reader, sound = open_video(video, footage.rate), None if audio is None else open_sound(audio)
-    _, heard = plan_of(reader, sound, footage)
+    plan, heard = plan_of(reader, sound, footage)
     if heard is not sound and encode is not None and encode.audio_codec == "copy":
         raise UsageError(
             "audio_codec copy keeps the sound's packets as they are; it does not go with a sound that is moved, cut, "
@@ -73,7 +82,7 @@ def open_inputs(
     for target, (across, down) in targets.items():
         size = (reader.width * across, reader.height * down)
         (encode or EncodeOptions()).check(container_of(target), size, heard)
-    return reader, sound
+    return OpenedInputs(reader, sound, plan, heard)
 
 
 def _check_outputs(output: Any, compare: Any, no_face: str) -> None:

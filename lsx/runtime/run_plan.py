@@ -129,7 +129,7 @@ def _sounds(segments: Iterable[Segment]) -> dict[Path, SoundReader]:
 def _span(segment: Segment, timeline: Timeline, number: int) -> tuple[int, int]:
     """First and last output frame, the last excluded. Raises UsageError for a segment beyond the part that is used."""
     clock, last = timeline.clock, timeline.first + timeline.frames
-    start, stop = (clock.nearest(second, last + 1) - timeline.first for second in (segment.start, segment.end))
+    start, stop = (clock.nearest(second, last + 2) - timeline.first for second in (segment.start, segment.end))
     if start < 0 or stop > timeline.frames + 1 or start >= timeline.frames:
         raise UsageError(
             f"segment {number} goes from {segment.start:g} to {segment.end:g} s, and the part of the video that is "

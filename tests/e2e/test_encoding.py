@@ -39,7 +39,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def written(video: Path, audio: Path, output: Path, **options: Any) -> Path:
     """The video and the sound through lsx's checks and its writer, without a model between."""
     encode = EncodeOptions(**options)
-    reader, sound = open_inputs(video, audio, output, encode=encode)
+    reader, sound, *_ = open_inputs(video, audio, output, encode=encode)
     assert isinstance(reader, VideoReader)
     assert sound is not None
     with writer_like(output, reader, encode, sound) as writer:
@@ -312,7 +312,7 @@ def boxes(data: bytes) -> list[str]:
 
 
 def test_a_disk_that_is_full(media: Path, tmp_path: Path) -> None:
-    reader, sound = open_inputs(media / "clip.mp4", media / "sound.wav", tmp_path / "out.mp4")
+    reader, sound, *_ = open_inputs(media / "clip.mp4", media / "sound.wav", tmp_path / "out.mp4")
     assert isinstance(reader, VideoReader)
     assert sound is not None
     writer = writer_like(tmp_path / "out.mp4", reader, EncodeOptions(), sound)

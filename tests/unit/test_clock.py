@@ -46,6 +46,7 @@ def test_times_of_their_own() -> None:
     ]
     assert UNEVEN.rate == 20
     assert [UNEVEN.nearest(s, 4) for s in (0, 0.019, 0.021, 0.08, 0.104, 0.106, 0.19, 9)] == [0, 0, 1, 2, 2, 3, 4, 4]
+    assert [UNEVEN.nearest(s, 9) for s in (0.2, 0.22, 0.23, 0.3, 9)] == [4, 4, 5, 6, 9]
     assert [UNEVEN.frames_in(Fraction(s, 1000)) for s in (1, 40, 41, 110, 111)] == [1, 1, 2, 3, 4]
     order = np.array([2, 3, 3, 0])
     shown = UNEVEN.shown(order)
