@@ -173,7 +173,7 @@ def reference_of(bundle: Bundle, folder: Path | None, note: Callable[[str], None
         note("no PyTorch baselines: the checkpoint is not where it was exported from; give --checkpoint-dir DIR")
         return None
     try:
-        from lsx.graphs.torch_backend import reference_checkpoint
+        from lsx.graphs.torch_engines import reference_checkpoint
     except ImportError as error:
         if folder is not None:
             raise UsageError(f"--checkpoint-dir needs {error.name}. Install it: pip install 'lsx[export]'") from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import hashlib
 import io
 import logging
@@ -10,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import onnx_ir as ir
@@ -44,6 +47,39 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
+@contextlib.contextmanager
+def _brisk() -> Iterator[None]:
+    """A quarter of a small graph's tracing left out: torch fills its table of operators anew for each graph, and Python
+    looks for cycles among millions of nodes that are all alive."""
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        with _kept_operators():
+            yield
+    finally:
+        if collected:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def _kept_operators() -> Iterator[None]:
+    """Torch's table of operators, filled once; where another torch has it elsewhere, it fills it as it does."""
+    try:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+    except ImportError:
+        yield
+        return
+    filled = staticmethod(functools.partial(_operators, ONNXRegistry.from_torchlib))
+    with mock.patch.object(ONNXRegistry, "from_torchlib", filled):
+        yield
+
+
+@functools.cache
+def _operators(fill: Any, **options: Any) -> Any:
+    """What `fill` gives, once for each of its options."""
+    return fill(**options)
+
+
 def trace(
     module: nn.Module,
     arguments: Sequence[Tensor],
@@ -58,7 +94,7 @@ def trace(
     """
     axes = {name: torch.export.Dim(name, min=1, max=_LONGEST) for d in dynamic or () if d for name in d.values()}
     shapes = None if dynamic is None else tuple({i: axes[n] for i, n in (d or {}).items()} for d in dynamic)
-    with _quiet(), torch.no_grad():
+    with _quiet(), _brisk(), torch.no_grad():
         program = torch.export.export(module, tuple(arguments), dynamic_shapes=shapes, strict=False)
         translated = torch.onnx.export(
             program,

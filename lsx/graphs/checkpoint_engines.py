@@ -8,7 +8,7 @@ import torch
 from lsx.core.tensors import Dtype, TensorSpec
 from lsx.engines.engine import Engine
 from lsx.graphs.graph_specs import GRAPHS, GraphSpec
-from lsx.graphs.torch_backend import TorchCudaEngine, TorchEngine
+from lsx.graphs.torch_engines import TorchCudaEngine, TorchEngine
 from lsx.models.checkpoint import Checkpoint
 
 __all__ = ["checkpoint_engines"]

@@ -26,7 +26,7 @@ from lsx.engines.loading import AUTO, best_backend, loaded_files, opened_engines
 from lsx.engines.registry import EngineOptions
 from lsx.errors import UsageError
 from lsx.faces.detector import opened_detector
-from lsx.graphs.torch_backend import reference_checkpoint
+from lsx.graphs.torch_engines import reference_checkpoint
 from lsx.media.audio_reader import SoundReader
 from lsx.metrics.arrays import ArrayError, compare, worst
 from lsx.metrics.images import psnr, ssim_map

@@ -137,7 +137,7 @@ def test_loop_through_the_graphs(
 class _Recorder:
     """The recorded pipeline through `LipSync.stream`, keeping what goes into and comes out of the VAE decoder."""
 
-    def __init__(self, opened: Bundle) -> None:
+    def __init__(self, opened: Bundle, length: int = 32) -> None:
         self.latents: list[NDArray[np.float32]] = []
         self.faces: list[NDArray[np.uint8]] = []
         self.frames = [picture(360, 640, 0.1 * i) for i in range(20)]
@@ -157,7 +157,7 @@ class _Recorder:
                 lipsync.stream(
                     self.frames,
                     waveform(19200),
-                    length=32,
+                    length=length,
                     steps=4,
                     guidance=1.5,
                     cache_interval=None,
@@ -207,8 +207,9 @@ def test_the_given_frames_are_not_painted_on(recorded_fp32: _Recorder) -> None:
 
 
 def test_fp16_keeps_the_picture(recorded_fp32: _Recorder, bundle: Bundles) -> None:
-    low = _Recorder(bundle("fp16", 256))
-    a, b = np.concatenate(recorded_fp32.faces).astype(float), np.concatenate(low.faces).astype(float)
+    low = _Recorder(bundle("fp16", 256), length=16)  # the first chunk; the second is made as it is
+    b = np.concatenate(low.faces).astype(float)
+    a = np.concatenate(recorded_fp32.faces)[: len(b)].astype(float)
     assert 10 * np.log10(255**2 / np.mean((a - b) ** 2)) >= 40
 
 
