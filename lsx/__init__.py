@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from lsx.engines.loading import load_engine
     from lsx.engines.registry import EngineOptions
     from lsx.faces.alignment import Face
+    from lsx.faces.avatar import Avatar
     from lsx.media.encoding import EncodeOptions
+    from lsx.runtime.avatar_job import prepare_avatar
     from lsx.runtime.lipsync import LipSync
     from lsx.runtime.run_report import Progress, RunReport
 
 __version__ = "0.2.0"
 
 _LAZY = {
+    "Avatar": "lsx.faces.avatar",
     "Bundle": "lsx.bundle.bundle",
     "CancelToken": "lsx.core.cancel",
     "EncodeOptions": "lsx.media.encoding",
@@ -38,9 +41,11 @@ _LAZY = {
     "SamplingOptions": "lsx.core.sampling",
     "Segment": "lsx.core.segments",
     "load_engine": "lsx.engines.loading",
+    "prepare_avatar": "lsx.runtime.avatar_job",
 }
 
 __all__ = [  # noqa: PLE0604  (the errors' names are their file's to know)
+    "Avatar",
     "Bundle",
     "CancelToken",
     "EncodeOptions",
@@ -54,6 +59,7 @@ __all__ = [  # noqa: PLE0604  (the errors' names are their file's to know)
     "Segment",
     "__version__",
     "load_engine",
+    "prepare_avatar",
     *errors.__all__,
 ]
 

@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lsx.bundle.manifest import MANIFEST
-from lsx.core.atomic_files import check_replaceable, put_in_place
-from lsx.errors import OutputError
+from lsx.core.atomic_files import check_replaceable, folder_beside
 
 __all__ = ["check_writable", "written_beside"]
 
 
-@contextmanager
-def written_beside(output: Path) -> Iterator[Path]:
+def written_beside(output: Path) -> AbstractContextManager[Path]:
     """A temporary folder that becomes `output` when the block ends well, and is gone otherwise."""
-    check_writable(output)
-    output = output.absolute()
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    except OSError as error:
-        raise OutputError(f"{output.parent}: cannot be written: {error.strerror}") from error
-    try:
-        folder.chmod(0o755)
-        yield folder
-        put_in_place(folder, output)
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return folder_beside(output, "bundle", _is_bundle)
 
 
 def check_writable(output: Path) -> None:

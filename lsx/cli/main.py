@@ -19,6 +19,7 @@ from lsx.cli import (
     faces,
     fetch,
     inspect,
+    prepare,
     run,
     train,
     verify,
@@ -70,6 +71,7 @@ app.command("export")(command(export.export))
 app.command("calibrate")(command(calibrate.calibrate))
 app.command("build")(command(build.build))
 app.command("faces")(command(faces.faces))
+app.command("prepare")(command(prepare.prepare))
 app.command("run")(command(run.run))
 app.command("batch")(command(batch.batch))
 app.command("verify")(command(verify.verify))

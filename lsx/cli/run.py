@@ -40,7 +40,7 @@ __all__ = ["run"]
 
 def run(
     bundle: BundlePath,
-    video: Annotated[Path, typer.Argument(help="Video with the face.")],
+    video: Annotated[Path, typer.Argument(help="Video with the face, or an avatar of lsx prepare.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Video to write: .mp4, .mov, .mkv, or - for standard output.")
     ],
@@ -164,7 +164,9 @@ def run(
     from lsx.runtime.lipsync import LipSync
     from lsx.runtime.run_files import open_inputs, sound_notes
 
-    inputs = open_inputs(video, audio, output, compare=compare, encode=encode, footage=footage, no_face=no_face)
+    inputs = open_inputs(
+        video, audio, output, bundle=opened, compare=compare, encode=encode, footage=footage, no_face=no_face
+    )
     check_report(report_file, (bundle, video, audio, segments, output, compare))
     plan = inputs.plan
     notes = sound_notes(inputs.heard.samples())
@@ -183,7 +185,7 @@ def run(
                 inputs.sound,
                 output,
                 options,
-                footage=footage,
+                footage=inputs.footage,
                 encode=encode,
                 compare=compare,
                 no_face=no_face,  # type: ignore[arg-type]  # checked there

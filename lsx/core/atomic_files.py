@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lsx.errors import OutputError
 
-__all__ = ["check_replaceable", "process_lives", "put_in_place", "sha256_of", "write_whole"]
+__all__ = ["check_replaceable", "folder_beside", "process_lives", "put_in_place", "sha256_of", "write_whole"]
 
 
 def sha256_of(path: Path) -> str:
@@ -52,6 +54,28 @@ def check_replaceable(output: Path, kind: str, ours: Callable[[Path], bool]) -> 
         raise OutputError(f"{output.parent}: not writable")
     if output.exists() and not (output.is_dir() and (ours(output) or not any(output.iterdir()))):
         raise OutputError(f"{output}: exists and is not a {kind}; lsx will not replace it. Give another -o")
+
+
+@contextmanager
+def folder_beside(output: Path, kind: str, ours: Callable[[Path], bool]) -> Iterator[Path]:
+    """A temporary folder that becomes `output` when the block ends well, and is gone otherwise.
+
+    kind, ours : as of `check_replaceable`. Raises OutputError.
+    """
+    check_replaceable(output, kind, ours)
+    output = output.absolute()
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    except OSError as error:
+        raise OutputError(f"{output.parent}: cannot be written: {error.strerror}") from error
+    try:
+        folder.chmod(0o755)
+        yield folder
+        put_in_place(folder, output)
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def put_in_place(folder: Path, output: Path) -> None:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from lsx.errors import UsageError
 
-__all__ = ["ModelSpec", "tokens_per_frame"]
+__all__ = ["LATENT_SCALE", "ModelSpec", "tokens_per_frame"]
+
+LATENT_SCALE = 0.18215
+"""Of the VAE's latents, as the U-Net takes them."""
 
 
 def tokens_per_frame(window: tuple[int, int], states: int) -> int:

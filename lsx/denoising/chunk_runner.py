@@ -15,6 +15,7 @@ from lsx.core.model_spec import ModelSpec
 from lsx.core.noise import named_noise
 from lsx.core.threaded_stages import Stopped
 from lsx.denoising.executor import Lender, Submission
+from lsx.denoising.moments import conditioning_of
 from lsx.engines.engine import Array
 from lsx.errors import EngineError, NonFiniteOutput
 
@@ -60,8 +61,13 @@ class ChunkRunner:
         noise: NoiseSource,
         guidance: float = 1.5,
         fallback: Callable[[], Lender | None] = lambda: None,
+        mask: NDArray[np.float32] | None = None,
     ) -> None:
-        """fallback : lends the executor that a chunk whose result is not finite is done again with, once; or None."""
+        """fallback : lends the executor that a chunk whose result is not finite is done again with, once; or None.
+
+        mask : what of a latent is kept, float32 [h, w], where the lenders' programs take `conditioning`; every chunk
+        then comes with its moments.
+        """
         self._lender = lender
         self._fallback = fallback
         self.position = (0, 0)
@@ -79,6 +85,7 @@ class ChunkRunner:
         self._guidance = np.array([guidance], dtype=np.float32)
         self._model = model
         self._noise = noise
+        self._mask = mask
         self._batch = 2 if guidance > 1 else 1
         first = self._draw("latents", (1, 4, 1, model.latent, model.latent))
         self._latents = repeated_latents(first, model.frames)
@@ -95,19 +102,32 @@ class ChunkRunner:
             raise EngineError(f"the noise source gave {list(noise.shape)} for {name}; it must give {list(shape)}")
         return noise
 
-    def submit(self, faces: NDArray[np.uint8], tokens: NDArray[np.float32], chunk: int) -> PendingChunk:
+    def submit(
+        self,
+        faces: NDArray[np.uint8],
+        tokens: NDArray[np.float32],
+        chunk: int,
+        moments: NDArray[np.float32] | None = None,
+    ) -> PendingChunk:
         """Start a chunk on aligned faces uint8 [F, H, W, 3] and audio tokens float32 [F, S, D].
 
+        moments : of the faces, float32 [F, 2, 2, 4, h, w], where they were encoded before.
         Raises EngineError; Stopped after `stop`.
         """
         shape = (self._model.frames, 4, self._model.latent, self._model.latent)
         inputs: dict[str, Array] = {
             "faces": faces,
-            "noise": np.stack([self._draw(f"masked.{chunk}", shape), self._draw(f"reference.{chunk}", shape)]),
             "latents": self._latents,
             "guidance": self._guidance,
             "encoder_hidden_states": audio_batch(tokens, self._batch),
         }
+        noise = np.stack([self._draw(f"masked.{chunk}", shape), self._draw(f"reference.{chunk}", shape)])
+        if self._mask is None:
+            inputs["noise"] = noise
+        elif moments is not None:
+            inputs["conditioning"] = conditioning_of(moments, noise, self._mask)
+        else:
+            raise EngineError(f"chunk {chunk} came without moments. Please report this")
         self.position = (chunk, 0)
         self.submitted += 1
         pending = PendingChunk(inputs, self._submitted(self._lender, inputs, chunk))

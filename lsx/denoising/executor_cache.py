@@ -31,6 +31,8 @@ class ScheduleKey(NamedTuple):
     guidance_batch: int
     cache_interval: int | None
     sampler: str
+    encoded: bool = False
+    """Whether the VAE encoder's part of the work was done before, and kept in an avatar."""
 
 
 class ExecutorCache(ABC):
@@ -49,30 +51,30 @@ class ExecutorCache(ABC):
         self._turns = Turns()
         self._latest: Executor | None = None
 
-    def lender(self, options: SamplingOptions) -> Lender:
-        """Lends the executor for `options`, a chunk at a time."""
-        return _Schedule(self, options)
+    def lender(self, options: SamplingOptions, *, encoded: bool = False) -> Lender:
+        """Lends the executor for `options`, a chunk at a time. encoded : as of `chunk_program`."""
+        return _Schedule(self, options, encoded=encoded)
 
     @contextmanager
-    def lent(self, options: SamplingOptions, stop: CancelToken) -> Iterator[Executor]:
+    def lent(self, options: SamplingOptions, stop: CancelToken, *, encoded: bool = False) -> Iterator[Executor]:
         """The executor for `options`, for a block in which no other run has any of them.
 
         Raises Stopped where `stop` is cancelled before it is this run's turn; EngineError, OutOfDeviceMemory.
         """
         with self._turns.taken(stop):
-            yield self.get(options)
+            yield self.get(options, encoded=encoded)
 
-    def get(self, options: SamplingOptions) -> Executor:
+    def get(self, options: SamplingOptions, *, encoded: bool = False) -> Executor:
         """The executor for `options`, for callers that are alone.
 
         Chunks under way in another one are finished first: all of them work in the same activation memory.
         """
-        key = ScheduleKey(options.steps, options.guidance_batch, options.cache_interval, options.sampler)
+        key = ScheduleKey(options.steps, options.guidance_batch, options.cache_interval, options.sampler, encoded)
         if self._latest is not None and self._kept.get(key) is not self._latest:
             self._latest.finish()
         if key not in self._kept:
             self._make_room(key)
-            self._kept[key] = self._fitting(options)
+            self._kept[key] = self._fitting(options, encoded=encoded)
         self._kept.move_to_end(key)
         self._latest = self._kept[key]
         return self._latest
@@ -81,10 +83,10 @@ class ExecutorCache(ABC):
         """Device bytes of every schedule that is kept."""
         return {key: executor.device_bytes for key, executor in list(self._kept.items())}
 
-    def _fitting(self, options: SamplingOptions) -> Executor:
+    def _fitting(self, options: SamplingOptions, *, encoded: bool) -> Executor:
         while True:
             try:
-                return self._make(options)
+                return self._make(options, encoded=encoded)
             except OutOfDeviceMemory:
                 if not self._kept:
                     raise
@@ -102,7 +104,7 @@ class ExecutorCache(ABC):
         oldest.close()
 
     @abstractmethod
-    def _make(self, options: SamplingOptions) -> Executor: ...
+    def _make(self, options: SamplingOptions, *, encoded: bool) -> Executor: ...
 
     def close(self) -> None:
         """Free all of them."""
@@ -113,11 +115,11 @@ class ExecutorCache(ABC):
 class _Schedule(Lender):
     """Lends one schedule's executor."""
 
-    def __init__(self, executors: ExecutorCache, options: SamplingOptions) -> None:
-        self._executors, self._options = executors, options
+    def __init__(self, executors: ExecutorCache, options: SamplingOptions, *, encoded: bool) -> None:
+        self._executors, self._options, self._encoded = executors, options, encoded
 
     def lent(self, stop: CancelToken) -> AbstractContextManager[Executor]:
-        return self._executors.lent(self._options, stop)
+        return self._executors.lent(self._options, stop, encoded=self._encoded)
 
 
 class HostExecutorCache(ExecutorCache):
@@ -127,9 +129,11 @@ class HostExecutorCache(ExecutorCache):
         super().__init__(model)
         self._engines = engines
 
-    def _make(self, options: SamplingOptions) -> Executor:
+    def _make(self, options: SamplingOptions, *, encoded: bool) -> Executor:
         graphs, size = io_of(self._engines), vae_frames_of(self._engines.values(), self._model)
-        return HostExecutor(chunk_program(self._model, graphs, options, vae_frames=size), self._engines)
+        return HostExecutor(
+            chunk_program(self._model, graphs, options, vae_frames=size, encoded=encoded), self._engines
+        )
 
 
 class CudaExecutorCache(ExecutorCache):
@@ -157,9 +161,9 @@ class CudaExecutorCache(ExecutorCache):
         self._own_activation = activation is None
         self._contexts: dict[tuple[str, frozenset[tuple[str, int]]], Context] = {}
 
-    def _make(self, options: SamplingOptions) -> Executor:
+    def _make(self, options: SamplingOptions, *, encoded: bool) -> Executor:
         self._device.enter()
-        program = chunk_program(self._model, io_of(self._engines), options)
+        program = chunk_program(self._model, io_of(self._engines), options, encoded=encoded)
         axes = {"b": options.guidance_batch, "F": self._model.vae_frames}
         contexts = {graph: self._context(graph, axes) for graph in self._engines}
         return CudaExecutor(program, contexts, self._device, cuda_graph=self._cuda_graph)

@@ -195,9 +195,17 @@ def loop_program(model: ModelSpec, graphs: Mapping[str, GraphIO], options: Sampl
 
 
 def chunk_program(
-    model: ModelSpec, graphs: Mapping[str, GraphIO], options: SamplingOptions, *, vae_frames: int | None = None
+    model: ModelSpec,
+    graphs: Mapping[str, GraphIO],
+    options: SamplingOptions,
+    *,
+    vae_frames: int | None = None,
+    encoded: bool = False,
 ) -> Program:
     """A whole chunk. vae_frames : frames that the VAE takes at a time, default the model's for a GPU.
+
+    encoded : whether the caller has what the VAE encoder would make, `conditioning` [1, 9, F, h, w], and gives it in
+    place of the noise.
 
     In: `faces` uint8 [F, H, W, 3], `noise` float32 [2, F, 4, h, w], `latents` float32 [1, 4, F, h, w],
     `encoder_hidden_states` [b, F, S, D], `guidance` float32 [1].
@@ -206,10 +214,27 @@ def chunk_program(
     size, frames = vae_frames or model.vae_frames, model.frames
     b = _Builder(graphs, {"b": options.guidance_batch, "F": size}, phase="VAE encode")
     faces = b.buffer("faces", "uint8", (frames, model.resolution, model.resolution, 3), "input")
-    noise = b.buffer("noise", "float32", (2, frames, 4, model.latent, model.latent), "input")
     latents = b.like("latents", b.input_of("step", "latents"), "input")
-    conditioning = b.like("conditioning", b.input_of("step", "conditioning"), "scratch")
     spans = [(start, start + size) for start in range(0, frames, size)]
+    conditioning = b.like("conditioning", b.input_of("step", "conditioning"), "input" if encoded else "scratch")
+    if not encoded:
+        _encode(
+            b,
+            faces,
+            b.buffer("noise", "float32", (2, frames, 4, model.latent, model.latent), "input"),
+            conditioning,
+            spans,
+        )
+    out = b.like("latents_out", b.input_of("step", "latents"), "output")
+    b.phase = "denoise"
+    _denoise(b, options, latents, conditioning, out)
+    b.phase = "VAE decode"
+    _decode(b, out, faces, spans)
+    return b.program()
+
+
+def _encode(b: _Builder, faces: View, noise: View, conditioning: View, spans: Sequence[tuple[int, int]]) -> None:
+    """The VAE encoder over the frames of each span."""
     for start, stop in spans:
         feed = {"faces": _part(faces, 0, start, stop), "noise": noise}
         targets: dict[str, View | str] = {"conditioning": conditioning}
@@ -220,26 +245,28 @@ def chunk_program(
         results = b.run("vae_encoder", feed, targets)
         if len(spans) > 1:
             b.copy(results["conditioning"], _part(conditioning, 2, start, stop))
-    out = b.like("latents_out", b.input_of("step", "latents"), "output")
-    b.phase = "denoise"
-    _denoise(b, options, latents, conditioning, out)
-    b.phase = "VAE decode"
-    decoder = graphs["vae_decoder"].outputs
-    pixels = b.buffer("pixels", decoder["pixels"].dtype, (frames, model.resolution, model.resolution, 3), "output")
-    bad = b.buffer("nonfinite", "float32", (frames,), "output")
+
+
+def _decode(b: _Builder, out: View, faces: View, spans: Sequence[tuple[int, int]]) -> None:
+    """The VAE decoder over the frames of each span, to `pixels` and `nonfinite`."""
+    decoder, whole = b.graphs["vae_decoder"].outputs, b.buffers[faces.buffer].shape
+    pixels = b.buffer("pixels", decoder["pixels"].dtype, whole, "output")
+    bad = b.buffer("nonfinite", "float32", whole[:1], "output")
     for start, stop in spans:
         part = out
         if len(spans) > 1:
             part = b.like(f"latents_out.{start}", b.input_of("vae_decoder", "latents"), "scratch")
             b.copy(_part(out, 2, start, stop), part)
         feed = {"latents": part, "faces": _part(faces, 0, start, stop)}
-        targets = {"pixels": _part(pixels, 0, start, stop), "faces_out": f"faces_out.{start}"}
         # Tensors start at multiples of 256 bytes, which the parts of a tiny one do not.
-        targets["nonfinite"] = bad if len(spans) == 1 else f"nonfinite.{start}"
+        targets: dict[str, View | str] = {
+            "pixels": _part(pixels, 0, start, stop),
+            "faces_out": f"faces_out.{start}",
+            "nonfinite": bad if len(spans) == 1 else f"nonfinite.{start}",
+        }
         results = b.run("vae_decoder", feed, targets)
         if len(spans) > 1:
             b.copy(results["nonfinite"], _part(bad, 0, start, stop))
-    return b.program()
 
 
 def _part(view: View, axis: int, start: int, stop: int) -> View:

@@ -106,7 +106,11 @@ class StepGraph(GraphModule):
 
 
 class VaeEncoderGraph(GraphModule):
-    """`vae_encoder`: conditioning [1, 9, F, h, w] of faces uint8 [F, H, W, 3] and noise float32 [2, F, 4, h, w]."""
+    """`vae_encoder`: (conditioning, moments) of faces uint8 [F, H, W, 3] and noise float32 [2, F, 4, h, w].
+
+    conditioning : [1, 9, F, h, w]. moments : float32 [F, 2, 2, 4, h, w], the masked and the reference face, mean and
+    deviation of each, which do not depend on the noise; who keeps them need not encode again.
+    """
 
     def __init__(self, vae: Any, mask: Tensor) -> None:
         super().__init__()
@@ -115,7 +119,7 @@ class VaeEncoderGraph(GraphModule):
         self.mask: Tensor
         self.register_buffer("mask", mask[None, None], persistent=False)
 
-    def forward(self, faces: Tensor, noise: Tensor) -> Tensor:
+    def forward(self, faces: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         dtype = self.quant_conv.weight.dtype
         pixels = _to_pixels(faces)
         mask = self.mask.to(torch.float32)
@@ -127,7 +131,8 @@ class VaeEncoderGraph(GraphModule):
         pair = latents.unflatten(0, (-1, 2))
         masked, reference = pair[:, 0], pair[:, 1]
         small = mask[:, :, ::8, ::8] + 0 * masked[:, :1]  # one a frame, however many there are
-        return torch.cat([small, masked, reference], dim=1).transpose(0, 1)[None].to(dtype)
+        conditioning = torch.cat([small, masked, reference], dim=1).transpose(0, 1)[None].to(dtype)
+        return conditioning, torch.stack([mean, deviation], dim=1).unflatten(0, (-1, 2))
 
 
 class VaeDecoderGraph(GraphModule):

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
+from lsx.core.model_spec import LATENT_SCALE
 from lsx.core.sampling import Sampler, SamplingOptions
 from lsx.models.unet import UNet3D
 from lsx.models.whisper import AudioEncoder
@@ -31,10 +31,6 @@ __all__ = [
     "scheduler",
 ]
 
-LATENT_SCALE = 0.18215
-"""Scaling factor of sd-vae-ft-mse."""
-
-
 _BETAS = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -48,6 +44,9 @@ _BETAS = {
 
 def scheduler(sampler: Sampler = "ddim") -> Any:
     """LatentSync's scheduler, DDIM without clipping; or DPM-Solver++ 2M made from the same configuration."""
+    # they bring SciPy's statistics along, which nothing else here needs
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+
     if sampler == "dpm++2m":
         return DPMSolverMultistepScheduler(**_BETAS)
     return DDIMScheduler(**_BETAS, clip_sample=False, set_alpha_to_one=False)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lsx.denoising.chunk_runner import PendingChunk
 from lsx.runtime.chunk_plan import Part, PlannedChunk, chunk_count, counted, planned_chunks
-from lsx.runtime.face_aligner import AlignedFrame
+from lsx.runtime.face_aligner import AlignedFace, AlignedFrame
 from lsx.runtime.face_choice import Slot
 
 __all__ = ["Chunk", "Chunker"]
@@ -32,6 +32,8 @@ class Chunk:
     """What its pixels count in each of them, 0..1: [F]."""
     faces: NDArray[np.uint8] | None
     """uint8 [F, H, W, 3]; None where nothing is to be made: no frame has a face, or all are silent."""
+    moments: NDArray[np.float32] | None
+    """Of the faces, float32 [F, 2, 2, 4, h, w], where they were encoded before."""
     done: list[AlignedFrame]
     """The output frames, in order, that no later chunk counts in."""
     pending: PendingChunk | None = None
@@ -123,12 +125,15 @@ class Chunker:
         if not slots or not planned.heard:
             slots = [Slot(planned.part.rule, 0)]
         for slot in slots:
-            faces = _faces_of(items, slot) if planned.heard else None
-            yield Chunk(number, planned.part, slot, items, planned.weights, faces, [])
+            faces = _faces_of(items, slot) if planned.heard else []
+            crops = np.stack([face.crop for face in faces]) if faces else None
+            moments = [face.moments for face in faces if face.moments is not None]
+            kept = np.stack(moments) if moments else None
+            yield Chunk(number, planned.part, slot, items, planned.weights, crops, kept, [])
 
 
 def _nothing(number: int, done: list[AlignedFrame]) -> Chunk:
-    return Chunk(number, Part(0, 0), Slot(0, 0), [], np.zeros(0, np.float32), None, done)
+    return Chunk(number, Part(0, 0), Slot(0, 0), [], np.zeros(0, np.float32), None, None, done)
 
 
 class _Upcoming:
@@ -192,10 +197,9 @@ class _FrameQueue:
             del self._held[index]
 
 
-def _faces_of(items: list[AlignedFrame], slot: Slot) -> NDArray[np.uint8] | None:
-    """The crops of a chunk. A frame without a face borrows the nearest one's: the chunk's statistics stay a face's."""
+def _faces_of(items: list[AlignedFrame], slot: Slot) -> list[AlignedFace]:
+    """The faces of a chunk. A frame without one borrows the nearest one's: the chunk's statistics stay a face's."""
     present = [i for i, item in enumerate(items) if slot in item.faces]
     if not present:
-        return None
-    nearest: list[Any] = [items[min((abs(p - i), p) for p in present)[1]].faces[slot].crop for i in range(len(items))]
-    return np.stack(nearest)
+        return []
+    return [items[min((abs(p - i), p) for p in present)[1]].faces[slot] for i in range(len(items))]

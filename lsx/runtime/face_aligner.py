@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,10 @@ from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import in_order
 from lsx.errors import FaceNotFound, LsxError, MediaError
 from lsx.faces.alignment import Affine, Aligner, crop_face
+from lsx.faces.speaker import SpeakerChoice
 from lsx.runtime.face_choice import FaceChoice, Slot
 
-__all__ = ["AlignedFace", "AlignedFrame", "FaceAligner", "SourceFrames"]
+__all__ = ["AlignedFace", "AlignedFrame", "FaceAligner", "FoundFaces", "FrameFaces", "SourceFrames", "detector_threads"]
 
 SourceFrames = Iterator[tuple[int, Frame]]
 """Source index and frame of output frame 0, 1, 2, ..."""
@@ -34,6 +36,8 @@ class AlignedFace:
     """Frame to crop."""
     crop: NDArray[np.uint8]
     """uint8 [resolution, resolution, 3]."""
+    moments: NDArray[np.float32] | None = None
+    """Of the VAE, float32 [2, 2, 4, h, w], where the face was encoded before."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,14 +50,64 @@ class AlignedFrame:
     """The chosen ones."""
 
 
+class FrameFaces(Protocol):
+    """Where the aligned faces of a run come from: found in its frames, or kept from before."""
+
+    advice: str
+    """What a run that found no face says besides."""
+
+    def look(self, frame: Frame) -> Any:
+        """What is seen in a frame. Called once for each source frame, from any thread."""
+
+    def aligned(self, source: int, seen: Any, frame: Frame) -> dict[Slot, AlignedFace]:
+        """The faces of source frame `source`; `seen` is of its first time. Called in order, from one thread."""
+
+    @property
+    def choices(self) -> tuple[SpeakerChoice, ...]:
+        """Whom it took, and from which frame on."""
+
+
+class FoundFaces:
+    """Faces as they are chosen in the frames of one clip, aligned and cut out."""
+
+    def __init__(self, choice: FaceChoice, resolution: int) -> None:
+        """choice : whose faces are looked for, and which is taken; resolution : pixels of an aligned face's side."""
+        self.advice = choice.advice
+        self._choice, self._resolution = choice, resolution
+        # one for each slot: where a face lay in the frames before has a say in where it lies
+        self._aligners = defaultdict[Slot, Aligner](lambda: Aligner(resolution))
+        self._known = _KnownFaces()
+
+    @property
+    def choices(self) -> tuple[SpeakerChoice, ...]:
+        """Whom it took."""
+        return self._choice.choices
+
+    def look(self, frame: Frame) -> Any:
+        """What the choice sees."""
+        return self._choice.look(frame)
+
+    def aligned(self, source: int, seen: Any, frame: Frame) -> dict[Slot, AlignedFace]:
+        """The chosen faces; of a frame that comes again those of its first time."""
+        if source > self._known.latest:
+            chosen = self._choice.choose(source, seen, frame.shape[1])
+            self._known.add(source, {slot: self._aligners[slot].affine(face.points) for slot, face in chosen.items()})
+        return {
+            slot: AlignedFace(affine, crop_face(frame, affine, self._resolution))
+            for slot, affine in self._known.at(source).items()
+        }
+
+
+def detector_threads() -> int:
+    """Threads for looking at frames: a quarter of the cores, at most 4, for it goes beside every other stage."""
+    return min(max((os.cpu_count() or 1) // 4, 1), 4)
+
+
 @dataclass(slots=True, eq=False)
 class FaceAligner:
     """One clip's faces. `faceless` holds the indices of output frames without a face, when all were aligned."""
 
-    resolution: int
-    """Pixels of a side of an aligned face."""
-    choice: FaceChoice
-    """Whose faces are looked for, and which of them is taken."""
+    faces: FrameFaces
     length: int
     """Output frames."""
     require_face: bool = False
@@ -93,23 +147,15 @@ class FaceAligner:
 
         def look(item: tuple[int, int, Frame, bool]) -> _Seen:
             index, source, frame, new = item
-            return index, source, frame, self.choice.look(frame) if new else None
+            return index, source, frame, self.faces.look(frame) if new else None
 
         return in_order(look, map(first_time, items), self.detector_threads)
 
     def align(self, items: Iterator[_Seen]) -> Iterator[AlignedFrame]:
         """Crops of the chosen faces. Raises FaceNotFound."""
-        # one for each slot: where a face lay in the frames before has a say in where it lies
-        aligners = defaultdict[Slot, Aligner](lambda: Aligner(self.resolution))
-        known, any_face = _KnownFaces(), False
+        any_face = False
         for index, source, frame, seen in items:
-            if source > known.latest:
-                chosen = self.choice.choose(source, seen, frame.shape[1])
-                known.add(source, {slot: aligners[slot].affine(face.points) for slot, face in chosen.items()})
-            faces = {
-                slot: AlignedFace(affine, crop_face(frame, affine, self.resolution))
-                for slot, affine in known.at(source).items()
-            }
+            faces = self.faces.aligned(source, seen, frame)
             any_face = any_face or bool(faces)
             missing = not faces and (self.needed is None or (index < self.length and bool(self.needed[index])))
             if missing and self.require_face:
@@ -123,7 +169,7 @@ class FaceAligner:
         if not any_face:
             raise FaceNotFound(
                 "no face was found in any frame. Check that the picture is upright and the face at least 40 pixels high"
-                + self.choice.advice
+                + self.faces.advice
             )
 
 

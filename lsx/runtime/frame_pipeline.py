@@ -16,12 +16,12 @@ from lsx.denoising.chunk_runner import ChunkRunner
 from lsx.faces.compositing import Compositor, PasteMask
 from lsx.faces.retouch import Retouch
 from lsx.runtime.chunker import Chunk, Chunker
-from lsx.runtime.face_aligner import FaceAligner, SourceFrames
+from lsx.runtime.face_aligner import FaceAligner, FoundFaces, SourceFrames
 from lsx.runtime.face_choice import Detector, GivenFaces
 from lsx.runtime.frame_paster import FramePaster
 from lsx.runtime.seams import SeamMeter
 
-__all__ = ["FramePipeline", "Voice", "chunk_stages", "clip_chunks"]
+__all__ = ["FramePipeline", "Voice", "chunk_stages", "clip_chunks", "face_stages"]
 
 
 class Voice(Protocol):
@@ -31,14 +31,18 @@ class Voice(Protocol):
         """Audio tokens of output frames: float32 [len(frames), S, D]."""
 
 
-def chunk_stages(aligner: FaceAligner, chunker: Chunker, source: SourceFrames) -> list[Stage]:
-    """The stages before the engines: source frames to chunks of aligned faces."""
+def face_stages(aligner: FaceAligner, source: SourceFrames) -> list[Stage]:
+    """The first stages: source frames to aligned faces."""
     return [
         Stage("decode", lambda _: aligner.check(source), capacity=4),
         Stage("detect", aligner.detect, capacity=4),
         Stage("align", aligner.align, capacity=4),
-        Stage("chunk", chunker.chunks, capacity=1),
     ]
+
+
+def chunk_stages(aligner: FaceAligner, chunker: Chunker, source: SourceFrames) -> list[Stage]:
+    """The stages before the engines: source frames to chunks of aligned faces."""
+    return [*face_stages(aligner, source), Stage("chunk", chunker.chunks, capacity=1)]
 
 
 def clip_chunks(source: SourceFrames, detector: Detector, model: ModelSpec, length: int) -> Iterator[Chunk]:
@@ -47,7 +51,9 @@ def clip_chunks(source: SourceFrames, detector: Detector, model: ModelSpec, leng
     source : at least a whole chunk. Raises MediaError, FaceNotFound.
     """
     chunker = Chunker(frames=model.frames, length=length)
-    return run_stages(chunk_stages(FaceAligner(model.resolution, GivenFaces(detector), length), chunker, source))
+    return run_stages(
+        chunk_stages(FaceAligner(FoundFaces(GivenFaces(detector), model.resolution), length), chunker, source)
+    )
 
 
 @dataclass(slots=True, eq=False)
@@ -78,7 +84,7 @@ class FramePipeline:
         for chunk in chunks:
             if chunk.faces is not None:
                 tokens = self.voices[chunk.part.voice].tokens([item.index for item in chunk.items])
-                chunk.pending = self.runner.submit(chunk.faces, tokens, chunk.number)
+                chunk.pending = self.runner.submit(chunk.faces, tokens, chunk.number, chunk.moments)
             yield chunk
 
     def _collect(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:

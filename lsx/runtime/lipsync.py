@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import ExitStack, closing
@@ -26,16 +25,17 @@ from lsx.engines.engine import Engine
 from lsx.engines.loading import AUTO, best_backend, check_record, load_engines
 from lsx.engines.registry import EngineKeywords, EngineOptions, backend_named
 from lsx.errors import StaleEngine, UsageError
+from lsx.faces.avatar import Avatar
 from lsx.faces.compositing import read_paste_mask
 from lsx.faces.detector import FaceDetector
 from lsx.faces.retouch import Retouch
-from lsx.faces.track_file import VideoIdentity
 from lsx.media.comparison import LAYOUTS
 from lsx.media.encoding import EncodeKeywords, EncodeOptions
 from lsx.media.given import SoundInput, VideoInput
 from lsx.media.targets import as_output
-from lsx.runtime.face_aligner import FaceAligner
-from lsx.runtime.face_choice import Detector, FaceChoice, GivenFaces, faces_for, given_faces
+from lsx.runtime.avatar_video import AvatarVideo, faces_of
+from lsx.runtime.face_aligner import FaceAligner, FoundFaces, FrameFaces, detector_threads
+from lsx.runtime.face_choice import Detector, faces_for, given_faces
 from lsx.runtime.frame_pipeline import FramePipeline
 from lsx.runtime.frame_stream import FrameStream, frames_of, outcome_of
 from lsx.runtime.live_runs import LiveRuns, ended_by
@@ -244,7 +244,7 @@ class LipSync:
 
     def run(
         self,
-        video: VideoInput,
+        video: VideoInput | Avatar,
         audio: SoundInput | None,
         output: Path | str | BinaryIO,
         sampling: SamplingOptions | None = None,
@@ -265,7 +265,8 @@ class LipSync:
         Parameters
         ----------
         video : a path; an open binary file; frames uint8 [frames, height, width, 3] RGB at 25 a second; or what
-            `open_inputs` made of one. A file is copied to a temporary one first: video is read by seeking.
+            `open_inputs` made of one. A file is copied to a temporary one first: video is read by seeking. Or an
+            avatar, or its path: its faces and their latents are not computed again.
         audio : a path; an open binary file; or samples int16 or float32 (-1..1) [samples], mono at 16 kHz. None where
             `segments` of FootageOptions has the sounds.
         output : a path; or an open binary file, or `-` for standard output, which get fragmented MP4 while it is made.
@@ -299,14 +300,23 @@ class LipSync:
         self._runs.check(cancel)
         self._check_settings(options)
         target = as_output(output)
-        reader, _, plan, sound = open_inputs(
-            video, audio, target, compare=compare, encode=encode, footage=footage, no_face=no_face
+        reader, _, plan, sound, footage = open_inputs(
+            video, audio, target, bundle=self.bundle, compare=compare, encode=encode, footage=footage, no_face=no_face
         )
         timeline = plan.timeline
         shown = timeline.shown()
         beside = None if compare is None else Path(compare)
-        choice = faces_for(footage, self.detector(), VideoIdentity.of(reader), reader.clock)
-        pipeline = self._pipeline(plan, options, choice, footage=footage, require_face=no_face == "error")
+        faces = faces_of(reader, footage, self.detector(), self.bundle.model.resolution)
+        avatar = reader.avatar if isinstance(reader, AvatarVideo) else None
+        pipeline = self._pipeline(
+            plan,
+            options,
+            faces,
+            footage=footage,
+            require_face=no_face == "error",
+            threads=detector_threads(),
+            avatar=avatar,
+        )
         pipeline.frames_owned = beside is None
         started = time.perf_counter()
         times = StageTimes()
@@ -331,8 +341,8 @@ class LipSync:
             stages=dict(times.busy),
             waits=dict(times.waits),
             bottleneck=times.bottleneck or "",
-            notes=(*sound_notes(sound.samples()), *speaker_notes(choice.choices, reader.clock)),
-            choices=choice.choices,
+            notes=(*sound_notes(sound.samples()), *speaker_notes(faces.choices, reader.clock)),
+            choices=faces.choices,
             source_frames=timeline.used,
             fps=float(shown.rate),
             speed=timeline.speed,
@@ -409,7 +419,9 @@ class LipSync:
             else given_faces(detector, footage)
         )
         plan = plan_for_samples(timeline, samples, footage)
-        pipeline = self._pipeline(plan, options, choice, footage=footage, noise=noise)
+        faces = FoundFaces(choice, self.bundle.model.resolution)
+        threads = detector_threads() if detector is None else 1
+        pipeline = self._pipeline(plan, options, faces, footage=footage, noise=noise, threads=threads)
         source = indexed(frames, timeline, pipeline.chunker.source_length)
         chain = self._runs.start(pipeline.stages(source), StageTimes())
         return FrameStream(chain, cancel)
@@ -456,39 +468,37 @@ class LipSync:
         self,
         plan: RunPlan,
         options: SamplingOptions,
-        choice: FaceChoice,
+        faces: FrameFaces,
         *,
         footage: FootageOptions,
+        threads: int,
         noise: NoiseSource | None = None,
         require_face: bool = False,
+        avatar: Avatar | None = None,
     ) -> FramePipeline:
-        model, length = self.bundle.model, plan.timeline.frames
+        """threads : on which frames are looked at. avatar : where the chunks' moments come from."""
+        model, length, encoded = self.bundle.model, plan.timeline.frames, avatar is not None
         chunker = plan.chunker(model.frames, footage.overlap)
         return FramePipeline(
             aligner=FaceAligner(
-                resolution=model.resolution,
-                choice=choice,
+                faces=faces,
                 length=length,
                 require_face=require_face,
                 needed=plan.spoken,
                 clock=plan.timeline.clock,
-                detector_threads=1 if isinstance(choice, GivenFaces) else _detector_threads(),
+                detector_threads=threads,
             ),
             chunker=chunker,
             runner=ChunkRunner(
-                self._executors.lender(options),
+                self._executors.lender(options, encoded=encoded),
                 model,
                 noise or seeded_noise(options.seed),
                 options.guidance,
-                lambda: self._fallback.lender(options),
+                lambda: self._fallback.lender(options, encoded=encoded),
+                None if avatar is None else avatar.mask,
             ),
             voices=voices_of(plan, self._engines["audio_encoder"], model, footage, chunker.source_length),
             retouch=Retouch(colour_match=footage.colour_match, sharpen=footage.sharpen),
             mask=read_paste_mask(footage.mask),
             seams=SeamMeter(plan.stride),
         )
-
-
-def _detector_threads() -> int:
-    """A quarter of the cores, at most 4: detection goes beside every other stage."""
-    return min(max((os.cpu_count() or 1) // 4, 1), 4)

@@ -10,19 +10,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.bundle.bundle import Bundle
 from lsx.core.clock import MODEL_CLOCK, FrameClock
 from lsx.core.footage import FootageOptions
 from lsx.core.tensors import Frame
 from lsx.errors import UsageError
+from lsx.faces.avatar import Avatar
 from lsx.faces.compositing import read_paste_mask
 from lsx.faces.speaker import SpeakerChoice
 from lsx.faces.track_file import Tracks, VideoIdentity
 from lsx.media.audio_reader import SAMPLE_RATE, SoundReader
 from lsx.media.comparison import LAYOUTS, Layout
 from lsx.media.encoding import EncodeOptions
-from lsx.media.given import SoundInput, VideoInput, VideoSource, open_sound, open_video
+from lsx.media.given import SoundInput, VideoInput, VideoSource, open_sound
 from lsx.media.targets import STANDARD_OUTPUT, Output, as_output, check_target, container_of
 from lsx.media.video_writer import VideoWriter
+from lsx.runtime.avatar_video import AvatarVideo, open_source
 from lsx.runtime.run_plan import RunPlan, plan_of
 
 __all__ = ["OpenedInputs", "open_inputs", "sound_notes", "speaker_notes", "write_frames", "writer_like"]
@@ -40,13 +43,16 @@ class OpenedInputs(NamedTuple):
     plan: RunPlan
     heard: SoundReader
     """The result's sound."""
+    footage: FootageOptions
+    """As they are for this video: an avatar has some of its own."""
 
 
 def open_inputs(
-    video: VideoInput,
+    video: VideoInput | Avatar,
     audio: SoundInput | None,
     output: Any,
     *,
+    bundle: Bundle | None = None,
     compare: Path | str | None = None,
     encode: EncodeOptions | None = None,
     footage: FootageOptions | None = None,
@@ -54,6 +60,7 @@ def open_inputs(
 ) -> OpenedInputs:
     """Open a run's inputs and check all that can be checked before engines are loaded. Parameters as in LipSync.run.
 
+    bundle : whose VAE encoder an avatar must have been prepared with.
     encode : checked against each output's container, the size of the frames, and what opens on this machine.
     footage : checked against the lengths of both.
 
@@ -70,7 +77,10 @@ def open_inputs(
     targets = {as_output(output): (1, 1)} | ({} if compare is None else {Path(compare): (layout.across, layout.down)})
     for target in targets:
         check_target(target, sources)
-    reader, sound = open_video(video, footage.rate), None if audio is None else open_sound(audio)
+    reader, footage = open_source(video, footage)
+    if isinstance(reader, AvatarVideo) and bundle is not None:
+        reader.avatar.check(bundle)
+    sound = None if audio is None else open_sound(audio)
     plan, heard = plan_of(reader, sound, footage)
     if heard is not sound and encode is not None and encode.audio_codec == "copy":
         raise UsageError(
@@ -82,7 +92,7 @@ def open_inputs(
     for target, (across, down) in targets.items():
         size = (reader.width * across, reader.height * down)
         (encode or EncodeOptions()).check(container_of(target), size, heard)
-    return OpenedInputs(reader, sound, plan, heard)
+    return OpenedInputs(reader, sound, plan, heard, footage)
 
 
 def _check_outputs(output: Any, compare: Any, no_face: str) -> None:

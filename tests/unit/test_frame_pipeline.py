@@ -17,7 +17,7 @@ from lsx.media.video_reader import ping_pong
 from lsx.runtime import source_frames
 from lsx.runtime.chunk_plan import Part
 from lsx.runtime.chunker import Chunker
-from lsx.runtime.face_aligner import FaceAligner, SourceFrames
+from lsx.runtime.face_aligner import FaceAligner, FoundFaces, SourceFrames
 from lsx.runtime.face_choice import FaceChoice, GivenFaces, Slot
 from lsx.runtime.frame_pipeline import FramePipeline
 from lsx.runtime.source_frames import indexed, stream_plan
@@ -38,7 +38,7 @@ class _Chunks:
         self.frames.append(list(frames))
         return np.zeros(1, np.float32)
 
-    def submit(self, faces: NDArray[np.uint8], _: Any, call: int) -> int:
+    def submit(self, faces: NDArray[np.uint8], _: Any, call: int, __: Any = None) -> int:
         self.numbers.append(call)
         self.levels.append([round(float(face.mean())) for face in faces])
         self.made.append(255.0 - faces.astype(np.float32))
@@ -65,8 +65,7 @@ def _run(frames: Any, length: int, faceless: frozenset[int] = frozenset()) -> tu
     calls = _Chunks()
     line = FramePipeline(
         aligner=FaceAligner(
-            resolution=64,
-            choice=GivenFaces(lambda frame: None if int(frame[0, 0, 0]) in faceless else Face(points=POINTS)),
+            FoundFaces(GivenFaces(lambda frame: None if int(frame[0, 0, 0]) in faceless else Face(points=POINTS)), 64),
             length=length,
         ),
         chunker=Chunker(frames=16, length=length),
@@ -121,7 +120,7 @@ def test_each_source_frame_is_looked_at_once() -> None:
 
     calls = _Chunks()
     line = FramePipeline(
-        aligner=FaceAligner(resolution=64, choice=GivenFaces(detector), length=30),
+        aligner=FaceAligner(faces=FoundFaces(GivenFaces(detector), 64), length=30),
         chunker=Chunker(frames=16, length=30),
         runner=calls,  # type: ignore[arg-type]
         voices=[calls],
@@ -151,9 +150,7 @@ def _line(chunker: Chunker, choice: FaceChoice | None = None) -> tuple[_Chunks, 
     """A run over frames of levels 0, 1, 2, ... Each chunk inverts its faces, and adds its number in levels."""
     calls = _Chunks()
     line = FramePipeline(
-        aligner=FaceAligner(
-            resolution=64, choice=choice or GivenFaces(lambda _: Face(points=POINTS)), length=chunker.length
-        ),
+        aligner=FaceAligner(FoundFaces(choice or GivenFaces(lambda _: Face(points=POINTS)), 64), length=chunker.length),
         chunker=chunker,
         runner=calls,  # type: ignore[arg-type]
         voices=[calls, calls],
@@ -174,8 +171,8 @@ def test_where_chunks_overlap_one_leads_over_to_the_next() -> None:
 def test_a_brighter_chunk_is_faded_in_and_its_seam_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     submitted = _Chunks.submit
 
-    def brighter(self: _Chunks, faces: NDArray[np.uint8], tokens: Any, call: int) -> int:
-        number = submitted(self, faces, tokens, call)
+    def brighter(self: _Chunks, faces: NDArray[np.uint8], tokens: Any, call: int, moments: Any = None) -> int:
+        number = submitted(self, faces, tokens, call, moments)
         self.made[number] += {1: 30.0}.get(call, 0.0) - 100
         return number
 
@@ -202,11 +199,11 @@ def test_only_where_someone_speaks_a_face_is_missed() -> None:
     needed = np.zeros(40, bool)
     needed[4:20] = True
     faces = GivenFaces(lambda frame: None if frame[0, 0, 0] in (2, 10, 30) else Face(points=POINTS))
-    aligner = FaceAligner(resolution=64, choice=faces, length=40, needed=needed)
+    aligner = FaceAligner(faces=FoundFaces(faces, 64), length=40, needed=needed)
     items = aligner.align(aligner.detect(aligner.check(_source(_frames(40), 40))))
     assert [item.index for item in items if not item.faces] == [2, 10, 30]
     assert aligner.faceless == [10]
-    strict = FaceAligner(resolution=64, choice=faces, length=40, needed=needed, require_face=True)
+    strict = FaceAligner(faces=FoundFaces(faces, 64), length=40, needed=needed, require_face=True)
     with pytest.raises(FaceNotFound, match=r"no face in the frame at 0\.40 s"):
         list(strict.align(strict.detect(strict.check(_source(_frames(40), 40)))))
 
@@ -215,7 +212,7 @@ def test_frames_that_no_chunk_needs_are_not_held_back() -> None:
     """A part at the end of a long video: what comes before it goes on a chunk's worth at a time."""
     chunker = Chunker(frames=16, length=200, parts=[Part(180, 200)])
     come: list[int] = []
-    aligner = FaceAligner(resolution=64, choice=GivenFaces(lambda _: Face(points=POINTS)), length=200)
+    aligner = FaceAligner(faces=FoundFaces(GivenFaces(lambda _: Face(points=POINTS)), 64), length=200)
     source = _source(_frames(200), 200)
 
     def counted() -> SourceFrames:
@@ -259,7 +256,7 @@ def test_silent_frames_stay_as_they_are_and_cost_no_call() -> None:
     speech[9], speech[34] = 0.5, 0.25
     chunker = Chunker(frames=16, length=44, parts=[Part(0, 44, speech=speech)])
     line = FramePipeline(
-        aligner=FaceAligner(resolution=64, choice=GivenFaces(lambda _: Face(points=POINTS)), length=44),
+        aligner=FaceAligner(faces=FoundFaces(GivenFaces(lambda _: Face(points=POINTS)), 64), length=44),
         chunker=chunker,
         runner=calls,  # type: ignore[arg-type]
         voices=[calls],

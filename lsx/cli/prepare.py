@@ -1,0 +1,73 @@
+"""`lsx prepare`: a video to an avatar, which runs take in its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lsx.bundle.bundle import Bundle
+from lsx.cli.console import emit, out
+from lsx.cli.options import BackendName, BundlePath, CheckpointDir, Provider, Threads
+from lsx.cli.progress import task
+from lsx.core.speaker_rule import SPEAKERS
+from lsx.engines.loading import AUTO
+from lsx.engines.registry import EngineOptions, backend_named
+
+__all__ = ["prepare"]
+
+
+def prepare(
+    bundle: BundlePath,
+    video: Annotated[Path, typer.Argument(help="Video with the face.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write: the avatar.")],
+    start: Annotated[str, typer.Option(help="Where in the video to begin: seconds, or 1:02.5.")] = "0",
+    end: Annotated[str | None, typer.Option(help="Where in the video to end.")] = None,
+    fps: Annotated[
+        str, typer.Option(help="Frames a second of the results: 25, another number, or source: the video's own.")
+    ] = "25",
+    speaker: Annotated[str, typer.Option(help=f"Whose mouth moves: {SPEAKERS}.")] = "largest",
+    faces: Annotated[
+        Path | None, typer.Option(help="Faces that lsx faces found in the video: they are not looked for again.")
+    ] = None,
+    proxy: Annotated[
+        bool, typer.Option("--proxy", help="Keep the part's frames, without loss, in place of the video's file.")
+    ] = False,
+    backend: BackendName = "auto",
+    provider: Provider = "cpu",
+    threads: Threads = None,
+    checkpoint_dir: CheckpointDir = None,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Load version-compatible plans, which carry code.")
+    ] = False,
+) -> None:
+    """Compute once what of a video does not depend on the sound: faces, crops, latents. lsx run takes the result."""
+    if backend != AUTO:
+        backend_named(backend)
+    opened = Bundle.open(bundle)
+    from lsx.runtime.avatar_job import prepare_avatar
+
+    with task("prepare") as work:
+        avatar = prepare_avatar(
+            opened,
+            video,
+            output,
+            backend=backend,
+            engine=EngineOptions(
+                provider=provider, threads=threads, checkpoint_dir=checkpoint_dir, trust_code=trust_code
+            ),
+            start=start,
+            end=end,
+            fps=fps,
+            speaker=speaker,
+            faces=faces,
+            proxy=proxy,
+            progress=lambda done, frames: work.update("faces and latents", done, frames),
+        )
+    size = sum(file.size for file in avatar.manifest.files())
+    out.print(
+        f"avatar: {output} ({avatar.manifest.frames} frames, {size / 2**20:.0f} MiB)", markup=False, highlight=False
+    )
+    out.print(f"next: lsx run {bundle} {output} SOUND -o OUT.mp4", markup=False, highlight=False)
+    emit(avatar=str(output), frames=avatar.manifest.frames, bytes=size)

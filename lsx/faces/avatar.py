@@ -1,0 +1,353 @@
+"""A prepared avatar: what of a video does not depend on the sound, in a folder that any number of runs read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import Entry, FileEntry
+from lsx.core.atomic_files import sha256_of
+from lsx.core.clock import FrameClock
+from lsx.core.footage import FootageOptions
+from lsx.core.tensors import Frame
+from lsx.errors import IntegrityError, MediaError, UsageError
+from lsx.faces.alignment import Affine
+from lsx.faces.rows_file import RowsReader, RowsWriter
+from lsx.faces.speaker import SpeakerChoice
+from lsx.faces.track_file import VideoIdentity
+from lsx.media.video_reader import ColourTags
+
+__all__ = [
+    "AVATAR",
+    "AVATAR_SCHEMA",
+    "Avatar",
+    "AvatarManifest",
+    "AvatarWriter",
+    "PlaceEntry",
+    "PreparedFace",
+    "ProxyEntry",
+    "encoder_of",
+    "is_avatar",
+]
+
+AVATAR = "avatar.json"
+AVATAR_SCHEMA = 1
+"""Raised when a field goes or changes its meaning."""
+
+_FACES = "faces.safetensors"
+
+
+class PlaceEntry(Entry):
+    """The faces of one place: one, or more where the rule chose several at once."""
+
+    crops: FileEntry
+    """uint8 [rows, resolution, resolution, 3]."""
+    moments: FileEntry
+    """float32 [rows, 2, 2, 4, latent, latent]: masked and reference face, mean and deviation of each."""
+
+
+class ProxyEntry(Entry):
+    """What the source had that a proxy of its frames has not."""
+
+    tick: Fraction
+    """Of the frames' clock, seconds."""
+    starts: tuple[int, ...] | None
+    """First tick of each frame, and of what would come after the last; None is an even rate."""
+    pixel_aspect: Fraction
+    colours: ColourTags
+    has_sound: bool
+    """Whether the source had a sound of its own, which a proxy has not."""
+
+    @property
+    def clock(self) -> FrameClock:
+        """When its frames are shown."""
+        return FrameClock(self.tick, None if self.starts is None else np.array(self.starts, np.int64))
+
+
+class AvatarManifest(Entry):
+    """avatar.json."""
+
+    schema_version: int
+    lsx_version: str
+    created: str
+    resolution: int
+    """Pixels of a side of an aligned face."""
+    encoder: str
+    """What the VAE encoder is known by: see `encoder_of`."""
+    backend: str
+    """That it ran on."""
+    video: VideoIdentity
+    """What it was prepared of."""
+    start: float
+    end: float | None
+    fps: str
+    speaker: str
+    """The options of FootageOptions that it was prepared with."""
+    frames: int
+    """Of the part that was prepared."""
+    choices: tuple[SpeakerChoice, ...]
+    """Whom the rule took, and from which frame on."""
+    source: FileEntry
+    """The video, or a proxy of its frames."""
+    proxy: ProxyEntry | None
+    faces: FileEntry
+    """By place: `frames` int32 [rows], rising, `affines` float64 [rows, 2, 3]; and `mask` float32 [latent, latent]."""
+    places: tuple[PlaceEntry, ...]
+
+    def files(self) -> Iterator[FileEntry]:
+        """All files."""
+        yield from (self.source, self.faces)
+        for place in self.places:
+            yield from (place.crops, place.moments)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedFace:
+    """A face of one frame."""
+
+    affine: Affine
+    """Frame to crop."""
+    crop: NDArray[np.uint8]
+    """uint8 [resolution, resolution, 3]."""
+    moments: NDArray[np.float32]
+    """float32 [2, 2, 4, latent, latent]."""
+
+
+def encoder_of(bundle: Bundle) -> str:
+    """What a bundle's VAE encoder is known by: the hashes of its graph and weights."""
+    return "+".join(file.sha256 for file in bundle.files("vae_encoder"))
+
+
+def is_avatar(path: Any) -> bool:
+    """Whether a folder with an avatar of any schema is there."""
+    try:
+        content = json.loads((Path(path) / AVATAR).read_text(encoding="utf-8"))
+        return "schema_version" in content and "encoder" in content
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+class Avatar:
+    """An opened avatar. Its crops and moments stay in their files, which are mapped, and read frame by frame.
+
+    Open one with `Avatar.open(path)`; give it, or its path, to `LipSync.run` in place of a video.
+
+    Examples
+    --------
+    >>> from lsx import prepare_avatar
+    >>> avatar = prepare_avatar(BUNDLE, VIDEO, "anna.avatar")
+    >>> avatar.manifest.frames
+    16
+    """
+
+    def __init__(self, path: Path, manifest: AvatarManifest) -> None:
+        self.path = path
+        self.manifest = manifest
+        try:
+            arrays = load_file(path / manifest.faces.path)
+        except (SafetensorError, OSError) as error:
+            raise MediaError(f"{path / manifest.faces.path}: cannot be read, or is damaged: {error}") from error
+        self.mask: NDArray[np.float32] = arrays["mask"]
+        """What of a latent is kept, 0..1: float32 [latent, latent]."""
+        self._frames = [arrays[f"frames.{place}"] for place in range(len(manifest.places))]
+        self._affines = [arrays[f"affines.{place}"] for place in range(len(manifest.places))]
+        self._crops = [RowsReader(path / place.crops.path) for place in manifest.places]
+        self._moments = [RowsReader(path / place.moments.path) for place in manifest.places]
+
+    @classmethod
+    def open(cls, path: Path | str) -> Avatar:
+        """Open the avatar in the folder `path`. Raises MediaError when it is none, or a file of it is missing.
+
+        Examples
+        --------
+        >>> from lsx.faces.avatar import Avatar
+        >>> Avatar.open("nowhere")
+        Traceback (most recent call last):
+        ...
+        lsx.errors.MediaError: nowhere: no avatar ...
+        """
+        path = Path(path)
+        try:
+            content = json.loads((path / AVATAR).read_text(encoding="utf-8"))
+            version = content["schema_version"]
+            if version != AVATAR_SCHEMA:
+                raise MediaError(f"{path}: avatar schema {version} is not {AVATAR_SCHEMA}; prepare it again")
+            manifest = AvatarManifest.model_validate(content)
+        except OSError as error:
+            raise MediaError(
+                f"{path}: no avatar ({error.strerror}). Make one: lsx prepare BUNDLE VIDEO -o {path}"
+            ) from error
+        except (ValidationError, ValueError, KeyError, TypeError) as error:
+            said = str(error).splitlines()[0]
+            raise MediaError(f"{path / AVATAR}: damaged ({said}); prepare it again") from error
+        for file in manifest.files():
+            size = (path / file.path).stat().st_size if (path / file.path).is_file() else None
+            if size != file.size:
+                raise MediaError(
+                    f"{path / file.path}: {'missing' if size is None else f'has {size} bytes, and had {file.size}'}; "
+                    "prepare the avatar again"
+                )
+        return cls(path, manifest)
+
+    @property
+    def source(self) -> Path:
+        """The video that it plays."""
+        return self.path / self.manifest.source.path
+
+    def verify(self) -> None:
+        """Hash every file. Raises IntegrityError.
+
+        Examples
+        --------
+        >>> from lsx import prepare_avatar
+        >>> prepare_avatar(BUNDLE, VIDEO, "anna.avatar").verify()
+        """
+        for file in self.manifest.files():
+            if sha256_of(self.path / file.path) != file.sha256:
+                raise IntegrityError(
+                    f"{self.path / file.path}: has changed since it was written; prepare the avatar again"
+                )
+
+    def check(self, bundle: Bundle) -> None:
+        """Raise MediaError unless the avatar was prepared with this bundle's VAE encoder.
+
+        Examples
+        --------
+        >>> from lsx import Bundle, prepare_avatar
+        >>> prepare_avatar(BUNDLE, VIDEO, "anna.avatar").check(Bundle.open(BUNDLE))
+        """
+        ours, theirs = (self.manifest.resolution, self.manifest.encoder), (bundle.model.resolution, encoder_of(bundle))
+        if ours == theirs:
+            return
+        sizes = f" ({ours[0]} px, and the bundle has {theirs[0]})" if ours[0] != theirs[0] else ""
+        raise MediaError(
+            f"{self.path}: prepared with another VAE encoder than that of {bundle.path}{sizes}. Prepare it with this "
+            f"bundle: lsx prepare {bundle.path} VIDEO -o {self.path}"
+        )
+
+    def footage(self, asked: FootageOptions) -> FootageOptions:
+        """`asked`, with what the avatar was prepared with. Raises UsageError where it asks for something else.
+
+        Examples
+        --------
+        >>> from lsx import FootageOptions, prepare_avatar
+        >>> avatar = prepare_avatar(BUNDLE, VIDEO, "anna.avatar", speaker="left")
+        >>> avatar.footage(FootageOptions(overlap=2)).speaker
+        'left'
+        """
+        own = self.manifest
+        fps: Any = own.fps if own.fps == "source" else Fraction(own.fps)
+        prepared: dict[str, Any] = {"start": own.start, "end": own.end, "fps": fps, "speaker": own.speaker}
+        for name, value in prepared.items():
+            given = getattr(asked, name)
+            if given not in (value, FootageOptions.model_fields[name].default):
+                raise UsageError(
+                    f"{name} is {given}, and the avatar was prepared with {value}; leave {name} out, or prepare another"
+                )
+        if asked.faces is not None:
+            raise UsageError("faces is given, and an avatar has its own; leave faces out")
+        for segment in asked.segments or ():
+            if segment.speaker not in (None, own.speaker):
+                raise UsageError(
+                    f"segments: one is spoken by {segment.speaker!r}, and the avatar was prepared with {own.speaker!r}"
+                )
+        if asked.segments is not None and own.proxy is not None and own.proxy.has_sound:
+            raise UsageError(
+                "segments leave the video's own sound between them, and a proxy has none; prepare without proxy"
+            )
+        if own.proxy is not None:  # it has nothing but the part
+            prepared |= {"start": 0.0, "end": None}
+        return asked.model_copy(update=prepared)
+
+    def faces(self, frame: int) -> dict[int, PreparedFace]:
+        """The faces of the video's frame `frame`, by place; none where there is no face.
+
+        Examples
+        --------
+        >>> from lsx import prepare_avatar
+        >>> prepare_avatar(BUNDLE, VIDEO, "anna.avatar").faces(3)[0].crop.shape
+        (64, 64, 3)
+        """
+        found = {}
+        for place, frames in enumerate(self._frames):
+            row = int(np.searchsorted(frames, frame))
+            if row < len(frames) and frames[row] == frame:
+                crop, moments = self._crops[place].row(row), self._moments[place].row(row)
+                found[place] = PreparedFace(self._affines[place][row], crop, moments)
+        return found
+
+
+class AvatarWriter:
+    """Writes an avatar's faces into a folder as they come; none of them is held. Use as a context manager.
+
+    Raises OSError as files do.
+    """
+
+    def __init__(self, folder: Path, resolution: int, latent: int) -> None:
+        self._folder = folder
+        self._crop, self._moments = (resolution, resolution, 3), (2, 2, 4, latent, latent)
+        self._rows: list[tuple[RowsWriter, RowsWriter]] = []
+        self._frames: list[list[int]] = []
+        self._affines: list[list[Affine]] = []
+        self._open = ExitStack()
+
+    def add(self, frame: int, place: int, affine: Affine, crop: Frame, moments: NDArray[np.float32]) -> None:
+        """The next frame's face at a place."""
+        while place >= len(self._rows):
+            number = len(self._rows)
+            crops = RowsWriter(self._folder / f"crops.{number}.safetensors", "crops", self._crop, "uint8")
+            rows = self._open.enter_context(crops)
+            wide = RowsWriter(self._folder / f"moments.{number}.safetensors", "moments", self._moments, "float32")
+            self._rows.append((rows, self._open.enter_context(wide)))
+            self._frames.append([])
+            self._affines.append([])
+        crops, wide = self._rows[place]
+        crops.append(crop)
+        wide.append(moments)
+        self._frames[place].append(frame)
+        self._affines[place].append(affine)
+
+    @property
+    def count(self) -> int:
+        """Faces so far."""
+        return sum(map(len, self._frames))
+
+    def finish(self, mask: NDArray[np.float32]) -> tuple[FileEntry, tuple[PlaceEntry, ...]]:
+        """Write the rest. Returns the files: `faces`, and those of the places."""
+        self._open.close()
+        arrays: dict[str, NDArray[Any]] = {"mask": np.ascontiguousarray(mask)}
+        for place, (frames, affines) in enumerate(zip(self._frames, self._affines, strict=True)):
+            arrays[f"frames.{place}"] = np.array(frames, np.int32)
+            arrays[f"affines.{place}"] = np.array(affines, np.float64)
+        save_file(arrays, self._folder / _FACES)
+        places = tuple(
+            PlaceEntry(
+                crops=file_entry(self._folder, f"crops.{place}.safetensors"),
+                moments=file_entry(self._folder, f"moments.{place}.safetensors"),
+            )
+            for place in range(len(self._rows))
+        )
+        return file_entry(self._folder, _FACES), places
+
+    def __enter__(self) -> AvatarWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+
+def file_entry(folder: Path, name: str) -> FileEntry:
+    """Of a file that is written."""
+    return FileEntry(path=name, sha256=sha256_of(folder / name), size=(folder / name).stat().st_size)

@@ -1,0 +1,87 @@
+"""An avatar in the place of a run's video: its frames as a source, its faces in the place of a detector's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsx.core.footage import FootageOptions
+from lsx.core.tensors import Frame
+from lsx.faces.avatar import Avatar, is_avatar
+from lsx.faces.detector import FaceDetector
+from lsx.faces.speaker import SpeakerChoice
+from lsx.faces.track_file import VideoIdentity
+from lsx.media.given import VideoInput, VideoSource, open_video
+from lsx.media.video_reader import VideoReader
+from lsx.runtime.face_aligner import AlignedFace, FoundFaces, FrameFaces
+from lsx.runtime.face_choice import Slot, faces_for
+
+__all__ = ["AvatarFaces", "AvatarVideo", "faces_of", "open_source"]
+
+
+class AvatarVideo:
+    """The frames of an avatar. Raises MediaError."""
+
+    def __init__(self, avatar: Avatar) -> None:
+        self.avatar = avatar
+        own, proxy = avatar.manifest, avatar.manifest.proxy
+        rate = None if proxy is not None else FootageOptions(fps=own.fps).rate
+        self._reader = VideoReader(avatar.source, rate)
+        self.width, self.height, self.count = self._reader.width, self._reader.height, self._reader.count
+        self.colours = self._reader.colours if proxy is None else proxy.colours
+        self.pixel_aspect = self._reader.pixel_aspect if proxy is None else proxy.pixel_aspect
+        self.clock = self._reader.clock if proxy is None else proxy.clock
+        self.path: Path | None = avatar.source if proxy is None else None
+        """Where its own sound is; a proxy has none."""
+        self.start = self._reader.start
+
+    def at(self, indices: NDArray[np.int64]) -> Iterator[tuple[int, Frame]]:
+        """The frames `indices`, in that order, each with its index."""
+        return self._reader.at(indices)
+
+    def ping_pong(self, length: int) -> Iterator[tuple[int, Frame]]:
+        """`length` frames with their index: forwards, backwards, forwards, ..."""
+        return self._reader.ping_pong(length)
+
+
+class AvatarFaces:
+    """The faces that an avatar keeps; nothing is looked for, and nothing cut out."""
+
+    advice = ". Its faces are those of an avatar, which has none in these frames"
+
+    def __init__(self, avatar: Avatar) -> None:
+        self._avatar = avatar
+        self.choices: tuple[SpeakerChoice, ...] = avatar.manifest.choices
+
+    def look(self, _: Frame) -> None:
+        """Nothing: it is known."""
+
+    def aligned(self, source: int, _: Any, __: Frame) -> dict[Slot, AlignedFace]:
+        """The faces of source frame `source`, with their moments."""
+        return {
+            Slot(0, place): AlignedFace(face.affine, face.crop, face.moments)
+            for place, face in self._avatar.faces(source).items()
+        }
+
+
+def open_source(video: VideoInput | Avatar, footage: FootageOptions) -> tuple[VideoSource, FootageOptions]:
+    """The frames of a video or an avatar, and the options with what an avatar was prepared with.
+
+    Raises UsageError, MediaError.
+    """
+    if isinstance(video, Avatar) or (isinstance(video, Path | str) and is_avatar(video)):
+        video = AvatarVideo(video if isinstance(video, Avatar) else Avatar.open(video))
+    if isinstance(video, AvatarVideo):
+        return video, video.avatar.footage(footage)
+    return open_video(video, footage.rate), footage
+
+
+def faces_of(video: VideoSource, footage: FootageOptions, detector: FaceDetector, resolution: int) -> FrameFaces:
+    """Where the faces of a run over `video` come from. Raises UsageError, MediaError, FaceNotFound."""
+    if isinstance(video, AvatarVideo):
+        return AvatarFaces(video.avatar)
+    return FoundFaces(faces_for(footage, detector, VideoIdentity.of(video), video.clock), resolution)
