@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 
 from lsx.bundle.bundle import Bundle
 from lsx.core.tensors import Precision
+
+gc.set_threshold(100_000)  # as the command line does: what is imported stays, and need not be looked through
 
 ARRAYS = Path(__file__).parent / "golden" / "arrays"
 

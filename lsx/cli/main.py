@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import typer
@@ -30,6 +31,7 @@ from lsx.cli.console import JsonFlag, QuietFlag, VerboseFlag, command, fail, mod
 __all__ = ["app", "main"]
 
 _INTERRUPTED = 130
+_LIVING = 100_000  # objects more, after which Python looks for dead cycles: a library brings millions that all stay
 
 
 class _Said(BaseException):
@@ -85,6 +87,7 @@ app.add_typer(train.app, name="train")
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    gc.set_threshold(_LIVING)
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     arguments = current_arguments([a for a in arguments if a != "--debug"])
