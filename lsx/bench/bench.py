@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lsx
+from lsx.bench.avatar import avatar_rows
 from lsx.bench.baselines import (
     COMPILED,
     DEEPCACHE,
@@ -135,6 +136,16 @@ class _Bench:
         if settings.clip is not None:
             self._sections["clip"], stages = runs.clip(*settings.clip)
             self._stages.append(stages)
+            if settings.avatar:
+                self._rows += avatar_rows(
+                    self._bundle,
+                    self._backends[0],
+                    self._options,
+                    self._engine_options(),
+                    settings.clip,
+                    settings.repeat,
+                    self._say,
+                )
             self._save(self._report())
         if settings.sweep:
             self._sections["sweep"] = self._sweep()

@@ -27,6 +27,8 @@ class BenchOptions:
     precisions: tuple[str, ...] = ()
     """Of the bundle, its fallback and those beside it; default all but the fallback's."""
     clip: tuple[Path, Path] | None = None
+    avatar: bool = False
+    """Whether the clip is also run over a prepared avatar, in turn with the direct run."""
     duration: float | None = None
     """Seconds of a long run."""
     sweep: bool = False
@@ -54,6 +56,8 @@ class BenchOptions:
                 raise UsageError(f"--{name}: no {unknown[0]}; choose from {', '.join(known)}")
         if self.profile and self.provider != "cpu":
             raise UsageError("--profile is of ONNX Runtime's CPU provider; on a GPU use Nsight Systems on lsx bench")
+        if self.avatar and self.clip is None:
+            raise UsageError("--avatar is of a clip; give --clip VIDEO AUDIO too")
         for name, value in (("--truth", self.truth), ("--auxiliary", self.auxiliary)):
             if value is not None and not (self.sweep and self.clip):
                 raise UsageError(f"{name} is of a clip in a sweep; give --clip VIDEO AUDIO and --sweep too")

@@ -54,11 +54,11 @@ class Row(Entry):
     """One thing measured on one contender, in turn with the others of the same section and name."""
 
     section: str
-    """`graphs` or `chunk`."""
+    """`graphs`, `chunk` or `avatar`."""
     what: str
-    """The graph, or the chunk with its steps."""
+    """The graph, the chunk with its steps, or the run."""
     contender: str
-    """A backend of lsx, or a PyTorch baseline."""
+    """A backend of lsx, or a PyTorch baseline; of `avatar` the `video` itself, or the `avatar`."""
     seconds: Spread
     ratio: Spread | None = None
     """The baseline's seconds over this contender's, pair by pair."""

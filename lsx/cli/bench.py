@@ -44,6 +44,9 @@ def bench(
     ] = "graphs,chunk,cold",
     graphs: Annotated[str | None, typer.Option(help="Graphs, by commas; default all.")] = None,
     clip: Annotated[tuple[Path, Path] | None, typer.Option(help="Also run this video with this sound.")] = None,
+    avatar: Annotated[
+        bool, typer.Option("--avatar", help="Also run the clip over a prepared avatar, in turn with the video itself.")
+    ] = False,
     duration: Annotated[
         str | None, typer.Option(help="Also stream synthetic frames so long, such as 90s, 10m, 1h, and watch memory.")
     ] = None,
@@ -116,6 +119,7 @@ def bench(
         beside=tuple(beside or ()),
         precisions=names_of(precision),
         clip=clip,
+        avatar=avatar,
         duration=None if duration is None else parse_duration(duration),
         sweep=sweep,
         truth=truth,

@@ -1,9 +1,10 @@
-"""`lsx inspect`: what a bundle holds."""
+"""`lsx inspect`: what a bundle or an avatar holds."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +15,8 @@ from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import GraphEntry, PlanEntry, VerificationRecord
 from lsx.bundle.records import Coverage
 from lsx.cli.console import emit, out, show_table
-from lsx.cli.options import BundlePath
 from lsx.errors import EngineError, StaleEngine, UsageError
+from lsx.faces.avatar import Avatar, is_avatar
 
 if TYPE_CHECKING:
     from lsx.engines.tensorrt.layer_table import LayerTable, PlanLayer
@@ -24,7 +25,7 @@ __all__ = ["inspect"]
 
 
 def inspect(
-    bundle: BundlePath,
+    bundle: Annotated[Path, typer.Argument(help="Bundle made by lsx export, or avatar made by lsx prepare.")],
     plan: Annotated[str | None, typer.Option(help="Print the plans of this graph instead, layer by layer.")] = None,
     fusions: Annotated[
         bool, typer.Option("--fusions", help="With --plan: what became of attentions and norms, instead of the layers.")
@@ -36,7 +37,13 @@ def inspect(
         bool, typer.Option("--layers", help="Print which layers of an int8 or fp8 bundle are quantized, and why not.")
     ] = False,
 ) -> None:
-    """Print a bundle: model, precision, graphs and their sizes, plans, verification records; --all for every detail."""
+    """Print a bundle: model, precision, graphs and their sizes, plans, verification records; --all for every detail.
+
+    Of an avatar: what it was prepared of and with, its faces and files; --all also hashes the files.
+    """
+    if is_avatar(bundle):
+        _print_avatar(bundle, hashed=everything)
+        return
     opened = Bundle.open(bundle)
     if fusions and plan is None:
         raise UsageError("--fusions is of a plan: name its graph with --plan")
@@ -76,6 +83,25 @@ def inspect(
             _print_graph(graph)
     _print_built(opened)
     emit(**json.loads(manifest.text()), path=str(bundle))
+
+
+def _print_avatar(path: Path, *, hashed: bool) -> None:
+    """What it was prepared of and with, and what it holds."""
+    avatar = Avatar.open(path)
+    own = avatar.manifest
+    if hashed:
+        avatar.verify()
+    out.print(f"avatar: {path} (schema {own.schema_version}, lsx {own.lsx_version}, {own.created})", markup=False)
+    out.print(f"video: {own.video.name}, {own.video.width} x {own.video.height}, {own.frames} frames", markup=False)
+    end = "the end" if own.end is None else f"{own.end:g} s"
+    out.print(f"prepared: {own.start:g} s to {end}, fps {own.fps}, speaker {own.speaker}", markup=False)
+    out.print(f"VAE encoder: {own.encoder[:12]}, {own.resolution} px, ran as {own.backend}", markup=False)
+    for place, count in enumerate(avatar.face_counts):
+        out.print(f"place {place}: a face in {count} frames")
+    for file in own.files():
+        kind = " (a proxy without loss)" if file == own.source and own.proxy is not None else ""
+        out.print(f"  {file.path}: {file.size / 2**20:.1f} MiB{kind}" + (", intact" if hashed else ""), markup=False)
+    emit(**json.loads(own.model_dump_json()), path=str(path))
 
 
 def _print_graph(graph: GraphEntry) -> None:

@@ -202,8 +202,27 @@ class Avatar:
         return cls(path, manifest)
 
     @property
+    def face_counts(self) -> tuple[int, ...]:
+        """In how many frames each place has a face.
+
+        Examples
+        --------
+        >>> from lsx import prepare_avatar
+        >>> prepare_avatar(BUNDLE, VIDEO, "anna.avatar").face_counts
+        (16,)
+        """
+        return tuple(len(frames) for frames in self._frames)
+
+    @property
     def source(self) -> Path:
-        """The video that it plays."""
+        """The video that it plays.
+
+        Examples
+        --------
+        >>> from lsx import prepare_avatar
+        >>> prepare_avatar(BUNDLE, VIDEO, "anna.avatar").source.stem
+        'source'
+        """
         return self.path / self.manifest.source.path
 
     def verify(self) -> None:

@@ -19,7 +19,7 @@ from lsx.bundle.bundle import Bundle
 from lsx.core.tensors import Precision
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "safetensors", "tensorrt")
+HEAVY = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "tensorrt")
 
 
 def _run(*command: object, cwd: Path) -> str:
