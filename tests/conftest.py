@@ -15,9 +15,13 @@ import pytest
 from lsx.bundle.bundle import Bundle
 from lsx.core.tensors import Precision
 
-gc.set_threshold(100_000)  # as the command line does: what is imported stays, and need not be looked through
-
 ARRAYS = Path(__file__).parent / "golden" / "arrays"
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: no later search for dead cycles looks through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @contextmanager

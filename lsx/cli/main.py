@@ -87,8 +87,9 @@ app.add_typer(train.app, name="train")
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
-    gc.set_threshold(_LIVING)
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:  # as a program of its own
+        gc.set_threshold(_LIVING)
+        arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = current_arguments([a for a in arguments if a != "--debug"])
     mode.result.clear()

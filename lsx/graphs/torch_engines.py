@@ -34,6 +34,7 @@ class TorchEngine(Engine):
     def __init__(self, spec: GraphSpec, checkpoint: Checkpoint, inputs: list[TensorSpec], outputs: list[TensorSpec]):
         super().__init__(spec.name, [s.as_float32() for s in inputs], [s.as_float32() for s in outputs])
         self.module: torch.nn.Module | None = spec.build(checkpoint).eval()
+        self._names = spec.outputs
 
     @property
     def description(self) -> str:
@@ -46,7 +47,8 @@ class TorchEngine(Engine):
             tensors = [torch.from_numpy(np.ascontiguousarray(feed_dict[n])) for n in self.inputs]
             result = self.module(*tensors)
         results = result if isinstance(result, tuple) else (result,)
-        return {name: value.numpy() for name, value in zip(self.outputs, results, strict=True)}
+        named = dict(zip(self._names, results, strict=True))
+        return {name: named[name].numpy() for name in self.outputs}
 
     def close(self) -> None:
         self.module = None
@@ -68,6 +70,7 @@ class TorchCudaEngine(DeviceEngine):
         outputs: list[TensorSpec],
     ) -> None:
         super().__init__(spec.name, inputs, outputs, shared_device())
+        self._names = spec.outputs
         module = to_precision(spec.build(checkpoint).eval().requires_grad_(False), spec.name, base_precision(precision))
         with self.device.lock, _memory_told(self.graph):
             self.module: torch.nn.Module | None = module.to("cuda")
@@ -88,8 +91,9 @@ class TorchCudaEngine(DeviceEngine):
         with _memory_told(self.graph), torch.cuda.use_mem_pool(self._pool), ours, torch.inference_mode():
             result = self.module(*(_at(addresses[name], spec, axes) for name, spec in self.inputs.items()))
             results = result if isinstance(result, tuple) else (result,)
-            for (name, spec), value in zip(self.outputs.items(), results, strict=True):
-                _at(addresses[name], spec, axes).copy_(value)
+            named = dict(zip(self._names, results, strict=True))
+            for name, spec in self.outputs.items():
+                _at(addresses[name], spec, axes).copy_(named[name])
 
     def close(self) -> None:
         self.release_buffers()
@@ -146,7 +150,7 @@ def torch_engine(bundle: Bundle, graph: str, options: EngineOptions) -> Engine:
     Raises CheckpointError, EngineError.
     """
     entry = bundle.graph(graph)
-    if tuple(tensor.name for tensor in entry.outputs) != GRAPHS[graph].outputs:
+    if not {tensor.name for tensor in entry.outputs} <= set(GRAPHS[graph].outputs):  # fewer were given once
         raise EngineError(
             f"{bundle.path}: its {graph} is another than this lsx exports (lsx {bundle.manifest.lsx_version} did). "
             f"Export again: lsx export CHECKPOINT -o {bundle.path}"

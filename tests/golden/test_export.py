@@ -31,6 +31,7 @@ CONTRACT = {
         "faces uint8[F, 256, 256, 3]",
         "noise float32[2, F, 4, 32, 32]",
         "conditioning float16[1, 9, F, 32, 32]",
+        "moments float32[F, 2, 2, 4, 32, 32]",
     ],
     "unet": [
         "sample float16[b, 13, 16, 32, 32]",

@@ -228,10 +228,11 @@ def test_fp16_unet_cosine(bundle: Bundles, golden: Golden) -> None:
 
 
 def test_a_clip_through_the_cuda_executor_on_a_simulated_device(
-    loop_engines: tuple[Bundle, dict[str, Engine]],
+    bundle: Bundles,
 ) -> None:
     """The same engines on the host, and through rings, streams and captured graphs: the same frames."""
-    opened, engines = loop_engines
+    opened = bundle("fp32", 64)
+    engines = {graph: load_engine(opened, graph) for graph in LOOP_GRAPHS}
     frames = [picture(360, 640, 0.1 * i) for i in range(20)]
     points = landmarks(20, 360, 640)
     beside = {graph: load_engine(opened, graph) for graph in ("audio_encoder", *FACE_GRAPHS)}
@@ -257,7 +258,7 @@ def test_a_clip_through_the_cuda_executor_on_a_simulated_device(
 
 
 def test_a_call_that_overflows_is_done_again_in_the_bundles_fallback(bundle: Bundles, tmp_path: Path) -> None:
-    plain = bundle("fp32", 128)  # stands for both: what is tested is the way from one to the other
+    plain = bundle("fp32", 64)  # stands for both: what is tested is the way from one to the other
     folder = shutil.copytree(plain.path, tmp_path / "bundle")
     shutil.copytree(plain.path, folder / "fallback")
     manifest = plain.manifest.model_copy(update={"fallback": "fallback"})
