@@ -16,6 +16,7 @@ from lsx.errors import MediaError
 __all__ = ["RowsReader", "RowsWriter"]
 
 _HEAD = 512  # bytes; how many rows there are is known when the last has come, so the head is filled in then
+_MAPPED = 64 * 2**20  # bytes read of a file, after which it is mapped anew
 _NAMES = {"uint8": "U8", "float32": "F32"}
 
 
@@ -56,20 +57,32 @@ class RowsWriter:
 
 
 class RowsReader:
-    """The only array of a safetensors file, a row at a time. The file is mapped: processes share what they read."""
+    """The only array of a safetensors file, a row at a time.
+
+    The file is mapped, so that processes share what they read of it; now and then it is mapped anew, so that this
+    process does not hold all that it ever read.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raises MediaError for what is no such file."""
+        self._path = path
+        self._map()
+        self.shape = tuple(self._rows.get_shape())
+        """Rows, and what each of them has."""
+
+    def _map(self) -> None:
+        self._read = 0
         try:
-            self._file = cast("Any", safe_open(str(path), framework="numpy"))
+            self._file = cast("Any", safe_open(str(self._path), framework="numpy"))
             (name,) = self._file.keys()
             self._rows = self._file.get_slice(name)
         except (SafetensorError, OSError, ValueError) as error:
-            raise MediaError(f"{path}: cannot be read, or is damaged: {error}") from error
-        self.shape = tuple(self._rows.get_shape())
-        """Rows, and what each of them has."""
+            raise MediaError(f"{self._path}: cannot be read, or is damaged: {error}") from error
 
     def row(self, index: int) -> NDArray[Any]:
         """A copy of one row."""
         row: NDArray[Any] = self._rows[index : index + 1][0]
+        self._read += row.nbytes
+        if self._read > _MAPPED:
+            self._map()
         return row

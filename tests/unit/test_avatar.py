@@ -72,6 +72,27 @@ def test_rows_are_a_safetensors_file(tmp_path: Path) -> None:
         RowsReader(tmp_path / "rows.safetensors")
 
 
+def test_a_long_file_is_not_held(tmp_path: Path) -> None:
+    """400 MiB of rows, read through: what this process holds of them stays under 100 MiB."""
+    path = tmp_path / "rows.safetensors"
+    with RowsWriter(path, "rows", (2**20,), "uint8") as writer:
+        for number in range(400):
+            writer.append(np.full(2**20, number % 256, np.uint8))
+    reader = RowsReader(path)
+    before = _mapped()
+    most = 0
+    for number in range(400):
+        assert reader.row(number)[-1] == number % 256
+        most = max(most, _mapped() - before)
+    assert most < 100 * 2**20
+
+
+def _mapped() -> int:
+    """Bytes of files in this process's memory."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssFile")) * 1024
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_conditioning_is_the_graphs_own(bundle: Bundles, precision: Precision, seed: int) -> None:
