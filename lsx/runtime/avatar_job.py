@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -187,8 +187,16 @@ class _Preparation:
             "proxy": self._proxy_entry() if self.proxy else None,
             "faces": entry,
             "places": places,
-            "choices": self.aligner.faces.choices,
+            "choices": tuple(
+                replace(choice, frame=choice.frame - self.part.first + self._first)
+                for choice in self.aligner.faces.choices
+            ),
         }
+
+    @property
+    def _first(self) -> int:
+        """Number of the first frame that is kept, in the kept video."""
+        return 0 if self.proxy else self.part.first
 
     @property
     def _source_name(self) -> str:
@@ -209,10 +217,9 @@ class _Preparation:
                 yield (kept.passed(item, item.frame) for item in chain)
 
     def _faces(self, frames: Iterator[AlignedFrame]) -> Iterator[_Face]:
-        first = 0 if self.proxy else self.part.first
         for number, item in enumerate(frames):
             for slot, face in sorted(item.faces.items()):
-                yield _Face(first + number, slot.place, face)
+                yield _Face(self._first + number, slot.place, face)
             self.progress(number + 1, self.part.frames)
 
     def _write(self, batch: list[_Face], writer: AvatarWriter) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
 from lsx import Bundle, FootageOptions, LipSync, prepare_avatar
+from lsx.core.clock import FrameClock
 from lsx.core.noise import named_noise
 from lsx.core.tensors import Precision
 from lsx.denoising.moments import conditioning_of
@@ -20,7 +22,8 @@ from lsx.engines.loading import load_engine
 from lsx.errors import BundleError, FaceNotFound, IntegrityError, MediaError, OutputError, UsageError
 from lsx.faces.avatar import AVATAR, Avatar
 from lsx.faces.rows_file import RowsReader, RowsWriter
-from lsx.media.video_reader import VideoReader
+from lsx.media.video_reader import ColourTags, VideoReader
+from lsx.media.video_writer import VideoWriter
 
 Bundles = Callable[[Precision, int], Bundle]
 
@@ -159,6 +162,26 @@ def test_every_face_has_a_place(lipsync: LipSync, opened: Bundle, tmp_path: Path
     lipsync.run(tmp_path / "two.mp4", sound, tmp_path / "direct.mkv", speaker="all", fps="source", **chosen)
     lipsync.run(avatar, sound, tmp_path / "kept.mkv", **chosen)
     assert np.array_equal(frames_of(tmp_path / "kept.mkv"), frames_of(tmp_path / "direct.mkv"))
+
+
+def test_a_proxy_keeps_uneven_times(lipsync: LipSync, opened: Bundle, tmp_path: Path) -> None:
+    frames, starts = list(portrait_frames(24)), np.cumsum([0, *[31, 47, 40, 27] * 6])
+    clock = FrameClock(Fraction(1, 1000), starts)
+    with VideoWriter(tmp_path / "uneven.mkv", (640, 480), colours=ColourTags(), clock=clock) as writer:
+        for frame in frames:
+            writer.write(frame)
+    part: dict[str, Any] = {"fps": "source", "start": 0.1}
+    avatar = prepare_avatar(opened, tmp_path / "uneven.mkv", tmp_path / "uneven", proxy=True, **part)
+    assert avatar.manifest.proxy is not None
+    assert avatar.manifest.proxy.clock.starts is not None
+    assert [choice.frame for choice in avatar.manifest.choices] == [0]
+    chosen: dict[str, Any] = {"steps": 1, "crf": 0, "preset": "ultrafast"}
+    direct = lipsync.run(tmp_path / "uneven.mkv", speech(0.8), tmp_path / "direct.mkv", **part, **chosen)
+    kept = lipsync.run(avatar, speech(0.8), tmp_path / "kept.mkv", **chosen)
+    assert np.array_equal(frames_of(tmp_path / "kept.mkv"), frames_of(tmp_path / "direct.mkv"))
+    assert kept.frames == direct.frames
+    times = [VideoReader(tmp_path / name, None).clock.starts for name in ("kept.mkv", "direct.mkv")]
+    assert np.array_equal(times[0], times[1])
 
 
 def test_frames_in_memory(lipsync: LipSync, opened: Bundle, tmp_path: Path) -> None:
