@@ -41,12 +41,12 @@ demo: setup
 	$(BIN)/python -m examples.demo $(DEMO)
 
 test: setup
-	$(ONE_THREAD) $(KEPT_MEMORY) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
 # All tests, and which lines of lsx they reach; build/coverage has it line by line.
 coverage: setup
 	rm -f .coverage .coverage.*
-	$(ONE_THREAD) $(KEPT_MEMORY) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --cov --cov-report=
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --cov --cov-report=
 	$(BIN)/python -m scripts.coverage
 
 # The documentation as a site. Every warning is an error.

@@ -347,7 +347,7 @@ def test_ten_bits_are_dithered(tmp_path: Path, codec: str) -> None:
         for plane, values in zip(frame.planes, (luma, None, None), strict=True):
             array = np.frombuffer(plane, np.uint16).reshape(plane.height, -1)  # type: ignore[call-overload]
             array[:, : plane.width] = 512 if values is None else values
-        for index in range(2):
+        for index in range(4):  # x265 gives garbage for dts where there are two
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -355,7 +355,7 @@ def test_ten_bits_are_dithered(tmp_path: Path, codec: str) -> None:
         decoded = next(container.decode(video=0))
         kept = np.frombuffer(decoded.planes[0], np.uint16).reshape(64, -1)[:, :640]  # type: ignore[call-overload]
     exact = (kept - 64.0) / 876 * 255
-    (first, second) = VideoReader(path).frames()
+    first, second, *_ = VideoReader(path).frames()
     np.testing.assert_array_equal(first, second)
     blocks = first.reshape(8, 8, 80, 8, 3).mean((1, 3))
     wanted = exact.reshape(8, 8, 80, 8).mean((1, 3))
