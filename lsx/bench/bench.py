@@ -136,6 +136,7 @@ class _Bench:
         if settings.clip is not None:
             self._sections["clip"], stages = runs.clip(*settings.clip)
             self._stages.append(stages)
+            self._save(self._report())
             if settings.avatar:
                 self._rows += avatar_rows(
                     self._bundle,
@@ -146,7 +147,7 @@ class _Bench:
                     settings.repeat,
                     self._say,
                 )
-            self._save(self._report())
+                self._save(self._report())
         if settings.sweep:
             self._sections["sweep"] = self._sweep()
             self._save(self._report())

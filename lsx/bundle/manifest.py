@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lsx.core.atomic_files import sha256_of
 from lsx.core.model_spec import ModelSpec
 from lsx.core.tensors import Dtype, Precision, TensorSpec
 
@@ -49,6 +51,12 @@ class FileEntry(Entry):
     path: str
     sha256: str
     size: int
+
+    @classmethod
+    def of(cls, folder: Path, path: str) -> FileEntry:
+        """Of the file that is at `path` in `folder`. Raises OSError."""
+        full = folder / path
+        return cls(path=path, sha256=sha256_of(full), size=full.stat().st_size)
 
 
 class TensorEntry(Entry):

@@ -19,6 +19,7 @@ from lsx.cli.options import (
     Provider,
     SamplerName,
     Threads,
+    TrustCode,
     check_clip,
     names_of,
     sample_options,
@@ -88,9 +89,7 @@ def bench(
     price_per_hour: Annotated[float | None, typer.Option(help="Gives the cost per minute of video.")] = None,
     provider: Provider = "cpu",
     threads: Threads = None,
-    trust_code: Annotated[
-        bool, typer.Option("--trust-code", help="Load version-compatible plans, which carry code.")
-    ] = False,
+    trust_code: TrustCode = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for report.json and report.html.")
     ] = None,

@@ -16,7 +16,7 @@ from lsx.bundle.manifest import GraphEntry, PlanEntry, VerificationRecord
 from lsx.bundle.records import Coverage
 from lsx.cli.console import emit, out, show_table
 from lsx.errors import EngineError, StaleEngine, UsageError
-from lsx.faces.avatar import Avatar, is_avatar
+from lsx.faces.avatar_folder import is_avatar
 
 if TYPE_CHECKING:
     from lsx.engines.tensorrt.layer_table import LayerTable, PlanLayer
@@ -87,6 +87,8 @@ def inspect(
 
 def _print_avatar(path: Path, *, hashed: bool) -> None:
     """What it was prepared of and with, and what it holds."""
+    from lsx.faces.avatar import Avatar
+
     avatar = Avatar.open(path)
     own = avatar.manifest
     if hashed:

@@ -9,6 +9,7 @@ import typer
 
 from lsx.bundle.bundle import Bundle
 from lsx.core.sampling import SamplingOptions
+from lsx.core.speaker_rule import SPEAKERS
 from lsx.errors import UsageError
 
 __all__ = [
@@ -16,12 +17,18 @@ __all__ = [
     "BundlePath",
     "CacheInterval",
     "CheckpointDir",
+    "End",
+    "Faces",
+    "Fps",
     "Guidance",
     "Provider",
     "SamplerName",
     "Seed",
+    "Speaker",
+    "Start",
     "Steps",
     "Threads",
+    "TrustCode",
     "check_checkpoint",
     "check_clip",
     "names_of",
@@ -40,6 +47,16 @@ Steps = Annotated[int, typer.Option(help="Denoising steps.")]
 Guidance = Annotated[float, typer.Option(help="Guidance scale; 1 is off and halves the work.")]
 Seed = Annotated[int, typer.Option(help="Seed of the noise.")]
 CacheInterval = Annotated[str, typer.Option(help="DeepCache: a full U-Net every so many steps, or off.")]
+TrustCode = Annotated[bool, typer.Option("--trust-code", help="Load version-compatible plans, which carry code.")]
+Start = Annotated[str, typer.Option(help="Where in the video to begin: seconds, or 1:02.5.")]
+End = Annotated[str | None, typer.Option(help="Where in the video to end.")]
+Fps = Annotated[
+    str, typer.Option(help="Frames a second of the result: 25, another number, or source: the video's own.")
+]
+Speaker = Annotated[str, typer.Option(help=f"Whose mouth moves: {SPEAKERS}.")]
+Faces = Annotated[
+    Path | None, typer.Option(help="Faces that lsx faces found in the video: they are not looked for again.")
+]
 SamplerName = Annotated[str, typer.Option(help="ddim, or dpm++2m (DPM-Solver++ 2M) for fewer steps.")]
 
 

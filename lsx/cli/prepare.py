@@ -9,9 +9,20 @@ import typer
 
 from lsx.bundle.bundle import Bundle
 from lsx.cli.console import emit, out
-from lsx.cli.options import BackendName, BundlePath, CheckpointDir, Provider, Threads
+from lsx.cli.options import (
+    BackendName,
+    BundlePath,
+    CheckpointDir,
+    End,
+    Faces,
+    Fps,
+    Provider,
+    Speaker,
+    Start,
+    Threads,
+    TrustCode,
+)
 from lsx.cli.progress import task
-from lsx.core.speaker_rule import SPEAKERS
 from lsx.engines.loading import AUTO
 from lsx.engines.registry import EngineOptions, backend_named
 
@@ -22,15 +33,11 @@ def prepare(
     bundle: BundlePath,
     video: Annotated[Path, typer.Argument(help="Video with the face.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write: the avatar.")],
-    start: Annotated[str, typer.Option(help="Where in the video to begin: seconds, or 1:02.5.")] = "0",
-    end: Annotated[str | None, typer.Option(help="Where in the video to end.")] = None,
-    fps: Annotated[
-        str, typer.Option(help="Frames a second of the results: 25, another number, or source: the video's own.")
-    ] = "25",
-    speaker: Annotated[str, typer.Option(help=f"Whose mouth moves: {SPEAKERS}.")] = "largest",
-    faces: Annotated[
-        Path | None, typer.Option(help="Faces that lsx faces found in the video: they are not looked for again.")
-    ] = None,
+    start: Start = "0",
+    end: End = None,
+    fps: Fps = "25",
+    speaker: Speaker = "largest",
+    faces: Faces = None,
     proxy: Annotated[
         bool, typer.Option("--proxy", help="Keep the part's frames, without loss, in place of the video's file.")
     ] = False,
@@ -38,9 +45,7 @@ def prepare(
     provider: Provider = "cpu",
     threads: Threads = None,
     checkpoint_dir: CheckpointDir = None,
-    trust_code: Annotated[
-        bool, typer.Option("--trust-code", help="Load version-compatible plans, which carry code.")
-    ] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Compute once what of a video does not depend on the sound: faces, crops, latents. lsx run takes the result."""
     if backend != AUTO:

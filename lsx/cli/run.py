@@ -15,18 +15,23 @@ from lsx.cli.options import (
     BundlePath,
     CacheInterval,
     CheckpointDir,
+    End,
+    Faces,
+    Fps,
     Guidance,
     Provider,
     SamplerName,
     Seed,
+    Speaker,
+    Start,
     Steps,
     Threads,
+    TrustCode,
     sample_options,
 )
 from lsx.cli.progress import Task, task
 from lsx.cli.report_files import check_report, write_report
 from lsx.core.footage import FootageOptions
-from lsx.core.speaker_rule import SPEAKERS
 from lsx.engines.loading import AUTO
 from lsx.engines.registry import backend_named
 from lsx.media.targets import STANDARD_OUTPUT
@@ -60,9 +65,7 @@ def run(
         bool,
         typer.Option("--cuda-graph/--no-cuda-graph", help="On a GPU: one graph launch a chunk, or plain enqueues."),
     ] = True,
-    trust_code: Annotated[
-        bool, typer.Option("--trust-code", help="Load version-compatible plans, which carry code.")
-    ] = False,
+    trust_code: TrustCode = False,
     require_verified: Annotated[
         bool, typer.Option("--require-verified", help="Refuse settings that no record of lsx verify covers.")
     ] = False,
@@ -91,15 +94,11 @@ def run(
     ] = "bounce",
     remap_limit: Annotated[float, typer.Option(help="How many times faster or slower remap may play the video.")] = 2.0,
     audio_offset: Annotated[str, typer.Option(help="Seconds by which the sound comes later; may be negative.")] = "0",
-    start: Annotated[str, typer.Option(help="Where in the video to begin: seconds, or 1:02.5.")] = "0",
-    end: Annotated[str | None, typer.Option(help="Where in the video to end.")] = None,
-    fps: Annotated[
-        str, typer.Option(help="Frames a second of the result: 25, another number, or source: the video's own.")
-    ] = "25",
-    speaker: Annotated[str, typer.Option(help=f"Whose mouth moves: {SPEAKERS}.")] = "largest",
-    faces: Annotated[
-        Path | None, typer.Option(help="Faces that lsx faces found in the video: they are not looked for again.")
-    ] = None,
+    start: Start = "0",
+    end: End = None,
+    fps: Fps = "25",
+    speaker: Speaker = "largest",
+    faces: Faces = None,
     segments: Annotated[
         Path | None, typer.Option(help="A .json or .csv: several sounds, each with start, end, speaker.")
     ] = None,

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lsx.bundle.manifest import FileEntry, Form, GraphEntry, ParityEntry, TensorEntry
-from lsx.core.atomic_files import sha256_of
 from lsx.core.model_spec import ModelSpec
 from lsx.core.tensors import Dtype, FloatPrecision, Precision, base_precision
 from lsx.errors import ExportError
@@ -65,8 +64,7 @@ class GraphExporter:
         """What was measured so far, of a graph that failed too."""
 
     def file(self, path: str) -> FileEntry:
-        full = self.folder / path
-        return FileEntry(path=path, sha256=sha256_of(full), size=full.stat().st_size)
+        return FileEntry.of(self.folder, path)
 
     def graph(self, spec: GraphSpec, report: Callable[[str], None]) -> GraphEntry:
         """One graph: reference, trace, files, check. Raises ExportError, ParityError.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lsx.core.tensors import Frame
 from lsx.errors import LsxError
 
-__all__ = ["TEMPLATE", "Aligner", "Face", "crop_face", "crop_size", "region_of", "similarity"]
+__all__ = ["TEMPLATE", "AlignedFace", "Aligner", "Face", "crop_face", "crop_size", "region_of", "similarity"]
 
 Affine = NDArray[np.float64]
 
@@ -48,6 +48,18 @@ class Face:
                 f"Face.points has shape {list(points.shape)}; give three finite points (x, y): brow, brow, nose"
             )
         object.__setattr__(self, "points", points)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AlignedFace:
+    """A face of a frame, cut out."""
+
+    affine: Affine
+    """Frame to crop."""
+    crop: NDArray[np.uint8]
+    """uint8 [resolution, resolution, 3]."""
+    moments: NDArray[np.float32] | None = None
+    """Of the VAE, float32 [2, 2, 4, h, w], where the face was encoded before."""
 
 
 def crop_size(resolution: int) -> tuple[int, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,26 +22,23 @@ from lsx.core.clock import FrameClock
 from lsx.core.footage import FootageOptions
 from lsx.core.tensors import Frame
 from lsx.errors import IntegrityError, MediaError, UsageError
-from lsx.faces.alignment import Affine
+from lsx.faces.alignment import Affine, AlignedFace
+from lsx.faces.avatar_folder import AVATAR
 from lsx.faces.rows_file import RowsReader, RowsWriter
 from lsx.faces.speaker import SpeakerChoice
 from lsx.faces.track_file import VideoIdentity
 from lsx.media.video_reader import ColourTags
 
 __all__ = [
-    "AVATAR",
     "AVATAR_SCHEMA",
     "Avatar",
     "AvatarManifest",
     "AvatarWriter",
     "PlaceEntry",
-    "PreparedFace",
     "ProxyEntry",
     "encoder_of",
-    "is_avatar",
 ]
 
-AVATAR = "avatar.json"
 AVATAR_SCHEMA = 1
 """Raised when a field goes or changes its meaning."""
 
@@ -113,30 +109,9 @@ class AvatarManifest(Entry):
             yield from (place.crops, place.moments)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PreparedFace:
-    """A face of one frame."""
-
-    affine: Affine
-    """Frame to crop."""
-    crop: NDArray[np.uint8]
-    """uint8 [resolution, resolution, 3]."""
-    moments: NDArray[np.float32]
-    """float32 [2, 2, 4, latent, latent]."""
-
-
 def encoder_of(bundle: Bundle) -> str:
     """What a bundle's VAE encoder is known by: the hashes of its graph and weights."""
     return "+".join(file.sha256 for file in bundle.files("vae_encoder"))
-
-
-def is_avatar(path: Any) -> bool:
-    """Whether a folder with an avatar of any schema is there."""
-    try:
-        content = json.loads((Path(path) / AVATAR).read_text(encoding="utf-8"))
-        return "schema_version" in content and "encoder" in content
-    except (OSError, ValueError, TypeError):
-        return False
 
 
 class Avatar:
@@ -290,7 +265,7 @@ class Avatar:
             prepared |= {"start": 0.0, "end": None}
         return asked.model_copy(update=prepared)
 
-    def faces(self, frame: int) -> dict[int, PreparedFace]:
+    def faces(self, frame: int) -> dict[int, AlignedFace]:
         """The faces of the video's frame `frame`, by place; none where there is no face.
 
         Examples
@@ -304,7 +279,7 @@ class Avatar:
             row = int(np.searchsorted(frames, frame))
             if row < len(frames) and frames[row] == frame:
                 crop, moments = self._crops[place].row(row), self._moments[place].row(row)
-                found[place] = PreparedFace(self._affines[place][row], crop, moments)
+                found[place] = AlignedFace(self._affines[place][row], crop, moments)
         return found
 
 
@@ -338,11 +313,6 @@ class AvatarWriter:
         self._frames[place].append(frame)
         self._affines[place].append(affine)
 
-    @property
-    def count(self) -> int:
-        """Faces so far."""
-        return sum(map(len, self._frames))
-
     def finish(self, mask: NDArray[np.float32]) -> tuple[FileEntry, tuple[PlaceEntry, ...]]:
         """Write the rest. Returns the files: `faces`, and those of the places."""
         self._open.close()
@@ -353,20 +323,15 @@ class AvatarWriter:
         save_file(arrays, self._folder / _FACES)
         places = tuple(
             PlaceEntry(
-                crops=file_entry(self._folder, f"crops.{place}.safetensors"),
-                moments=file_entry(self._folder, f"moments.{place}.safetensors"),
+                crops=FileEntry.of(self._folder, f"crops.{place}.safetensors"),
+                moments=FileEntry.of(self._folder, f"moments.{place}.safetensors"),
             )
             for place in range(len(self._rows))
         )
-        return file_entry(self._folder, _FACES), places
+        return FileEntry.of(self._folder, _FACES), places
 
     def __enter__(self) -> AvatarWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
-
-
-def file_entry(folder: Path, name: str) -> FileEntry:
-    """Of a file that is written."""
-    return FileEntry(path=name, sha256=sha256_of(folder / name), size=(folder / name).stat().st_size)

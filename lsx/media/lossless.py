@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import av
 
@@ -15,8 +15,6 @@ from lsx.errors import OutputError
 from lsx.media.opening import reason_of
 
 __all__ = ["LosslessWriter"]
-
-_T = TypeVar("_T")
 
 
 class LosslessWriter:
@@ -46,11 +44,6 @@ class LosslessWriter:
         picture.time_base = Fraction(1, 1000)
         self._count += 1
         self._mux(picture)
-
-    def passed(self, item: _T, frame: Frame) -> _T:
-        """`item`, after its frame was written."""
-        self.write(frame)
-        return item
 
     def _mux(self, picture: Any) -> None:
         try:

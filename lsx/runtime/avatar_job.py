@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import lsx
 from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import FileEntry
 from lsx.core.atomic_files import check_replaceable, folder_beside, write_whole
 from lsx.core.footage import FootageOptions
 from lsx.core.graph_names import FACE_GRAPHS
@@ -27,23 +28,22 @@ from lsx.engines.engine import Engine
 from lsx.engines.loading import AUTO, best_backend, opened_engines
 from lsx.engines.registry import EngineOptions
 from lsx.errors import BundleError, MediaError, OutputError
+from lsx.faces.alignment import AlignedFace
 from lsx.faces.avatar import (
-    AVATAR,
     AVATAR_SCHEMA,
     Avatar,
     AvatarManifest,
     AvatarWriter,
     ProxyEntry,
     encoder_of,
-    file_entry,
-    is_avatar,
 )
+from lsx.faces.avatar_folder import AVATAR, is_avatar
 from lsx.faces.detector import FaceDetector
 from lsx.faces.track_file import VideoIdentity
-from lsx.media.audio_reader import SAMPLE_RATE, SoundReader
+from lsx.media.audio_reader import SoundReader
 from lsx.media.given import VideoInput, VideoSource, open_video
 from lsx.media.lossless import LosslessWriter
-from lsx.runtime.face_aligner import AlignedFace, AlignedFrame, FaceAligner, FoundFaces, detector_threads
+from lsx.runtime.face_aligner import AlignedFrame, FaceAligner, FoundFaces, detector_threads
 from lsx.runtime.face_choice import faces_for
 from lsx.runtime.frame_pipeline import face_stages
 from lsx.runtime.timeline import Timeline
@@ -115,7 +115,7 @@ def prepare_avatar(
             f"Export again: lsx export CHECKPOINT -o {opened.path}"
         )
     source = open_video(video, footage.rate)
-    part = _part_of(source, footage)
+    part = Timeline.of_video(footage, source.count, source.clock)
     proxy = proxy or getattr(source, "path", None) is None
     _check_room(output, opened.model, part.frames, source, proxy=proxy)
     options = engine or EngineOptions()
@@ -183,7 +183,7 @@ class _Preparation:
                 self._write(batch, writer)
             entry, places = writer.finish(self.encoder.mask)
         return {
-            "source": file_entry(folder, self._source_name),
+            "source": FileEntry.of(folder, self._source_name),
             "proxy": self._proxy_entry() if self.proxy else None,
             "faces": entry,
             "places": places,
@@ -214,7 +214,7 @@ class _Preparation:
                 return
             size, clock = (self.source.width, self.source.height), self.part.shown()
             with LosslessWriter(folder / self._source_name, size, clock) as kept:
-                yield (kept.passed(item, item.frame) for item in chain)
+                yield _kept(chain, kept)
 
     def _faces(self, frames: Iterator[AlignedFrame]) -> Iterator[_Face]:
         for number, item in enumerate(frames):
@@ -239,6 +239,13 @@ class _Preparation:
         )
 
 
+def _kept(frames: Iterator[AlignedFrame], writer: LosslessWriter) -> Iterator[AlignedFrame]:
+    """The same, each written as it passes."""
+    for item in frames:
+        writer.write(item.frame)
+        yield item
+
+
 class _Face(NamedTuple):
     """One that is to be encoded."""
 
@@ -254,14 +261,6 @@ def _has_sound(path: Path) -> bool:
     except MediaError:
         return False
     return True
-
-
-def _part_of(source: VideoSource, footage: FootageOptions) -> Timeline:
-    """The frames from start to end, once. Raises UsageError where there are none."""
-    seconds = source.clock.seconds(source.count)
-    return Timeline.of(
-        footage.model_copy(update={"length": "video"}), source.count, round(seconds * SAMPLE_RATE), source.clock
-    )
 
 
 def _check_room(output: Path, model: ModelSpec, frames: int, source: VideoSource, *, proxy: bool) -> None:

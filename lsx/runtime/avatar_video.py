@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from lsx.core.footage import FootageOptions
 from lsx.core.tensors import Frame
-from lsx.faces.avatar import Avatar, is_avatar
+from lsx.faces.alignment import AlignedFace
+from lsx.faces.avatar import Avatar
+from lsx.faces.avatar_folder import is_avatar
 from lsx.faces.detector import FaceDetector
 from lsx.faces.speaker import SpeakerChoice
 from lsx.faces.track_file import VideoIdentity
 from lsx.media.given import VideoInput, VideoSource, open_video
 from lsx.media.video_reader import VideoReader
-from lsx.runtime.face_aligner import AlignedFace, FoundFaces, FrameFaces
+from lsx.runtime.face_aligner import FoundFaces, FrameFaces
 from lsx.runtime.face_choice import Slot, faces_for
 
 __all__ = ["AvatarFaces", "AvatarVideo", "faces_of", "open_source"]
@@ -62,10 +64,7 @@ class AvatarFaces:
 
     def aligned(self, source: int, _: Any, __: Frame) -> dict[Slot, AlignedFace]:
         """The faces of source frame `source`, with their moments."""
-        return {
-            Slot(0, place): AlignedFace(face.affine, face.crop, face.moments)
-            for place, face in self._avatar.faces(source).items()
-        }
+        return {Slot(0, place): face for place, face in self._avatar.faces(source).items()}
 
 
 def open_source(video: VideoInput | Avatar, footage: FootageOptions) -> tuple[VideoSource, FootageOptions]:
@@ -73,7 +72,7 @@ def open_source(video: VideoInput | Avatar, footage: FootageOptions) -> tuple[Vi
 
     Raises UsageError, MediaError.
     """
-    if isinstance(video, Avatar) or (isinstance(video, Path | str) and is_avatar(video)):
+    if isinstance(video, Avatar) or (isinstance(video, Path | str) and is_avatar(Path(video))):
         video = AvatarVideo(video if isinstance(video, Avatar) else Avatar.open(video))
     if isinstance(video, AvatarVideo):
         return video, video.avatar.footage(footage)

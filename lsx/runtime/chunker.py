@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsx.denoising.chunk_runner import PendingChunk
+from lsx.faces.alignment import AlignedFace
 from lsx.runtime.chunk_plan import Part, PlannedChunk, chunk_count, counted, planned_chunks
-from lsx.runtime.face_aligner import AlignedFace, AlignedFrame
+from lsx.runtime.face_aligner import AlignedFrame
 from lsx.runtime.face_choice import Slot
 
 __all__ = ["Chunk", "Chunker"]

@@ -15,29 +15,17 @@ from lsx.core.clock import MODEL_CLOCK, FrameClock
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import in_order
 from lsx.errors import FaceNotFound, LsxError, MediaError
-from lsx.faces.alignment import Affine, Aligner, crop_face
+from lsx.faces.alignment import Affine, AlignedFace, Aligner, crop_face
 from lsx.faces.speaker import SpeakerChoice
 from lsx.runtime.face_choice import FaceChoice, Slot
 
-__all__ = ["AlignedFace", "AlignedFrame", "FaceAligner", "FoundFaces", "FrameFaces", "SourceFrames", "detector_threads"]
+__all__ = ["AlignedFrame", "FaceAligner", "FoundFaces", "FrameFaces", "SourceFrames", "detector_threads"]
 
 SourceFrames = Iterator[tuple[int, Frame]]
 """Source index and frame of output frame 0, 1, 2, ..."""
 
 _Seen = tuple[int, int, Frame, Any]
 """Output index, source index, frame, and what was seen in it where the frame is new."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AlignedFace:
-    """A face of a frame, cut out."""
-
-    affine: Affine
-    """Frame to crop."""
-    crop: NDArray[np.uint8]
-    """uint8 [resolution, resolution, 3]."""
-    moments: NDArray[np.float32] | None = None
-    """Of the VAE, float32 [2, 2, 4, h, w], where the face was encoded before."""
 
 
 @dataclass(slots=True, eq=False)

@@ -91,8 +91,7 @@ def plan_of(video: VideoSource, sound: SoundReader | None, footage: FootageOptio
         return plan_for_samples(timeline, sound.samples(), footage), sound
     if sound is not None:
         raise UsageError("the segments have sounds of their own; leave the audio out")
-    whole = round(video.clock.seconds(video.count) * SAMPLE_RATE)
-    timeline = Timeline.of(footage.model_copy(update={"length": "video"}), video.count, whole, video.clock)
+    timeline = Timeline.of_video(footage, video.count, video.clock)
     clock, zero = timeline.shown(), video.clock.seconds(timeline.first)
     sounds = _sounds(footage.segments)
     rules = footage.speaker_rules

@@ -76,6 +76,12 @@ class Timeline:
             speed = min(max(count / frames, 1 / options.remap_limit), options.remap_limit)
         return replace(plan, frames=frames, speed=speed, fitted=frames != sounding)
 
+    @classmethod
+    def of_video(cls, options: FootageOptions, video_frames: int, clock: FrameClock) -> Timeline:
+        """The plan that shows the part of the video once, whatever is heard. Raises UsageError as `of`."""
+        samples = round(clock.seconds(video_frames) * SAMPLE_RATE)
+        return cls.of(options.model_copy(update={"length": "video"}), video_frames, samples, clock)
+
     def _frames_in(self, seconds: Fraction) -> int:
         """Output frames until at least `seconds` have passed."""
         if self.clock.starts is None:

@@ -20,7 +20,8 @@ from lsx.core.tensors import Precision
 from lsx.denoising.moments import conditioning_of
 from lsx.engines.loading import load_engine
 from lsx.errors import BundleError, FaceNotFound, IntegrityError, MediaError, OutputError, UsageError
-from lsx.faces.avatar import AVATAR, Avatar
+from lsx.faces.avatar import Avatar
+from lsx.faces.avatar_folder import AVATAR
 from lsx.faces.rows_file import RowsReader, RowsWriter
 from lsx.media.video_reader import ColourTags, VideoReader
 from lsx.media.video_writer import VideoWriter
