@@ -24,3 +24,7 @@ def test_import_lsx_loads_no_heavy_library() -> None:
 def test_the_runtime_loads_no_export_library() -> None:
     code = "import lsx.runtime.lipsync, lsx.engines.onnxruntime, lsx.cli.main\nfrom lsx import Bundle, Face, LipSync"
     assert not {"torch", "diffusers", "transformers", "onnx", "lsx.models", "lsx.export"} & _modules_after(code)
+
+
+def test_the_commands_load_no_library_of_pictures_before_they_work() -> None:
+    assert not {"cv2", "av", "scipy", "safetensors", "onnxruntime", "torch"} & _modules_after("import lsx.cli.main")
