@@ -9,9 +9,9 @@ from lsx.errors import UsageError
 
 __all__ = ["SPEAKERS", "SpeakerRule", "speaker_text"]
 
-_PLACES = ("largest", "left", "center", "right", "all")
+_PLACES = ("largest", "left", "center", "right", "active", "all")
 _BOX = re.compile(r"box=(-?[\d.]+),(-?[\d.]+),([\d.]+),([\d.]+)(?:@([\d.:]+))?")
-SPEAKERS = "largest, left, center, right, all, a track's number, several with commas, or box=X,Y,W,H@SECONDS"
+SPEAKERS = "largest, left, center, right, active, all, a track's number, several with commas, or box=X,Y,W,H@SECONDS"
 """What may be given."""
 
 
@@ -20,7 +20,7 @@ class SpeakerRule:
     """What a user said of who speaks. Make one with `parsed`."""
 
     place: str = "largest"
-    """largest, left, center, right, all; `tracks` and `box` go first."""
+    """largest, left, center, right, active, all; `tracks` and `box` go first."""
     tracks: tuple[int, ...] = ()
     """Numbers of tracks, each of which speaks where it is there."""
     box: tuple[float, float, float, float] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from lsx.engines.registry import EngineOptions
 from lsx.faces.alignment import Face
 from lsx.faces.tracks import box_of, overlap
 
-__all__ = ["FAMILIES", "FaceDetector", "FaceFamily", "opened_detector"]
+__all__ = ["FAMILIES", "FaceDetector", "FaceFamily", "detector_threads", "opened_detector"]
 
 
 Floats = NDArray[np.floating[Any]]
@@ -211,6 +212,11 @@ class FaceDetector:
         """Mean of each set, rounded half to even, as in the original."""
         points = [np.add.reduce(landmarks.take(indices, axis=0), axis=0) / len(indices) for indices in self._sets]
         return np.asarray(np.round(points), dtype=np.float64)
+
+
+def detector_threads() -> int:
+    """Threads for looking at frames: a quarter of the cores, at most 4, for it goes beside every other stage."""
+    return min(max((os.cpu_count() or 1) // 4, 1), 4)
 
 
 def _upright_region(corners: Floats, eyes: Floats) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
@@ -11,7 +11,7 @@ from lsx.core.speaker_rule import SpeakerRule
 from lsx.faces.alignment import Face
 from lsx.faces.tracks import LONGEST_GAP, TrackedFace, box_of, overlap
 
-__all__ = ["Chooser", "EveryChooser", "SpeakerChoice", "SpeakerChooser", "chooser_for", "track_in_box"]
+__all__ = ["ActiveTrack", "Chooser", "EveryChooser", "SpeakerChoice", "SpeakerChooser", "chooser_for", "track_in_box"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,8 @@ class SpeakerChoice:
     """The video's, at the run's rate."""
     track: int
     lost: bool
-    """Whether the one before was lost within its shot; otherwise a shot began, or none had been chosen."""
+    """Whether the one before was lost within its shot; otherwise a shot began, none had been chosen, or this one began
+    to speak."""
 
 
 class Chooser(Protocol):
@@ -37,16 +38,25 @@ class Chooser(Protocol):
         """
 
 
-def chooser_for(rule: SpeakerRule) -> Chooser:
-    """Of one face, or of several at once. rule : with its box already resolved."""
-    return EveryChooser(frozenset(rule.tracks) or None) if rule.tracks or rule.place == "all" else SpeakerChooser(rule)
+ActiveTrack = Callable[[int], int]
+"""The track that speaks in a frame of the video, 0 where none does."""
+
+
+def chooser_for(rule: SpeakerRule, active: ActiveTrack = lambda _: 0) -> Chooser:
+    """Of one face, or of several. rule : with its box already resolved; active : where that is the rule."""
+    if rule.tracks:
+        return EveryChooser(lambda _, track: track in rule.tracks)
+    if rule.place == "active":
+        return EveryChooser(lambda frame, track: track == active(frame))
+    return EveryChooser(lambda _, __: True) if rule.place == "all" else SpeakerChooser(rule)
 
 
 @dataclass(slots=True, eq=False)
 class EveryChooser:
-    """Takes all faces, or those of some tracks. Each new one gets the lowest place that is free."""
+    """Takes all faces that are wanted. Each new one gets the lowest place that is free."""
 
-    tracks: frozenset[int] | None = None
+    wanted: Callable[[int, int], bool]
+    """Whether a track is, in a frame of the video."""
     choices: list[SpeakerChoice] = field(default_factory=list)
     _places: dict[int, int] = field(default_factory=dict)
     _latest: dict[int, int] = field(default_factory=dict)
@@ -56,7 +66,7 @@ class EveryChooser:
         for track, seen in list(self._latest.items()):
             if new_shot or frame - seen > LONGEST_GAP:
                 del self._latest[track], self._places[track]
-        wanted = [tracked for tracked in faces if self.tracks is None or tracked.track in self.tracks]
+        wanted = [tracked for tracked in faces if self.wanted(frame, tracked.track)]
         for track in sorted(tracked.track for tracked in wanted):
             if track not in self._places:
                 self._places[track] = next(place for place in count() if place not in self._places.values())

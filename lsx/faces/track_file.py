@@ -193,6 +193,8 @@ class Tracks:
     by_frame: Mapping[int, list[TrackedFace]]
     """The faces of each frame that has any, largest first."""
     ids: frozenset[int]
+    first: int = 0
+    """The first frame that was looked at."""
 
     @classmethod
     def read(cls, path: Path) -> Tracks:

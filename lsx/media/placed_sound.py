@@ -10,9 +10,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.errors import MediaError
 from lsx.media.audio_reader import SAMPLE_RATE, SoundReader
+from lsx.media.given import VideoSource
 
-__all__ = ["PlacedSound", "cut_anew", "placed_samples"]
+__all__ = ["PlacedSound", "cut_anew", "own_sound", "placed_samples"]
 
 _BLOCK = 8192  # samples of silence at a time
 
@@ -85,6 +87,19 @@ class PlacedSound(SoundReader):
             if skip < frame.samples:
                 yield _part(frame, skip, frame.samples)
             skip = max(skip - frame.samples, 0)
+
+
+def own_sound(video: VideoSource, since: Fraction) -> PlacedSound | None:
+    """The sound in a video's own file, from its second `since` on; None where it has none."""
+    path = getattr(video, "path", None)
+    if path is None:
+        return None
+    try:
+        own = SoundReader(path)
+    except MediaError:
+        return None
+    lead = Fraction(round((own.start() - float(getattr(video, "start", 0))) * own.rate), own.rate)
+    return PlacedSound(own, lead - since, None)
 
 
 def _part(frame: Any, start: int, stop: int) -> Any:

@@ -38,12 +38,12 @@ from lsx.faces.avatar import (
     encoder_of,
 )
 from lsx.faces.avatar_folder import AVATAR, is_avatar
-from lsx.faces.detector import FaceDetector
+from lsx.faces.detector import FaceDetector, detector_threads
 from lsx.faces.track_file import VideoIdentity
 from lsx.media.audio_reader import SoundReader
 from lsx.media.given import VideoInput, VideoSource, open_video
 from lsx.media.lossless import LosslessWriter
-from lsx.runtime.face_aligner import AlignedFrame, FaceAligner, FoundFaces, detector_threads
+from lsx.runtime.face_aligner import AlignedFrame, FaceAligner, FoundFaces
 from lsx.runtime.face_choice import faces_for
 from lsx.runtime.frame_pipeline import face_stages
 from lsx.runtime.timeline import Timeline
@@ -125,7 +125,7 @@ def prepare_avatar(
         folder_beside(output, "prepared avatar", is_avatar) as folder,
     ):
         detector = FaceDetector(found, opened.manifest.faces.family)
-        choice = faces_for(footage, detector, VideoIdentity.of(source), source.clock)
+        choice = faces_for(footage, detector, source, part)
         preparation = _Preparation(
             source=source,
             part=part,

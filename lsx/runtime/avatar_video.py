@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from lsx.faces.avatar import Avatar
 from lsx.faces.avatar_folder import is_avatar
 from lsx.faces.detector import FaceDetector
 from lsx.faces.speaker import SpeakerChoice
-from lsx.faces.track_file import VideoIdentity
 from lsx.media.given import VideoInput, VideoSource, open_video
 from lsx.media.video_reader import VideoReader
 from lsx.runtime.face_aligner import FoundFaces, FrameFaces
 from lsx.runtime.face_choice import Slot, faces_for
+from lsx.runtime.timeline import Timeline
 
 __all__ = ["AvatarFaces", "AvatarVideo", "faces_of", "open_source"]
 
@@ -79,8 +79,18 @@ def open_source(video: VideoInput | Avatar, footage: FootageOptions) -> tuple[Vi
     return open_video(video, footage.rate), footage
 
 
-def faces_of(video: VideoSource, footage: FootageOptions, detector: FaceDetector, resolution: int) -> FrameFaces:
-    """Where the faces of a run over `video` come from. Raises UsageError, MediaError, FaceNotFound."""
+def faces_of(
+    video: VideoSource,
+    footage: FootageOptions,
+    timeline: Timeline,
+    detector: FaceDetector,
+    resolution: int,
+    check: Callable[[], None],
+) -> FrameFaces:
+    """Where the faces of a run over `video` come from. Raises UsageError, MediaError, FaceNotFound.
+
+    check : called now and then meanwhile; what it raises ends this.
+    """
     if isinstance(video, AvatarVideo):
         return AvatarFaces(video.avatar)
-    return FoundFaces(faces_for(footage, detector, VideoIdentity.of(video), video.clock), resolution)
+    return FoundFaces(faces_for(footage, detector, video, timeline, check), resolution)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from lsx.faces.alignment import Affine, AlignedFace, Aligner, crop_face
 from lsx.faces.speaker import SpeakerChoice
 from lsx.runtime.face_choice import FaceChoice, Slot
 
-__all__ = ["AlignedFrame", "FaceAligner", "FoundFaces", "FrameFaces", "SourceFrames", "detector_threads"]
+__all__ = ["AlignedFrame", "FaceAligner", "FoundFaces", "FrameFaces", "SourceFrames"]
 
 SourceFrames = Iterator[tuple[int, Frame]]
 """Source index and frame of output frame 0, 1, 2, ..."""
@@ -84,11 +83,6 @@ class FoundFaces:
             slot: AlignedFace(affine, crop_face(frame, affine, self._resolution))
             for slot, affine in self._known.at(source).items()
         }
-
-
-def detector_threads() -> int:
-    """Threads for looking at frames: a quarter of the cores, at most 4, for it goes beside every other stage."""
-    return min(max((os.cpu_count() or 1) // 4, 1), 4)
 
 
 @dataclass(slots=True, eq=False)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple, Protocol
 
-from lsx.core.clock import MODEL_CLOCK, FrameClock
+from lsx.core.clock import FPS, MODEL_CLOCK, FrameClock
 from lsx.core.footage import FootageOptions
 from lsx.core.speaker_rule import SpeakerRule
 from lsx.core.tensors import Frame
@@ -14,11 +14,16 @@ from lsx.errors import FaceNotFound, UsageError
 from lsx.faces.alignment import Face
 from lsx.faces.detector import FaceDetector
 from lsx.faces.following import FaceFollower, SeenFrame
-from lsx.faces.speaker import SpeakerChoice, chooser_for, track_in_box
+from lsx.faces.speaker import ActiveTrack, SpeakerChoice, chooser_for, track_in_box
 from lsx.faces.track_file import Tracks, VideoIdentity
 from lsx.faces.tracks import TrackedFace, box_of
+from lsx.media.given import VideoSource
+from lsx.runtime.speaking_faces import looked_at, speaking
+from lsx.runtime.timeline import Timeline
 
 __all__ = ["Detector", "FaceChoice", "GivenFaces", "LiveFaces", "RecordedFaces", "Slot", "faces_for", "given_faces"]
+
+_MARGIN = 8 * FPS  # frames beyond a run's last that are looked at too: they tell who spoke before them
 
 Detector = Callable[[Frame], Face | None]
 """A frame uint8 [H, W, 3] RGB to its face, or None. Called once for each source frame."""
@@ -71,8 +76,8 @@ class GivenFaces:
 class _Choosers:
     """One for each rule."""
 
-    def __init__(self, rules: Sequence[SpeakerRule]) -> None:
-        self._each = [chooser_for(rule) for rule in rules]
+    def __init__(self, rules: Sequence[SpeakerRule], active: ActiveTrack = lambda _: 0) -> None:
+        self._each = [chooser_for(rule, active) for rule in rules]
 
     def choose(self, source: int, faces: list[TrackedFace], width: int, *, new_shot: bool) -> dict[Slot, Face]:
         return {
@@ -114,20 +119,29 @@ class LiveFaces:
 
 
 class RecordedFaces:
-    """The faces of a tracks.json; nothing is looked for."""
+    """The faces of a tracks.json, or of a look at the whole video before; nothing is looked for."""
 
-    advice = ". Its faces came from a file, and the chosen ones may be in none of these frames"
+    advice = ". Its faces were looked for before, and the chosen ones may be in none of these frames"
 
-    def __init__(self, tracks: Tracks, rules: Sequence[SpeakerRule], clock: FrameClock = MODEL_CLOCK) -> None:
-        """Raises UsageError for a track that there is not, FaceNotFound for a box without a face."""
+    def __init__(
+        self,
+        tracks: Tracks,
+        rules: Sequence[SpeakerRule],
+        clock: FrameClock = MODEL_CLOCK,
+        active: ActiveTrack = lambda _: 0,
+    ) -> None:
+        """active : who speaks, where a rule asks for that.
+
+        Raises UsageError for a track that there is not, FaceNotFound for a box without a face.
+        """
         resolved = []
         for rule in rules:
-            frame = clock.nearest(rule.second, tracks.video.frames)
+            frame = max(clock.nearest(rule.second, tracks.video.frames), tracks.first)
             resolved.append(_resolved(rule, clock.seconds(frame), tracks.by_frame.get(frame, [])))
             unknown = sorted(set(resolved[-1].tracks) - tracks.ids)
             if unknown:
                 raise UsageError(f"speaker: {tracks.path} has no track {unknown[0]}; it has {_spans(tracks.ids)}")
-        self._tracks, self._choosers, self._latest = tracks, _Choosers(resolved), -1
+        self._tracks, self._choosers, self._latest = tracks, _Choosers(resolved, active), tracks.first - 1
 
     def look(self, _: Frame) -> None:
         """Nothing: it is known."""
@@ -147,21 +161,34 @@ class RecordedFaces:
 def faces_for(
     footage: FootageOptions,
     detector: FaceDetector,
-    video: VideoIdentity | None = None,
-    clock: FrameClock = MODEL_CLOCK,
+    video: VideoSource | None,
+    timeline: Timeline,
+    check: Callable[[], None] = lambda: None,
 ) -> FaceChoice:
     """The faces of a run, as its options say. Raises UsageError, MediaError, FaceNotFound.
 
+    Who speaks is known when all frames were looked at: where a rule asks for that they are, before the run.
+
     video : what the run plays, to which `footage.faces` must belong; None where nothing is known of it.
-    clock : when its frames are shown.
+    timeline : which of its frames, and when. check : called now and then meanwhile; what it raises ends this.
     """
     rules = footage.speaker_rules
-    if footage.faces is None:
-        return LiveFaces(FaceFollower(detector.faces), rules, clock)
-    tracks = Tracks.read(footage.faces)
-    if video is not None:
-        tracks.check(video)
-    return RecordedFaces(tracks, rules, clock)
+    asks = any(rule.place == "active" for rule in rules)
+    if asks and video is None:
+        raise UsageError(
+            "speaker is active: it listens to the video's own sound, which a stream's frames lack; use run"
+        )
+    if footage.faces is not None:
+        tracks = Tracks.read(footage.faces)
+        if video is not None:
+            tracks.check(VideoIdentity.of(video))
+    elif video is not None and asks:
+        tracks = looked_at(video, timeline.first_times(_MARGIN), detector, check)
+    else:
+        return LiveFaces(FaceFollower(detector.faces), rules, timeline.clock)
+    if video is not None and asks:
+        return RecordedFaces(tracks, rules, timeline.clock, speaking(tracks, video))
+    return RecordedFaces(tracks, rules, timeline.clock)
 
 
 def given_faces(detector: Detector, footage: FootageOptions) -> GivenFaces:

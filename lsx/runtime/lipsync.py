@@ -27,14 +27,14 @@ from lsx.engines.registry import EngineKeywords, EngineOptions, backend_named
 from lsx.errors import StaleEngine, UsageError
 from lsx.faces.avatar import Avatar
 from lsx.faces.compositing import read_paste_mask
-from lsx.faces.detector import FaceDetector
+from lsx.faces.detector import FaceDetector, detector_threads
 from lsx.faces.retouch import Retouch
 from lsx.media.comparison import LAYOUTS
 from lsx.media.encoding import EncodeKeywords, EncodeOptions
 from lsx.media.given import SoundInput, VideoInput
 from lsx.media.targets import as_output
 from lsx.runtime.avatar_video import AvatarVideo, faces_of
-from lsx.runtime.face_aligner import FaceAligner, FoundFaces, FrameFaces, detector_threads
+from lsx.runtime.face_aligner import FaceAligner, FoundFaces, FrameFaces
 from lsx.runtime.face_choice import Detector, faces_for, given_faces
 from lsx.runtime.frame_pipeline import FramePipeline
 from lsx.runtime.frame_stream import FrameStream, frames_of, outcome_of
@@ -306,7 +306,9 @@ class LipSync:
         timeline = plan.timeline
         shown = timeline.shown()
         beside = None if compare is None else Path(compare)
-        faces = faces_of(reader, footage, self.detector(), self.bundle.model.resolution)
+        faces = faces_of(
+            reader, footage, timeline, self.detector(), self.bundle.model.resolution, lambda: self._runs.check(cancel)
+        )
         avatar = reader.avatar if isinstance(reader, AvatarVideo) else None
         pipeline = self._pipeline(
             plan,
@@ -414,9 +416,7 @@ class LipSync:
             raise UsageError("segments have sounds of their own, and a stream has the one that is given; use run")
         timeline, samples = stream_plan(frames, samples, footage, length if isinstance(length, int) else None)
         choice = (
-            faces_for(footage, self.detector(), None, timeline.clock)
-            if detector is None
-            else given_faces(detector, footage)
+            faces_for(footage, self.detector(), None, timeline) if detector is None else given_faces(detector, footage)
         )
         plan = plan_for_samples(timeline, samples, footage)
         faces = FoundFaces(choice, self.bundle.model.resolution)

@@ -15,11 +15,11 @@ from lsx.core.clock import FPS, FrameClock
 from lsx.core.footage import FootageOptions
 from lsx.core.segments import Segment
 from lsx.core.speaker_rule import SpeakerRule
-from lsx.errors import MediaError, UsageError
+from lsx.errors import UsageError
 from lsx.media.audio_reader import SAMPLE_RATE, SoundReader
 from lsx.media.given import VideoSource
 from lsx.media.mixed_sound import LaidSound, MixedSound
-from lsx.media.placed_sound import PlacedSound, placed_samples
+from lsx.media.placed_sound import PlacedSound, own_sound, placed_samples
 from lsx.runtime.chunk_plan import Part
 from lsx.runtime.chunker import Chunker
 from lsx.runtime.silence import speech_share
@@ -107,7 +107,7 @@ def plan_of(video: VideoSource, sound: SoundReader | None, footage: FootageOptio
         heard = placed_samples(read.samples(), lead, clock.seconds(stop) - clock.seconds(start))
         voices.append(_voice(heard, part, footage, clock))
         laid.append(LaidSound(PlacedSound(read, offset, ends - begins), begins, ends, segment.volume))
-    mixed = MixedSound(_own_sound(video, timeline), laid, timeline.seconds, footage.mix)
+    mixed = MixedSound(own_sound(video, zero), laid, timeline.seconds, footage.mix)
     return RunPlan(timeline=timeline, voices=tuple(voices), rules=rules), mixed
 
 
@@ -135,16 +135,3 @@ def _span(segment: Segment, timeline: Timeline, number: int) -> tuple[int, int]:
             f"used from {float(clock.seconds(timeline.first)):g} to {float(clock.seconds(last)):g} s"
         )
     return start, max(min(stop, timeline.frames), start + 1)
-
-
-def _own_sound(video: VideoSource, timeline: Timeline) -> SoundReader | None:
-    """The video's own, from the first frame that is used on; None where it has none."""
-    path = getattr(video, "path", None)
-    if path is None:
-        return None
-    try:
-        own = SoundReader(path)
-    except MediaError:
-        return None
-    lead = Fraction(round((own.start() - float(getattr(video, "start", 0))) * own.rate), own.rate)
-    return PlacedSound(own, lead - timeline.clock.seconds(timeline.first), None)

@@ -96,6 +96,10 @@ class Timeline:
         """When the first `length` output frames are shown, by default all."""
         return self.clock.shown(self.source(length))
 
+    def first_times(self, beyond: int) -> NDArray[np.int64]:
+        """The video's frames that are shown, and those of `beyond` output frames more, each once, rising."""
+        return np.unique(self.source(self.frames + beyond))
+
     @property
     def seconds(self) -> Fraction:
         """How long the result lasts."""

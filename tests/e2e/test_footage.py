@@ -18,13 +18,17 @@ from numpy.typing import NDArray
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
 from examples.tiny.clips import tiny_clip
+from examples.tiny.mouth import mouth_track
+from examples.tiny.voice import speech as tiny_voice
 from lsx import Face, FootageOptions, LipSync
 from lsx.bundle.bundle import Bundle
 from lsx.core.noise import named_noise
 from lsx.core.tensors import Precision
 from lsx.errors import FaceNotFound, UsageError
+from lsx.media.audio_reader import SoundReader
 from lsx.media.video_reader import VideoReader
 from lsx.runtime.audio_features import AudioTokens
+from lsx.runtime.face_survey import survey_faces
 from lsx.runtime.silence import speech_share
 from scripts import schemas
 from tests.command_line import lsx
@@ -151,12 +155,13 @@ def _sizes(number: int) -> tuple[int, int]:
     return (250, 240) if number % 2 else (240, 250)
 
 
-def halves(original: Path, result: Path) -> list[str]:
-    """Which half of each frame was painted on: L, R, both or neither."""
+def halves(original: Path, result: Path, first: int = 0) -> list[str]:
+    """Which half of each frame was painted on: L, R, both or neither. first : the original's frame that is shown."""
     made = []
-    for before, after in zip(VideoReader(original).frames(), VideoReader(result).frames(), strict=False):
+    for before, after in zip(VideoReader(original).frames(first), VideoReader(result).frames(), strict=False):
         changed = cv2.absdiff(before, after).max(axis=(0, 2)) > 60
-        made.append("L" * bool(changed[:260].any()) + "R" * bool(changed[260:].any()))
+        middle = before.shape[1] // 2
+        made.append("L" * bool(changed[:middle].any()) + "R" * bool(changed[middle:].any()))
     return made
 
 
@@ -181,16 +186,61 @@ def test_who_speaks(lipsync: LipSync, pair: Path, tmp_path: Path, speaker: str |
 @pytest.fixture(scope="module")
 def voiced(pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The two faces, with a sound of their own at 44.1 kHz."""
-    path = tmp_path_factory.mktemp("voiced") / "voiced.mkv"
-    own = write_wav(path.with_suffix(".wav"), speech(60 / 25, RATE), RATE)
-    with av.open(str(path), "w") as target, av.open(str(pair)) as video, av.open(str(own)) as audio:
-        streams = [(source, target.add_stream_from_template(source.streams[0])) for source in (video, audio)]
+    return with_sound(pair, speech(60 / 25, RATE), RATE, tmp_path_factory.mktemp("voiced") / "voiced.mkv")
+
+
+def with_sound(video: Path, samples: NDArray[np.int16], rate: int, path: Path) -> Path:
+    own = write_wav(path.with_suffix(".wav"), samples, rate)
+    with av.open(str(path), "w") as target, av.open(str(video)) as seen, av.open(str(own)) as audio:
+        streams = [(source, target.add_stream_from_template(source.streams[0])) for source in (seen, audio)]
         for source, stream in streams:
             for packet in source.demux(source.streams[0]):
                 if packet.dts is not None:
                     packet.stream = stream
                     target.mux(packet)
     return path
+
+
+@pytest.fixture(scope="module")
+def dialogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The left one talks for 2.4 s, then the right one; what is heard besides the talk of both is a silence at the end.
+
+    The one who does not talk moves the mouth to words that nobody hears.
+    """
+    folder, turn = tmp_path_factory.mktemp("dialogue"), 60
+    heard, unheard = ([tiny_voice(turn / 25, seed) for seed in seeds] for seeds in ((4, 5), (6, 7)))
+    quiet = np.zeros(20 * 640, np.int16)
+    mouths = ([heard[0], unheard[0], quiet], [unheard[1], heard[1], quiet])
+    faces = [
+        tiny_clip(seed, 2 * turn + 20, sound=np.concatenate(parts)).frames
+        for seed, parts in zip((1, 2), mouths, strict=True)
+    ]
+    frames = (np.concatenate(pair, axis=1) for pair in zip(*faces, strict=True))
+    silent = write_clip(folder / "silent.mp4", frames, crf=12)
+    return with_sound(silent, np.concatenate([*heard, quiet]), 16000, folder / "dialogue.mkv")
+
+
+@pytest.mark.parametrize("found", ["live", "recorded"])
+def test_the_face_that_speaks_is_dubbed(lipsync: LipSync, dialogue: Path, tmp_path: Path, found: str) -> None:
+    options: dict[str, Any] = {"speaker": "active", "start": 0.4}
+    if found == "recorded":
+        options["faces"] = tmp_path / "tracks.json"
+        survey_faces(VideoReader(dialogue), lipsync.detector(), "", options["faces"])
+    report = lipsync.run(dialogue, speech(128 / 25), tmp_path / "o.mkv", steps=1, guidance=1.0, crf=1, **options)
+    assert report.frames == 128
+    painted = halves(dialogue, tmp_path / "o.mkv", 10)
+    talk = mouth_track(SoundReader(dialogue).samples().astype(np.int16), 138).opening[10:] > 0.05
+    right = np.array([half == ("L" if number < 50 else "R") for number, half in enumerate(painted)])
+    assert right[talk].mean() >= 0.95, painted
+    assert [half for half, _ in itertools.groupby(painted)] == ["L", "R"]  # in the silence nobody takes over
+    assert [choice.lost for choice in report.choices] == [False, False]
+
+
+def test_nobody_speaks_without_a_sound(lipsync: LipSync, pair: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"listens to the video's own sound, and pair\.mp4 has none"):
+        lipsync.run(pair, speech(1), tmp_path / "o.mp4", speaker="active")
+    with pytest.raises(UsageError, match="which a stream's frames lack; use run"):
+        lipsync.stream(marked(), speech(1), speaker="active")
 
 
 def test_all_faces_speak_in_one_pass(lipsync: LipSync, pair: Path, tmp_path: Path) -> None:
@@ -415,7 +465,10 @@ def test_the_published_schemas_are_the_code_s() -> None:
         (("--audio-offset=-3",), "audio_offset is -3, and the sound lasts 0.72 s"),
         (("--audio-offset", "0.1", "--audio-codec", "copy"), "audio_codec copy keeps the sound's packets"),
         (("--silence", "quiet"), "silence is 'quiet'; give sync, keep or close"),
-        (("--speaker", "tallest"), "speaker is 'tallest'; give largest, left, center, right, all, a track's number"),
+        (
+            ("--speaker", "tallest"),
+            "speaker is 'tallest'; give largest, left, center, right, active, all, a track's number",
+        ),
         (("--speaker", "2"), "numbers of tracks needs faces, a file that lsx faces"),
         (("--compare-layout", "top"), "compare_layout is 'top'; give side, stack, wipe or difference"),
         (("--overlap", "9"), "overlap is 9; give a whole number of frames in 0..8"),

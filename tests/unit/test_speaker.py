@@ -122,9 +122,9 @@ def test_rules_as_they_are_written() -> None:
     ],
 )
 def test_other_rules_are_refused(wrong: str) -> None:
-    with pytest.raises(UsageError, match=r"speaker is .*give largest, left, center, right, all, a track's number"):
+    with pytest.raises(UsageError, match=r"speaker is .*give largest, left, center, right, active, all, a track"):
         SpeakerRule.parsed(wrong)
-    with pytest.raises(UsageError, match=r"speaker is .*give largest, left, center, right, all, a track's number"):
+    with pytest.raises(UsageError, match=r"speaker is .*give largest, left, center, right, active, all, a track"):
         FootageOptions(speaker=wrong)
 
 

@@ -1,0 +1,121 @@
+"""A video's faces, all looked at before a run, and which of them speaks in the video's own sound."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsx.core.clock import FPS, FrameClock
+from lsx.core.threaded_stages import in_order
+from lsx.errors import UsageError
+from lsx.faces.active_speaker import Mouth, active_tracks
+from lsx.faces.detector import FaceDetector, detector_threads
+from lsx.faces.following import FaceFollower
+from lsx.faces.speaker import ActiveTrack
+from lsx.faces.track_file import Tracks, VideoIdentity
+from lsx.faces.tracks import TrackedFace
+from lsx.media.given import VideoSource
+from lsx.media.placed_sound import own_sound
+from lsx.runtime.audio_features import SEGMENT, LogMel
+from lsx.runtime.silence import speech_share
+
+__all__ = ["looked_at", "speaking"]
+
+_BANDS = 16  # of the mel spectrogram's 80 lines
+_COLUMNS = 100 // FPS  # of the mel spectrogram, for a frame
+_NEAR = 0.75  # frames between a time and the nearest one at which a mouth was seen
+_FADED = 0.5  # share of speech over which a frame counts
+_LISTENS = "speaker is active: it listens to the video's own sound"
+_INSTEAD = "Choose a face by its place, or by its track's number"
+
+
+def looked_at(
+    video: VideoSource, frames: NDArray[np.int64], detector: FaceDetector, check: Callable[[], None]
+) -> Tracks:
+    """The faces of these frames of a video, rising, followed through its shots. Raises MediaError.
+
+    check : called before each frame; what it raises ends this.
+    """
+    follower = FaceFollower(detector.faces)
+    by_frame: defaultdict[int, list[TrackedFace]] = defaultdict(list)
+    shots, ids = set(), set()
+    looked = in_order(lambda item: (item[0], follower.look(item[1])), video.at(frames), detector_threads())
+    for number, seen in looked:
+        check()
+        faces, new_shot = follower.follow(seen)
+        if new_shot:
+            shots.add(number)
+        ids |= {tracked.track for tracked in faces}
+        by_frame[number] = faces
+    identity = VideoIdentity.of(video)
+    return Tracks(
+        path=Path(identity.name),
+        video=identity,
+        shots=frozenset(shots),
+        by_frame=by_frame,
+        ids=frozenset(ids),
+        first=int(frames[0]),
+    )
+
+
+def speaking(tracks: Tracks, video: VideoSource) -> ActiveTrack:
+    """Which track speaks in a frame of the video, by its own sound. Raises UsageError where it has none, MediaError."""
+    clock, first, last = video.clock, tracks.first, max(tracks.by_frame, default=tracks.first)
+    zero = clock.seconds(first)
+    sound = own_sound(video, zero)
+    if sound is None:
+        raise UsageError(f"{_LISTENS}, and {tracks.video.name} has none. {_INSTEAD}")
+
+    def at(frame: int) -> int:
+        return round((clock.seconds(frame) - zero) * FPS)
+
+    mouths = _mouths(tracks, clock, zero)
+    if tracks.ids and not mouths:
+        raise UsageError(
+            f"speaker is active: it looks at mouths, and the face models do not say how far they are open. {_INSTEAD}"
+        )
+    samples, frames = sound.samples(), at(last) + 1
+    chosen = active_tracks(
+        mouths,
+        _bands(samples, frames),
+        speech_share(samples, frames) > _FADED,
+        sorted({at(shot) for shot in tracks.shots if first < shot <= last}),
+    )
+    return lambda frame: int(chosen[min(max(at(frame), 0), frames - 1)])
+
+
+def _mouths(tracks: Tracks, clock: FrameClock, zero: Fraction) -> dict[int, Mouth]:
+    """By track, on the grid of 25 frames a second from `zero` on; those whose opening is not known are left out."""
+    seen: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
+    for frame, faces in sorted(tracks.by_frame.items()):
+        for tracked in faces:
+            if tracked.face.mouth_opening is not None and not math.isnan(tracked.face.mouth_opening):
+                seen[tracked.track].append((float((clock.seconds(frame) - zero) * FPS), tracked.face.mouth_opening))
+    near = _NEAR * max(1.0, float(FPS / clock.rate))
+    return {track: _on_grid(np.array(points), near) for track, points in sorted(seen.items())}
+
+
+def _on_grid(points: NDArray[np.float64], near: float) -> Mouth:
+    """points : [n, 2], when it was seen, in frames, rising, and how far it was open; near : frames to the next one."""
+    times, openings = points.T
+    start = round(float(times[0]))
+    grid = np.arange(start, round(float(times[-1])) + 1)
+    after = np.clip(np.searchsorted(times, grid), 1, max(len(times) - 1, 1)) if len(times) > 1 else np.zeros(1, int)
+    away = np.minimum(np.abs(times[after] - grid), np.abs(times[after - 1] - grid))
+    return Mouth(start, np.where(away <= near, np.interp(grid, times, openings), np.nan))
+
+
+def _bands(samples: NDArray[np.int16] | NDArray[np.float32], frames: int) -> NDArray[np.float32]:
+    """How loud the sound is in each frame by frequency, in a logarithm: float32 [frames, 16]."""
+    mel, width = LogMel(samples), SEGMENT // _COLUMNS
+    result = np.zeros((frames, _BANDS), np.float32)
+    for start in range(0, frames, width):
+        part = mel.segment(start * _COLUMNS).reshape(_BANDS, -1, width, _COLUMNS).mean((1, 3))
+        result[start : start + width] = part.T[: frames - start]
+    return result
