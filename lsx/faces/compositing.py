@@ -74,6 +74,12 @@ def resize_bicubic(image: Image, size: tuple[int, int]) -> Image:
     return np.asarray(cv2.transpose(resized), dtype=np.float32)
 
 
+@lru_cache(maxsize=16)
+def _ones(resolution: int, size: tuple[int, int]) -> Image:
+    """What white of [resolution, resolution] is after the resize: 255 but for rounding, [h, w]."""
+    return resize_bicubic(np.full((resolution, resolution, 3), 255, np.float32), size)[..., 0].copy()
+
+
 def _masked(planes: Any, window: tuple[slice, slice], width: int | None) -> Image:
     """The direct soft mask of `window`, whose three colour planes are multiplied by the hard mask. [r, g, b, ones]."""
     hard, soft = direct_mask(planes[3][window] * np.float32(1 / 255), width)
@@ -128,9 +134,8 @@ class Compositor:
             return
         local = shifted(affine, x0, y0)
         # RGB and a block of ones in one four-channel image: OpenCV warps four channels faster than three.
-        square: Any = cv2.cvtColor(face.astype(np.float32), cv2.COLOR_RGB2RGBA)
-        square[..., 3] = 255
-        crop = resize_bicubic(square, size)
+        crop: Any = cv2.cvtColor(resize_bicubic(face.astype(np.float32), size), cv2.COLOR_RGB2RGBA)
+        crop[..., 3] = _ones(face.shape[0], size)
         region = frame[y0:y1, x0:x1]
         height, width = region.shape[:2]
         warped = self._warp("face", crop, local, (width, height), (_FILL, _FILL, _FILL, 0.0))
@@ -195,11 +200,12 @@ class Compositor:
     def _blend(self, region: Frame, planes: Any, soft: Image) -> None:
         """region + soft * (planes - region), truncated, in place."""
         height, width = soft.shape
-        split = cv2.split(region, [self._buffer(f"byte{i}", (height, width), np.uint8) for i in range(3)])
+        merged = self._buffer("merged", (height, width, 3), np.uint8)
+        np.copyto(merged, region)  # OpenCV takes six times as long to split what does not lie in one piece
+        split = cv2.split(merged, [self._buffer(f"byte{i}", (height, width), np.uint8) for i in range(3)])
         for plane, byte in zip(planes, split, strict=True):
             np.subtract(plane, byte, out=plane)
             np.multiply(plane, soft, out=plane)
             np.add(plane, byte, out=plane)
             np.copyto(byte, plane, casting="unsafe")
-        merged = cv2.merge(split, self._buffer("merged", (height, width, 3), np.uint8))
-        np.copyto(region, merged)
+        np.copyto(region, cv2.merge(split, merged))
