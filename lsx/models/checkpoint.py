@@ -136,14 +136,14 @@ class Checkpoint:
 
     def audio_encoder(self) -> AudioEncoder:
         """The Whisper encoder in float32."""
-        from lsx.models.whisper import AudioEncoder, openai_to_transformers
+        from lsx.models.whisper import AudioEncoder, encoder_state
 
         path = self.files.whisper
         state = read_tensors(path).get("model_state_dict")
         if not isinstance(state, dict):
             raise CheckpointError(f"{path}: no `model_state_dict` in it; this is not OpenAI's Whisper checkpoint")
         encoder = AudioEncoder(self.whisper_dims)
-        load_strict(encoder.encoder, openai_to_transformers(state), path)
+        load_strict(encoder, encoder_state(state), path)
         return encoder.eval().requires_grad_(False)
 
     def check(self) -> None:

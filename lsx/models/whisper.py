@@ -1,45 +1,20 @@
-"""The Whisper encoder, from OpenAI's checkpoint, giving the states before the final LayerNorm."""
+"""The Whisper encoder under OpenAI's names, giving the states before the final LayerNorm."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from transformers import WhisperConfig
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-__all__ = ["AudioEncoder", "openai_to_transformers", "sinusoids"]
-
-_RENAMED = (
-    (r"^blocks\.", "layers."),
-    (r"\.attn\.query\.", ".self_attn.q_proj."),
-    (r"\.attn\.key\.", ".self_attn.k_proj."),
-    (r"\.attn\.value\.", ".self_attn.v_proj."),
-    (r"\.attn\.out\.", ".self_attn.out_proj."),
-    (r"\.attn_ln\.", ".self_attn_layer_norm."),
-    (r"\.mlp\.0\.", ".fc1."),
-    (r"\.mlp\.2\.", ".fc2."),
-    (r"\.mlp_ln\.", ".final_layer_norm."),
-    (r"^ln_post\.", "layer_norm."),
-    (r"^positional_embedding$", "embed_positions.weight"),
-)
+__all__ = ["AudioEncoder", "encoder_state", "sinusoids"]
 
 
-def openai_to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The `encoder.*` tensors of an OpenAI Whisper checkpoint under transformers' names, others dropped."""
-    renamed = {}
-    for key, value in state.items():
-        if not key.startswith("encoder."):
-            continue
-        name = key.removeprefix("encoder.")
-        for pattern, replacement in _RENAMED:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = value
-    return renamed
+def encoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The `encoder.*` tensors of an OpenAI Whisper checkpoint without that word, others dropped."""
+    return {key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")}
 
 
 def sinusoids(length: int, channels: int) -> Tensor:
@@ -51,6 +26,40 @@ def sinusoids(length: int, channels: int) -> Tensor:
     return torch.cat([torch.sin(angle), torch.cos(angle)], dim=1)
 
 
+class _Attention(nn.Module):
+    """Self-attention; queries are scaled before they meet the keys, which have no bias. [n, tokens, channels]."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self._heads, self._scale = heads, (channels // heads) ** -0.5
+        self.query, self.key = nn.Linear(channels, channels), nn.Linear(channels, channels, bias=False)
+        self.value, self.out = nn.Linear(channels, channels), nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (
+            part.unflatten(-1, (self._heads, -1)).transpose(1, 2)
+            for part in (self.query(x) * self._scale, self.key(x), self.value(x))
+        )
+        mixed = F.scaled_dot_product_attention(q, k, v, scale=1.0)
+        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+class _Block(nn.Module):
+    """Attention and two layers, each after a norm and added to its input."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.attn, self.attn_ln = _Attention(channels, heads), nn.LayerNorm(channels)
+        self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
+        self.mlp_ln = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.attn_ln(x))
+        out: Tensor = x + self.mlp(self.mlp_ln(x))
+        return out
+
+
 class AudioEncoder(nn.Module):
     """Whisper's encoder. mel : [n, 80, 3000]; result : [n, 1500, layers + 1, D], layer states innermost but one.
 
@@ -59,24 +68,21 @@ class AudioEncoder(nn.Module):
 
     def __init__(self, dims: Mapping[str, Any]) -> None:
         super().__init__()
-        config = WhisperConfig(
-            num_mel_bins=int(dims["n_mels"]),
-            max_source_positions=int(dims["n_audio_ctx"]),
-            d_model=int(dims["n_audio_state"]),
-            encoder_attention_heads=int(dims["n_audio_head"]),
-            encoder_layers=int(dims["n_audio_layer"]),
-            encoder_ffn_dim=4 * int(dims["n_audio_state"]),
-            attn_implementation="sdpa",
-        )
-        self.encoder = WhisperEncoder(config)
+        channels, length = int(dims["n_audio_state"]), int(dims["n_audio_ctx"])
+        heads, layers = int(dims["n_audio_head"]), int(dims["n_audio_layer"])
+        self.conv1 = nn.Conv1d(int(dims["n_mels"]), channels, 3, padding=1)
+        self.conv2 = nn.Conv1d(channels, channels, 3, stride=2, padding=1)
+        self.positional_embedding: Tensor
+        self.register_buffer("positional_embedding", sinusoids(length, channels))
+        self.blocks = nn.ModuleList(_Block(channels, heads) for _ in range(layers))
+        self.ln_post = nn.LayerNorm(channels)
 
     def forward(self, mel: Tensor) -> Tensor:
-        encoder = self.encoder
-        x = F.gelu(encoder.conv1(mel.to(encoder.conv1.weight.dtype)))
-        x = F.gelu(encoder.conv2(x)).transpose(1, 2)
-        x = x + encoder.embed_positions.weight
+        x = F.gelu(self.conv1(mel.to(self.conv1.weight.dtype)))
+        x = F.gelu(self.conv2(x)).transpose(1, 2)
+        x = x + self.positional_embedding
         states = [x]
-        for layer in encoder.layers:
-            x = layer(x, None)
+        for block in self.blocks:
+            x = block(x)
             states.append(x)
         return torch.stack(states, dim=2)

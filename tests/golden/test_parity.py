@@ -104,7 +104,7 @@ def _eight_bits(module: nn.Module) -> None:
 
 
 def _positions(module: nn.Module) -> None:
-    name, table = next((n, t) for n, t in module.state_dict().items() if "embed_positions" in n)
+    name, table = next((n, t) for n, t in module.state_dict().items() if "positional_embedding" in n)
     owner, _, leaf = name.rpartition(".")
     getattr(module.get_submodule(owner), leaf).data.copy_(table.roll(1, 0))
 
