@@ -28,6 +28,7 @@ from torch import Tensor
 from lsx.models.mask import mask_at, mask_raster
 from lsx.models.pixels import pixels_of
 from lsx.models.reference import LATENT_SCALE
+from lsx.models.vae import VAE_WEIGHTS, Vae, VaeConfig
 from lsx.training.shards import DataSet
 
 __all__ = ["SIZE", "psnr", "scale_latents", "sharpen_vae", "train_vae", "write_vae"]
@@ -44,18 +45,10 @@ _DEVIATION = 0.03  # of the latents' spread: what the finished network says of i
 _Batch = tuple[Tensor, Tensor]  # pixels, and what each counts
 
 
-def new_vae(seed: int = 0) -> Any:
+def new_vae(seed: int = 0) -> Vae:
     """The network with new weights."""
-    from diffusers import AutoencoderKL
-
     torch.manual_seed(seed)
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
-        sample_size=128,
-        **SIZE,
-    )
+    return Vae(VaeConfig(sample_size=128, **SIZE))
 
 
 def _frames(data: DataSet, batch: int, seed: int) -> Iterator[Tensor]:
@@ -96,19 +89,21 @@ def _picture_loss(difference: Tensor, weight: Tensor) -> Tensor:
     return loss + _COLOURS * F.avg_pool2d(difference, 8).square().mean()
 
 
-def _loss(vae: Any, pixels: Tensor, weight: Tensor, anchor: float) -> Tensor:
-    posterior = vae.encode(pixels).latent_dist
-    difference = vae.decode(posterior.sample()).sample - pixels
-    spread = (posterior.mean.square() + posterior.var - 1 - posterior.logvar).sum() / len(pixels)
+def _loss(vae: Vae, pixels: Tensor, weight: Tensor, anchor: float) -> Tensor:
+    posterior = vae.encode(pixels)
+    latents = posterior.mean + posterior.deviation * torch.randn_like(posterior.mean)
+    difference = vae.decode(latents) - pixels
+    logs = posterior.log_variance
+    spread = (posterior.mean.square() + logs.exp() - 1 - logs).sum() / len(pixels)
     colours = F.avg_pool2d(pixels, 8)
     loss: Tensor = _picture_loss(difference, weight) + _KL * spread
     return loss + anchor * F.mse_loss(posterior.mean[:, :3], 2 * colours)
 
 
-def _sharp_loss(vae: Any, pixels: Tensor, weight: Tensor) -> Tensor:
-    mean = vae.encode(pixels).latent_dist.mean
+def _sharp_loss(vae: Vae, pixels: Tensor, weight: Tensor) -> Tensor:
+    mean = vae.encode(pixels).mean
     noise = _NOISE * mean.detach().std((0, 2, 3), keepdim=True) * torch.randn_like(mean)
-    difference = vae.decode(mean + noise).sample - pixels
+    difference = vae.decode(mean + noise) - pixels
     loss: Tensor = _picture_loss(difference, weight) + _SQUARES * (difference.square() * weight).mean()
     return loss
 
@@ -121,8 +116,8 @@ def _weight(resolution: int) -> Tensor:
 
 
 def _train(
-    vae: Any, steps: int, lr: float, batches: Iterator[_Batch], loss_of: Callable[[Tensor, Tensor, int], Tensor]
-) -> Any:
+    vae: Vae, steps: int, lr: float, batches: Iterator[_Batch], loss_of: Callable[[Tensor, Tensor, int], Tensor]
+) -> Vae:
     optimizer = torch.optim.AdamW(vae.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.05)
     started = time.perf_counter()
@@ -138,7 +133,7 @@ def _train(
     return vae.eval().requires_grad_(False)
 
 
-def train_vae(data: DataSet, steps: int, *, batch: int = 4, lr: float = 1.5e-3, seed: int = 0) -> Any:
+def train_vae(data: DataSet, steps: int, *, batch: int = 4, lr: float = 1.5e-3, seed: int = 0) -> Vae:
     """Train for `steps` on tiles; the learning rate falls along a cosine.
 
     In the first half the first three channels are drawn to the colours of the picture at an eighth of its size, ever
@@ -156,7 +151,7 @@ def train_vae(data: DataSet, steps: int, *, batch: int = 4, lr: float = 1.5e-3, 
 
 
 def sharpen_vae(
-    vae: Any, data: DataSet, steps: int, *, whole: float = 0.25, batch: int = 4, lr: float = 1e-3, seed: int = 1
+    vae: Vae, data: DataSet, steps: int, *, whole: float = 0.25, batch: int = 4, lr: float = 1e-3, seed: int = 1
 ) -> None:
     """Train on with little noise in the latents and without their pull, the squared error counted too.
 
@@ -174,16 +169,17 @@ def sharpen_vae(
 
 
 @torch.no_grad()
-def scale_latents(vae: Any, data: DataSet) -> None:
+def scale_latents(vae: Vae, data: DataSet) -> None:
     """Make the latents' variance what LATENT_SCALE expects, by changing the two 1x1 convolutions round them.
 
     Their own deviation becomes a small share of that, the same everywhere: a U-Net that is shown its conditions through
     more noise learns no better than the noise allows.
     """
     pixels = torch.cat([batch for batch, _ in zip(_frames(data, 16, 1), range(8), strict=False)])
-    mean = vae.encode(pixels).latent_dist.mean
+    mean = vae.encode(pixels).mean
     shift, factor = mean.mean((0, 2, 3)), 1 / (LATENT_SCALE * mean.std((0, 2, 3)))
-    quant, post = vae.quant_conv, vae.post_quant_conv
+    quant: Any = vae.quant_conv
+    post: Any = vae.post_quant_conv
     quant.weight[:4] *= factor[:, None, None, None]
     quant.bias[:4] = (quant.bias[:4] - shift) * factor
     quant.weight[4:] = 0
@@ -192,20 +188,19 @@ def scale_latents(vae: Any, data: DataSet) -> None:
     post.weight /= factor[None, :, None, None]
 
 
-def write_vae(vae: Any, folder: Path) -> None:
+def write_vae(vae: Vae, folder: Path) -> None:
     """Write the VAE as diffusers does: config.json and safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = {key: value for key, value in vae.config.items() if not key.startswith("_")}
-    (folder / "config.json").write_text(json.dumps(config | {"_class_name": "AutoencoderKL"}, indent=2))
+    (folder / "config.json").write_text(json.dumps(vae.config.as_mapping(), indent=2))
     state = {key: value.contiguous() for key, value in vae.state_dict().items()}
-    save_file(state, folder / "diffusion_pytorch_model.safetensors")
+    save_file(state, folder / VAE_WEIGHTS[0])
 
 
 @torch.no_grad()
-def psnr(vae: Any, data: DataSet) -> float:
+def psnr(vae: Vae, data: DataSet) -> float:
     """Of decoded faces against themselves, in dB over levels of 255."""
     pixels = torch.cat([batch for batch, _ in zip(_frames(data, 16, 2), range(4), strict=False)])
-    decoded = vae.decode(vae.encode(pixels).latent_dist.mean).sample.clamp(-1, 1)
+    decoded = vae.decode(vae.encode(pixels).mean).clamp(-1, 1)
     return float(10 * torch.log10(4 / F.mse_loss(decoded, pixels)))
 
 

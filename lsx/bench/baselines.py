@@ -100,8 +100,7 @@ class _TorchChunk:
         self._device, self._dtype = ("cuda", torch.float16) if on_gpu else ("cpu", torch.float32)
         self._model = checkpoint.spec
         self.unet = checkpoint.unet().eval().requires_grad_(False).to(self._device, self._dtype)
-        self.vae = checkpoint.vae().eval().requires_grad_(False)
-        torch.nn.Module.to(self.vae, self._device, self._dtype)  # diffusers' own warns of nothing
+        self.vae = checkpoint.vae().to(self._device, self._dtype)
         self._mask = torch.from_numpy(checkpoint.mask()).to(self._device, self._dtype)
         self._faces, self._tokens = seeded_chunk(self._model)
         self._noise = seeded_noise(0)

@@ -20,15 +20,17 @@ from lsx.models.checkpoint_files import RELEASED, CheckpointFiles, read_config, 
 from lsx.models.mask import mask_at, mask_raster
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
+from lsx.models.vae import VAE_WEIGHTS, Vae, VaeConfig, present_names
 
 if TYPE_CHECKING:
     import numpy as np
-    from diffusers import AutoencoderKL
     from numpy.typing import NDArray
 
     from lsx.models.whisper import AudioEncoder
 
 __all__ = ["Checkpoint", "load_strict", "read_tensors"]
+
+_SAFE = ".safetensors"
 
 
 class Checkpoint:
@@ -115,23 +117,15 @@ class Checkpoint:
         load_strict(unet, state, path)
         return unet
 
-    def vae(self) -> AutoencoderKL:
-        """The VAE in float32, by diffusers, which also maps the published file's old attention names."""
-        from diffusers import AutoencoderKL
-
-        path = self.files.vae
-        try:
-            vae, report = AutoencoderKL.from_pretrained(
-                str(path),
-                local_files_only=True,
-                output_loading_info=True,
-                low_cpu_mem_usage=False,
-                torch_dtype=torch.float32,
-            )
-        except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-            raise CheckpointError(f"{path}: diffusers cannot load this VAE folder: {error}") from error
-        _refuse(path, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
-        vae.eval().requires_grad_(False)
+    def vae(self) -> Vae:
+        """The VAE in float32, from one of diffusers' folders."""
+        folder = self.files.vae
+        with torch.device("meta"):
+            vae = Vae(VaeConfig.from_file(folder / "config.json"))
+        path = next((folder / name for name in VAE_WEIGHTS if (folder / name).is_file()), None)
+        if path is None:
+            raise CheckpointError(f"{folder}: no {' or '.join(VAE_WEIGHTS)} in it; this is not a VAE's folder")
+        load_strict(vae, present_names(_read_safetensors(path) if path.suffix == _SAFE else read_tensors(path)), path)
         return vae
 
     def audio_encoder(self) -> AudioEncoder:
@@ -214,5 +208,15 @@ def read_tensors(path: Path) -> dict[str, Any]:
     return content
 
 
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file: {error}. Fetch it again") from error
+
+
 def _is_vae_file(path: Path) -> bool:
-    return path.suffix in (".json", ".safetensors", ".bin")
+    return path.suffix in (".json", _SAFE, ".bin")

@@ -21,6 +21,7 @@ from lsx.errors import OutputError
 from lsx.models.checkpoint_files import check_new_checkpoint
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
+from lsx.models.vae import VAE_WEIGHTS, Vae, VaeConfig
 from lsx.models.whisper import sinusoids
 
 __all__ = ["data_section", "random_checkpoint", "seeded_weight", "write_whisper"]
@@ -73,9 +74,9 @@ _UNET_SIZE: dict[str, dict[str, Any]] = {
 }
 
 _VAE_SIZE: dict[str, dict[str, Any]] = {
-    "minimal": {"block_out_channels": [32, 32, 32, 32], "layers_per_block": 1, "norm_num_groups": 8},
-    "small": {"block_out_channels": [32, 64, 96, 96], "layers_per_block": 2, "norm_num_groups": 8},
-    "full": {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "norm_num_groups": 32},
+    "minimal": {"block_out_channels": (32, 32, 32, 32), "layers_per_block": 1, "norm_num_groups": 8},
+    "small": {"block_out_channels": (32, 64, 96, 96), "layers_per_block": 2, "norm_num_groups": 8},
+    "full": {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "norm_num_groups": 32},
 }
 _WHISPER_LAYERS = {"minimal": 1, "small": 4, "full": 4}
 
@@ -167,22 +168,14 @@ def _write_unet(path: Path, model: Mapping[str, Any], seed: int) -> None:
 
 
 def _write_vae(folder: Path, size: Mapping[str, Any], seed: int) -> None:
-    from diffusers import AutoencoderKL
     from safetensors.torch import save_file
 
+    config = VaeConfig(**size)
     with torch.device("meta"):
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            latent_channels=4,
-            sample_size=256,
-            **size,
-        )
+        vae = Vae(config)
     folder.mkdir()
-    config = {key: value for key, value in vae.config.items() if not key.startswith("_")}
-    config["_class_name"] = "AutoencoderKL"
-    (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-    save_file(dict(_draw(vae.state_dict(), seed)), folder / "diffusion_pytorch_model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config.as_mapping(), indent=2), encoding="utf-8")
+    save_file(dict(_draw(vae.state_dict(), seed)), folder / VAE_WEIGHTS[0])
 
 
 def write_whisper(path: Path, seed: int, layers: int = 4) -> None:

@@ -17,7 +17,7 @@ from lsx.models.unet import UNet3D
 from lsx.models.whisper import AudioEncoder
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
+    from lsx.models.vae import Vae
 
 __all__ = [
     "LATENT_SCALE",
@@ -84,18 +84,16 @@ def denoise(
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKL, pixels: Tensor, noise: Tensor) -> Tensor:
+def encode(vae: Vae, pixels: Tensor, noise: Tensor) -> Tensor:
     """Sampled, scaled latents [n, 4, h, w] of pixels [n, 3, H, W] in -1..1 with noise [n, 4, h, w]."""
-    distribution = vae.encode(pixels).latent_dist
-    latents: Tensor = (distribution.mean + distribution.std * noise) * LATENT_SCALE
-    return latents
+    posterior = vae.encode(pixels)
+    return (posterior.mean + posterior.deviation * noise) * LATENT_SCALE
 
 
 @torch.no_grad()
-def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+def decode(vae: Vae, latents: Tensor) -> Tensor:
     """Pixels [n, 3, H, W] around -1..1 of scaled latents [n, 4, h, w]."""
-    pixels: Tensor = vae.decode(latents / LATENT_SCALE).sample
-    return pixels
+    return vae.decode(latents / LATENT_SCALE)
 
 
 def paste(decoded: Tensor, pixels: Tensor, mask: Tensor) -> Tensor:

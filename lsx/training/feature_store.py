@@ -20,7 +20,7 @@ from lsx.models.whisper import AudioEncoder
 from lsx.training.shards import DataSet, SegmentRow
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
+    from lsx.models.vae import Vae
 
 __all__ = ["FeatureStore", "LatentStore", "TokenStore"]
 
@@ -104,7 +104,7 @@ class LatentStore(FeatureStore):
         self,
         data: DataSet,
         rows: Sequence[SegmentRow],
-        vae: AutoencoderKL,
+        vae: Vae,
         mask: Tensor,
         progress: Counted = lambda _d, _t: None,
     ) -> None:
@@ -117,8 +117,8 @@ class LatentStore(FeatureStore):
             for start in range(0, row.frames, _VAE_FRAMES):
                 pixels = pixels_of(faces[start : start + _VAE_FRAMES]).to(mask.device)
                 for kept, seen in zip(moments, (pixels, pixels * mask), strict=True):
-                    latents = vae.encode(seen).latent_dist
-                    kept.append(torch.cat([latents.mean, latents.std], dim=1).cpu())
+                    latents = vae.encode(seen)
+                    kept.append(torch.cat([latents.mean, latents.deviation], dim=1).cpu())
             self.write(row.key, torch.stack([torch.cat(kept) for kept in moments]).numpy())
 
     def moments(self, key: str, frames: range, *, masked: bool) -> Tensor:

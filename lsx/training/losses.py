@@ -18,9 +18,8 @@ from lsx.models.stable_syncnet import StableSyncNet, lower_half
 from lsx.training.diffusion import NoiseSchedule, mixed_noise
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
-
     from lsx.metrics.perceptual import Lpips, Trepa
+    from lsx.models.vae import Vae
 
 __all__ = ["LatentSyncLoss", "LossTerms", "LossWeights", "UNetBatch", "UNetDraws", "sync_loss"]
 
@@ -102,7 +101,7 @@ class LatentSyncLoss:
 
     def __init__(
         self,
-        vae: AutoencoderKL,
+        vae: Vae,
         mask: Tensor,
         weights: LossWeights,
         *,
@@ -139,10 +138,8 @@ class LatentSyncLoss:
             raise ValueError("a batch has faces, or moments of their latents")
         target, reference = batch.target.flatten(0, 1), batch.reference.flatten(0, 1)
         # contiguous: PyTorch's CPU path for channels-last frames is off by up to 2e-3 on masked ones
-        encoded = (
-            self.vae.encode(pixels.contiguous()).latent_dist for pixels in (target, target * self.mask, reference)
-        )
-        return tuple((latents.mean, latents.std) for latents in encoded)
+        encoded = (self.vae.encode(pixels.contiguous()) for pixels in (target, target * self.mask, reference))
+        return tuple((latents.mean, latents.deviation) for latents in encoded)
 
     def inputs(self, batch: UNetBatch, draws: UNetDraws) -> tuple[Tensor, Tensor, Tensor]:
         """The U-Net's `sample` [n, 13, F, h, w], the noisy latents in it, and the noise to predict."""
@@ -179,7 +176,7 @@ class LatentSyncLoss:
         if not self.weights.in_pixels:
             return LossTerms(total=total, reconstruction=reconstruction)
         clean = self.schedule.clean_estimate(noisy, predicted, draws.timesteps)
-        pixels = self.vae.decode(clean.transpose(1, 2).flatten(0, 1).contiguous() / LATENT_SCALE).sample
+        pixels = self.vae.decode(clean.transpose(1, 2).flatten(0, 1).contiguous() / LATENT_SCALE)
         if batch.target is None:
             raise ValueError("a loss that looks at pixels needs the faces")
         target, frames = batch.target.flatten(0, 1), batch.audio.shape[1]

@@ -190,8 +190,7 @@ class UNetTask(TrainingTask):
         syncnet = load_syncnet(folder / STABLE_SYNCNET_FILE) if folder is not None and weights.sync else None
         trepa = Trepa(folder) if folder is not None and weights.trepa else None
         if settings.gradient_checkpointing:
-            vae.enable_gradient_checkpointing()
-            for network in (syncnet, trepa):
+            for network in (vae, syncnet, trepa):
                 if network is not None:
                     network.checkpoint_gradients()
         return LatentSyncLoss(
