@@ -21,7 +21,7 @@ from lsx.bench.baselines import (
     torch_chunks,
 )
 from lsx.bench.contenders import chosen_backends, chosen_bundles
-from lsx.bench.host import align_and_paste_seconds, detect_seconds
+from lsx.bench.host import align_and_paste_seconds, detect_seconds, follow_seconds, transcode_seconds
 from lsx.bench.judged_clip import judged_clip, stable_sync_judge
 from lsx.bench.options import BenchOptions
 from lsx.bench.peaks import device_peaks, host_peaks
@@ -54,6 +54,8 @@ from lsx.reporting.system_info import system_info
 from lsx.runtime.run_files import open_inputs
 
 __all__ = ["bench"]
+
+_FOLLOWED = 5  # frames of which one is looked at, where faces are followed
 
 
 def bench(
@@ -299,10 +301,20 @@ class _Bench:
         seconds = align_and_paste_seconds(self._bundle.model.resolution, 200)
         shares = [Share(name="align and paste, brows 200 px apart", seconds=seconds, count=1)]
         if self._settings.clip is not None:
-            first = next(VideoReader(self._settings.clip[0]).frames(0, 1))
-            detection = detect_seconds(self._bundle, first)
-            shares.append(Share(name="detect, first frame of the clip", seconds=detection, count=1))
+            shares += self._host_over_clip(self._settings.clip[0])
         return tuple(shares)
+
+    def _host_over_clip(self, video: Path) -> Iterator[Share]:
+        self._say("detection, decoding and encoding")
+        first = next(VideoReader(video).frames(0, 1))
+        yield Share(name="detect, first frame of the clip", seconds=detect_seconds(self._bundle, first), count=1)
+        for every, name in ((1, "every frame"), (_FOLLOWED, f"every {_FOLLOWED}th, followed between")):
+            seconds = follow_seconds(self._bundle, first, every)
+            yield Share(name=f"detect with shots, {name}", seconds=seconds, count=1)
+        ours, theirs = transcode_seconds(video)
+        yield Share(name="decode and x264 veryfast, all cores", seconds=ours, count=1)
+        if theirs is not None:
+            yield Share(name="the same by ffmpeg alone", seconds=theirs, count=1)
 
 
 def _bytes_moved(loaded: dict[str, dict[str, Engine]]) -> dict[tuple[str, str], int]:

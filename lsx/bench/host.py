@@ -1,9 +1,15 @@
-"""The host's stages on one core: detection with landmarks, and alignment with pasting, at 1080p."""
+"""The host's stages: detection with landmarks, alignment with pasting, decoding with encoding."""
 
 from __future__ import annotations
 
+import shutil
 import statistics
+import subprocess
+import time
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -11,14 +17,20 @@ from numpy.typing import NDArray
 
 from lsx.bench.timing import repeated
 from lsx.bundle.bundle import Bundle
+from lsx.core.threaded_stages import Stage, StageChain, StageTimes
 from lsx.faces.alignment import Aligner, crop_face
 from lsx.faces.compositing import Compositor
 from lsx.faces.detector import opened_detector
+from lsx.faces.following import FaceFollower
+from lsx.media.encoding import EncodeOptions
+from lsx.media.video_reader import FPS, VideoReader
+from lsx.media.video_writer import VideoWriter
 
-__all__ = ["align_and_paste_seconds", "detect_seconds"]
+__all__ = ["align_and_paste_seconds", "detect_seconds", "follow_seconds", "transcode_seconds"]
 
 _POINTS = np.array([[-0.5, -0.45], [0.5, -0.43], [0.02, 0.45]])
 """Brow, brow and nose in units of the distance between the brows."""
+_CRF = 18
 
 
 def _median(work: Callable[[], object], repeat: int) -> float:
@@ -36,6 +48,18 @@ def detect_seconds(bundle: Bundle, frame: NDArray[np.uint8], repeat: int = 20) -
         return _median(lambda: detector(frame), repeat)
 
 
+def follow_seconds(bundle: Bundle, frame: NDArray[np.uint8], every: int, repeat: int = 20) -> float:
+    """Seconds a frame to look for faces in every n-th, to follow them between, and to see cuts, on one core."""
+    with opened_detector(bundle) as detector:
+
+        def work() -> None:
+            follower = FaceFollower(detector.faces, detector.followed, every)
+            for _ in range(every):
+                follower.follow(follower.look(frame))
+
+        return _median(work, repeat) / every
+
+
 def align_and_paste_seconds(resolution: int, brows: float, repeat: int = 20) -> float:
     """Median seconds to crop a face out of a 1080p frame and paste it back, on one core. brows : their distance, px."""
     y, x = np.mgrid[0:1080, 0:1920]
@@ -49,3 +73,33 @@ def align_and_paste_seconds(resolution: int, brows: float, repeat: int = 20) -> 
         compositor.paste(frame, face, affine)
 
     return _median(work, repeat)
+
+
+def transcode_seconds(clip: Path, frames: int = 100, repeat: int = 3) -> tuple[float, float | None]:
+    """Median seconds a frame to decode a clip to RGB and encode it again, by lsx and, where it is installed, by ffmpeg.
+
+    Both with x264's veryfast at the same quality, from the same frames, in turn. Raises MediaError.
+    """
+    reader, program = VideoReader(clip), shutil.which("ffmpeg")
+    encode = EncodeOptions(codec="h264", preset="veryfast", crf=_CRF)
+    frames = min(frames, reader.count)
+    taken: dict[str, list[float]] = {"lsx": [], "ffmpeg": []}
+    with TemporaryDirectory() as folder:
+        ours, theirs = Path(folder) / "lsx.mp4", Path(folder) / "ffmpeg.mp4"
+        given = ["-nostdin", "-v", "error", "-y", "-r", str(FPS), "-i", str(clip), "-frames:v", str(frames), "-an"]
+        codec = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(_CRF), str(theirs)]
+        for _ in range(repeat):
+            started = time.perf_counter()
+            decoded = StageChain([Stage("decode", lambda _: reader.frames(0, frames), 8)], StageTimes())
+            size = (reader.width, reader.height)
+            with closing(decoded), VideoWriter(ours, size, colours=reader.colours, encode=encode) as writer:
+                for frame in decoded:
+                    writer.write(frame)
+            taken["lsx"].append(time.perf_counter() - started)
+            if program is not None:
+                started = time.perf_counter()
+                command = [program, *given, "-vf", "format=rgb24,format=yuv420p", *codec]
+                subprocess.run(command, check=True)  # noqa: S603
+                taken["ffmpeg"].append(time.perf_counter() - started)
+    own, other = (statistics.median(seconds) / frames if seconds else None for seconds in taken.values())
+    return own or 0.0, other

@@ -99,6 +99,9 @@ def run(
     fps: Fps = "25",
     speaker: Speaker = "largest",
     faces: Faces = None,
+    detect_every: Annotated[
+        int, typer.Option(help="Look for faces in every n-th frame, and follow them by their landmarks between.")
+    ] = 1,
     segments: Annotated[
         Path | None, typer.Option(help="A .json or .csv: several sounds, each with start, end, speaker.")
     ] = None,
@@ -140,6 +143,7 @@ def run(
         fps=fps,
         speaker=speaker,
         faces=faces,
+        detect_every=detect_every,
         segments=segments,
         mix=mix,
         overlap=overlap,

@@ -101,9 +101,12 @@ class FootageOptions(BaseModel):
 
     speaker: Annotated[str, AfterValidator(speaker_text)] = Field(default="largest", description=SPEAKERS)
     """Whose mouth moves. A place is looked at where a shot begins, and that face is followed; frames without it stay as
-    they are. Numbers of tracks are those of `faces`."""
+    they are. `active` is the face that speaks in the video's own sound. Numbers of tracks are those of `faces`."""
     faces: Path | None = Field(default=None, description="a file that lsx faces wrote")
     """The video's faces, so that they are not looked for again."""
+    detect_every: int = Field(default=1, ge=1, le=25, strict=True, description="a whole number of frames in 1..25")
+    """Frames of which one is looked at for faces; in those between, and until a cut, they are followed by their
+    landmarks, in less time. 1 looks at every frame."""
 
     segments: Annotated[tuple[Segment, ...] | None, BeforeValidator(_read)] = Field(
         default=None, description="a .json or .csv file, or a list of objects with start, end and audio"
@@ -221,3 +224,4 @@ class FootageKeywords(TypedDict, total=False):
     silence: Silence
     speaker: str
     faces: Path | str | None
+    detect_every: int

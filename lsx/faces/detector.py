@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -109,11 +109,24 @@ class FaceDetector:
 
     def faces(self, frame: Frame) -> list[Face]:
         """All acceptable faces, largest first, at most 12. Raises EngineError."""
-        kept: list[Face] = []
-        for face in self._found(frame, _MOST_FACES):
-            if all(overlap(box_of(face), box_of(other)) < _SAME for other in kept):
-                kept.append(face)
-        return kept
+        return _apart(self._found(frame, _MOST_FACES))
+
+    def followed(self, frame: Frame, before: Sequence[Face]) -> list[Face] | None:
+        """The faces of the frame before in this one, by their landmarks alone, in a third of the time.
+
+        None where one of them is not there any more, or two lie on one, and with models that do not say so.
+        """
+        if not self._family.rotated:
+            return None
+        found = []
+        for face in before:
+            corners, brows = np.array(box_of(face), np.float32).reshape(2, 2), face.points[:2].astype(np.float32)
+            mesh = self._mesh(frame, corners, brows, face.score, rounds=1)
+            if mesh is None or not self._is_acceptable(mesh):
+                return None
+            found.append(mesh)
+        kept = _apart(sorted(found, key=lambda face: -_area(box_of(face))))
+        return kept if len(kept) == len(found) else None
 
     def _found(self, frame: Frame, candidates: int) -> list[Face]:
         faces = self._acceptable(frame, self._detect(frame), candidates)
@@ -159,24 +172,26 @@ class FaceDetector:
 
     def _acceptable(self, frame: Frame, detections: list[_Detection], candidates: int) -> list[Face]:
         """The faces of the largest detections, themselves largest first."""
-        found: list[tuple[float, Face]] = []
+        found: list[Face] = []
         for detection in sorted(detections, key=lambda d: -d.area)[:candidates]:
-            face = self._mesh(frame, detection) if self._family.rotated else self._points_106(frame, detection)
-            if face is None or face.box is None:
-                continue
-            x0, y0, x1, y1 = face.box
-            width, height = x1 - x0, y1 - y0
-            large = width >= self._family.min_size[0] and height >= self._family.min_size[1]
-            if large and _ASPECT[0] <= width / height <= _ASPECT[1]:
-                found.append((width * height, face))
-        return [face for _, face in sorted(found, key=lambda pair: -pair[0])]
+            if self._family.rotated:
+                face = self._mesh(frame, detection.box.reshape(2, 2), detection.keypoints[:2], detection.score)
+            else:
+                face = self._points_106(frame, detection)
+            if face is not None and self._is_acceptable(face):
+                found.append(face)
+        return sorted(found, key=lambda face: -_area(box_of(face)))
 
-    def _mesh(self, frame: Frame, detection: _Detection) -> Face | None:
+    def _is_acceptable(self, face: Face) -> bool:
+        x0, y0, x1, y1 = box_of(face)
+        width, height = x1 - x0, y1 - y0
+        large = width >= self._family.min_size[0] and height >= self._family.min_size[1]
+        return large and _ASPECT[0] <= width / height <= _ASPECT[1]
+
+    def _mesh(self, frame: Frame, corners: Floats, eyes: Floats, score: float, rounds: int = 2) -> Face | None:
         """MediaPipe: the region from box and eyes, the mesh, then region and mesh again from the mesh itself."""
-        corners = detection.box.reshape(2, 2)
-        eyes = detection.keypoints[:2]
         landmarks: Floats | None = None
-        for _ in range(2):
+        for _ in range(rounds):
             landmarks, presence = self._region_landmarks(frame, _upright_region(corners, eyes))
             if presence <= _PRESENCE:
                 return None
@@ -187,7 +202,7 @@ class FaceDetector:
         eyes_apart = float(np.hypot(*(eyes[1] - eyes[0])))
         opening = float(np.hypot(*(landmarks[_INNER_LIPS[1]] - landmarks[_INNER_LIPS[0]]))) / max(eyes_apart, 1e-6)
         points = self._three_points(landmarks)
-        return Face(points=points, box=(x0, y0, x1, y1), score=detection.score, mouth_opening=opening)
+        return Face(points=points, box=(x0, y0, x1, y1), score=score, mouth_opening=opening)
 
     def _points_106(self, frame: Frame, detection: _Detection) -> Face | None:
         """InsightFace: an upright region round the box; whole-number box for the selection, as in the original."""
@@ -214,9 +229,25 @@ class FaceDetector:
         return np.asarray(np.round(points), dtype=np.float64)
 
 
-def detector_threads() -> int:
-    """Threads for looking at frames: a quarter of the cores, at most 4, for it goes beside every other stage."""
-    return min(max((os.cpu_count() or 1) // 4, 1), 4)
+def detector_threads(every: int = 1) -> int:
+    """Threads for looking at frames: a quarter of the cores, at most 4, for it goes beside every other stage.
+
+    every : frames of which one is looked at; in those between, faces are followed, which goes in order.
+    """
+    return min(max((os.cpu_count() or 1) // 4, 1), 4) if every == 1 else 1
+
+
+def _area(box: Sequence[float]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _apart(faces: Sequence[Face]) -> list[Face]:
+    """Those that lie on none before them."""
+    kept: list[Face] = []
+    for face in faces:
+        if all(overlap(box_of(face), box_of(other)) < _SAME for other in kept):
+            kept.append(face)
+    return kept
 
 
 def _upright_region(corners: Floats, eyes: Floats) -> NDArray[np.float64]:

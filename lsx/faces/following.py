@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,22 +12,44 @@ from lsx.faces.alignment import Face
 from lsx.faces.shots import ShotCuts, shot_thumbnail
 from lsx.faces.tracks import FaceTracker, TrackedFace
 
-__all__ = ["FaceFollower", "SeenFrame"]
+__all__ = ["FaceFollower", "Followed", "SeenFrame"]
 
 SeenFrame = tuple[list[Face], NDArray[np.uint8]]
 """A frame's faces, and the frame in little."""
 
 
-class FaceFollower:
-    """Faces seen in frames, on any thread, and then followed from frame to frame, in order, on one."""
+Followed = Callable[[Frame, Sequence[Face]], list[Face] | None]
+"""The same faces in the next frame; None where one of them is lost."""
 
-    def __init__(self, detect: Callable[[Frame], list[Face]]) -> None:
-        self._detect = detect
+
+class FaceFollower:
+    """Faces seen in frames, on any thread, and then followed from frame to frame, in order, on one.
+
+    Where they are looked for in every n-th frame alone, frames must be looked at in order, on one thread.
+    """
+
+    def __init__(
+        self, detect: Callable[[Frame], list[Face]], followed: Followed = lambda _, __: None, every: int = 1
+    ) -> None:
+        """every : in that many frames faces are looked for once, and `followed` tells where they went between."""
+        self._detect, self._followed, self.every = detect, followed, every
         self._cuts, self._tracker = ShotCuts(), FaceTracker()
+        self._looked = ShotCuts()  # as `look` sees them, ahead of `follow`
+        self._latest: list[Face] = []
+        self._since = 0
 
     def look(self, frame: Frame) -> SeenFrame:
         """What is seen in a frame."""
-        return self._detect(frame), shot_thumbnail(frame)
+        thumbnail = shot_thumbnail(frame)
+        if self.every == 1:
+            return self._detect(frame), thumbnail
+        new_shot = self._looked.begins(thumbnail)
+        self._since += 1
+        faces = None if new_shot or self._since >= self.every else self._followed(frame, self._latest)
+        if faces is None:
+            faces, self._since = self._detect(frame), 0
+        self._latest = faces
+        return faces, thumbnail
 
     def follow(self, seen: SeenFrame) -> tuple[list[TrackedFace], bool]:
         """The next frame's faces with their tracks, and whether a shot begins with it."""

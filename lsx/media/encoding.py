@@ -242,7 +242,7 @@ class VideoTrack:
                 for packet in packets:
                     packet.dts = packet.pts
             return packets
-        picture: Any = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        picture: Any = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame), format="rgb24")  # not copied
         picture = picture.reformat(
             format=self._stream.pix_fmt,
             src_color_range=2,

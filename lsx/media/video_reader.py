@@ -84,6 +84,18 @@ def _stretches(indices: NDArray[np.int64]) -> Iterator[tuple[bool, NDArray[np.in
         start = stop
 
 
+def _pixels(picture: Any, *, own: bool) -> Frame:
+    """Of an RGB picture, uint8 [height, width, 3], which may be painted on.
+
+    own : whether its memory is nobody else's. Then it is used as it is, where rows lie one behind the other: new memory
+    for every frame costs more than copying it.
+    """
+    plane = picture.planes[0]
+    if not own or plane.line_size != 3 * picture.width:
+        return np.asarray(picture.to_ndarray(), np.uint8)
+    return np.frombuffer(plane, np.uint8).reshape(picture.height, picture.width, 3)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColourTags:
     """How a stream's samples mean colours: FFmpeg's numbers, as tagged in the file."""
@@ -338,16 +350,15 @@ class VideoReader:
         quarter = self.rotation % 180 == 90
         size = (self.height, self.width) if quarter else (self.width, self.height)
         deep = frame.format.components[0].bits > 8
-        array: NDArray[Any] = frame.reformat(
+        converted = frame.reformat(
             *size,  # of the first frame: a stream may change it on the way
             format="rgb48le" if deep else "rgb24",
             src_colorspace=self.colours.matrix,
             src_color_range=self.colours.levels,
             dst_color_range=2,
             interpolation=EXACT,
-        ).to_ndarray()
-        if deep:
-            array = dithered(array)
+        )
+        array: Any = dithered(converted.to_ndarray()) if deep else _pixels(converted, own=converted is not frame)
         if self.rotation:
             array = np.rot90(array, self.rotation // 90)
         return np.ascontiguousarray(array)

@@ -183,17 +183,21 @@ def faces_for(
         if video is not None:
             tracks.check(VideoIdentity.of(video))
     elif video is not None and asks:
-        tracks = looked_at(video, timeline.first_times(_MARGIN), detector, check)
+        tracks = looked_at(video, timeline.first_times(_MARGIN), _follower(footage, detector), check)
     else:
-        return LiveFaces(FaceFollower(detector.faces), rules, timeline.clock)
+        return LiveFaces(_follower(footage, detector), rules, timeline.clock)
     if video is not None and asks:
         return RecordedFaces(tracks, rules, timeline.clock, speaking(tracks, video))
     return RecordedFaces(tracks, rules, timeline.clock)
 
 
+def _follower(footage: FootageOptions, detector: FaceDetector) -> FaceFollower:
+    return FaceFollower(detector.faces, detector.followed, footage.detect_every)
+
+
 def given_faces(detector: Detector, footage: FootageOptions) -> GivenFaces:
     """The faces of a caller's own detector. Raises UsageError where the options choose, too."""
-    for name in ("speaker", "faces"):
+    for name in ("speaker", "faces", "detect_every"):
         if getattr(footage, name) != FootageOptions.model_fields[name].default:
             raise UsageError(f"{name} and detector both say whose mouth moves; leave one out")
     return GivenFaces(detector)

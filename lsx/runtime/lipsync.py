@@ -273,8 +273,8 @@ class LipSync:
         sampling, keywords : how it is denoised, as SamplingOptions, by its fields (steps, guidance, cache_interval,
             seed, sampler), or both, where a keyword goes first.
         footage, keywords : which part of the video, when the sound begins, how long the result lasts: the same of
-            FootageOptions (length, extend, remap_limit, audio_offset, start, end, fps, speaker, faces, segments,
-            mix, overlap, colour_match, sharpen, mask, silence, audio_context, compare_layout).
+            FootageOptions (length, extend, remap_limit, audio_offset, start, end, fps, speaker, faces, detect_every,
+            segments, mix, overlap, colour_match, sharpen, mask, silence, audio_context, compare_layout).
         encode, keywords : the same of EncodeOptions (codec, encoder, preset, pix_fmt, audio_codec, crf).
         compare : a path; also write original and result there, as `compare_layout` of FootageOptions says.
         no_face : `pass` leaves frames without a face as they are, `error` stops at the first.
@@ -316,7 +316,7 @@ class LipSync:
             faces,
             footage=footage,
             require_face=no_face == "error",
-            threads=detector_threads(),
+            threads=detector_threads(footage.detect_every),
             avatar=avatar,
         )
         pipeline.frames_owned = beside is None
@@ -379,7 +379,7 @@ class LipSync:
         sampling, keywords : how it is denoised, as SamplingOptions, by its fields (steps, guidance, cache_interval,
             seed, sampler), or both, where a keyword goes first.
         footage, keywords : the same of FootageOptions (extend, remap_limit, audio_offset, start, end, fps, speaker,
-            overlap, colour_match, sharpen, mask, silence, audio_context). What
+            detect_every, overlap, colour_match, sharpen, mask, silence, audio_context). What
             needs the number of frames needs a sequence.
         detector : frame to Face or None, called once for each source frame, in order, instead of `speaker`.
         noise : (name, shape) to float32 array, called with "latents" once, and with "masked.<chunk>" and
@@ -420,7 +420,7 @@ class LipSync:
         )
         plan = plan_for_samples(timeline, samples, footage)
         faces = FoundFaces(choice, self.bundle.model.resolution)
-        threads = detector_threads() if detector is None else 1
+        threads = detector_threads(footage.detect_every) if detector is None else 1
         pipeline = self._pipeline(plan, options, faces, footage=footage, noise=noise, threads=threads)
         source = indexed(frames, timeline, pipeline.chunker.source_length)
         chain = self._runs.start(pipeline.stages(source), StageTimes())

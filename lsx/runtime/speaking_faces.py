@@ -15,7 +15,7 @@ from lsx.core.clock import FPS, FrameClock
 from lsx.core.threaded_stages import in_order
 from lsx.errors import UsageError
 from lsx.faces.active_speaker import Mouth, active_tracks
-from lsx.faces.detector import FaceDetector, detector_threads
+from lsx.faces.detector import detector_threads
 from lsx.faces.following import FaceFollower
 from lsx.faces.speaker import ActiveTrack
 from lsx.faces.track_file import Tracks, VideoIdentity
@@ -36,16 +36,17 @@ _INSTEAD = "Choose a face by its place, or by its track's number"
 
 
 def looked_at(
-    video: VideoSource, frames: NDArray[np.int64], detector: FaceDetector, check: Callable[[], None]
+    video: VideoSource, frames: NDArray[np.int64], follower: FaceFollower, check: Callable[[], None]
 ) -> Tracks:
     """The faces of these frames of a video, rising, followed through its shots. Raises MediaError.
 
-    check : called before each frame; what it raises ends this.
+    follower : which has seen nothing yet; check : called after each frame, what it raises ends this.
     """
-    follower = FaceFollower(detector.faces)
     by_frame: defaultdict[int, list[TrackedFace]] = defaultdict(list)
     shots, ids = set(), set()
-    looked = in_order(lambda item: (item[0], follower.look(item[1])), video.at(frames), detector_threads())
+    looked = in_order(
+        lambda item: (item[0], follower.look(item[1])), video.at(frames), detector_threads(follower.every)
+    )
     for number, seen in looked:
         check()
         faces, new_shot = follower.follow(seen)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -289,6 +290,43 @@ def test_a_segment_s_frames_are_those_of_its_part_alone(lipsync: LipSync, voiced
     whole = list(VideoReader(tmp_path / "whole.mkv").frames())[:32]
     part = list(VideoReader(tmp_path / "part.mkv").frames())
     assert all(np.array_equal(a, b) for a, b in zip(whole, part, strict=True))
+
+
+@pytest.mark.parametrize(("width", "most"), [(320, 2), (330, 3)])
+def test_a_frame_is_copied_at_most_thrice(
+    lipsync: LipSync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, most: int
+) -> None:
+    """From the decoder to the encoder: to RGB, out of FFmpeg's rows where they are padded, to the encoder's form."""
+    clip = write_clip(tmp_path / "c.mp4", portrait_frames(18, width, 240), crf=1)
+    read: dict[int, int] = {}
+    written: list[int] = []
+    to_rgb, to_picture = VideoReader._rgb, av.VideoFrame.from_numpy_buffer
+
+    def rgb(self: VideoReader, frame: Any) -> NDArray[np.uint8]:
+        array = to_rgb(self, frame)
+        read[array.ctypes.data] = 1 + (array.base is None)  # converted, and copied where the memory is NumPy's
+        kept.append(array)  # so that no other comes to lie there
+        return array
+
+    def picture(array: NDArray[np.uint8], format: str) -> Any:  # noqa: A002
+        made = to_picture(array, format)
+        assert made.planes[0].buffer_ptr == array.ctypes.data
+        written.append(read.get(array.ctypes.data, most) + 1)  # too many where it is no array that the decoder gave
+        return made
+
+    kept: list[NDArray[np.uint8]] = []
+    monkeypatch.setattr(VideoReader, "_rgb", rgb)
+    monkeypatch.setattr(av, "VideoFrame", SimpleNamespace(from_numpy_buffer=picture))
+    lipsync.run(clip, speech(18 / 25), tmp_path / "o.mkv", **QUICK)
+    assert written[-18:] == [most] * 18  # before them the encoder was tried with a picture of its own
+
+
+def test_faces_that_are_followed_are_those_that_are_found(lipsync: LipSync, pair: Path, tmp_path: Path) -> None:
+    sound, reports = speech(60 / 25), []
+    for every in (1, 6):
+        reports.append(lipsync.run(pair, sound, tmp_path / f"{every}.mkv", **QUICK, speaker="all", detect_every=every))
+    assert reports[0].choices == reports[1].choices
+    assert halves(pair, tmp_path / "6.mkv") == halves(pair, tmp_path / "1.mkv")
 
 
 def test_each_face_is_made_as_if_it_were_alone(lipsync: LipSync, pair: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,23 @@ def test_every_frame_of_a_clip_and_none_of_a_landscape(detector: FaceDetector) -
     y, x = np.mgrid[0:480, 0:640]
     empty = np.stack([x // 3 % 256, y // 2 % 256, (x + y) // 5 % 256], -1).astype(np.uint8)
     assert detector(empty) is None
+
+
+def test_followed_faces_lie_where_they_are_found(detector: FaceDetector) -> None:
+    """By landmarks from frame to frame, without looking: as far from what looking finds as its own rounding."""
+    frames = list(portrait_frames(12))
+    faces, apart = detector.faces(frames[0]), []
+    for frame in frames[1:]:
+        followed = detector.followed(frame, faces)
+        assert followed is not None
+        faces = followed
+        apart.append(np.abs(followed[0].points - detector.faces(frame)[0].points).max())
+    assert np.mean(apart) <= 1
+    assert max(apart) <= 2
+    assert detector.followed(np.full_like(frames[0], 90), faces) is None  # the face is gone
+    assert detector.followed(frames[0], []) == []
+    beside = replace(faces[0], points=faces[0].points + 4)
+    assert detector.followed(frames[-1], [faces[0], beside]) is None  # two that lie on one
 
 
 def test_a_small_face_is_found_in_tiles(detector: FaceDetector) -> None:
