@@ -13,6 +13,7 @@ from examples.tiny.clips import motion, render_truth, tiny_clip
 from examples.tiny.face import FACE_HEIGHT, Identity, Pose, lip_centre, mouth_region, points, render, to_frame
 from examples.tiny.features import DROP, RAISE
 from examples.tiny.mouth import mouth_track
+from examples.tiny.rates import Scene
 from examples.tiny.sheet import sheet
 from examples.tiny.voice import SAMPLE_RATE, silence, speech
 from lsx.faces.alignment import Aligner, crop_face, crop_size
@@ -204,3 +205,14 @@ def test_a_sheet_has_a_row_for_each_identity() -> None:
     picture = sheet(range(5, 7), 64)
     assert picture.shape == (128, 384, 3)
     np.testing.assert_array_equal(picture[64:, :64], render(Identity.from_seed(6), 0.0, 0.5, size=(64, 64)))
+
+
+def test_a_scene_at_any_rate_has_the_mouth_of_its_time() -> None:
+    samples = speech(2.0, 5)
+    scene, truth = Scene(4, samples, 2.0), mouth_track(samples, 50).opening
+    np.testing.assert_allclose(scene.openings(np.arange(50) / 25), truth, atol=1e-12)
+    later = mouth_track(samples[320:], 40).opening  # the same 20 ms on: between the frames
+    np.testing.assert_allclose(scene.openings(np.arange(40) / 25 + 0.02), later, atol=1e-12)
+    frames, regions = scene.drawn(np.arange(5) / 50)
+    assert frames.shape == (5, 256, 256, 3)
+    assert regions.shape == (5, 4)
