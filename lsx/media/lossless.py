@@ -11,8 +11,7 @@ import av
 
 from lsx.core.clock import FrameClock
 from lsx.core.tensors import Frame
-from lsx.errors import OutputError
-from lsx.media.opening import reason_of
+from lsx.media.opening import encoding_to
 
 __all__ = ["LosslessWriter"]
 
@@ -27,11 +26,9 @@ class LosslessWriter:
         """size : width and height in pixels; clock : when the frames are shown."""
         self._path, self._clock = path, clock
         self._count = 0
-        try:
+        with encoding_to(path):
             self._container: Any = av.open(str(path), "w", format="matroska")
             self._stream = self._container.add_stream("ffv1", rate=clock.rate.limit_denominator(1001 * 240))
-        except (av.error.FFmpegError, OSError) as error:
-            raise OutputError(f"{path}: cannot be written: {reason_of(error)}") from error
         self._stream.width, self._stream.height = size
         self._stream.pix_fmt = "bgr0"
         self._stream.codec_context.time_base = Fraction(1, 1000)
@@ -46,10 +43,8 @@ class LosslessWriter:
         self._mux(picture)
 
     def _mux(self, picture: Any) -> None:
-        try:
+        with encoding_to(self._path):
             self._container.mux(self._stream.encode(picture))
-        except (av.error.FFmpegError, OSError) as error:
-            raise OutputError(f"{self._path}: cannot be written: {reason_of(error)}") from error
 
     def __enter__(self) -> LosslessWriter:
         return self

@@ -1,7 +1,8 @@
-"""Opening what a user gives: real containers alone, nothing that they name, every failure of FFmpeg's on one line."""
+"""Opening what a user gives: real containers alone, nothing that they name; every failure of FFmpeg's on one line."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 
 import av
 
-from lsx.errors import LsxError, MediaError
+from lsx.errors import LsxError, MediaError, OutputError
 
-__all__ = ["decoding", "open_media", "reason_of"]
+__all__ = ["decoding", "encoding_to", "open_media", "reason_of"]
 
 _DEMUXERS = (
     *("mov", "mp4", "3gp", "3g2", "matroska", "webm"),
@@ -55,6 +56,17 @@ def decoding(path: Path, where: Callable[[], str]) -> Iterator[None]:
         raise
     except Exception as error:
         raise MediaError(f"{path}: damaged {where()} ({reason_of(error)}). Copy or download it again") from error
+
+
+@contextmanager
+def encoding_to(name: object) -> Iterator[None]:
+    """Turn what FFmpeg, PyAV or the system raise while a file is written into OutputError. name : of the file."""
+    try:
+        yield
+    except (av.error.FFmpegError, OSError) as error:
+        full = getattr(error, "errno", None) == errno.ENOSPC
+        reason = "the disk is full. Free space, or write elsewhere" if full else reason_of(error)
+        raise OutputError(f"{name}: cannot be written: {reason}") from error
 
 
 def reason_of(error: BaseException) -> str:

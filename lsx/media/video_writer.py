@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
@@ -12,10 +10,9 @@ import av
 
 from lsx.core.clock import MODEL_CLOCK, FrameClock
 from lsx.core.tensors import Frame
-from lsx.errors import OutputError
 from lsx.media.audio_reader import SoundReader
 from lsx.media.encoding import EncodeOptions, VideoTrack
-from lsx.media.opening import reason_of
+from lsx.media.opening import encoding_to
 from lsx.media.soundtrack import Soundtrack
 from lsx.media.targets import Output, container_of, target_of
 from lsx.media.video_reader import ColourTags
@@ -47,7 +44,7 @@ class VideoWriter:
         self._container: Any = None
         options = encode or EncodeOptions()
         try:
-            with self._errors():
+            with encoding_to(self._target.name):
                 self._container = av.open(
                     self._target.opened, "w", format=container_of(path), options=self._target.muxer_options
                 )
@@ -57,18 +54,9 @@ class VideoWriter:
             self._discard()
             raise
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (av.error.FFmpegError, OSError) as error:
-            number = getattr(error, "errno", None)
-            advice = "the disk is full. Free space, or write elsewhere" if number == errno.ENOSPC else reason_of(error)
-            raise OutputError(f"{self._target.name}: cannot be written: {advice}") from error
-
     def write(self, frame: Frame) -> None:
         """Append a frame uint8 [height, width, 3] RGB, and the sound up to its end."""
-        with self._errors():
+        with encoding_to(self._target.name):
             self._container.mux(self._video.encode(frame))
             self._write_sound(self._clock.seconds(self._video.count))
 
@@ -86,7 +74,7 @@ class VideoWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
-                with self._errors():
+                with encoding_to(self._target.name):
                     self._write_sound(None)
                     self._container.mux(self._video.encode(None))
                     self._container.close()
