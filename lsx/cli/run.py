@@ -215,6 +215,9 @@ def _cost(plan: RunPlan, frames: int, footage: FootageOptions) -> str:
 
 def _show_progress(work: Task, now: Progress, backend: str) -> None:
     """Frames made, and what is behind them: on a CPU a chunk takes a minute, in which no frame is finished."""
+    if now.looked < now.to_look:
+        work.update("looking for who speaks", now.looked, now.to_look, f"{now.looked} of {now.to_look} frames")
+        return
     left = "" if now.seconds_left is None else f", {_duration(now.seconds_left)} left"
     steps = f", step {now.step} of {now.steps}" if now.step and now.frames < now.total else ""
     rate = f", {now.fps:.2f} frames/s" if now.frames else ""

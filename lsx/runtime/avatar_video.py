@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from lsx.media.given import VideoInput, VideoSource, open_video
 from lsx.media.video_reader import VideoReader
 from lsx.runtime.face_aligner import FoundFaces, FrameFaces
 from lsx.runtime.face_choice import Slot, faces_for
+from lsx.runtime.speaking_faces import Looked
 from lsx.runtime.timeline import Timeline
 
 __all__ = ["AvatarFaces", "AvatarVideo", "faces_of", "open_source"]
@@ -85,12 +86,12 @@ def faces_of(
     timeline: Timeline,
     detector: FaceDetector,
     resolution: int,
-    check: Callable[[], None],
+    looked: Looked,
 ) -> FrameFaces:
     """Where the faces of a run over `video` come from. Raises UsageError, MediaError, FaceNotFound.
 
-    check : called now and then meanwhile; what it raises ends this.
+    looked : called while all frames are looked at, where that is needed first.
     """
     if isinstance(video, AvatarVideo):
         return AvatarFaces(video.avatar)
-    return FoundFaces(faces_for(footage, detector, video, timeline, check), resolution)
+    return FoundFaces(faces_for(footage, detector, video, timeline, looked), resolution)

@@ -18,7 +18,7 @@ from lsx.faces.speaker import ActiveTrack, SpeakerChoice, chooser_for, track_in_
 from lsx.faces.track_file import Tracks, VideoIdentity
 from lsx.faces.tracks import TrackedFace, box_of
 from lsx.media.given import VideoSource
-from lsx.runtime.speaking_faces import looked_at, speaking
+from lsx.runtime.speaking_faces import Looked, looked_at, speaking
 from lsx.runtime.timeline import Timeline
 
 __all__ = ["Detector", "FaceChoice", "GivenFaces", "LiveFaces", "RecordedFaces", "Slot", "faces_for", "given_faces"]
@@ -163,14 +163,14 @@ def faces_for(
     detector: FaceDetector,
     video: VideoSource | None,
     timeline: Timeline,
-    check: Callable[[], None] = lambda: None,
+    looked: Looked = lambda _, __: None,
 ) -> FaceChoice:
     """The faces of a run, as its options say. Raises UsageError, MediaError, FaceNotFound.
 
     Who speaks is known when all frames were looked at: where a rule asks for that they are, before the run.
 
     video : what the run plays, to which `footage.faces` must belong; None where nothing is known of it.
-    timeline : which of its frames, and when. check : called now and then meanwhile; what it raises ends this.
+    timeline : which of its frames, and when. looked : called while all frames are looked at.
     """
     rules = footage.speaker_rules
     asks = any(rule.place == "active" for rule in rules)
@@ -183,7 +183,7 @@ def faces_for(
         if video is not None:
             tracks.check(VideoIdentity.of(video))
     elif video is not None and asks:
-        tracks = looked_at(video, timeline.first_times(_MARGIN), _follower(footage, detector), check)
+        tracks = looked_at(video, timeline.first_times(_MARGIN), _follower(footage, detector), looked)
     else:
         return LiveFaces(_follower(footage, detector), rules, timeline.clock)
     if video is not None and asks:

@@ -42,7 +42,7 @@ from lsx.runtime.live_runs import LiveRuns, ended_by
 from lsx.runtime.run_files import open_inputs, sound_notes, speaker_notes, write_frames, writer_like
 from lsx.runtime.run_plan import RunPlan, plan_for_samples
 from lsx.runtime.run_progress import watched
-from lsx.runtime.run_report import ProgressCallback, RunReport
+from lsx.runtime.run_report import Progress, ProgressCallback, RunReport
 from lsx.runtime.seams import SeamMeter
 from lsx.runtime.source_frames import indexed, stream_plan
 from lsx.runtime.voices import voices_of
@@ -306,9 +306,13 @@ class LipSync:
         timeline = plan.timeline
         shown = timeline.shown()
         beside = None if compare is None else Path(compare)
-        faces = faces_of(
-            reader, footage, timeline, self.detector(), self.bundle.model.resolution, lambda: self._runs.check(cancel)
-        )
+
+        def looked(done: int, frames: int) -> None:
+            self._runs.check(cancel)
+            if progress is not None:
+                progress(Progress(frames=0, total=timeline.frames, fps=0.0, looked=done, to_look=frames))
+
+        faces = faces_of(reader, footage, timeline, self.detector(), self.bundle.model.resolution, looked)
         avatar = reader.avatar if isinstance(reader, AvatarVideo) else None
         pipeline = self._pipeline(
             plan,

@@ -40,6 +40,10 @@ class Progress:
     """Denoising steps of a chunk."""
     seconds_left: float | None = None
     """Reckoned from whole chunks and the steps of the one under way; None before the first step is done."""
+    looked: int = 0
+    """Frames of the video that were looked at before the run, where `speaker` is active."""
+    to_look: int = 0
+    """Of how many."""
 
 
 RUN_REPORT_SCHEMA = 1

@@ -25,7 +25,10 @@ from lsx.media.placed_sound import own_sound
 from lsx.runtime.audio_features import SEGMENT, LogMel
 from lsx.runtime.silence import speech_share
 
-__all__ = ["looked_at", "speaking"]
+__all__ = ["Looked", "looked_at", "speaking"]
+
+Looked = Callable[[int, int], None]
+"""Called with the frames that were looked at, and all; what it raises ends the work."""
 
 _BANDS = 16  # of the mel spectrogram's 80 lines
 _COLUMNS = 100 // FPS  # of the mel spectrogram, for a frame
@@ -35,20 +38,17 @@ _LISTENS = "speaker is active: it listens to the video's own sound"
 _INSTEAD = "Choose a face by its place, or by its track's number"
 
 
-def looked_at(
-    video: VideoSource, frames: NDArray[np.int64], follower: FaceFollower, check: Callable[[], None]
-) -> Tracks:
+def looked_at(video: VideoSource, frames: NDArray[np.int64], follower: FaceFollower, looked: Looked) -> Tracks:
     """The faces of these frames of a video, rising, followed through its shots. Raises MediaError.
 
-    follower : which has seen nothing yet; check : called after each frame, what it raises ends this.
+    follower : which has seen nothing yet; looked : called after each frame.
     """
     by_frame: defaultdict[int, list[TrackedFace]] = defaultdict(list)
     shots, ids = set(), set()
-    looked = in_order(
-        lambda item: (item[0], follower.look(item[1])), video.at(frames), detector_threads(follower.every)
-    )
-    for number, seen in looked:
-        check()
+    threads = detector_threads(follower.every)
+    every = in_order(lambda item: (item[0], follower.look(item[1])), video.at(frames), threads)
+    for done, (number, seen) in enumerate(every, 1):
+        looked(done, len(frames))
         faces, new_shot = follower.follow(seen)
         if new_shot:
             shots.add(number)

@@ -21,7 +21,7 @@ from examples.synthetic_clip import portrait_frames, speech, write_clip, write_w
 from examples.tiny.clips import tiny_clip
 from examples.tiny.mouth import mouth_track
 from examples.tiny.voice import speech as tiny_voice
-from lsx import Face, FootageOptions, LipSync
+from lsx import Cancelled, CancelToken, Face, FootageOptions, LipSync, Progress
 from lsx.bundle.bundle import Bundle
 from lsx.core.noise import named_noise
 from lsx.core.tensors import Precision
@@ -227,14 +227,32 @@ def test_the_face_that_speaks_is_dubbed(lipsync: LipSync, dialogue: Path, tmp_pa
     if found == "recorded":
         options["faces"] = tmp_path / "tracks.json"
         survey_faces(VideoReader(dialogue), lipsync.detector(), "", options["faces"])
-    report = lipsync.run(dialogue, speech(128 / 25), tmp_path / "o.mkv", steps=1, guidance=1.0, crf=1, **options)
+    told: list[Progress] = []
+    options |= {"steps": 1, "guidance": 1.0, "crf": 1, "progress": told.append}
+    report = lipsync.run(dialogue, speech(128 / 25), tmp_path / "o.mkv", **options)
     assert report.frames == 128
+    looked = [now.looked for now in told if now.to_look]
+    assert looked == ([] if found == "recorded" else list(range(1, 131)))  # all that is left of the video
     painted = halves(dialogue, tmp_path / "o.mkv", 10)
     talk = mouth_track(SoundReader(dialogue).samples().astype(np.int16), 138).opening[10:] > 0.05
     right = np.array([half == ("L" if number < 50 else "R") for number, half in enumerate(painted)])
     assert right[talk].mean() >= 0.95, painted
     assert [half for half, _ in itertools.groupby(painted)] == ["L", "R"]  # in the silence nobody takes over
     assert [choice.lost for choice in report.choices] == [False, False]
+
+
+def test_looking_for_who_speaks_is_ended_by_a_token(lipsync: LipSync, dialogue: Path, tmp_path: Path) -> None:
+    token, looked = CancelToken(), []
+
+    def cancel(now: Progress) -> None:
+        looked.append(now.looked)
+        if now.looked == 5:
+            token.cancel()
+
+    with pytest.raises(Cancelled):
+        lipsync.run(dialogue, speech(1), tmp_path / "o.mkv", speaker="active", progress=cancel, cancel=token)
+    assert looked == [1, 2, 3, 4, 5]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nobody_speaks_without_a_sound(lipsync: LipSync, pair: Path, tmp_path: Path) -> None:
