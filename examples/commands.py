@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
-__all__ = ["lsx"]
+__all__ = ["lsx", "lsx_train"]
 
 
 def lsx(*arguments: str) -> None:
     """Run the command line as a user would, and show what was typed."""
     print("$ lsx", *arguments, flush=True)
     subprocess.run([sys.executable, "-m", "lsx", *arguments], check=True)  # noqa: S603
+
+
+def lsx_train(*arguments: str, processes: int) -> None:
+    """Run `lsx train` in `processes` processes on one machine's cores, one thread each, and show what was typed."""
+    launch = ["launch", "--cpu", "--num_machines", "1", "--num_processes", str(processes)]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "lsx", "train", *arguments]
+    print("$ accelerate", *launch, flush=True)
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", *launch]
+    subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})  # noqa: S603

@@ -25,7 +25,8 @@ visible lips with it, without real weights. It knows drawn faces only; on photog
 
 - Data: {clips} clips that `examples/tiny` draws and speaks itself (faces by seed, a formant synthesiser); no picture,
   no sound and no weights came from elsewhere. Seeds from 1,000,000 on were never trained on.
-- Training: `make tiny`, which is `lsx train` for both stages and for SyncNet; {hours}.
+- Training: `make tiny`, which is `lsx train` for both stages and for SyncNet; on two cores
+  {minutes:.0f} minutes: {parts}.
   Steps: {steps}. Losses over the steps: `training.json`.
 - Audio encoder: Whisper tiny's architecture with random weights of seed 0, made on the spot, not stored.
 - Files: float16, in the released names and keys.
@@ -49,7 +50,7 @@ Weights: Apache-2.0, like the rest of this repository.
 
 
 def curves(log: Path) -> dict[str, Any]:
-    """Steps, seconds and thinned losses of a training's TensorBoard folder."""
+    """Steps and thinned losses of a training's TensorBoard folder."""
     from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
         EventAccumulator,
     )
@@ -64,7 +65,7 @@ def curves(log: Path) -> dict[str, Any]:
         # each point is the mean of the steps up to it: single steps draw their own noise level, and jump
         parts = np.array_split(np.array([(p.step, p.value) for p in points]), min(_POINTS, len(points)))
         found[tag] = [[int(part[-1, 0]), round(float(part[:, 1].mean()), 5)] for part in parts]
-        found["steps"], found["seconds"] = points[-1].step, round(points[-1].wall_time - points[0].wall_time)
+        found["steps"] = points[-1].step
     return found
 
 
@@ -75,15 +76,16 @@ def write_card(folder: Path, model: Path, parameters: dict[str, float], acceptan
     """
     stages = {name: curves(folder / name / "log") for name in ("stage1", "stage2", "syncnet")}
     vae = json.loads((folder / "vae.json").read_text(encoding="utf-8"))
-    report = {"machine": platform.machine(), "vae": vae} | stages | {"acceptance": acceptance}
+    seconds = json.loads((folder / "seconds.json").read_text(encoding="utf-8"))
+    report = {"machine": platform.machine(), "seconds": seconds, "vae": vae} | stages | {"acceptance": acceptance}
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in report.items())
     (model / "training.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
-    minutes = {name: stage["seconds"] / 60 for name, stage in (stages | {"vae": vae}).items()}
     chosen = acceptance["options"]
     text = _CARD.format(
         **parameters,
         clips=vae["clips"],
-        hours="on two cores " + ", ".join(f"{name} {took:.0f} min" for name, took in minutes.items()),
+        minutes=sum(seconds.values()) / 60,
+        parts=", ".join(f"{part} {took / 60:.0f}" for part, took in seconds.items()),
         steps=", ".join(f"{name} {stage['steps']:,}" for name, stage in ({"vae": vae} | stages).items()),
         identities=len(acceptance["clips"]),
         options=f"{chosen['steps']} steps, guidance {chosen['guidance']:g}, DeepCache {chosen['cache_interval']}",

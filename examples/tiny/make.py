@@ -8,11 +8,14 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 import yaml
 
-from examples.commands import lsx
+from examples.commands import lsx, lsx_train
 from examples.tiny.card import write_card
 from examples.tiny.checkpoint import MODEL, new_checkpoint, pack, tiny_checkpoint
 from examples.tiny.dataset import HELD_OUT, fill_tokens, write_dataset
@@ -27,49 +30,77 @@ __all__ = ["main", "make"]
 CONFIGS = Path(__file__).parent / "configs"
 CLIPS, VALIDATION_CLIPS = 500, 24
 VAE_STEPS, SHARP_STEPS = 6000, 4000
+CORES = 2  # that it is made for: a training's numbers depend on its processes, and sums on threads
+
+
+@contextmanager
+def _timed(folder: Path, part: str) -> Iterator[None]:
+    """Add the seconds that a part takes to `seconds.json`: a training that was stopped goes on there."""
+    file, started = folder / "seconds.json", time.perf_counter()
+    yield
+    seconds = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    seconds[part] = round(seconds.get(part, 0) + time.perf_counter() - started)
+    file.write_text(json.dumps(seconds), encoding="utf-8")
+    print(f"{part}: {seconds[part]} s", flush=True)
 
 
 def _trained(folder: Path, *arguments: str) -> Path:
     """A training into `folder`, gone on with where one is there; its last checkpoint."""
     resume = ["--resume"] if (folder / "run.json").is_file() else []
     if not (folder / "done").is_file():
-        lsx("train", *arguments, "-o", str(folder), *resume)
+        with _timed(folder.parent, folder.name):
+            lsx_train(*arguments, "-o", str(folder), *resume, processes=CORES)
         (folder / "done").touch()
     return sorted((folder / "checkpoints").glob("step-*"))[-1]
+
+
+def _data(folder: Path) -> tuple[Path, Path]:
+    """The faces to train on, and those to validate with."""
+    detector, data, held_out = folder / "detector", folder / "data", folder / "held-out"
+    with _timed(folder, "data"):
+        if not detector.exists():  # any bundle has the face models
+            lsx("checkpoint", "random", str(folder / "random"), "--resolution", "64")
+            lsx("export", str(folder / "random"), "-o", str(detector), "--precision", "fp32", "--no-build")
+        if not data.exists():
+            write_dataset(detector, data, range(CLIPS))
+        if not held_out.exists():
+            write_dataset(detector, held_out, range(HELD_OUT, HELD_OUT + VALIDATION_CLIPS), frames=96)
+    return data, held_out
+
+
+def _vae(folder: Path, data: Path, held_out: Path) -> None:
+    if (folder / "vae").exists():
+        return
+    with _timed(folder, "vae"):
+        vae = train_vae(DataSet.open(data), VAE_STEPS)
+        sharpen_vae(vae, DataSet.open(data), SHARP_STEPS)
+        scale_latents(vae, DataSet.open(data))
+    decibels = round(psnr(vae, DataSet.open(held_out)), 2)
+    print(f"VAE: {decibels} dB on faces that it never saw", flush=True)
+    report = {"clips": CLIPS, "steps": VAE_STEPS + SHARP_STEPS, "psnr": decibels}
+    (folder / "vae.json").write_text(json.dumps(report), encoding="utf-8")
+    write_vae(vae, folder / "vae")
+
+
+def _base(folder: Path, data: DataSet) -> Path:
+    """A checkpoint with the trained VAE and nothing else of use; its audio encoder's tokens are kept in the data."""
+    base = folder / "base"
+    with _timed(folder, "tokens"):
+        if not base.exists():
+            model = yaml.safe_load((CONFIGS / "stage1.yaml").read_text(encoding="utf-8"))["model"]
+            new_checkpoint(base, folder / "vae", model)
+        checkpoint = Checkpoint(CheckpointFiles.in_folder(base))
+        fill_tokens(data, TokenStore.of(data, checkpoint.hashes()["whisper"]), checkpoint.audio_encoder())
+    return base
 
 
 def make(folder: Path) -> Path:
     """Everything under `folder`; returns the last checkpoint."""
     folder.mkdir(parents=True, exist_ok=True)
-    detector = folder / "detector"
-    if not detector.exists():  # any bundle has the face models
-        lsx("checkpoint", "random", str(folder / "random"), "--resolution", "64")
-        lsx("export", str(folder / "random"), "-o", str(detector), "--precision", "fp32", "--no-build")
-    data, held_out = folder / "data", folder / "held-out"
-    if not data.exists():
-        write_dataset(detector, data, range(CLIPS))
-    if not held_out.exists():
-        write_dataset(detector, held_out, range(HELD_OUT, HELD_OUT + VALIDATION_CLIPS), frames=96)
-    if not (folder / "vae").exists():
-        started = time.perf_counter()
-        vae = train_vae(DataSet.open(data), VAE_STEPS)
-        sharpen_vae(vae, DataSet.open(data), SHARP_STEPS)
-        scale_latents(vae, DataSet.open(data))
-        report = {
-            "clips": CLIPS,
-            "steps": VAE_STEPS + SHARP_STEPS,
-            "seconds": round(time.perf_counter() - started),
-            "psnr": round(psnr(vae, DataSet.open(held_out)), 2),
-        }
-        print(f"VAE: {report['psnr']} dB on faces that it never saw", flush=True)
-        (folder / "vae.json").write_text(json.dumps(report), encoding="utf-8")
-        write_vae(vae, folder / "vae")
-    model = yaml.safe_load((CONFIGS / "stage1.yaml").read_text(encoding="utf-8"))["model"]
-    base = folder / "base"
-    if not base.exists():
-        new_checkpoint(base, folder / "vae", model)
-    checkpoint, clips = Checkpoint(CheckpointFiles.in_folder(base)), DataSet.open(data)
-    fill_tokens(clips, TokenStore.of(clips, checkpoint.hashes()["whisper"]), checkpoint.audio_encoder())
+    torch.set_num_threads(CORES)
+    data, held_out = _data(folder)
+    _vae(folder, data, held_out)
+    base = _base(folder, DataSet.open(data))
     common = ["--data", str(data), "--validation", str(held_out)]
     first = _trained(
         folder / "stage1", "unet", str(CONFIGS / "stage1.yaml"), *common, "--checkpoint", str(base), "--from-scratch"
@@ -95,7 +126,8 @@ def judge(folder: Path, last: Path, output: Path) -> None:
         "--no-build",
     )
     judged = [sys.executable, "-m", "examples.tiny.acceptance", str(bundle), "--report", str(acceptance)]
-    subprocess.run(judged, check=True)  # noqa: S603
+    with _timed(folder, "acceptance"):
+        subprocess.run(judged, check=True)  # noqa: S603
     write_card(folder, output, parameters, json.loads(acceptance.read_text(encoding="utf-8")))
 
 
@@ -105,11 +137,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--commit", action="store_true", help="write the result where the repository has it")
     given = parser.parse_args()
-    started = time.perf_counter()
-    last = make(given.folder)
-    trained = time.perf_counter() - started
-    judge(given.folder, last, MODEL if given.commit else given.folder / "model")
-    print(json.dumps({"training_seconds": round(trained), "checkpoint": last.name}), flush=True)
+    judge(given.folder, make(given.folder), MODEL if given.commit else given.folder / "model")
 
 
 if __name__ == "__main__":
