@@ -31,6 +31,8 @@ __all__ = ["align_and_paste_seconds", "detect_seconds", "follow_seconds", "trans
 _POINTS = np.array([[-0.5, -0.45], [0.5, -0.43], [0.02, 0.45]])
 """Brow, brow and nose in units of the distance between the brows."""
 _CRF = 18
+_SCALE = "scale=flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+"""Colours converted as lsx does it, to come back as they were."""
 
 
 def _median(work: Callable[[], object], repeat: int) -> float:
@@ -98,7 +100,7 @@ def transcode_seconds(clip: Path, frames: int = 100, repeat: int = 3) -> tuple[f
             taken["lsx"].append(time.perf_counter() - started)
             if program is not None:
                 started = time.perf_counter()
-                command = [program, *given, "-vf", "format=rgb24,format=yuv420p", *codec]
+                command = [program, *given, "-vf", f"{_SCALE},format=rgb24,{_SCALE},format=yuv420p", *codec]
                 subprocess.run(command, check=True)  # noqa: S603
                 taken["ffmpeg"].append(time.perf_counter() - started)
     own, other = (statistics.median(seconds) / frames if seconds else None for seconds in taken.values())
