@@ -85,7 +85,8 @@ def transcode_seconds(clip: Path, frames: int = 100, repeat: int = 3) -> tuple[f
     reader, program = VideoReader(clip), shutil.which("ffmpeg")
     encode = EncodeOptions(codec="h264", preset="veryfast", crf=_CRF)
     frames = min(frames, reader.count)
-    taken: dict[str, list[float]] = {"lsx": [], "ffmpeg": []}
+    own: list[float] = []
+    other: list[float] = []
     with TemporaryDirectory() as folder:
         ours, theirs = Path(folder) / "lsx.mp4", Path(folder) / "ffmpeg.mp4"
         given = ["-nostdin", "-v", "error", "-y", "-r", str(FPS), "-i", str(clip), "-frames:v", str(frames), "-an"]
@@ -97,11 +98,10 @@ def transcode_seconds(clip: Path, frames: int = 100, repeat: int = 3) -> tuple[f
             with closing(decoded), VideoWriter(ours, size, colours=reader.colours, encode=encode) as writer:
                 for frame in decoded:
                     writer.write(frame)
-            taken["lsx"].append(time.perf_counter() - started)
+            own.append(time.perf_counter() - started)
             if program is not None:
                 started = time.perf_counter()
                 command = [program, *given, "-vf", f"{_SCALE},format=rgb24,{_SCALE},format=yuv420p", *codec]
                 subprocess.run(command, check=True)  # noqa: S603
-                taken["ffmpeg"].append(time.perf_counter() - started)
-    own, other = (statistics.median(seconds) / frames if seconds else None for seconds in taken.values())
-    return own or 0.0, other
+                other.append(time.perf_counter() - started)
+    return statistics.median(own) / frames, statistics.median(other) / frames if other else None

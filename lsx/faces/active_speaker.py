@@ -57,6 +57,8 @@ def active_tracks(
     speech : [frames], whether anybody is heard. cuts : frames at which shots begin, rising.
     """
     frames = len(speech)
+    if not mouths:
+        return np.zeros(frames, np.int64)
     tracks = [_Track(number, mouth, speech) for number, mouth in mouths.items()]
     heard = _standardised(np.asarray(bands, np.float64), speech)
     shots = [(a, b) for a, b in zip((0, *cuts), (*cuts, frames), strict=True) if b > a]
@@ -95,10 +97,13 @@ class _Track:
         self.deviation = float(spoken.std())
         self.opening = np.zeros(0)
         """How far it is open, in deviations from its mean: [frames]."""
+        self._rests = np.zeros(0, bool)
 
     def standardise(self, usual: float) -> None:
         """usual : the deviation of the footage's mouths; what moves far less than that is noise."""
         self.opening = (self._open - self._mean) / max(self.deviation, usual / 2, 1e-9)
+        moved = np.sqrt(np.maximum(_smooth(self.opening**2) - _smooth(self.opening) ** 2, 0))
+        self._rests = moved < _STILL
 
     def evidence(
         self, foretold: NDArray[np.float64], correlation: float, speech: NDArray[np.bool_], start: int, stop: int
@@ -107,8 +112,7 @@ class _Track:
         lost = 1 - correlation**2
         error = (self.opening - foretold[self.span]) ** 2 / lost
         likelier = np.clip((self.opening**2 - error - np.log(lost)) / 2, -_MOST, _MOST)
-        moved = np.sqrt(np.maximum(_smooth(self.opening**2) - _smooth(self.opening) ** 2, 0))
-        own = np.where(self._seen, np.where(moved < _STILL, _AT_REST, likelier), 0.0)
+        own = np.where(self._seen, np.where(self._rests, _AT_REST, likelier), 0.0)
         whole = np.full(stop - start, _ABSENT)
         inside = slice(self.mouth.start - start, min(self.mouth.stop, stop) - start)
         whole[inside] = (own * speech[self.span])[: stop - self.mouth.start]
@@ -146,12 +150,15 @@ def _foretold(
         others = squares.sum(0) - squares[number] + _RIDGE * np.eye(bands)
         weights = np.linalg.solve(others, products.sum(0) - products[number])
         result[fold == number] = heard[fold == number] @ weights
-    seen = np.concatenate([opening for _, opening in taught] or [np.zeros(0)])
-    said = np.concatenate([result[at] for at, _ in taught] or [np.zeros(0)])
-    spread = float(said.std() * seen.std()) if len(seen) else 0.0
+    seen = np.concatenate([opening for _, opening in taught])
+    said = np.concatenate([result[at] for at, _ in taught])
+    if not len(seen):
+        return result, _UNSURE
+    deviation = float(said.std())
+    spread = deviation * float(seen.std())
     correlation = float((seen * said).mean()) / spread if spread > 0 else 0.0
     correlation = min(max(correlation, _UNSURE), _SURE)
-    return result * (correlation / max(float(said.std()) if len(said) else 0.0, 1e-9)), correlation
+    return result * (correlation / max(deviation, 1e-9)), correlation
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -185,5 +192,5 @@ def _held(way: NDArray[np.int64]) -> NDArray[np.int64]:
     held = way.copy()
     for start, stop in pairwise(starts):
         if stop - start < LONGEST_GAP and len(starts) > 2:
-            held[start:stop] = held[start - 1] if start else way[stop] if stop < len(way) else way[start]
+            held[start:stop] = held[start - 1] if start else way[stop]
     return held

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,16 @@ from lsx.faces.tracks import FaceTracker, TrackedFace
 
 __all__ = ["FaceFollower", "Followed", "SeenFrame"]
 
-SeenFrame = tuple[list[Face], NDArray[np.uint8]]
-"""A frame's faces, and the frame in little."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeenFrame:
+    """What is seen in a frame."""
+
+    faces: list[Face]
+    thumbnail: NDArray[np.uint8]
+    """The frame in little."""
+    new_shot: bool | None = None
+    """Whether a shot begins with it; None where that is not known yet."""
 
 
 Followed = Callable[[Frame, Sequence[Face]], list[Face] | None]
@@ -34,7 +43,6 @@ class FaceFollower:
         """every : in that many frames faces are looked for once, and `followed` tells where they went between."""
         self._detect, self._followed, self.every = detect, followed, every
         self._cuts, self._tracker = ShotCuts(), FaceTracker()
-        self._looked = ShotCuts()  # as `look` sees them, ahead of `follow`
         self._latest: list[Face] = []
         self._since = 0
 
@@ -42,17 +50,16 @@ class FaceFollower:
         """What is seen in a frame."""
         thumbnail = shot_thumbnail(frame)
         if self.every == 1:
-            return self._detect(frame), thumbnail
-        new_shot = self._looked.begins(thumbnail)
+            return SeenFrame(self._detect(frame), thumbnail)
+        new_shot = self._cuts.begins(thumbnail)
         self._since += 1
         faces = None if new_shot or self._since >= self.every else self._followed(frame, self._latest)
         if faces is None:
             faces, self._since = self._detect(frame), 0
         self._latest = faces
-        return faces, thumbnail
+        return SeenFrame(faces, thumbnail, new_shot)
 
     def follow(self, seen: SeenFrame) -> tuple[list[TrackedFace], bool]:
         """The next frame's faces with their tracks, and whether a shot begins with it."""
-        faces, thumbnail = seen
-        new_shot = self._cuts.begins(thumbnail)
-        return self._tracker.update(faces, new_shot=new_shot), new_shot
+        new_shot = self._cuts.begins(seen.thumbnail) if seen.new_shot is None else seen.new_shot
+        return self._tracker.update(seen.faces, new_shot=new_shot), new_shot

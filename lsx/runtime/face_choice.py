@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from lsx.core.clock import FPS, MODEL_CLOCK, FrameClock
@@ -18,7 +19,7 @@ from lsx.faces.speaker import ActiveTrack, SpeakerChoice, chooser_for, track_in_
 from lsx.faces.track_file import Tracks, VideoIdentity
 from lsx.faces.tracks import TrackedFace, box_of
 from lsx.media.given import VideoSource
-from lsx.runtime.speaking_faces import Looked, looked_at, speaking
+from lsx.runtime.speaking_faces import Looked, heard_in, looked_at, speaking
 from lsx.runtime.timeline import Timeline
 
 __all__ = ["Detector", "FaceChoice", "GivenFaces", "LiveFaces", "RecordedFaces", "Slot", "faces_for", "given_faces"]
@@ -178,17 +179,24 @@ def faces_for(
         raise UsageError(
             "speaker is active: it listens to the video's own sound, which a stream's frames lack; use run"
         )
-    if footage.faces is not None:
-        tracks = Tracks.read(footage.faces)
-        if video is not None:
-            tracks.check(VideoIdentity.of(video))
-    elif video is not None and asks:
-        tracks = looked_at(video, timeline.first_times(_MARGIN), _follower(footage, detector), looked)
+    if not asks or video is None:
+        if footage.faces is None:
+            return LiveFaces(_follower(footage, detector), rules, timeline.clock)
+        return RecordedFaces(_recorded(footage.faces, video), rules, timeline.clock)
+    frames = timeline.first_times(_MARGIN)
+    sound = heard_in(video, int(frames[0]) if footage.faces is None else 0)  # first: a video without is refused at once
+    if footage.faces is None:
+        tracks = looked_at(video, frames, _follower(footage, detector), looked)
     else:
-        return LiveFaces(_follower(footage, detector), rules, timeline.clock)
-    if video is not None and asks:
-        return RecordedFaces(tracks, rules, timeline.clock, speaking(tracks, video))
-    return RecordedFaces(tracks, rules, timeline.clock)
+        tracks = _recorded(footage.faces, video)
+    return RecordedFaces(tracks, rules, timeline.clock, speaking(tracks, video.clock, sound))
+
+
+def _recorded(file: Path, video: VideoSource | None) -> Tracks:
+    tracks = Tracks.read(file)
+    if video is not None:
+        tracks.check(VideoIdentity.of(video))
+    return tracks
 
 
 def _follower(footage: FootageOptions, detector: FaceDetector) -> FaceFollower:

@@ -20,12 +20,13 @@ from lsx.faces.following import FaceFollower
 from lsx.faces.speaker import ActiveTrack
 from lsx.faces.track_file import Tracks, VideoIdentity
 from lsx.faces.tracks import TrackedFace
+from lsx.media.audio_reader import SoundReader
 from lsx.media.given import VideoSource
-from lsx.media.placed_sound import own_sound
+from lsx.media.placed_sound import PlacedSound, own_sound
 from lsx.runtime.audio_features import SEGMENT, LogMel
 from lsx.runtime.silence import speech_share
 
-__all__ = ["Looked", "looked_at", "speaking"]
+__all__ = ["Looked", "heard_in", "looked_at", "speaking"]
 
 Looked = Callable[[int, int], None]
 """Called with the frames that were looked at, and all; what it raises ends the work."""
@@ -34,7 +35,6 @@ _BANDS = 16  # of the mel spectrogram's 80 lines
 _COLUMNS = 100 // FPS  # of the mel spectrogram, for a frame
 _NEAR = 0.75  # frames between a time and the nearest one at which a mouth was seen
 _FADED = 0.5  # share of speech over which a frame counts
-_LISTENS = "speaker is active: it listens to the video's own sound"
 _INSTEAD = "Choose a face by its place, or by its track's number"
 
 
@@ -65,13 +65,22 @@ def looked_at(video: VideoSource, frames: NDArray[np.int64], follower: FaceFollo
     )
 
 
-def speaking(tracks: Tracks, video: VideoSource) -> ActiveTrack:
-    """Which track speaks in a frame of the video, by its own sound. Raises UsageError where it has none, MediaError."""
-    clock, first, last = video.clock, tracks.first, max(tracks.by_frame, default=tracks.first)
-    zero = clock.seconds(first)
-    sound = own_sound(video, zero)
+def heard_in(video: VideoSource, frame: int) -> PlacedSound:
+    """The video's own sound from a frame on. Raises UsageError where it has none."""
+    sound = own_sound(video, video.clock.seconds(frame))
     if sound is None:
-        raise UsageError(f"{_LISTENS}, and {tracks.video.name} has none. {_INSTEAD}")
+        name = VideoIdentity.of(video).name
+        raise UsageError(f"speaker is active: it listens to the video's own sound, and {name} has none. {_INSTEAD}")
+    return sound
+
+
+def speaking(tracks: Tracks, clock: FrameClock, sound: SoundReader) -> ActiveTrack:
+    """Which track speaks in a frame of the video. Raises UsageError where no mouth is known, MediaError.
+
+    clock : the video's; sound : its own, from `tracks.first` on.
+    """
+    first, last = tracks.first, max(tracks.by_frame, default=tracks.first)
+    zero = clock.seconds(first)
 
     def at(frame: int) -> int:
         return round((clock.seconds(frame) - zero) * FPS)

@@ -241,7 +241,9 @@ def test_the_face_that_speaks_is_dubbed(lipsync: LipSync, dialogue: Path, tmp_pa
     assert [choice.lost for choice in report.choices] == [False, False]
 
 
-def test_looking_for_who_speaks_is_ended_by_a_token(lipsync: LipSync, dialogue: Path, tmp_path: Path) -> None:
+def test_looking_for_who_speaks_is_ended_by_a_token(
+    lipsync: LipSync, dialogue: Path, sound: Path, tmp_path: Path
+) -> None:
     token, looked = CancelToken(), []
 
     def cancel(now: Progress) -> None:
@@ -250,14 +252,16 @@ def test_looking_for_who_speaks_is_ended_by_a_token(lipsync: LipSync, dialogue: 
             token.cancel()
 
     with pytest.raises(Cancelled):
-        lipsync.run(dialogue, speech(1), tmp_path / "o.mkv", speaker="active", progress=cancel, cancel=token)
+        lipsync.run(dialogue, sound, tmp_path / "o.mkv", speaker="active", progress=cancel, cancel=token)
     assert looked == [1, 2, 3, 4, 5]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nobody_speaks_without_a_sound(lipsync: LipSync, pair: Path, tmp_path: Path) -> None:
+def test_nobody_speaks_without_a_sound(lipsync: LipSync, pair: Path, sound: Path, tmp_path: Path) -> None:
+    told: list[Progress] = []
     with pytest.raises(UsageError, match=r"listens to the video's own sound, and pair\.mp4 has none"):
-        lipsync.run(pair, speech(1), tmp_path / "o.mp4", speaker="active")
+        lipsync.run(pair, sound, tmp_path / "o.mp4", speaker="active", progress=told.append)
+    assert not told  # before any frame is looked at
     with pytest.raises(UsageError, match="which a stream's frames lack; use run"):
         lipsync.stream(marked(), speech(1), speaker="active")
 
