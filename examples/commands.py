@@ -17,8 +17,7 @@ def lsx(*arguments: str) -> None:
 
 def lsx_train(*arguments: str, processes: int) -> None:
     """Run `lsx train` in `processes` processes on one machine's cores, one thread each, and show what was typed."""
-    launch = ["launch", "--cpu", "--num_machines", "1", "--num_processes", str(processes)]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "lsx", "train", *arguments]
-    print("$ accelerate", *launch, flush=True)
-    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", *launch]
+    launch = ["--standalone", f"--nproc-per-node={processes}", "-m", "lsx", "train", *arguments]
+    print("$ torchrun", *launch, flush=True)
+    command = [sys.executable, "-m", "torch.distributed.run", *launch]
     subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})  # noqa: S603

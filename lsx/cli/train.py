@@ -128,7 +128,7 @@ def _train(kind: str, data: Path, output: Path | None, options: TrainOptions, *,
     with task("train") as work:
         callbacks = Callbacks(
             step=lambda report: work.update("train", report.step, report.steps, _note(report)),
-            sounds=lambda done, total: work.update("encode sounds", done, total),
+            sounds=lambda done, total: work.update("encode the data", done, total),
             note=lambda line: _line(work, line),
         )
         report = train(kind, data, output, options, resume=resume, callbacks=callbacks)

@@ -21,6 +21,8 @@ _T = TypeVar("_T", bound="Settings")
 __all__ = ["MixedPrecision", "Settings", "SyncNetSettings", "UNetSettings", "read_settings", "read_yaml"]
 
 MixedPrecision = Literal["no", "fp16", "bf16"]
+LRScheduler = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
+"""diffusers' names."""
 
 _PASSED_OVER = {
     "data.train_output_dir": "-o",
@@ -53,8 +55,8 @@ class Settings:
     workers: int = 0
     """Processes that read the data; 0 reads in the training process."""
     lr: float = 1e-5
-    lr_scheduler: str = "constant"
-    """One of diffusers' names; cosine and linear end at `max_train_steps`."""
+    lr_scheduler: LRScheduler = "constant"
+    """All but the constant ones end at `max_train_steps`."""
     lr_warmup_steps: int = 0
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
@@ -84,6 +86,8 @@ class Settings:
         for name in (*whole, "keep_states", "max_skipped_steps"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if self.lr_scheduler not in get_args(LRScheduler):
+            raise UsageError(f"lr_scheduler is {self.lr_scheduler}; choose one of {', '.join(get_args(LRScheduler))}")
         for name in ("lr", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} is {getattr(self, name)}; give a number over 0")
@@ -169,6 +173,8 @@ class SyncNetSettings(Settings):
     lower_half: bool = True
     num_val_samples: int = 2048
     """Pairs that an evaluation looks at."""
+    paired: bool = False
+    """Whether every sound is seen twice in a batch, with its faces and with others; the original draws them apart."""
 
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
@@ -176,6 +182,8 @@ class SyncNetSettings(Settings):
             raise UsageError(
                 "data.lower_half is false; lsx implements StableSyncNet on the lower half of the face only"
             )
+        if self.paired and self.batch_size % 2:
+            raise UsageError(f"data.batch_size is {self.batch_size}; with data.paired give an even number")
 
 
 _COMMON = {
@@ -222,7 +230,11 @@ _UNET = _COMMON | {
     "run.lora_rank": "lora_rank",
     "run.lora_alpha": "lora_alpha",
 }
-_SYNCNET = _COMMON | {"data.lower_half": "lower_half", "data.num_val_samples": "num_val_samples"}
+_SYNCNET = _COMMON | {
+    "data.lower_half": "lower_half",
+    "data.num_val_samples": "num_val_samples",
+    "data.paired": "paired",
+}
 
 _FIXED = {
     "data.audio_sample_rate": 16000,

@@ -7,10 +7,11 @@ number (`samples`), so a run that goes on needs to remember nothing else.
 from __future__ import annotations
 
 import math
+import os
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ from torch.utils.data import DataLoader
 
 from lsx.errors import Cancelled, LsxError, UsageError
 from lsx.training.config import Settings
+from lsx.training.learning_rate import learning_rate
 from lsx.training.reports import StepReport, TrainReport, last_step
 from lsx.training.run_folder import RunFolder
 from lsx.training.samples import MicroBatches
 from lsx.training.stop_request import StopRequest
 from lsx.training.task import TrainingTask
+from lsx.training.weight_average import WeightAverage
 
 __all__ = ["Trainer"]
 
@@ -65,7 +68,7 @@ class Trainer:
         self.task, self.settings, self.folder = task, settings, folder
         self._progress, self._note = progress, note
         self._counters = _Counters()
-        self._ema: Any = None
+        self._ema: WeightAverage | None = None
         self._seconds: float | None = None
 
     def run(self, *, resume: bool = False) -> TrainReport:
@@ -129,11 +132,18 @@ class Trainer:
         if precision == "fp16" and not torch.cuda.is_available():
             precision = "no"
         self._accelerator = Accelerator(
+            cpu=not torch.accelerator.is_available(),  # else accelerate takes torchrun's processes for one each
             mixed_precision=precision,
             gradient_accumulation_steps=settings.gradient_accumulation_steps,
             log_with="tensorboard",
             project_dir=str(self.folder.path),
         )
+        asked = int(os.environ.get("WORLD_SIZE", "1"))
+        if asked != self._accelerator.num_processes:
+            raise LsxError(
+                f"{asked} processes were started, and accelerate joins {self._accelerator.num_processes} on "
+                f"{self._accelerator.device}: each would train alone, into one folder. Start one process"
+            )
         self._flag = torch.zeros((), device=self._accelerator.device)
         self._accelerator.init_trackers(self.folder.log.name)
         for line in (
@@ -149,19 +159,15 @@ class Trainer:
         if settings.compile:
             module.compile()
         self._network, self._optimizer = self._accelerator.prepare(module, optimizer)
-        self._schedule = _schedule(
-            settings, optimizer, last_step(settings, self.task.count, self._accelerator.num_processes)
-        )
+        last = last_step(settings, self.task.count, self._accelerator.num_processes)
+        self._schedule = learning_rate(settings.lr_scheduler, optimizer, warmup=settings.lr_warmup_steps, steps=last)
         self._register()
 
     def _register(self) -> None:
         """The released file has the weights already, so the state leaves them out."""
-        from diffusers.training_utils import EMAModel
-
         self._accelerator.register_for_checkpointing(self._counters, self._schedule)
         if self.settings.ema_decay is not None:
-            self._ema = EMAModel(self._trained, decay=self.settings.ema_decay)
-            self._ema.to(self._accelerator.device)
+            self._ema = WeightAverage(self._trained, self.settings.ema_decay)
             self._accelerator.register_for_checkpointing(self._ema)
         self._accelerator.register_save_state_pre_hook(lambda _models, weights, _folder: weights.clear())
         self._accelerator.register_load_state_pre_hook(lambda models, _folder: models.clear())
@@ -215,7 +221,7 @@ class Trainer:
             self._optimizer.step()
             self._schedule.step()
             if self._ema is not None and finite:
-                self._ema.step(self._trained)
+                self._ema.step()
         if not finite or (not scaled and not math.isfinite(norm)):
             self._counters.skipped += 1
         self._optimizer.zero_grad()
@@ -270,24 +276,11 @@ class Trainer:
 
     def _fill(self, partial: Path, step: int) -> None:
         module = self._accelerator.unwrap_model(self._network)
-        with self._averaged():
+        with self._ema.in_place() if self._ema is not None else nullcontext():
             self.task.write(partial, module, step)
         if self._ema is not None or not self.task.written_as_trained:
             torch.save([p.detach().cpu() for p in self._trained], partial / "state" / _TRAINED)
         self._accelerator.save_state(str(partial / "state"), safe_serialization=True)
-
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """The averaged weights in the module, where there are such."""
-        if self._ema is None:
-            yield
-            return
-        self._ema.store(self._trained)
-        self._ema.copy_to(self._trained)
-        try:
-            yield
-        finally:
-            self._ema.restore(self._trained)
 
     def _validate(self, step: int) -> None:
         self._any(flag=False)
@@ -310,19 +303,6 @@ class Trainer:
     def _tell(self, line: str) -> None:
         if self._accelerator.is_main_process:
             self._note(line)
-
-
-def _schedule(settings: Settings, optimizer: Any, last: int) -> Any:
-    from diffusers.optimization import get_scheduler
-
-    try:
-        return get_scheduler(
-            settings.lr_scheduler, optimizer, num_warmup_steps=settings.lr_warmup_steps, num_training_steps=last
-        )
-    except ValueError as error:
-        raise UsageError(
-            f"lr_scheduler is {settings.lr_scheduler}; choose constant, linear, cosine or another of diffusers' names"
-        ) from error
 
 
 def _peak_memory() -> float:

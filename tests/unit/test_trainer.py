@@ -221,7 +221,7 @@ def test_two_processes_are_one_that_accumulates(tmp_path: Path) -> None:
         check=True,
         timeout=600,
         cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root), "ACCELERATE_USE_CPU": "true"},
+        env=os.environ | {"PYTHONPATH": str(root)},
     )
     one = train(tmp_path / "one", gradient_accumulation_steps=2)
     two = weights(RunFolder(tmp_path / "two").checkpoint(8))
