@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,12 +45,11 @@ def _timed(folder: Path, part: str) -> Iterator[None]:
     print(f"{part}: {seconds[part]} s", flush=True)
 
 
-def _trained(folder: Path, *arguments: str) -> Path:
+def _trained(folder: Path, *arguments: str, processes: int = CORES) -> Path:
     """A training into `folder`, gone on with where one is there; its last checkpoint."""
     resume = ["--resume"] if (folder / "run.json").is_file() else []
     if not (folder / "done").is_file():
-        with _timed(folder.parent, folder.name):
-            lsx_train(*arguments, "-o", str(folder), *resume, processes=CORES)
+        lsx_train(*arguments, "-o", str(folder), *resume, processes=processes)
         (folder / "done").touch()
     return sorted((folder / "checkpoints").glob("step-*"))[-1]
 
@@ -71,14 +71,11 @@ def _data(folder: Path) -> tuple[Path, Path]:
 def _vae(folder: Path, data: Path, held_out: Path) -> None:
     if (folder / "vae").exists():
         return
-    with _timed(folder, "vae"):
-        torch.set_num_threads(
-            1
-        )  # as the committed VAE was: on two it is another one, in which lips came out 1.7 dB worse
-        vae = train_vae(DataSet.open(data), VAE_STEPS)
-        sharpen_vae(vae, DataSet.open(data), SHARP_STEPS)
-        scale_latents(vae, DataSet.open(data))
-        torch.set_num_threads(CORES)
+    torch.set_num_threads(1)  # SyncNet has the other core
+    vae = train_vae(DataSet.open(data), VAE_STEPS)
+    sharpen_vae(vae, DataSet.open(data), SHARP_STEPS)
+    scale_latents(vae, DataSet.open(data))
+    torch.set_num_threads(CORES)
     decibels = round(psnr(vae, DataSet.open(held_out)), 2)
     print(f"VAE: {decibels} dB on faces that it never saw", flush=True)
     report = {"clips": CLIPS, "steps": VAE_STEPS + SHARP_STEPS, "psnr": decibels}
@@ -103,15 +100,19 @@ def make(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(CORES)
     data, held_out = _data(folder)
-    _vae(folder, data, held_out)
-    base = _base(folder, DataSet.open(data))
     common = ["--data", str(data), "--validation", str(held_out)]
-    first = _trained(
-        folder / "stage1", "unet", str(CONFIGS / "stage1.yaml"), *common, "--checkpoint", str(base), "--from-scratch"
-    )
-    last = _trained(folder / "stage2", "unet", str(CONFIGS / "stage2.yaml"), *common, "--checkpoint", str(first))
-    _trained(folder / "syncnet", "syncnet", str(CONFIGS / "syncnet.yaml"), *common)
-    return last
+    with _timed(folder, "vae, syncnet"), ThreadPoolExecutor(1) as beside:
+        asked = ["syncnet", str(CONFIGS / "syncnet.yaml"), *common]
+        syncnet = beside.submit(_trained, folder / "syncnet", *asked, processes=1)
+        _vae(folder, data, held_out)
+        syncnet.result()
+    base = _base(folder, DataSet.open(data))
+    with _timed(folder, "stage 1"):
+        new = [*common, "--checkpoint", str(base), "--from-scratch"]
+        first = _trained(folder / "stage1", "unet", str(CONFIGS / "stage1.yaml"), *new)
+    with _timed(folder, "stage 2"):
+        on = [*common, "--checkpoint", str(first)]
+        return _trained(folder / "stage2", "unet", str(CONFIGS / "stage2.yaml"), *on)
 
 
 def judge(folder: Path, last: Path, output: Path) -> None:

@@ -94,7 +94,7 @@ def cosines_by_offset(
 
 
 def _seen(network: StableSyncNet, faces: NDArray[np.uint8], device: Any) -> Tensor:
-    looks = lower_half(pixels_of(faces).to(device))
+    looks = lower_half(pixels_of(faces).to(device), network.config.resolution)
     out: Tensor = torch.nn.functional.normalize(network.visual_encoder(looks))
     return out
 

@@ -39,7 +39,6 @@ MEL_COLUMNS = 52
 """Columns of one look at the sound: 16 frames at 25 a second, 80 columns a second, and one more."""
 _PER_SECOND, _FRAMES = 80, 16
 _GROUPS, _HEADS, _EPS = 32, 8, 1e-6
-_EDGE = 256  # pixels of the faces that it looks at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +103,12 @@ class SyncNetConfig:
         downsample_factors=((1, 2), *(((2, 2),) * 7)),
         attn_blocks=(False, False, False, False, True, True, False, False),
     )
+    resolution: int = 256
+    """Height and width in pixels of the faces whose lower half it looks at."""
+
+    def __post_init__(self) -> None:
+        if self.resolution < 32 or self.resolution % 2:
+            raise CheckpointError(f"SyncNet: resolution is {self.resolution}; give an even number of 32 or more")
 
     @property
     def frames(self) -> int:
@@ -113,20 +118,24 @@ class SyncNetConfig:
     @classmethod
     def from_mapping(cls, model: Mapping[str, Any], where: str) -> SyncNetConfig:
         """Read the `model:` section of the original's SyncNet YAML. Raises CheckpointError naming the key."""
-        towers = {}
+        towers: dict[str, Any] = {}
         for name in ("audio_encoder", "visual_encoder"):
             section = model.get(name)
             if not isinstance(section, Mapping):
                 raise CheckpointError(f"{where}: has no section {name}; this is not StableSyncNet's configuration")
             towers[name] = EncoderConfig.from_mapping(section, f"{where}: {name}")
-        return cls(**towers)
+        try:
+            return cls(**towers, resolution=int(model.get("resolution", 256)))
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{where}: resolution is {model['resolution']!r}; give pixels") from error
 
     def as_mapping(self) -> dict[str, Any]:
         """As the `model:` section of a YAML file."""
-        return {
+        towers = {
             name: {key: _plain(value) for key, value in asdict(getattr(self, name)).items()}
             for name in ("audio_encoder", "visual_encoder")
         }
+        return towers | {"resolution": self.resolution}
 
 
 def _plain(value: Any) -> Any:
@@ -203,7 +212,8 @@ class _Encoder(nn.Module):
 class StableSyncNet(nn.Module):
     """Frames and sound to unit vectors whose cosine says how well they go together, 0 to 1.
 
-    frames : [n, 16 * 3, 128, 256], the lower halves of 16 faces in -1..1, frames outermost; mel : [n, 1, 80, 52].
+    frames : [n, 16 * 3, R / 2, R], the lower halves of 16 faces in -1..1, frames outermost, R the configuration's
+    resolution (256 as released); mel : [n, 1, 80, 52].
     """
 
     def __init__(self, config: SyncNetConfig) -> None:
@@ -221,15 +231,15 @@ class StableSyncNet(nn.Module):
         return F.normalize(self.visual_encoder(frames)), F.normalize(self.audio_encoder(mel))
 
 
-def lower_half(faces: Tensor, frames: int = 16) -> Tensor:
-    """Faces [(n frames), 3, H, W] as StableSyncNet takes them: [n, frames * 3, 128, 256].
+def lower_half(faces: Tensor, resolution: int = 256) -> Tensor:
+    """Faces [(n 16), 3, H, W] as StableSyncNet of `resolution` takes them: [n, 48, resolution / 2, resolution].
 
-    Other sizes than 256 are resized first, bicubic, as in the original's training.
+    Faces of another size are resized first, bicubic, as in the original's training.
     """
-    if faces.shape[-1] != _EDGE:
-        faces = F.interpolate(faces, size=(_EDGE, _EDGE), mode="bicubic")
-    looks: Tensor = faces.unflatten(0, (-1, frames)).flatten(1, 2)
-    return looks[:, :, _EDGE // 2 :]
+    if faces.shape[-1] != resolution:
+        faces = F.interpolate(faces, size=(resolution, resolution), mode="bicubic")
+    looks: Tensor = faces.unflatten(0, (-1, _FRAMES)).flatten(1, 2)
+    return looks[:, :, resolution // 2 :]
 
 
 def load_syncnet(file: Path) -> StableSyncNet:

@@ -184,7 +184,8 @@ class LatentSyncLoss:
         if self.weights.sync and self.syncnet is not None:
             if batch.mel is None:
                 raise ValueError("SyncNet's loss needs the mel window")
-            sync = sync_loss(self.syncnet, pixels, batch.mel, torch.ones_like(batch.mel[:, 0, 0, 0]))
+            looks = lower_half(pixels, self.syncnet.config.resolution)
+            sync = sync_loss(self.syncnet, looks, batch.mel, torch.ones_like(batch.mel[:, 0, 0, 0]))
             total = total + self.weights.sync * sync
         if self.weights.perceptual and self.lpips is not None:
             half = pixels.shape[2] // 2
@@ -204,12 +205,13 @@ class LatentSyncLoss:
         )
 
 
-def sync_loss(syncnet: nn.Module, faces: Tensor, mel: Tensor, together: Tensor) -> Tensor:
+def sync_loss(syncnet: nn.Module, looks: Tensor, mel: Tensor, together: Tensor) -> Tensor:
     """Binary cross-entropy of SyncNet's cosine. A scalar.
 
-    faces : [(n 16), 3, H, W] in -1..1; mel : [n, 1, 80, 52]; together : [n], 1 where they belong together, else 0.
+    looks : [n, 48, H, W] in -1..1, by `lower_half`; mel : [n, 1, 80, 52]; together : [n], 1 where they belong together,
+    else 0.
     """
-    seen, heard = syncnet(lower_half(faces), mel)
+    seen, heard = syncnet(looks, mel)
     cosine = F.cosine_similarity(seen, heard)
     with torch.autocast(cosine.device.type, enabled=False):
         loss: Tensor = F.binary_cross_entropy(cosine.float().clamp(0, 1), together.float())

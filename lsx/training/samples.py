@@ -196,20 +196,23 @@ def _normal(random: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
 class SyncNetSamples(Dataset[dict[str, Tensor]]):
     """Samples of SyncNet's training, by running number: faces [16, 3, R, R], a mel window, and whether they belong
     together (1) or the faces are of another place of the same segment (0), with equal chance.
+
+    paired : two samples in a row have the same sound, once with its faces and once with others.
     """
 
-    def __init__(self, data: DataSet, rows: Sequence[SegmentRow], seed: int) -> None:
-        self._data, self._rows, self._seed = data, rows, seed
+    def __init__(self, data: DataSet, rows: Sequence[SegmentRow], seed: int, *, paired: bool = False) -> None:
+        self._data, self._rows, self._seed, self._paired = data, rows, seed, paired
         self._shuffle = Shuffle(seed, len(rows))
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        row = self._rows[self._shuffle(number)]
-        random = _generator(self._seed, number, 3)
+        drawn, second = divmod(number, 2) if self._paired else (number, 0)
+        row = self._rows[self._shuffle(drawn)]
+        random = _generator(self._seed, drawn, 3)
         heard = int(random.integers(0, _latest_start(row) + 1))
-        together = bool(random.integers(0, 2))
+        together = not second if self._paired else bool(random.integers(0, 2))
         others = [s for s in range(row.frames - _FRAMES + 1) if s != heard]
         seen = heard if together else others[int(random.integers(0, len(others)))]
         return {

@@ -43,7 +43,7 @@ class SyncNetTask(TrainingTask):
         self.settings = settings
         rows = usable_rows(data, settings.resolution)
         self.count = len(rows)
-        self.samples = SyncNetSamples(data, rows, settings.seed)
+        self.samples = SyncNetSamples(data, rows, settings.seed, paired=settings.paired)
         self._held_out = held_out or data
         self.notes = () if held_out is not None else ("evaluated on the training's own data: give --validation DATA",)
         config = SyncNetConfig.from_mapping(settings.model, "the configuration") if settings.model else SyncNetConfig()
@@ -61,8 +61,10 @@ class SyncNetTask(TrainingTask):
         try:
             seen, heard = network(*inputs)
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise UsageError(f"model: the towers do not fit faces of 128 x 256, a mel of 80 x 52: {reason}") from error
+            reason, (height, width) = str(error).splitlines()[0], inputs[0].shape[2:]
+            raise UsageError(
+                f"model: the towers do not fit faces of {height} x {width}, a mel of 80 x 52: {reason}"
+            ) from error
         if seen.shape != heard.shape:
             numbers = f"{seen.shape[1]} and {heard.shape[1]}"
             raise UsageError(f"model: the towers end in {numbers} numbers; give as many of both")
@@ -72,14 +74,18 @@ class SyncNetTask(TrainingTask):
             network = StableSyncNet(self.module.config)
             if self.settings.gradient_checkpointing:
                 network.checkpoint_gradients()
-            count = self.settings.batch_size
-            return network, (torch.empty(count, 48, 128, 256), torch.empty(count, 1, 80, 52))
+            count, edge = self.settings.batch_size, network.config.resolution
+            return network, (torch.empty(count, 48, edge // 2, edge), torch.empty(count, 1, 80, 52))
 
     def to(self, device: torch.device) -> None:
         del device  # nothing is frozen here
 
     def loss(self, network: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return {"total": sync_loss(network, batch["faces"].flatten(0, 1), batch["mel"], batch["together"])}
+        return {"total": sync_loss(network, self._looks(batch["faces"]), batch["mel"], batch["together"])}
+
+    def _looks(self, faces: Tensor) -> Tensor:
+        """Faces [n, 16, 3, H, W] as the network takes them."""
+        return lower_half(faces.flatten(0, 1), self.module.config.resolution)
 
     def write(self, folder: Path, module: nn.Module, step: int) -> None:
         state = {key: value.detach().cpu() for key, value in module.state_dict().items()}
@@ -124,7 +130,7 @@ class SyncNetTask(TrainingTask):
         with torch.inference_mode():
             for number in range(self.settings.num_val_samples):
                 pair = {name: value.to(device)[None] for name, value in pairs[number].items()}
-                seen, heard = self.module(lower_half(pair["faces"].flatten(0, 1)), pair["mel"])
+                seen, heard = self.module(self._looks(pair["faces"]), pair["mel"])
                 cosine = float((seen * heard).sum().clamp(1e-6, 1 - 1e-6))
                 together = bool(pair["together"] > 0)
                 right += (cosine > 0.5) == together

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 import yaml
 from torch import Tensor, nn
 
@@ -21,6 +22,8 @@ from lsx.models.stable_syncnet import (
     StableSyncNet,
     SyncNetConfig,
     latest_window,
+    load_syncnet,
+    lower_half,
     mel_window,
 )
 
@@ -35,6 +38,7 @@ class Clock(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.config = SyncNetConfig()
         self.nothing = nn.Parameter(torch.zeros(1))
 
     def visual_encoder(self, looks: Tensor) -> Tensor:
@@ -96,7 +100,8 @@ def tower(channels: int, levels: int, last: int = 128) -> dict[str, Any]:
 
 def test_its_weights_are_found_with_their_configuration(tmp_path: Path) -> None:
     model = {"audio_encoder": tower(1, 6), "visual_encoder": tower(48, 8)}
-    network = StableSyncNet(SyncNetConfig.from_mapping(model, "model"))
+    assert SyncNetConfig.from_mapping(model, "model").resolution == SyncNetConfig().resolution == 256
+    network = StableSyncNet(SyncNetConfig.from_mapping(model | {"resolution": 128}, "model"))
     assert network.config.as_mapping()["audio_encoder"]["downsample_factors"] == [[2, 2]] * 6
     file = tmp_path / STABLE_SYNCNET_FILE
     torch.save({"global_step": 1, "state_dict": network.state_dict()}, file)
@@ -105,6 +110,7 @@ def test_its_weights_are_found_with_their_configuration(tmp_path: Path) -> None:
     file.with_suffix(".yaml").write_text(yaml.safe_dump({"model": network.config.as_mapping()}))
     learned = LearnedMetrics(tmp_path)
     assert learned.stable_sync is not None
+    assert load_syncnet(file).config == network.config
     assert learned.syncnet is None
 
 
@@ -123,3 +129,22 @@ def test_configurations_that_cannot_be(change: dict[str, Any], told: str) -> Non
     assert told in str(raised.value)
     with pytest.raises(CheckpointError, match="no section audio_encoder"):
         SyncNetConfig.from_mapping({}, "model")
+
+
+@pytest.mark.parametrize(
+    ("resolution", "told"), [("wide", "resolution is 'wide'"), (31, "an even number of 32 or more")]
+)
+def test_resolutions_that_cannot_be(resolution: Any, told: str) -> None:
+    model = {"audio_encoder": tower(1, 6), "visual_encoder": tower(48, 8), "resolution": resolution}
+    with pytest.raises(CheckpointError) as raised:
+        SyncNetConfig.from_mapping(model, "model")
+    assert told in str(raised.value)
+
+
+def test_faces_of_another_size_are_resized_to_its_own() -> None:
+    faces = torch.rand(16, 3, 96, 96)
+    looks = lower_half(faces, 64)
+    assert looks.shape == (1, 48, 32, 64)
+    whole = F.interpolate(faces, size=(64, 64), mode="bicubic")
+    assert torch.equal(looks[0, 3:6], whole[1, :, 32:])  # of the second frame
+    assert torch.equal(lower_half(whole, 64), looks)

@@ -46,10 +46,11 @@ SYNCNET: dict[str, Any] = {
         "audio_encoder": TOWER | {"in_channels": 1, "downsample_factors": [[2, 1], 2, 2, 1, 2, 2, [2, 3]]},
         "visual_encoder": {
             "in_channels": 48,
-            "block_out_channels": [32] * 7 + [128],
-            "downsample_factors": [[1, 2], 2, 2, 2, 2, 2, 2, 2],
-            "attn_blocks": [0] * 8,
+            "block_out_channels": [32] * 5 + [128],
+            "downsample_factors": [[1, 2], 2, 2, 2, 2, 2],
+            "attn_blocks": [0] * 6,
         },
+        "resolution": 64,
     },
     "data": {"resolution": 64, "batch_size": 2, "num_val_samples": 4},
     "run": {"max_train_steps": 2, "seed": 3},
@@ -131,6 +132,16 @@ def test_pairs_of_syncnet_are_right_about_half_the_time(data: DataSet) -> None:
     assert 10 <= sum(right) <= 30
 
 
+def test_paired_samples_have_one_sound_once_with_its_faces_and_once_with_others(data: DataSet) -> None:
+    pairs = SyncNetSamples(data, data.rows, seed=3, paired=True)
+    for number in range(0, 12, 2):
+        right, wrong = pairs[number], pairs[number + 1]
+        assert (float(right["together"]), float(wrong["together"])) == (1, 0)
+        assert torch.equal(right["mel"], wrong["mel"])
+        assert not torch.equal(right["faces"], wrong["faces"])
+    assert not torch.equal(pairs[0]["mel"], pairs[2]["mel"])
+
+
 @pytest.mark.parametrize("change", ["run.ema_decay=0.5", "run.lora_rank=2"])
 def test_an_interrupted_training_goes_on_bit_for_bit(
     change: str, data: DataSet, options: Callable[..., TrainOptions], tmp_path: Path
@@ -193,7 +204,8 @@ def test_syncnet_is_trained_evaluated_and_judges(
 ) -> None:
     report = train("syncnet", data.folder, tmp_path / "run", options(SYNCNET))
     network = load_syncnet(report.checkpoint / STABLE_SYNCNET_FILE)
-    assert network.config.visual_encoder.block_out_channels == (32,) * 7 + (128,)
+    assert network.config.visual_encoder.block_out_channels == (32,) * 5 + (128,)
+    assert network.config.resolution == 64
     content = json.loads((tmp_path / "run" / "validation" / report.checkpoint.name / "evaluation.json").read_text())
     assert 0 <= content["accuracy"] <= 1
     assert sum(content["offsets"].values()) > 0
