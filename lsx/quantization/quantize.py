@@ -20,7 +20,7 @@ from lsx.core.thresholds import THRESHOLDS
 from lsx.errors import CalibrationError, OutputError
 from lsx.models.checkpoint import Checkpoint
 from lsx.quantization.coverage import Quantization
-from lsx.quantization.options import MIN_COVERAGE, Method, QuantizeOptions
+from lsx.quantization.options import AIMED_COSINES, MIN_COVERAGE, Method, QuantizeOptions
 from lsx.quantization.ranges import find_ranges, find_smoothing
 from lsx.quantization.recipe import TARGET_GRAPHS, Recipe
 from lsx.quantization.sensitivity import Search, SearchOptions, SearchResult
@@ -49,13 +49,14 @@ def quantize(
     _check_model(checkpoint, calibration)
     thresholds = THRESHOLDS[precision]
     min_cosines = {"unet": options.unet_cosine or thresholds.unet_cosine, "vae_decoder": thresholds.vae_cosine}
+    aimed_cosines = min_cosines | {"unet": options.unet_cosine or AIMED_COSINES[precision]}
     method: Method = options.method or ("percentile" if precision == "int8" else "max")
     recipes, flops, outcomes = {}, {}, {}
     for name in TARGET_GRAPHS:
         target = QuantizationTarget(name, checkpoint, calibration)
         smoothing = find_smoothing(target, options.alpha, say) if precision == "int8" and options.alpha > 0 else {}
         ranges, outputs = find_ranges(target, precision, method, options.percentile, say)
-        bounds = _bounds(options, min_cosines[name])
+        bounds = _bounds(options, min_cosines[name], aimed_cosines[name])
         search = Search(target, precision, ranges, outputs, bounds, work / f"{name}.json", say)
         outcomes[name] = search.run()
         flops[name] = search.flops
@@ -63,7 +64,7 @@ def quantize(
         recipes[name] = Recipe(
             target=name, precision=precision, method=method, ranges=ranges, smoothing=smoothing, kept=kept
         )
-    tables = {name: _table(recipes[name], flops[name], outcomes[name], min_cosines[name]) for name in TARGET_GRAPHS}
+    tables = {name: _table(recipes[name], flops[name], outcomes[name], aimed_cosines[name]) for name in TARGET_GRAPHS}
     return Quantization(
         recipes=recipes,
         flops=flops,
@@ -86,9 +87,10 @@ def _first_feeds(calibration: Calibration) -> dict[str, dict[str, Any]]:
     return feeds
 
 
-def _bounds(options: QuantizeOptions, min_cosine: float) -> SearchOptions:
+def _bounds(options: QuantizeOptions, min_cosine: float, aimed_cosine: float) -> SearchOptions:
     return SearchOptions(
         min_cosine=min_cosine,
+        aimed_cosine=aimed_cosine,
         min_coverage=0.0 if options.allow_partial else MIN_COVERAGE,
         budget=options.search_budget,
         keep=options.keep_fp16,
@@ -142,13 +144,13 @@ def _check_model(checkpoint: Checkpoint, calibration: Calibration) -> None:
         )
 
 
-def _table(recipe: Recipe, flops: Mapping[str, float], outcome: SearchResult, min_cosine: float) -> dict[str, Any]:
+def _table(recipe: Recipe, flops: Mapping[str, float], outcome: SearchResult, aimed_cosine: float) -> dict[str, Any]:
     """Layer by layer: FLOPs, whether it is quantized, why not, range, error alone."""
     total = sum(flops.values())
     return {
         "precision": recipe.precision,
         "method": recipe.method,
-        "target_cosine": min_cosine,
+        "target_cosine": aimed_cosine,
         "cosine": outcome.cosine,
         "cosine_all_quantised": outcome.all_quantized,
         "coverage": outcome.coverage,

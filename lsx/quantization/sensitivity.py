@@ -39,6 +39,8 @@ class SearchOptions:
 
     min_cosine: float
     """Lowest cosine of the graph's output over all feeds."""
+    aimed_cosine: float
+    """What it should be where the lowest coverage allows: `min_cosine` or more."""
     min_coverage: float = 0.85
     """Lowest share of the target's FLOPs that is quantized."""
     budget: int = 400
@@ -193,11 +195,12 @@ class Search:
     def _greedy(
         self, errors: list[LayerError], kept: dict[str, str], every: list[float]
     ) -> tuple[dict[str, str], float]:
-        """Add as few more layers in `kept` as hold the target, by error per FLOP; the lowest cosine then.
+        """Add as few more layers in `kept` as reach what is aimed at, by error per FLOP, or as many as the coverage
+        allows; the lowest cosine then.
 
         How many is found by bisection on the two worst feeds, and the result is checked on all of them.
         """
-        sought = 1 - (1 - self._options.min_cosine) * _MARGIN
+        sought = 1 - (1 - self._options.aimed_cosine) * _MARGIN
         if min(every) >= sought:
             return kept, min(every)
         order = sorted(errors, key=lambda e: -e.error / self.flops[e.name])
@@ -217,7 +220,7 @@ class Search:
             low, high = (low, middle) if min(cosines) >= sought else (middle, high)
         for count in sorted({high, most}):
             cosine = min(self._cosines(range(len(self._feeds)), with_first(count), f"{count} layers kept"))
-            if cosine >= self._options.min_cosine:
+            if cosine >= (self._options.min_cosine if count == most else self._options.aimed_cosine):
                 return with_first(count), cosine
         raise AccuracyError(
             f"{self._target.name}: {self._precision} reaches cosine {cosine:.5f} with "
