@@ -139,17 +139,7 @@ class _Bench:
             self._sections["clip"], stages = runs.clip(*settings.clip)
             self._stages.append(stages)
             self._save(self._report())
-            if settings.avatar:
-                self._rows += avatar_rows(
-                    self._bundle,
-                    self._backends[0],
-                    self._options,
-                    self._engine_options(),
-                    settings.clip,
-                    settings.repeat,
-                    self._say,
-                )
-                self._save(self._report())
+            self._avatar(settings.clip)
         if settings.sweep:
             self._sections["sweep"] = self._sweep()
             self._save(self._report())
@@ -158,6 +148,13 @@ class _Bench:
             self._notes += [] if note is None else [note]
         self._notes += [note for note in (few_note(self._rows), noise_note(self._rows)) if note is not None]
         return self._report()
+
+    def _avatar(self, clip: tuple[Path, Path]) -> None:
+        """The clip's avatar beside the clip, where that is asked for."""
+        if self._settings.avatar:
+            engine, repeat = self._engine_options(), self._settings.repeat
+            self._rows += avatar_rows(self._bundle, self._backends[0], self._options, engine, clip, repeat, self._say)
+            self._save(self._report())
 
     def _sweep(self) -> Sweep:
         inputs = SweepInputs(*seeded_chunk(self._bundle.model), "seeded noise for faces and sound")

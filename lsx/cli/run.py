@@ -165,11 +165,10 @@ def run(
     )
     opened = Bundle.open(bundle)
     from lsx.runtime.lipsync import LipSync
-    from lsx.runtime.run_files import open_inputs, sound_notes
+    from lsx.runtime.run_files import is_face_required, open_inputs, sound_notes
 
-    inputs = open_inputs(
-        video, audio, output, bundle=opened, compare=compare, encode=encode, footage=footage, no_face=no_face
-    )
+    is_face_required(no_face)
+    inputs = open_inputs(video, audio, output, bundle=opened, compare=compare, encode=encode, footage=footage)
     check_report(report_file, (bundle, video, audio, segments, output, compare))
     plan = inputs.plan
     notes = sound_notes(inputs.heard.samples())

@@ -39,7 +39,14 @@ from lsx.runtime.face_choice import Detector, faces_for, given_faces
 from lsx.runtime.frame_pipeline import FramePipeline
 from lsx.runtime.frame_stream import FrameStream, frames_of, outcome_of
 from lsx.runtime.live_runs import LiveRuns, ended_by
-from lsx.runtime.run_files import open_inputs, sound_notes, speaker_notes, write_frames, writer_like
+from lsx.runtime.run_files import (
+    is_face_required,
+    open_inputs,
+    sound_notes,
+    speaker_notes,
+    write_frames,
+    writer_like,
+)
 from lsx.runtime.run_plan import RunPlan, plan_for_samples
 from lsx.runtime.run_progress import watched
 from lsx.runtime.run_report import Progress, ProgressCallback, RunReport
@@ -299,9 +306,9 @@ class LipSync:
         check_callable("progress", progress)
         self._runs.check(cancel)
         self._check_settings(options)
-        target = as_output(output)
+        target, require_face = as_output(output), is_face_required(no_face)
         reader, _, plan, sound, footage = open_inputs(
-            video, audio, target, bundle=self.bundle, compare=compare, encode=encode, footage=footage, no_face=no_face
+            video, audio, target, bundle=self.bundle, compare=compare, encode=encode, footage=footage
         )
         timeline = plan.timeline
         shown = timeline.shown()
@@ -314,15 +321,9 @@ class LipSync:
 
         faces = faces_of(reader, footage, timeline, self.detector(), self.bundle.model.resolution, looked)
         avatar = reader.avatar if isinstance(reader, AvatarVideo) else None
-        pipeline = self._pipeline(
-            plan,
-            options,
-            faces,
-            footage=footage,
-            require_face=no_face == "error",
-            threads=detector_threads(footage.detect_every),
-            avatar=avatar,
-        )
+        threads = detector_threads(footage.detect_every)
+        aligner = _aligner(plan, faces, threads=threads, require_face=require_face)
+        pipeline = self._pipeline(plan, options, aligner, footage=footage, avatar=avatar)
         pipeline.frames_owned = beside is None
         started = time.perf_counter()
         times = StageTimes()
@@ -425,7 +426,8 @@ class LipSync:
         plan = plan_for_samples(timeline, samples, footage)
         faces = FoundFaces(choice, self.bundle.model.resolution)
         threads = detector_threads(footage.detect_every) if detector is None else 1
-        pipeline = self._pipeline(plan, options, faces, footage=footage, noise=noise, threads=threads)
+        aligner = _aligner(plan, faces, threads=threads)
+        pipeline = self._pipeline(plan, options, aligner, footage=footage, noise=noise)
         source = indexed(frames, timeline, pipeline.chunker.source_length)
         chain = self._runs.start(pipeline.stages(source), StageTimes())
         return FrameStream(chain, cancel)
@@ -472,26 +474,17 @@ class LipSync:
         self,
         plan: RunPlan,
         options: SamplingOptions,
-        faces: FrameFaces,
+        aligner: FaceAligner,
         *,
         footage: FootageOptions,
-        threads: int,
         noise: NoiseSource | None = None,
-        require_face: bool = False,
         avatar: Avatar | None = None,
     ) -> FramePipeline:
-        """threads : on which frames are looked at. avatar : where the chunks' moments come from."""
-        model, length, encoded = self.bundle.model, plan.timeline.frames, avatar is not None
+        """avatar : where the chunks' moments come from."""
+        model, encoded = self.bundle.model, avatar is not None
         chunker = plan.chunker(model.frames, footage.overlap)
         return FramePipeline(
-            aligner=FaceAligner(
-                faces=faces,
-                length=length,
-                require_face=require_face,
-                needed=plan.spoken,
-                clock=plan.timeline.clock,
-                detector_threads=threads,
-            ),
+            aligner=aligner,
             chunker=chunker,
             runner=ChunkRunner(
                 self._executors.lender(options, encoded=encoded),
@@ -506,3 +499,15 @@ class LipSync:
             mask=read_paste_mask(footage.mask),
             seams=SeamMeter(plan.stride),
         )
+
+
+def _aligner(plan: RunPlan, faces: FrameFaces, *, threads: int, require_face: bool = False) -> FaceAligner:
+    """threads : on which frames are looked at."""
+    return FaceAligner(
+        faces=faces,
+        length=plan.timeline.frames,
+        require_face=require_face,
+        needed=plan.spoken,
+        clock=plan.timeline.clock,
+        detector_threads=threads,
+    )

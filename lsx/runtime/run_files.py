@@ -28,7 +28,15 @@ from lsx.media.video_writer import VideoWriter
 from lsx.runtime.avatar_video import AvatarVideo, open_source
 from lsx.runtime.run_plan import RunPlan, plan_of
 
-__all__ = ["OpenedInputs", "open_inputs", "sound_notes", "speaker_notes", "write_frames", "writer_like"]
+__all__ = [
+    "OpenedInputs",
+    "is_face_required",
+    "open_inputs",
+    "sound_notes",
+    "speaker_notes",
+    "write_frames",
+    "writer_like",
+]
 
 _SILENT = 1e-3  # of full scale: about -60 dB
 _SHORT = 1.0  # seconds
@@ -56,7 +64,6 @@ def open_inputs(
     compare: Path | str | None = None,
     encode: EncodeOptions | None = None,
     footage: FootageOptions | None = None,
-    no_face: str = "pass",
 ) -> OpenedInputs:
     """Open a run's inputs and check all that can be checked before engines are loaded. Parameters as in LipSync.run.
 
@@ -68,7 +75,7 @@ def open_inputs(
 
     Raises UsageError, MediaError, OutputError.
     """
-    _check_outputs(output, compare, no_face)
+    _check_outputs(output, compare)
     named = (source if isinstance(source, Path | str) else getattr(source, "path", None) for source in (video, audio))
     sources = tuple(Path(path) for path in named if path is not None)
     footage = footage or FootageOptions()
@@ -95,10 +102,15 @@ def open_inputs(
     return OpenedInputs(reader, sound, plan, heard, footage)
 
 
-def _check_outputs(output: Any, compare: Any, no_face: str) -> None:
-    """Raise UsageError for what does not fit together, whatever the inputs."""
+def is_face_required(no_face: str) -> bool:
+    """Whether a run ends at the first frame without a face. Raises UsageError for another word than pass and error."""
     if no_face not in ("pass", "error"):
         raise UsageError(f"no_face is {no_face}; choose pass or error")
+    return no_face == "error"
+
+
+def _check_outputs(output: Any, compare: Any) -> None:
+    """Raise UsageError for what does not fit together, whatever the inputs."""
     if compare is not None and not isinstance(compare, Path | str):
         raise UsageError(f"compare is of type {type(compare).__name__}; give a path")
     if compare is not None and not isinstance(output, Path | str):
