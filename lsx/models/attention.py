@@ -160,7 +160,8 @@ class _FramePositions(nn.Module):
     def __init__(self, channels: int, max_frames: int) -> None:
         super().__init__()
         self.pe: Tensor
-        self.register_buffer("pe", frame_positions(max_frames, channels))
+        table = torch.empty(1, max_frames, channels)  # on the meta device, where each step of the table takes long
+        self.register_buffer("pe", table if table.is_meta else frame_positions(max_frames, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.pe[:, : x.shape[1]].to(x.dtype)
