@@ -11,7 +11,7 @@ KEPT_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_P
 # Each of the test workers computes on one core: they share the machine.
 ONE_THREAD := LSX_THREADS=1 OMP_NUM_THREADS=1 $(KEPT_MEMORY)
 
-.PHONY: help coverage docs gpu gpu-kit corpus tiny demo test lint check stubs setup format clean
+.PHONY: help coverage docs gpu gpu-kit corpus soak tiny demo test lint check stubs setup format clean
 
 help:
 	@echo 'make demo     the main job from nothing, in the folder demo'
@@ -25,6 +25,7 @@ help:
 	@echo 'make gpu-kit  what an offline machine with a GPU needs, in one archive'
 	@echo 'make tiny     lsx-tiny trained from nothing, on two cores in under two hours'
 	@echo 'make corpus   a thousand damaged media files'
+	@echo 'make soak     an hour of 1080p with its memory watched, and a batch killed thirty times'
 	@echo 'make clean    remove what was made'
 
 setup: $(VENV)/.installed
@@ -56,6 +57,11 @@ docs: setup
 # A thousand damaged media files, each read or refused on one line.
 corpus: setup
 	$(BIN)/python -m tests.corpus --count $(or $(COUNT),1056)
+
+# An hour of 1080p with all of the footage options, memory watched; a batch killed thirty times. SOAK is the folder.
+SOAK ?= soak
+soak: setup
+	$(BIN)/python -m tests.soak $(SOAK) $(SOAK_OPTIONS)
 
 # lsx-tiny from nothing: faces, VAE, both stages, SyncNet. TINY is the folder; goes on where it was stopped.
 TINY ?= tiny

@@ -38,7 +38,7 @@ def report_html(report: Report, quantization: Mapping[str, Any] | None = None) -
         ),
         "<h2>Drift of the latents over the steps</h2>",
         _curve([figures.snr for figures in report.drift]),
-        "<h2>One-step clean estimates, inside the mask</h2>",
+        "<h2>One-step clean estimates of four frames, inside the mask</h2>",
         table(
             ("step", "t", "PSNR dB", "SSIM"),
             ((e.step + 1, e.timestep, f"{e.psnr:.2f}", f"{e.ssim:.4f}") for e in report.estimates),
