@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,8 +12,11 @@ from examples.tiny.checkpoint import MODEL, tiny_checkpoint
 from lsx import LipSync, SamplingOptions
 from lsx.export.exporter import export_bundle
 from lsx.export.options import ExportOptions
+from lsx.metrics.stable_sync import StableSync
 from lsx.models.checkpoint import Checkpoint
 from lsx.models.checkpoint_files import CheckpointFiles
+from lsx.models.stable_syncnet import STABLE_SYNCNET_FILE
+from tests.training_data import tiny_data
 
 SEEDS = (2_000_017, 2_000_040)
 
@@ -37,6 +42,21 @@ def test_the_lips_follow_the_sound(results: list[Acceptance]) -> None:
     # what the committed weights do, with a margin; what is wanted of them is 24 dB, see docs/accuracy.md
     assert figures["psnr"] >= 22
     assert figures["shut"] >= 0.95
+
+
+def test_its_syncnet_tells_a_face_s_own_sound_from_another_s(tmp_path: Path) -> None:
+    judge_of = StableSync(MODEL / STABLE_SYNCNET_FILE)
+    data = tiny_data(tmp_path / "faces", resolution=128, seeds=range(2_000_100, 2_000_103), frames=96)
+    leads = []
+    for index, row in enumerate(data.rows):
+        faces = data.faces(row, range(row.frames))
+        own, other = (judge_of.judge(faces, data.samples(data.rows[(index + shift) % 3])) for shift in (0, 1))
+        assert own is not None
+        assert other is not None
+        leads.append(own.cosine - other.cosine)
+        assert abs(own.offset) <= 1
+    assert min(leads) > 0
+    assert np.mean(leads) > 0.15  # of six such faces each with each other's sound it is 0.36
 
 
 def test_another_sound_is_not_followed(results: list[Acceptance]) -> None:
