@@ -17,7 +17,7 @@ METHODS: tuple[Method, ...] = ("max", "percentile", "mse")
 MIN_COVERAGE = 0.85
 """Lowest share of a target's FLOPs in low precision, unless less is allowed."""
 AIMED_COSINES: Mapping[LowPrecision, float] = {"int8": 0.999, "fp8": 0.995}
-"""Of the U-Net's output, as far as MIN_COVERAGE allows; at int8's threshold itself, 0.995, lips were measurably worse."""
+"""Of the U-Net's output, as far as MIN_COVERAGE allows; at int8's threshold itself, 0.995, lips were worse."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
