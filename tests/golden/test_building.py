@@ -34,7 +34,8 @@ Bundles = Callable[[Precision, int], Bundle]
 @pytest.mark.parametrize("graph", PLANNED)
 def test_a_plan_is_built(bundle: Bundles, tmp_path: Path, graph: str, precision: Precision) -> None:
     # Whisper's layers are all alike and take ten seconds each, the VAE's encoder has the decoder's in other order and
-    # takes three times as long: of these two the checkpoint at 64 px does, which has one of each
+    # takes three times as long: of these two the checkpoint at 64 px does. Its VAE changes no widths, so has no
+    # shortcut convolutions: those are in the decoder's plan
     few = graph in ("audio_encoder", "vae_encoder")
     opened = copy_of(bundle(precision, 64 if few else RESOLUTIONS[precision]), tmp_path)
     shares: list[float] = []
