@@ -116,8 +116,8 @@ class FootageOptions(BaseModel):
     mix: Mix = Field(default="replace", description="replace, over or duck")
     """What becomes of the video's own sound in a segment: silent, as loud as before, or 12 dB softer."""
     overlap: int = Field(default=0, ge=0, le=8, strict=True, description="a whole number of frames in 0..8")
-    """Frames that neighbouring chunks have in common; over them one leads over to the other. A chunk has 16 frames, so
-    that 4 cost a third more chunks."""
+    """Frames that neighbouring chunks have in common; over them one leads over to the other, in the latents of every
+    denoising step. A chunk has 16 frames, so that 4 cost a third more chunks."""
 
     colour_match: bool = Field(default=False, description="true or false")
     """Whether a made face's colours are moved to those that the frame has along jaw and cheeks."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,20 @@ from lsx.core.noise import named_noise
 from lsx.core.threaded_stages import Stopped
 from lsx.denoising.executor import Lender, Submission
 from lsx.denoising.moments import conditioning_of
+from lsx.denoising.program import ProgramInputs
 from lsx.engines.engine import Array
-from lsx.errors import EngineError, NonFiniteOutput
+from lsx.errors import EngineError, NonFiniteOutput, OutOfDeviceMemory
 
-__all__ = ["ChunkRunner", "NoiseSource", "PendingChunk", "audio_batch", "repeated_latents", "seeded_noise"]
+__all__ = [
+    "ChunkRunner",
+    "Neighbour",
+    "NoiseSource",
+    "PendingChunk",
+    "audio_batch",
+    "kept_latents",
+    "repeated_latents",
+    "seeded_noise",
+]
 
 NoiseSource = Callable[[str, tuple[int, ...]], NDArray[np.float32]]
 """(name, shape) to standard normal float32 numbers. Names: latents, masked.<chunk>, reference.<chunk>."""
@@ -46,6 +56,29 @@ class PendingChunk:
 
     inputs: dict[str, Array]
     submission: Submission
+    arrays: dict[str, Array] | None = None
+    """What it made, once that was waited for; `steps_out` stays here for the chunk after it."""
+    error: Exception | None = None
+    """Why it made nothing."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbour:
+    """The chunk before, whose latents a chunk goes on from."""
+
+    chunk: PendingChunk
+    shift: int
+    """Frames by which the chunk begins after it, 1 to F - 1."""
+    share: NDArray[np.float32]
+    """Of its latents in each frame of the chunk, 0..1: [F]; 0 in the last `shift`, which it does not have."""
+
+
+def kept_latents(steps: NDArray[np.float32], shift: int) -> NDArray[np.float32]:
+    """Latents of every step [steps + 1, 4, F, h, w] as seen from `shift` frames later; zeros in the last ones."""
+    kept = np.zeros_like(steps)
+    kept[:, :, : steps.shape[2] - shift] = steps[:, :, shift:]
+    return kept
 
 
 class ChunkRunner:
@@ -62,11 +95,14 @@ class ChunkRunner:
         guidance: float = 1.5,
         fallback: Callable[[], Lender | None] = lambda: None,
         mask: NDArray[np.float32] | None = None,
+        kept_steps: int = 0,
     ) -> None:
         """fallback : lends the executor that a chunk whose result is not finite is done again with, once; or None.
 
         mask : what of a latent is kept, float32 [h, w], where the lenders' programs take `conditioning`; every chunk
         then comes with its moments.
+
+        kept_steps : denoising steps of the schedule, where chunks go on from the latents of the one before; else 0.
         """
         self._lender = lender
         self._fallback = fallback
@@ -86,6 +122,7 @@ class ChunkRunner:
         self._model = model
         self._noise = noise
         self._mask = mask
+        self._kept_steps = kept_steps
         self._batch = 2 if guidance > 1 else 1
         first = self._draw("latents", (1, 4, 1, model.latent, model.latent))
         self._latents = repeated_latents(first, model.frames)
@@ -95,6 +132,14 @@ class ChunkRunner:
         """Time by phase (VAE encode, denoise, VAE decode) of all chunks whose result was taken."""
         with self._lock:
             return dict(self._seconds)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether chunks go on from the latents of the one before; not where the memory for that was not there."""
+        return self._kept_steps > 0
+
+    def _given(self) -> ProgramInputs:
+        return ProgramInputs(conditioning=self._mask is not None, kept=self.keeps)
 
     def _draw(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         noise = np.asarray(self._noise(name, shape), dtype=np.float32)
@@ -108,10 +153,12 @@ class ChunkRunner:
         tokens: NDArray[np.float32],
         chunk: int,
         moments: NDArray[np.float32] | None = None,
+        after: Neighbour | None = None,
     ) -> PendingChunk:
         """Start a chunk on aligned faces uint8 [F, H, W, 3] and audio tokens float32 [F, S, D].
 
-        moments : of the faces, float32 [F, 2, 2, 4, h, w], where they were encoded before.
+        moments : of the faces, float32 [F, 2, 2, 4, h, w], where they were encoded before. after : a chunk of this
+        run that this one's latents go on from where `keeps`; it is waited for.
         Raises EngineError; Stopped after `stop`.
         """
         shape = (self._model.frames, 4, self._model.latent, self._model.latent)
@@ -128,14 +175,31 @@ class ChunkRunner:
             inputs["conditioning"] = conditioning_of(moments, noise, self._mask)
         else:
             raise EngineError(f"chunk {chunk} came without moments. Please report this")
+        if self.keeps:
+            inputs |= self._kept(after)
         self.position = (chunk, 0)
         self.submitted += 1
-        pending = PendingChunk(inputs, self._submitted(self._lender, inputs, chunk))
+        try:
+            submission = self._submitted(self._lender, inputs, chunk)
+        except OutOfDeviceMemory:
+            if not self.keeps:
+                raise
+            self._kept_steps = 0
+            inputs = {name: array for name, array in inputs.items() if name not in ("kept", "share")}
+            submission = self._submitted(self._lender, inputs, chunk)
+        pending = PendingChunk(inputs, submission)
         with self._lock:
             self._pending[pending] = None
             if self._stop.cancelled:
                 pending.submission.abandoned = True
         return pending
+
+    def _kept(self, after: Neighbour | None) -> dict[str, Array]:
+        if after is not None and (steps := self._arrays_of(after.chunk).get("steps_out")) is not None:
+            return {"kept": kept_latents(steps, after.shift), "share": after.share}
+        side = self._model.latent
+        nothing = np.zeros((self._kept_steps + 1, 4, self._model.frames, side, side), np.float32)
+        return {"kept": nothing, "share": np.zeros(self._model.frames, np.float32)}
 
     def _submitted(self, lender: Lender, inputs: Mapping[str, Array], chunk: int | None = None) -> Submission:
         def on_step(steps: int) -> None:
@@ -143,7 +207,7 @@ class ChunkRunner:
                 self.position = (chunk, steps)
 
         start = time.perf_counter()
-        with lender.lent(self._stop) as executor:
+        with lender.lent(self._stop, self._given()) as executor:
             self.waited += time.perf_counter() - start
             return executor.submit(inputs, self, self._stop, on_step)
 
@@ -153,13 +217,31 @@ class ChunkRunner:
         Raises NonFiniteOutput when the chunk made NaN or infinite values, in the fallback precision too; EngineError
         for a chunk that this did not submit; Stopped after `stop`.
         """
-        if self._stop.cancelled:
-            raise Stopped
         with self._lock:
             known = pending in self._pending
             self._pending.pop(pending, None)
-        if not known:
+        if not known and not self._stop.cancelled:
             raise EngineError("a run asked for a chunk that it did not submit; it was not given. Please report this")
+        arrays = self._arrays_of(pending)
+        pending.arrays = {name: array for name, array in arrays.items() if name == "steps_out"}
+        return arrays
+
+    def _arrays_of(self, pending: PendingChunk) -> dict[str, Array]:
+        """What a chunk made, waited for by whoever comes first. Raises what `result` does, to each of them."""
+        with pending.lock:
+            if self._stop.cancelled:
+                raise Stopped
+            if pending.error is not None:
+                raise pending.error
+            if pending.arrays is None:
+                try:
+                    pending.arrays = self._finished(pending)
+                except Exception as error:
+                    pending.error = error
+                    raise
+            return pending.arrays
+
+    def _finished(self, pending: PendingChunk) -> dict[str, Array]:
         arrays = self._taken(pending.submission)
         fallback = self._fallback() if arrays["nonfinite"].any() else None
         if fallback is not None:

@@ -17,7 +17,7 @@ from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.model_spec import ModelSpec
 from lsx.core.threaded_stages import Stopped
 from lsx.denoising.memory_plan import plan_memory
-from lsx.denoising.program import GraphIO, Operation, Program, RunGraph, View
+from lsx.denoising.program import PLAIN, GraphIO, Operation, Program, ProgramInputs, RunGraph, View
 from lsx.engines.device import ALIGNMENT
 from lsx.engines.engine import Array, Engine
 from lsx.errors import EngineError
@@ -107,18 +107,21 @@ class Lender(ABC):
     """Lends a run the executor of its schedule, a chunk at a time."""
 
     @abstractmethod
-    def lent(self, stop: CancelToken) -> AbstractContextManager[Executor]:
-        """The executor, for a block in which no other run has it. Raises Stopped where `stop` is cancelled before."""
+    def lent(self, stop: CancelToken, given: ProgramInputs = PLAIN) -> AbstractContextManager[Executor]:
+        """The executor for chunks with what is `given`, for a block in which no other run has it.
+
+        Raises Stopped where `stop` is cancelled before; EngineError, OutOfDeviceMemory where it cannot be made.
+        """
 
 
 class Only(Lender):
-    """Lends one executor to whoever asks: for a single run."""
+    """Lends one executor to whoever asks: for a single run, which gives what that executor's program takes."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
 
-    def lent(self, stop: CancelToken) -> AbstractContextManager[Executor]:
-        del stop
+    def lent(self, stop: CancelToken, given: ProgramInputs = PLAIN) -> AbstractContextManager[Executor]:
+        del stop, given
         return nullcontext(self._executor)
 
 

@@ -15,7 +15,7 @@ from lsx.core.turns import Turns
 from lsx.denoising.activation_block import ActivationBlock
 from lsx.denoising.cuda_executor import CudaExecutor
 from lsx.denoising.executor import Executor, HostExecutor, Lender, io_of, vae_frames_of
-from lsx.denoising.program import chunk_program
+from lsx.denoising.program import PLAIN, ProgramInputs, chunk_program
 from lsx.engines.device import Device
 from lsx.engines.device_engine import Context, DeviceEngine
 from lsx.engines.engine import Engine
@@ -33,6 +33,8 @@ class ScheduleKey(NamedTuple):
     sampler: str
     encoded: bool = False
     """Whether the VAE encoder's part of the work was done before, and kept in an avatar."""
+    kept: bool = False
+    """Whether chunks go on from the latents of the one before."""
 
 
 class ExecutorCache(ABC):
@@ -51,30 +53,37 @@ class ExecutorCache(ABC):
         self._turns = Turns()
         self._latest: Executor | None = None
 
-    def lender(self, options: SamplingOptions, *, encoded: bool = False) -> Lender:
-        """Lends the executor for `options`, a chunk at a time. encoded : as of `chunk_program`."""
-        return _Schedule(self, options, encoded=encoded)
+    def lender(self, options: SamplingOptions) -> Lender:
+        """Lends the executors for `options`, a chunk at a time."""
+        return _Schedule(self, options)
 
     @contextmanager
-    def lent(self, options: SamplingOptions, stop: CancelToken, *, encoded: bool = False) -> Iterator[Executor]:
+    def lent(self, options: SamplingOptions, stop: CancelToken, given: ProgramInputs = PLAIN) -> Iterator[Executor]:
         """The executor for `options`, for a block in which no other run has any of them.
 
         Raises Stopped where `stop` is cancelled before it is this run's turn; EngineError, OutOfDeviceMemory.
         """
         with self._turns.taken(stop):
-            yield self.get(options, encoded=encoded)
+            yield self.get(options, given)
 
-    def get(self, options: SamplingOptions, *, encoded: bool = False) -> Executor:
+    def get(self, options: SamplingOptions, given: ProgramInputs = PLAIN) -> Executor:
         """The executor for `options`, for callers that are alone.
 
         Chunks under way in another one are finished first: all of them work in the same activation memory.
         """
-        key = ScheduleKey(options.steps, options.guidance_batch, options.cache_interval, options.sampler, encoded)
+        key = ScheduleKey(
+            options.steps,
+            options.guidance_batch,
+            options.cache_interval,
+            options.sampler,
+            given.conditioning,
+            given.kept,
+        )
         if self._latest is not None and self._kept.get(key) is not self._latest:
             self._latest.finish()
         if key not in self._kept:
             self._make_room(key)
-            self._kept[key] = self._fitting(options, encoded=encoded)
+            self._kept[key] = self._fitting(options, given)
         self._kept.move_to_end(key)
         self._latest = self._kept[key]
         return self._latest
@@ -83,10 +92,10 @@ class ExecutorCache(ABC):
         """Device bytes of every schedule that is kept."""
         return {key: executor.device_bytes for key, executor in list(self._kept.items())}
 
-    def _fitting(self, options: SamplingOptions, *, encoded: bool) -> Executor:
+    def _fitting(self, options: SamplingOptions, given: ProgramInputs) -> Executor:
         while True:
             try:
-                return self._make(options, encoded=encoded)
+                return self._make(options, given)
             except OutOfDeviceMemory:
                 if not self._kept:
                     raise
@@ -104,7 +113,7 @@ class ExecutorCache(ABC):
         oldest.close()
 
     @abstractmethod
-    def _make(self, options: SamplingOptions, *, encoded: bool) -> Executor: ...
+    def _make(self, options: SamplingOptions, given: ProgramInputs) -> Executor: ...
 
     def close(self) -> None:
         """Free all of them."""
@@ -113,13 +122,13 @@ class ExecutorCache(ABC):
 
 
 class _Schedule(Lender):
-    """Lends one schedule's executor."""
+    """Lends one schedule's executors."""
 
-    def __init__(self, executors: ExecutorCache, options: SamplingOptions, *, encoded: bool) -> None:
-        self._executors, self._options, self._encoded = executors, options, encoded
+    def __init__(self, executors: ExecutorCache, options: SamplingOptions) -> None:
+        self._executors, self._options = executors, options
 
-    def lent(self, stop: CancelToken) -> AbstractContextManager[Executor]:
-        return self._executors.lent(self._options, stop, encoded=self._encoded)
+    def lent(self, stop: CancelToken, given: ProgramInputs = PLAIN) -> AbstractContextManager[Executor]:
+        return self._executors.lent(self._options, stop, given)
 
 
 class HostExecutorCache(ExecutorCache):
@@ -129,11 +138,9 @@ class HostExecutorCache(ExecutorCache):
         super().__init__(model)
         self._engines = engines
 
-    def _make(self, options: SamplingOptions, *, encoded: bool) -> Executor:
+    def _make(self, options: SamplingOptions, given: ProgramInputs) -> Executor:
         graphs, size = io_of(self._engines), vae_frames_of(self._engines.values(), self._model)
-        return HostExecutor(
-            chunk_program(self._model, graphs, options, vae_frames=size, encoded=encoded), self._engines
-        )
+        return HostExecutor(chunk_program(self._model, graphs, options, vae_frames=size, given=given), self._engines)
 
 
 class CudaExecutorCache(ExecutorCache):
@@ -161,9 +168,9 @@ class CudaExecutorCache(ExecutorCache):
         self._own_activation = activation is None
         self._contexts: dict[tuple[str, frozenset[tuple[str, int]]], Context] = {}
 
-    def _make(self, options: SamplingOptions, *, encoded: bool) -> Executor:
+    def _make(self, options: SamplingOptions, given: ProgramInputs) -> Executor:
         self._device.enter()
-        program = chunk_program(self._model, io_of(self._engines), options, encoded=encoded)
+        program = chunk_program(self._model, io_of(self._engines), options, given=given)
         axes = {"b": options.guidance_batch, "F": self._model.vae_frames}
         contexts = {graph: self._context(graph, axes) for graph in self._engines}
         return CudaExecutor(program, contexts, self._device, cuda_graph=self._cuda_graph)

@@ -27,8 +27,8 @@ class Fallback:
         self._engines: dict[str, Engine] = {}
         self._executors: ExecutorCache | None = None
 
-    def lender(self, options: SamplingOptions, *, encoded: bool = False) -> Lender | None:
-        """Lends the executor for `options`, `encoded` as of `chunk_program`; None where there is no fallback.
+    def lender(self, options: SamplingOptions) -> Lender | None:
+        """Lends the executors for `options`; None where there is no fallback.
 
         Raises EngineError.
         """
@@ -36,7 +36,7 @@ class Fallback:
             if self._executors is None and self._load is not None:
                 self._engines = self._load()
                 self._executors = self._executors_for(self._engines)
-            return None if self._executors is None else self._executors.lender(options, encoded=encoded)
+            return None if self._executors is None else self._executors.lender(options)
 
     def close(self) -> None:
         """Free what was loaded; nothing is loaded afterwards."""

@@ -7,7 +7,7 @@ ping-pong of the latents and the cached features of DeepCache come by themselves
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,14 +21,17 @@ from lsx.denoising.schedule import IDENTITY, schedule
 from lsx.errors import EngineError
 
 __all__ = [
+    "PLAIN",
     "Buffer",
     "Copy",
     "GraphIO",
     "Operation",
     "Program",
+    "ProgramInputs",
     "RunGraph",
     "View",
     "chunk_program",
+    "keeps_latents",
     "loop_program",
     "reads_and_writes",
 ]
@@ -93,6 +96,21 @@ class Copy:
 
 
 Operation = RunGraph | Copy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramInputs:
+    """What a chunk's caller gives beside faces, first latents, tokens and guidance."""
+
+    conditioning: bool = False
+    """What the VAE encoder would make, float32 [1, 9, F, h, w], instead of the noise that it takes."""
+    kept: bool = False
+    """The latents of the chunk before at every step, that this one's go on from, and their share in each frame:
+    `kept` float32 [steps + 1, 4, F, h, w] and `share` float32 [F]. The program then gives its own, as `steps_out`."""
+
+
+PLAIN = ProgramInputs()
+"""Nothing beside those."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,24 +218,24 @@ def chunk_program(
     options: SamplingOptions,
     *,
     vae_frames: int | None = None,
-    encoded: bool = False,
+    given: ProgramInputs = PLAIN,
 ) -> Program:
     """A whole chunk. vae_frames : frames that the VAE takes at a time, default the model's for a GPU.
 
-    encoded : whether the caller has what the VAE encoder would make, `conditioning` [1, 9, F, h, w], and gives it in
-    place of the noise.
-
     In: `faces` uint8 [F, H, W, 3], `noise` float32 [2, F, 4, h, w], `latents` float32 [1, 4, F, h, w],
-    `encoder_hidden_states` [b, F, S, D], `guidance` float32 [1].
+    `encoder_hidden_states` [b, F, S, D], `guidance` float32 [1], and what is `given`.
     Out: `pixels` [F, H, W, 3], `nonfinite` float32 [F], `latents_out` float32 [1, 4, F, h, w].
+    Raises EngineError where `kept` is given to graphs of a bundle that cannot take it, see `keeps_latents`.
     """
     size, frames = vae_frames or model.vae_frames, model.frames
     b = _Builder(graphs, {"b": options.guidance_batch, "F": size}, phase="VAE encode")
     faces = b.buffer("faces", "uint8", (frames, model.resolution, model.resolution, 3), "input")
     latents = b.like("latents", b.input_of("step", "latents"), "input")
     spans = [(start, start + size) for start in range(0, frames, size)]
-    conditioning = b.like("conditioning", b.input_of("step", "conditioning"), "input" if encoded else "scratch")
-    if not encoded:
+    conditioning = b.like(
+        "conditioning", b.input_of("step", "conditioning"), "input" if given.conditioning else "scratch"
+    )
+    if not given.conditioning:
         _encode(
             b,
             faces,
@@ -227,7 +245,7 @@ def chunk_program(
         )
     out = b.like("latents_out", b.input_of("step", "latents"), "output")
     b.phase = "denoise"
-    _denoise(b, options, latents, conditioning, out)
+    _denoise(b, options, latents, conditioning, out, kept=given.kept)
     b.phase = "VAE decode"
     _decode(b, out, faces, spans)
     return b.program()
@@ -273,17 +291,42 @@ def _part(view: View, axis: int, start: int, stop: int) -> View:
     return View(buffer=view.buffer, axis=axis, start=start, stop=stop)
 
 
-def _denoise(b: _Builder, options: SamplingOptions, latents: View, conditioning: View, out: View) -> None:
-    """Every step of the schedule, from the noise in `latents` to `out`."""
+def keeps_latents(graphs: Mapping[str, GraphIO]) -> bool:
+    """Whether `step` takes latents to keep: bundles that lsx 0.2 wrote have none."""
+    return "kept" in graphs["step"].inputs
+
+
+def _kept(b: _Builder, steps: int, *, given: bool) -> Callable[[int], tuple[dict[str, View], View | None]]:
+    """What `step` number i is fed of the chunk before, and where it puts its own latents for the one after."""
+    if not keeps_latents(b.graphs):
+        if given:
+            raise EngineError("the bundle's `step` takes no latents to keep: export it again")
+        return lambda _: ({}, None)
+    spec, shares = b.input_of("step", "kept"), b.input_of("step", "share")
+    if not given:
+        nothing = {"kept": b.constant("kept.zero", spec, 0.0), "share": b.constant("share.zero", shares, 0.0)}
+        return lambda _: (nothing, None)
+    every = (steps + 1, *spec.shape_at(b.axes)[1:])
+    kept, own = b.buffer("kept", spec.dtype, every, "input"), b.buffer("steps_out", spec.dtype, every, "output")
+    share = b.like("share", shares, "input")
+    return lambda i: ({"kept": _part(kept, 0, i, i + 1), "share": share}, _part(own, 0, i, i + 1))
+
+
+def _denoise(
+    b: _Builder, options: SamplingOptions, latents: View, conditioning: View, out: View, *, kept: bool = False
+) -> None:
+    """Every step of the schedule, from the noise in `latents` to `out`. kept : as of `ProgramInputs`."""
     audio = b.like("encoder_hidden_states", b.input_of("unet", "encoder_hidden_states"), "input")
     guidance = b.like("guidance", b.input_of("step", "guidance"), "input")
     noise = b.constant("noise_pred.zero", b.input_of("step", "noise_pred"), 0.0)
     previous = b.constant("previous.zero", b.input_of("step", "previous"), 0.0)
     steps = schedule(options)
+    of_neighbour = _kept(b, len(steps), given=kept)
     deep: View | None = None
 
     def advance(index: int, coefficients: NDArray[np.float32]) -> dict[str, View]:
         last = index == len(steps)
+        neighbour, own = of_neighbour(index)
         feed = {
             "noise_pred": noise,
             "latents": latents,
@@ -291,13 +334,17 @@ def _denoise(b: _Builder, options: SamplingOptions, latents: View, conditioning:
             "conditioning": conditioning,
             "coefficients": b.constant(f"coefficients.{index}", b.input_of("step", "coefficients"), coefficients),
             "guidance": guidance,
+            **neighbour,
         }
         names: dict[str, View | str] = {
-            "latents_out": out if last else f"latents.{index}",
+            "latents_out": own or (out if last else f"latents.{index}"),
             "previous_out": f"previous.{index}",
             "sample": f"sample.{index}",
         }
-        return b.run("step", feed, names)
+        state = b.run("step", feed, names)
+        if own is not None and last:
+            b.copy(own, out)
+        return state
 
     state = advance(0, IDENTITY)
     for index, step in enumerate(steps, 1):

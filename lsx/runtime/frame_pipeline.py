@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from lsx.runtime.chunker import Chunk, Chunker
 from lsx.runtime.face_aligner import FaceAligner, FoundFaces, SourceFrames
 from lsx.runtime.face_choice import Detector, GivenFaces
 from lsx.runtime.frame_paster import FramePaster
+from lsx.runtime.last_chunks import LastChunks
 from lsx.runtime.seams import SeamMeter
 
 __all__ = ["FramePipeline", "Voice", "chunk_stages", "clip_chunks", "face_stages"]
@@ -71,6 +72,13 @@ class FramePipeline:
     mask: PasteMask = "soft"
     seams: SeamMeter = field(default_factory=SeamMeter)
 
+    @property
+    def blended(self) -> Literal["latents", "pixels"] | None:
+        """What the frames are blended in that chunks have in common; None where they have none."""
+        if not self.chunker.overlap:
+            return None
+        return "latents" if self.runner.keeps else "pixels"
+
     def stages(self, source: SourceFrames) -> list[Stage]:
         """Every stage of a run, in order."""
         return [
@@ -81,10 +89,14 @@ class FramePipeline:
         ]
 
     def _infer(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        made = LastChunks()
         for chunk in chunks:
             if chunk.faces is not None:
                 tokens = self.voices[chunk.part.voice].tokens([item.index for item in chunk.items])
-                chunk.pending = self.runner.submit(chunk.faces, tokens, chunk.number, chunk.moments)
+                after = made.before(chunk) if self.runner.keeps else None
+                chunk.pending = self.runner.submit(chunk.faces, tokens, chunk.number, chunk.moments, after)
+                if self.runner.keeps:
+                    made.add(chunk, chunk.pending)
             yield chunk
 
     def _collect(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:

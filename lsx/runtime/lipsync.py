@@ -19,8 +19,10 @@ from lsx.core.sampling import SamplingKeywords, SamplingOptions
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import StageTimes
 from lsx.denoising.chunk_runner import ChunkRunner, NoiseSource, seeded_noise
+from lsx.denoising.executor import io_of
 from lsx.denoising.executor_cache import ScheduleKey, executor_cache_for
 from lsx.denoising.fallback import Fallback
+from lsx.denoising.program import keeps_latents
 from lsx.engines.engine import Engine
 from lsx.engines.loading import AUTO, best_backend, check_record, load_engines
 from lsx.engines.registry import EngineKeywords, EngineOptions, backend_named
@@ -357,6 +359,7 @@ class LipSync:
             silent_chunks=pipeline.chunker.silent,
             saved_chunks=max(pipeline.chunker.whole - pipeline.runner.submitted, 0),
             seam=pipeline.seams.ratio,
+            blended=pipeline.blended,
             repeated_chunks=pipeline.runner.repeated,
         )
 
@@ -481,18 +484,19 @@ class LipSync:
         avatar: Avatar | None = None,
     ) -> FramePipeline:
         """avatar : where the chunks' moments come from."""
-        model, encoded = self.bundle.model, avatar is not None
+        model = self.bundle.model
         chunker = plan.chunker(model.frames, footage.overlap)
         return FramePipeline(
             aligner=aligner,
             chunker=chunker,
             runner=ChunkRunner(
-                self._executors.lender(options, encoded=encoded),
+                self._executors.lender(options),
                 model,
                 noise or seeded_noise(options.seed),
                 options.guidance,
-                lambda: self._fallback.lender(options, encoded=encoded),
+                lambda: self._fallback.lender(options),
                 None if avatar is None else avatar.mask,
+                options.steps if footage.overlap and keeps_latents(io_of(self._engines)) else 0,
             ),
             voices=voices_of(plan, self._engines["audio_encoder"], model, footage, chunker.source_length),
             retouch=Retouch(colour_match=footage.colour_match, sharpen=footage.sharpen),

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from lsx.core.clock import FPS
 from lsx.faces.speaker import SpeakerChoice
@@ -98,6 +99,8 @@ class RunReport:
     seam: float | None = None
     """How far the mouth jumps where chunks meet: the mean absolute change of its region from frame to frame across
     their borders, over that inside them. None where no two chunks met."""
+    blended: Literal["latents", "pixels"] | None = None
+    """What the frames were blended in that chunks have in common; None without an overlap."""
     repeated_chunks: int = 0
     """Chunks of 16 frames that overflowed and were done again in the bundle's fallback precision."""
 

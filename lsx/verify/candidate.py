@@ -105,6 +105,8 @@ def step_cases(expected: Expected, options: SamplingOptions, conditioning: Array
             "conditioning": conditioning,
             "coefficients": step.coefficients,
             "guidance": np.array([options.guidance], dtype=np.float32),
+            "kept": before,
+            "share": np.zeros(before.shape[2], np.float32),
         }
         cases.append(GraphCase(graph="step", feed=feed, outputs={"latents_out": after, "sample": sample}, step=index))
         guided = noise[:1] + options.guidance * (noise[-1:] - noise[:1])

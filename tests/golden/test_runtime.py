@@ -280,7 +280,7 @@ def test_a_call_that_overflows_is_done_again_in_the_bundles_fallback(bundle: Bun
                 frames, waveform(9600), length=16, steps=1, guidance=1.0, detector=lambda _: Face(points=next(where))
             )
             made = list(stream)
-            assert lipsync.schedules == {(1, 1, 3, "ddim", False): 0}  # nothing on a device
+            assert lipsync.schedules == {(1, 1, 3, "ddim", False, False): 0}  # nothing on a device
             return made
 
     made = clip(Bundle.open(folder), overflow=True)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import numpy as np
 import pytest
 
+from lsx.core.cancel import CancelToken
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.noise import named_noise
 from lsx.core.sampling import SamplingOptions
 from lsx.core.threaded_stages import Stopped
-from lsx.denoising.chunk_runner import ChunkRunner, audio_batch, repeated_latents, seeded_noise
-from lsx.denoising.executor import HostExecutor, Only, io_of
-from lsx.denoising.program import chunk_program
-from lsx.errors import EngineError
+from lsx.denoising.chunk_runner import (
+    ChunkRunner,
+    Neighbour,
+    audio_batch,
+    kept_latents,
+    repeated_latents,
+    seeded_noise,
+)
+from lsx.denoising.executor import Executor, HostExecutor, Lender, Only, io_of
+from lsx.denoising.program import PLAIN, ProgramInputs, chunk_program
+from lsx.errors import EngineError, NonFiniteOutput, OutOfDeviceMemory
 from tests.unit.test_program import MODEL, ToyEngine
 
 OPTIONS = SamplingOptions(steps=2)
@@ -65,3 +75,65 @@ def test_anothers_chunk_and_a_stopped_run(executor: HostExecutor) -> None:
     first.stop()
     with pytest.raises(Stopped):
         first.result(pending)
+
+
+def _keeping() -> HostExecutor:
+    engines = {graph: ToyEngine(graph, MODEL) for graph in LOOP_GRAPHS}
+    return HostExecutor(chunk_program(MODEL, io_of(engines), OPTIONS, given=ProgramInputs(kept=True)), engines)
+
+
+def test_latents_as_seen_from_a_later_frame() -> None:
+    steps = named_noise("steps", (3, 4, 16, 2, 2), 0)
+    kept = kept_latents(steps, 12)
+    assert np.array_equal(kept[:, :, :4], steps[:, :, 12:])
+    assert not kept[:, :, 4:].any()
+
+
+def test_a_chunk_goes_on_from_the_one_before() -> None:
+    runner = ChunkRunner(Only(_keeping()), MODEL, seeded_noise(0), kept_steps=2)
+    other = np.full_like(TOKENS, -1)
+    first = runner.submit(FACES, TOKENS, 0)
+    share = np.zeros(16, np.float32)
+    share[:4] = (1, 0.75, 0.5, 0.25)
+    second = runner.submit(FACES, other, 0, after=Neighbour(first, 12, share))
+    alone = runner.submit(FACES, other, 0)
+    a, b, c = (runner.result(pending)["latents_out"][0] for pending in (first, second, alone))
+    # the toy U-Net takes each frame by itself: what a frame has of both is what its latents have at every step
+    assert np.abs(b[:, 0] - a[:, 12]).max() < 1e-6
+    assert np.abs(a[:, 12] - c[:, 0]).max() > 0.01
+    for frame in (1, 2, 3):
+        low, high = np.minimum(a[:, 12 + frame], c[:, frame]), np.maximum(a[:, 12 + frame], c[:, frame])
+        assert ((b[:, frame] >= low - 1e-6) & (b[:, frame] <= high + 1e-6)).all()
+    assert np.array_equal(b[:, 4:], c[:, 4:])
+
+
+def test_a_neighbour_that_failed_fails_both() -> None:
+    runner = ChunkRunner(Only(_keeping()), MODEL, seeded_noise(0), kept_steps=2)
+    broken = runner.submit(FACES, np.full_like(TOKENS, np.nan), 0)
+    with pytest.raises(NonFiniteOutput):
+        runner.submit(FACES, TOKENS, 1, after=Neighbour(broken, 12, np.zeros(16, np.float32)))
+    with pytest.raises(NonFiniteOutput):
+        runner.result(broken)
+
+
+class _TooLarge(Lender):
+    """Has memory for programs that keep nothing."""
+
+    def __init__(self, small: Lender) -> None:
+        self._small = small
+
+    def lent(self, stop: CancelToken, given: ProgramInputs = PLAIN) -> AbstractContextManager[Executor]:
+        if given.kept:
+            raise OutOfDeviceMemory("the loop needs 1 MiB more")
+        return self._small.lent(stop, given)
+
+
+def test_without_the_memory_nothing_is_kept(executor: HostExecutor) -> None:
+    runner = ChunkRunner(_TooLarge(Only(executor)), MODEL, seeded_noise(0), kept_steps=2)
+    kept = [runner.keeps]
+    first = runner.submit(FACES, TOKENS, 0)
+    assert [*kept, runner.keeps] == [True, False]
+    second = runner.submit(FACES, TOKENS, 0, after=Neighbour(first, 12, np.ones(16, np.float32)))
+    plain = ChunkRunner(Only(executor), MODEL, seeded_noise(0))
+    wanted = plain.result(plain.submit(FACES, TOKENS, 0))["pixels"]
+    assert all(np.array_equal(runner.result(pending)["pixels"], wanted) for pending in (first, second))

@@ -28,6 +28,8 @@ POINTS = np.array([[24.0, 24], [40, 24], [32, 34]])
 class _Chunks:
     """Stands in for the runner and the tokens; remembers which frames each call was made of."""
 
+    keeps = False
+
     def __init__(self) -> None:
         self.frames: list[list[int]] = []
         self.levels: list[list[int]] = []
@@ -38,7 +40,7 @@ class _Chunks:
         self.frames.append(list(frames))
         return np.zeros(1, np.float32)
 
-    def submit(self, faces: NDArray[np.uint8], _: Any, call: int, __: Any = None) -> int:
+    def submit(self, faces: NDArray[np.uint8], _: Any, call: int, *_others: Any) -> int:
         self.numbers.append(call)
         self.levels.append([round(float(face.mean())) for face in faces])
         self.made.append(255.0 - faces.astype(np.float32))
@@ -171,8 +173,8 @@ def test_where_chunks_overlap_one_leads_over_to_the_next() -> None:
 def test_a_brighter_chunk_is_faded_in_and_its_seam_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     submitted = _Chunks.submit
 
-    def brighter(self: _Chunks, faces: NDArray[np.uint8], tokens: Any, call: int, moments: Any = None) -> int:
-        number = submitted(self, faces, tokens, call, moments)
+    def brighter(self: _Chunks, faces: NDArray[np.uint8], tokens: Any, call: int, *others: Any) -> int:
+        number = submitted(self, faces, tokens, call, *others)
         self.made[number] += {1: 30.0}.get(call, 0.0) - 100
         return number
 

@@ -17,7 +17,16 @@ from lsx.core.tensors import Dtype, TensorSpec
 from lsx.denoising.chunk_runner import ChunkRunner, audio_batch, repeated_latents, seeded_noise
 from lsx.denoising.executor import HostExecutor, Only, io_of
 from lsx.denoising.memory_plan import lifetimes, plan_memory
-from lsx.denoising.program import Copy, Program, RunGraph, View, chunk_program, reads_and_writes
+from lsx.denoising.program import (
+    Copy,
+    Program,
+    ProgramInputs,
+    RunGraph,
+    View,
+    chunk_program,
+    keeps_latents,
+    reads_and_writes,
+)
 from lsx.denoising.schedule import schedule
 from lsx.engines.device import ALIGNMENT
 from lsx.engines.engine import Array, Engine, FeedDict
@@ -34,7 +43,8 @@ def _tensor(name: str, shape: tuple[int | str, ...], dtype: Dtype = "float32") -
 class ToyEngine(Engine):
     """A graph of the contract's shapes that computes something simple of all its inputs, in NumPy."""
 
-    def __init__(self, graph: str, model: ModelSpec) -> None:
+    def __init__(self, graph: str, model: ModelSpec, *, keeps: bool = True) -> None:
+        """keeps : whether `step` takes latents to keep, as bundles of lsx 0.2 do not."""
         f, h, r, tokens, width = model.frames, model.latent, model.resolution, model.tokens, model.audio_dim
         sample = _tensor("sample", ("b", 13, f, h, h))
         audio = _tensor("encoder_hidden_states", ("b", f, tokens, width))
@@ -58,6 +68,7 @@ class ToyEngine(Engine):
                     conditioning,
                     _tensor("coefficients", (5,)),
                     _tensor("guidance", (1,)),
+                    *([_tensor("kept", (1, 4, f, h, h)), _tensor("share", (f,))] if keeps else []),
                 ],
                 [_tensor("latents_out", (1, 4, f, h, h)), _tensor("previous_out", (1, 4, f, h, h)), sample],
             ),
@@ -99,9 +110,13 @@ class ToyEngine(Engine):
         conditioning: Array,
         coefficients: Array,
         guidance: Array,
+        kept: Array | None = None,
+        share: Array | None = None,
     ) -> dict[str, Array]:
         c, noise = coefficients, noise_pred[:1] + guidance * (noise_pred[-1:] - noise_pred[:1])
         moved = c[0] * latents + c[1] * noise + c[2] * previous
+        if kept is not None and share is not None:
+            moved = moved + share[:, None, None] * (kept - moved)
         sample = np.concatenate([moved, conditioning], axis=1)
         return {
             "latents_out": moved,
@@ -120,8 +135,8 @@ class ToyEngine(Engine):
         return None
 
 
-def toy_engines(model: ModelSpec = MODEL) -> dict[str, Engine]:
-    return {graph: ToyEngine(graph, model) for graph in LOOP_GRAPHS}
+def toy_engines(model: ModelSpec = MODEL, *, keeps: bool = True) -> dict[str, Engine]:
+    return {graph: ToyEngine(graph, model, keeps=keeps) for graph in LOOP_GRAPHS}
 
 
 def toy_inputs(model: ModelSpec, options: SamplingOptions, call: int = 0) -> dict[str, Array]:
@@ -138,11 +153,20 @@ def toy_inputs(model: ModelSpec, options: SamplingOptions, call: int = 0) -> dic
 
 
 def plain_loop(engines: Mapping[str, Any], inputs: Mapping[str, Array], options: SamplingOptions) -> dict[str, Array]:
-    """The same call without programs, buffers or memory plans."""
+    """The same call without programs, buffers or memory plans; `kept` and `share` in the inputs are heeded."""
+    kept, share = inputs.get("kept"), inputs.get("share")
+
+    def mixed(latents: Array, step: int) -> Array:
+        if kept is None or share is None:
+            return latents
+        weight = share[:, None, None]
+        blended: Array = (1 - weight) * latents + weight * kept[step]
+        return blended
+
     conditioning = engines["vae_encoder"].run({n: inputs[n] for n in ("faces", "noise")})["conditioning"]
-    latents, audio = inputs["latents"], inputs["encoder_hidden_states"]
-    previous, deep = np.zeros_like(latents), None
-    for step in schedule(options):
+    latents, audio = mixed(inputs["latents"], 0), inputs["encoder_hidden_states"]
+    previous, deep, steps = np.zeros_like(latents), None, [latents]
+    for number, step in enumerate(schedule(options), 1):
         sample = np.concatenate([latents, conditioning], axis=1)
         sample = np.broadcast_to(sample, (len(audio), *sample.shape[1:]))
         feed = {"sample": sample, "timestep": step.timestep, "encoder_hidden_states": audio}
@@ -154,8 +178,11 @@ def plain_loop(engines: Mapping[str, Any], inputs: Mapping[str, Array], options:
         noise = made["noise_pred"]
         c, guided = step.coefficients, noise[:1] + options.guidance * (noise[-1:] - noise[:1])
         latents, previous = c[0] * latents + c[1] * guided + c[2] * previous, c[3] * latents + c[4] * guided
+        latents = mixed(latents, number)
+        steps.append(latents)
     decoded = engines["vae_decoder"].run({"latents": latents, "faces": inputs["faces"]})
-    return {"latents_out": latents, "pixels": decoded["pixels"]}
+    made = {"latents_out": latents, "pixels": decoded["pixels"]}
+    return made if kept is None else made | {"steps_out": np.concatenate(steps)}
 
 
 OPTIONS = [
@@ -231,6 +258,43 @@ def test_the_host_executor_equals_a_plain_loop(options: SamplingOptions, model: 
         for name, array in wanted.items():
             assert np.abs(made[name] - array).max() <= 1e-5 * np.abs(array).max()
         assert set(results.seconds) == {"VAE encode", "denoise", "VAE decode"}
+
+
+@pytest.mark.parametrize(
+    ("model", "options"), [(LARGE, OPTIONS[1]), *((MODEL, options) for options in OPTIONS)], ids=str
+)
+def test_latents_that_are_kept_equal_a_plain_loop(options: SamplingOptions, model: ModelSpec) -> None:
+    engines = toy_engines(model)
+    program = chunk_program(model, io_of(engines), options, given=ProgramInputs(kept=True))
+    shape = (options.steps + 1, 4, model.frames, model.latent, model.latent)
+    neighbour = {"kept": named_noise("kept", shape, 0), "share": np.linspace(1, 0, model.frames, dtype=np.float32)}
+    inputs = toy_inputs(model, options) | neighbour
+    made = HostExecutor(program, engines).submit(inputs).result(None).arrays
+    wanted = plain_loop(engines, inputs, options)
+    assert set(made) == {*wanted, "nonfinite"}
+    for name, array in wanted.items():
+        assert np.abs(made[name] - array).max() <= 1e-5 * np.abs(array).max()
+    # all of the first frame's latents are the neighbour's, none of the last one's
+    assert np.abs(made["steps_out"][:, :, 0] - neighbour["kept"][:, :, 0]).max() <= 1e-5
+    plan_memory(program)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_nothing_kept_changes_no_bit(options: SamplingOptions) -> None:
+    inputs, made = toy_inputs(MODEL, options), []
+    for keeps in (True, False):
+        engines = toy_engines(keeps=keeps)
+        executor = HostExecutor(chunk_program(MODEL, io_of(engines), options), engines)
+        made.append(executor.submit(inputs).result(None).arrays)
+    assert set(made[0]) == set(made[1])
+    assert all(np.array_equal(made[0][name], made[1][name]) for name in made[0])
+
+
+def test_graphs_that_keep_no_latents_are_not_given_any() -> None:
+    graphs = io_of(toy_engines(keeps=False))
+    assert not keeps_latents(graphs)
+    with pytest.raises(EngineError, match="takes no latents to keep: export it again"):
+        chunk_program(MODEL, graphs, OPTIONS[0], given=ProgramInputs(kept=True))
 
 
 def test_a_graph_that_does_not_belong_is_refused() -> None:
