@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -20,7 +22,8 @@ from examples.commands import lsx, lsx_train
 from examples.tiny.card import write_card
 from examples.tiny.checkpoint import MODEL, new_checkpoint, pack, tiny_checkpoint
 from examples.tiny.dataset import HELD_OUT, fill_tokens, write_dataset
-from examples.tiny.vae import psnr, scale_latents, sharpen_vae, train_vae, write_vae
+from examples.tiny.decoder import adapt_decoder, estimates
+from examples.tiny.vae import new_vae, psnr, scale_latents, sharpen_vae, train_vae, write_vae
 from lsx.models.checkpoint import Checkpoint
 from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.training.feature_store import TokenStore
@@ -71,7 +74,7 @@ def _data(folder: Path) -> tuple[Path, Path]:
 def _vae(folder: Path, data: Path, held_out: Path) -> None:
     if (folder / "vae").exists():
         return
-    torch.set_num_threads(1)  # SyncNet has the other core
+    torch.set_num_threads(1)  # SyncNet and the tokens have the other core
     vae = train_vae(DataSet.open(data), VAE_STEPS)
     sharpen_vae(vae, DataSet.open(data), SHARP_STEPS)
     scale_latents(vae, DataSet.open(data))
@@ -83,36 +86,62 @@ def _vae(folder: Path, data: Path, held_out: Path) -> None:
     write_vae(vae, folder / "vae")
 
 
-def _base(folder: Path, data: DataSet) -> Path:
-    """A checkpoint with the trained VAE and nothing else of use; its audio encoder's tokens are kept in the data."""
-    base = folder / "base"
-    with _timed(folder, "tokens"):
-        if not base.exists():
-            model = yaml.safe_load((CONFIGS / "stage1.yaml").read_text(encoding="utf-8"))["model"]
-            new_checkpoint(base, folder / "vae", model)
-        checkpoint = Checkpoint(CheckpointFiles.in_folder(base))
-        fill_tokens(data, TokenStore.of(data, checkpoint.hashes()["whisper"]), checkpoint.audio_encoder())
-    return base
+def _model() -> dict[str, Any]:
+    section: dict[str, Any] = yaml.safe_load((CONFIGS / "stage1.yaml").read_text(encoding="utf-8"))["model"]
+    return section
+
+
+def _fill_tokens(folder: Path, data: Path) -> None:
+    """Keep in the data what the audio encoder makes of it; it is the same in every checkpoint begun here."""
+    begun = folder / "untrained"
+    if not begun.exists():
+        write_vae(new_vae(), folder / "untrained-vae")
+        new_checkpoint(begun, folder / "untrained-vae", _model())
+    checkpoint, opened = Checkpoint(CheckpointFiles.in_folder(begun)), DataSet.open(data)
+    fill_tokens(opened, TokenStore.of(opened, checkpoint.hashes()["whisper"]), checkpoint.audio_encoder())
+
+
+def _beside_the_vae(folder: Path, data: Path, common: Sequence[str]) -> None:
+    """What one core does while the other trains the VAE, in processes of their own: its random numbers are global."""
+    _trained(folder / "syncnet", "syncnet", str(CONFIGS / "syncnet.yaml"), *common, processes=1)
+    with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        pool.submit(_fill_tokens, folder, data).result()
+
+
+def _adapted(folder: Path, last: Path, data: DataSet) -> Path:
+    """The trained checkpoint with a decoder that knows its U-Net."""
+    adapted = folder / "adapted"
+    with _timed(folder, "decoder"):
+        if not adapted.exists():
+            checkpoint = Checkpoint(CheckpointFiles.in_folder(last))
+            vae = adapt_decoder(checkpoint.vae(), estimates(checkpoint, data))
+            begun = folder / "adapted.part"
+            shutil.rmtree(begun, ignore_errors=True)
+            shutil.copytree(last, begun, ignore=lambda _, names: {"vae"} & set(names))
+            write_vae(vae, begun / "vae")
+            begun.rename(adapted)
+    return adapted
 
 
 def make(folder: Path) -> Path:
-    """Everything under `folder`; returns the last checkpoint."""
+    """Everything under `folder`; returns the finished checkpoint."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(CORES)
     data, held_out = _data(folder)
     common = ["--data", str(data), "--validation", str(held_out)]
-    with _timed(folder, "vae, syncnet"), ThreadPoolExecutor(1) as beside:
-        asked = ["syncnet", str(CONFIGS / "syncnet.yaml"), *common]
-        syncnet = beside.submit(_trained, folder / "syncnet", *asked, processes=1)
+    with _timed(folder, "VAE, SyncNet, tokens"), ThreadPoolExecutor(1) as beside:
+        others = beside.submit(_beside_the_vae, folder, data, common)
         _vae(folder, data, held_out)
-        syncnet.result()
-    base = _base(folder, DataSet.open(data))
+        others.result()
+    if not (base := folder / "base").exists():
+        new_checkpoint(base, folder / "vae", _model())
     with _timed(folder, "stage 1"):
         new = [*common, "--checkpoint", str(base), "--from-scratch"]
         first = _trained(folder / "stage1", "unet", str(CONFIGS / "stage1.yaml"), *new)
     with _timed(folder, "stage 2"):
         on = [*common, "--checkpoint", str(first)]
-        return _trained(folder / "stage2", "unet", str(CONFIGS / "stage2.yaml"), *on)
+        last = _trained(folder / "stage2", "unet", str(CONFIGS / "stage2.yaml"), *on)
+    return _adapted(folder, last, DataSet.open(data))
 
 
 def judge(folder: Path, last: Path, output: Path) -> None:

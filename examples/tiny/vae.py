@@ -15,7 +15,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from lsx.models.mask import mask_at, mask_raster
 from lsx.models.pixels import pixels_of
@@ -31,7 +31,17 @@ from lsx.models.reference import LATENT_SCALE
 from lsx.models.vae import VAE_WEIGHTS, Vae, VaeConfig
 from lsx.training.shards import DataSet
 
-__all__ = ["SIZE", "psnr", "scale_latents", "sharpen_vae", "train_vae", "write_vae"]
+__all__ = [
+    "SIZE",
+    "descend",
+    "new_vae",
+    "pixel_weight",
+    "psnr",
+    "scale_latents",
+    "sharpen_vae",
+    "train_vae",
+    "write_vae",
+]
 
 SIZE: dict[str, Any] = {"block_out_channels": (16, 32, 64, 64), "layers_per_block": 1, "norm_num_groups": 8}
 _KL = 1e-6
@@ -108,28 +118,38 @@ def _sharp_loss(vae: Vae, pixels: Tensor, weight: Tensor) -> Tensor:
     return loss
 
 
-def _weight(resolution: int) -> Tensor:
+def pixel_weight(resolution: int) -> Tensor:
+    """What each pixel of an aligned face counts in a loss, float32 [R, R], 1 in the mean: most round the mouth."""
     painted = torch.from_numpy(mask_at(mask_raster(None), resolution)) < 0.5
     weight = torch.where(painted, _PAINTED, 1.0)
     weight[resolution // 2 : 7 * resolution // 8, resolution // 4 : 3 * resolution // 4] = _MOUTH
     return weight / weight.mean()
 
 
-def _train(
-    vae: Vae, steps: int, lr: float, batches: Iterator[_Batch], loss_of: Callable[[Tensor, Tensor, int], Tensor]
-) -> Vae:
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-4)
+def descend(
+    name: str, parameters: Sequence[nn.Parameter], steps: int, lr: float, loss_at: Callable[[int], Tensor]
+) -> None:
+    """`steps` of AdamW on the loss of each step, 1 to `steps`; the learning rate falls along a cosine."""
+    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.99), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.05)
     started = time.perf_counter()
-    for step, (pixels, weight) in zip(range(1, steps + 1), batches, strict=False):
-        loss = loss_of(pixels, weight, step)
+    for step in range(1, steps + 1):
+        loss = loss_at(step)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
         if step % 100 == 0 or step == steps:
-            print(f"vae step {step}/{steps} loss {loss.item():.4f} {time.perf_counter() - started:.0f} s", flush=True)
+            print(
+                f"{name} step {step}/{steps} loss {loss.item():.4f} {time.perf_counter() - started:.0f} s", flush=True
+            )
+
+
+def _train(
+    vae: Vae, steps: int, lr: float, batches: Iterator[_Batch], loss_of: Callable[[Tensor, Tensor, int], Tensor]
+) -> Vae:
+    descend("vae", list(vae.parameters()), steps, lr, lambda step: loss_of(*next(batches), step))
     return vae.eval().requires_grad_(False)
 
 
@@ -139,7 +159,7 @@ def train_vae(data: DataSet, steps: int, *, batch: int = 4, lr: float = 1.5e-3, 
     In the first half the first three channels are drawn to the colours of the picture at an eighth of its size, ever
     more weakly: a network this small finds colours slowly by itself. Deterministic on a CPU with one thread count.
     """
-    vae, weight = new_vae(seed), _weight(data.info.resolution)
+    vae, weight = new_vae(seed), pixel_weight(data.info.resolution)
     tiles = _tiles(_frames(data, batch, seed), weight, seed)
     return _train(
         vae,
@@ -161,7 +181,7 @@ def sharpen_vae(
     """
     torch.manual_seed(seed)
     vae.train().requires_grad_(True)
-    weight, tiled = _weight(data.info.resolution), round(steps * (1 - whole))
+    weight, tiled = pixel_weight(data.info.resolution), round(steps * (1 - whole))
     tiles = _tiles(_frames(data, batch, 100 + seed), weight, seed)
     pictures = _whole(_frames(data, batch, 200 + seed), weight)
     batches = itertools.chain(itertools.islice(tiles, tiled), pictures)

@@ -11,9 +11,10 @@ from lsx.bench.workloads import graph_axes, graph_feed, seeded_chunk
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.model_spec import ModelSpec
 from lsx.core.sampling import SamplingOptions
+from lsx.denoising.chunk_program import chunk_program
 from lsx.denoising.chunk_runner import ChunkRunner, seeded_noise
 from lsx.denoising.executor import HostExecutor, Only, io_of, vae_frames_of
-from lsx.denoising.program import Operation, Program, RunGraph, chunk_program
+from lsx.denoising.program import Operation, Program, RunGraph
 from lsx.engines.device import Device
 from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.engine import Array, Engine

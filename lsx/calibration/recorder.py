@@ -15,9 +15,9 @@ from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.model_spec import ModelSpec
 from lsx.core.noise import named_noise
 from lsx.core.sampling import SamplingOptions
+from lsx.denoising.chunk_program import chunk_program
 from lsx.denoising.chunk_runner import ChunkRunner, seeded_noise
 from lsx.denoising.executor import HostExecutor, Only, io_of
-from lsx.denoising.program import chunk_program
 from lsx.denoising.schedule import schedule
 from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.errors import CalibrationError

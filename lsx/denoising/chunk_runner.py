@@ -14,9 +14,9 @@ from lsx.core.cancel import CancelToken
 from lsx.core.model_spec import ModelSpec
 from lsx.core.noise import named_noise
 from lsx.core.threaded_stages import Stopped
+from lsx.denoising.chunk_program import ProgramInputs
 from lsx.denoising.executor import Lender, Submission
 from lsx.denoising.moments import conditioning_of
-from lsx.denoising.program import ProgramInputs
 from lsx.engines.engine import Array
 from lsx.errors import EngineError, NonFiniteOutput, OutOfDeviceMemory
 
@@ -74,10 +74,15 @@ class Neighbour:
     """Of its latents in each frame of the chunk, 0..1: [F]; 0 in the last `shift`, which it does not have."""
 
 
-def kept_latents(steps: NDArray[np.float32], shift: int) -> NDArray[np.float32]:
-    """Latents of every step [steps + 1, 4, F, h, w] as seen from `shift` frames later; zeros in the last ones."""
-    kept = np.zeros_like(steps)
-    kept[:, :, : steps.shape[2] - shift] = steps[:, :, shift:]
+def kept_latents(steps: NDArray[np.float32], after: Neighbour) -> NDArray[np.float32]:
+    """What a chunk keeps of the one before, float32 [steps + 1, 5, F, h, w]: its latents, and their share.
+
+    steps : the latents of the one before, float32 [steps + 1, 4, F, h, w].
+    """
+    count, channels, frames, *side = steps.shape
+    kept = np.zeros((count, channels + 1, frames, *side), np.float32)
+    kept[:, :-1, : frames - after.shift] = steps[:, :, after.shift :]
+    kept[:, -1] = after.share[:, None, None]
     return kept
 
 
@@ -185,7 +190,7 @@ class ChunkRunner:
             if not self.keeps:
                 raise
             self._kept_steps = 0
-            inputs = {name: array for name, array in inputs.items() if name not in ("kept", "share")}
+            inputs = {name: array for name, array in inputs.items() if name != "kept"}
             submission = self._submitted(self._lender, inputs, chunk)
         pending = PendingChunk(inputs, submission)
         with self._lock:
@@ -196,10 +201,9 @@ class ChunkRunner:
 
     def _kept(self, after: Neighbour | None) -> dict[str, Array]:
         if after is not None and (steps := self._arrays_of(after.chunk).get("steps_out")) is not None:
-            return {"kept": kept_latents(steps, after.shift), "share": after.share}
+            return {"kept": kept_latents(steps, after)}
         side = self._model.latent
-        nothing = np.zeros((self._kept_steps + 1, 4, self._model.frames, side, side), np.float32)
-        return {"kept": nothing, "share": np.zeros(self._model.frames, np.float32)}
+        return {"kept": np.zeros((self._kept_steps + 1, 5, self._model.frames, side, side), np.float32)}
 
     def _submitted(self, lender: Lender, inputs: Mapping[str, Array], chunk: int | None = None) -> Submission:
         def on_step(steps: int) -> None:

@@ -16,8 +16,9 @@ from lsx.core.cancel import CancelToken
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.model_spec import ModelSpec
 from lsx.core.threaded_stages import Stopped
+from lsx.denoising.chunk_program import PLAIN, ProgramInputs
 from lsx.denoising.memory_plan import plan_memory
-from lsx.denoising.program import PLAIN, GraphIO, Operation, Program, ProgramInputs, RunGraph, View
+from lsx.denoising.program import GraphIO, Operation, Program, RunGraph, View
 from lsx.engines.device import ALIGNMENT
 from lsx.engines.engine import Array, Engine
 from lsx.errors import EngineError

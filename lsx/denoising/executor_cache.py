@@ -13,9 +13,9 @@ from lsx.core.model_spec import ModelSpec
 from lsx.core.sampling import SamplingOptions
 from lsx.core.turns import Turns
 from lsx.denoising.activation_block import ActivationBlock
+from lsx.denoising.chunk_program import PLAIN, ProgramInputs, chunk_program
 from lsx.denoising.cuda_executor import CudaExecutor
 from lsx.denoising.executor import Executor, HostExecutor, Lender, io_of, vae_frames_of
-from lsx.denoising.program import PLAIN, ProgramInputs, chunk_program
 from lsx.engines.device import Device
 from lsx.engines.device_engine import Context, DeviceEngine
 from lsx.engines.engine import Engine

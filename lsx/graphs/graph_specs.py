@@ -71,8 +71,7 @@ def _step_inputs(spec: ModelSpec, module: nn.Module, batch: int) -> dict[str, ND
         "conditioning": named_noise("parity.conditioning", (1, 9, *size), 0),
         "coefficients": np.array([1.01, -0.12, 0.03, 1.3, -0.8], dtype=np.float32),
         "guidance": np.array([1.5], dtype=np.float32),
-        "kept": named_noise("parity.kept", (1, 4, *size), 0),
-        "share": np.linspace(0, 1, spec.frames, dtype=np.float32),
+        "kept": named_noise("parity.kept", (1, 5, *size), 0),
     }
 
 

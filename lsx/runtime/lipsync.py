@@ -18,11 +18,11 @@ from lsx.core.keywords import check_callable, options_of, parameters_of, split_k
 from lsx.core.sampling import SamplingKeywords, SamplingOptions
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import StageTimes
+from lsx.denoising.chunk_program import keeps_latents
 from lsx.denoising.chunk_runner import ChunkRunner, NoiseSource, seeded_noise
 from lsx.denoising.executor import io_of
 from lsx.denoising.executor_cache import ScheduleKey, executor_cache_for
 from lsx.denoising.fallback import Fallback
-from lsx.denoising.program import keeps_latents
 from lsx.engines.engine import Engine
 from lsx.engines.loading import AUTO, best_backend, check_record, load_engines
 from lsx.engines.registry import EngineKeywords, EngineOptions, backend_named

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.model_spec import ModelSpec
 from lsx.core.sampling import SamplingOptions
+from lsx.denoising.chunk_program import chunk_program
 from lsx.denoising.chunk_runner import ChunkRunner, NoiseSource
 from lsx.denoising.executor import HostExecutor, Only, io_of, vae_frames_of
-from lsx.denoising.program import Operation, RunGraph, chunk_program
+from lsx.denoising.program import Operation, RunGraph
 from lsx.denoising.schedule import IDENTITY, schedule
 from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.metrics.arrays import ArrayError, compare, worst
@@ -105,8 +106,7 @@ def step_cases(expected: Expected, options: SamplingOptions, conditioning: Array
             "conditioning": conditioning,
             "coefficients": step.coefficients,
             "guidance": np.array([options.guidance], dtype=np.float32),
-            "kept": before,
-            "share": np.zeros(before.shape[2], np.float32),
+            "kept": np.zeros((1, 5, *before.shape[2:]), np.float32),
         }
         cases.append(GraphCase(graph="step", feed=feed, outputs={"latents_out": after, "sample": sample}, step=index))
         guided = noise[:1] + options.guidance * (noise[-1:] - noise[:1])

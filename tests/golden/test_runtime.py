@@ -17,9 +17,10 @@ from lsx.core.graph_names import FACE_GRAPHS, LOOP_GRAPHS
 from lsx.core.noise import named_noise
 from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Precision
+from lsx.denoising.chunk_program import loop_program
 from lsx.denoising.chunk_runner import audio_batch
 from lsx.denoising.executor import HostExecutor, io_of
-from lsx.denoising.program import Operation, RunGraph, loop_program
+from lsx.denoising.program import Operation, RunGraph
 from lsx.engines.engine import Array, Engine, FeedDict
 from lsx.engines.loading import load_engine
 from lsx.errors import IntegrityError, NonFiniteOutput

@@ -17,10 +17,10 @@ from lsx.core.model_spec import ModelSpec
 from lsx.core.noise import named_noise
 from lsx.core.sampling import SamplingOptions
 from lsx.denoising.activation_block import ActivationBlock
+from lsx.denoising.chunk_program import chunk_program
 from lsx.denoising.chunk_runner import ChunkRunner, audio_batch, repeated_latents, seeded_noise
 from lsx.denoising.cuda_executor import CudaExecutor
 from lsx.denoising.executor import HostExecutor, Only, Submission, io_of
-from lsx.denoising.program import chunk_program
 from lsx.engines.cuda_device import CudaDevice
 from lsx.engines.device import Memory, Stream
 from lsx.engines.device_engine import DeviceEngine

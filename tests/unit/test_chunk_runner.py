@@ -12,6 +12,7 @@ from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.noise import named_noise
 from lsx.core.sampling import SamplingOptions
 from lsx.core.threaded_stages import Stopped
+from lsx.denoising.chunk_program import PLAIN, ProgramInputs, chunk_program
 from lsx.denoising.chunk_runner import (
     ChunkRunner,
     Neighbour,
@@ -21,7 +22,6 @@ from lsx.denoising.chunk_runner import (
     seeded_noise,
 )
 from lsx.denoising.executor import Executor, HostExecutor, Lender, Only, io_of
-from lsx.denoising.program import PLAIN, ProgramInputs, chunk_program
 from lsx.errors import EngineError, NonFiniteOutput, OutOfDeviceMemory
 from tests.unit.test_program import MODEL, ToyEngine
 
@@ -83,10 +83,15 @@ def _keeping() -> HostExecutor:
 
 
 def test_latents_as_seen_from_a_later_frame() -> None:
-    steps = named_noise("steps", (3, 4, 16, 2, 2), 0)
-    kept = kept_latents(steps, 12)
-    assert np.array_equal(kept[:, :, :4], steps[:, :, 12:])
+    steps, share = named_noise("steps", (3, 4, 16, 2, 2), 0), np.zeros(16, np.float32)
+    share[:2] = (0.75, 0.25)
+    before = ChunkRunner(Only(_keeping()), MODEL, seeded_noise(0), kept_steps=2).submit(FACES, TOKENS, 0)
+    kept = kept_latents(steps, Neighbour(before, 12, share))
+    assert kept.shape == (3, 5, 16, 2, 2)
+    assert np.array_equal(kept[:, :4, :4], steps[:, :, 12:])
     assert not kept[:, :, 4:].any()
+    assert (kept[:, 4, 0] == 0.75).all()
+    assert (kept[:, 4, 1] == 0.25).all()
 
 
 def test_a_chunk_goes_on_from_the_one_before() -> None:

@@ -9,12 +9,12 @@ from lsx.bench.workloads import graph_axes, graph_feed
 from lsx.core.model_spec import ModelSpec
 from lsx.core.sampling import SamplingOptions
 from lsx.denoising.activation_block import ActivationBlock
+from lsx.denoising.chunk_program import chunk_program
 from lsx.denoising.chunk_runner import ChunkRunner, seeded_noise
 from lsx.denoising.cuda_executor import CudaExecutor, executor_bytes
 from lsx.denoising.executor import Only, io_of
 from lsx.denoising.executor_cache import CudaExecutorCache, executor_cache_for
 from lsx.denoising.memory_plan import plan_memory
-from lsx.denoising.program import chunk_program
 from lsx.engines.device_engine import Context
 from lsx.engines.engine import Array
 from lsx.errors import EngineError, NonFiniteOutput, OutOfDeviceMemory

@@ -9,8 +9,8 @@ from lsx.core.cancel import CancelToken
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.sampling import SamplingOptions
 from lsx.core.threaded_stages import Stopped
+from lsx.denoising.chunk_program import chunk_program
 from lsx.denoising.executor import HostExecutor, Only, io_of, vae_frames_of
-from lsx.denoising.program import chunk_program
 from lsx.errors import EngineError
 from tests.unit.test_program import LARGE, MODEL, ToyEngine, toy_inputs
 

@@ -9,9 +9,10 @@ import pytest
 
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.sampling import SamplingOptions
+from lsx.denoising.chunk_program import chunk_program
 from lsx.denoising.executor import io_of
 from lsx.denoising.memory_plan import lifetimes, plan_memory
-from lsx.denoising.program import Program, chunk_program
+from lsx.denoising.program import Program
 from lsx.engines.device import ALIGNMENT
 from lsx.errors import EngineError
 from tests.unit.test_program import MODEL, ToyEngine

@@ -14,19 +14,11 @@ from lsx.core.model_spec import ModelSpec
 from lsx.core.noise import named_noise
 from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Dtype, TensorSpec
+from lsx.denoising.chunk_program import ProgramInputs, chunk_program, keeps_latents
 from lsx.denoising.chunk_runner import ChunkRunner, audio_batch, repeated_latents, seeded_noise
 from lsx.denoising.executor import HostExecutor, Only, io_of
 from lsx.denoising.memory_plan import lifetimes, plan_memory
-from lsx.denoising.program import (
-    Copy,
-    Program,
-    ProgramInputs,
-    RunGraph,
-    View,
-    chunk_program,
-    keeps_latents,
-    reads_and_writes,
-)
+from lsx.denoising.program import Copy, Program, RunGraph, View, reads_and_writes
 from lsx.denoising.schedule import schedule
 from lsx.engines.device import ALIGNMENT
 from lsx.engines.engine import Array, Engine, FeedDict
@@ -68,7 +60,7 @@ class ToyEngine(Engine):
                     conditioning,
                     _tensor("coefficients", (5,)),
                     _tensor("guidance", (1,)),
-                    *([_tensor("kept", (1, 4, f, h, h)), _tensor("share", (f,))] if keeps else []),
+                    *([_tensor("kept", (1, 5, f, h, h))] if keeps else []),
                 ],
                 [_tensor("latents_out", (1, 4, f, h, h)), _tensor("previous_out", (1, 4, f, h, h)), sample],
             ),
@@ -111,12 +103,11 @@ class ToyEngine(Engine):
         coefficients: Array,
         guidance: Array,
         kept: Array | None = None,
-        share: Array | None = None,
     ) -> dict[str, Array]:
         c, noise = coefficients, noise_pred[:1] + guidance * (noise_pred[-1:] - noise_pred[:1])
         moved = c[0] * latents + c[1] * noise + c[2] * previous
-        if kept is not None and share is not None:
-            moved = moved + share[:, None, None] * (kept - moved)
+        if kept is not None:
+            moved = moved + kept[:, 4:] * (kept[:, :4] - moved)
         sample = np.concatenate([moved, conditioning], axis=1)
         return {
             "latents_out": moved,
@@ -153,14 +144,14 @@ def toy_inputs(model: ModelSpec, options: SamplingOptions, call: int = 0) -> dic
 
 
 def plain_loop(engines: Mapping[str, Any], inputs: Mapping[str, Array], options: SamplingOptions) -> dict[str, Array]:
-    """The same call without programs, buffers or memory plans; `kept` and `share` in the inputs are heeded."""
-    kept, share = inputs.get("kept"), inputs.get("share")
+    """The same call without programs, buffers or memory plans; `kept` in the inputs is heeded."""
+    kept = inputs.get("kept")
 
     def mixed(latents: Array, step: int) -> Array:
-        if kept is None or share is None:
+        if kept is None:
             return latents
-        weight = share[:, None, None]
-        blended: Array = (1 - weight) * latents + weight * kept[step]
+        weight = kept[step, 4]
+        blended: Array = (1 - weight) * latents + weight * kept[step, :4]
         return blended
 
     conditioning = engines["vae_encoder"].run({n: inputs[n] for n in ("faces", "noise")})["conditioning"]
@@ -266,16 +257,16 @@ def test_the_host_executor_equals_a_plain_loop(options: SamplingOptions, model: 
 def test_latents_that_are_kept_equal_a_plain_loop(options: SamplingOptions, model: ModelSpec) -> None:
     engines = toy_engines(model)
     program = chunk_program(model, io_of(engines), options, given=ProgramInputs(kept=True))
-    shape = (options.steps + 1, 4, model.frames, model.latent, model.latent)
-    neighbour = {"kept": named_noise("kept", shape, 0), "share": np.linspace(1, 0, model.frames, dtype=np.float32)}
-    inputs = toy_inputs(model, options) | neighbour
+    kept = named_noise("kept", (options.steps + 1, 5, model.frames, model.latent, model.latent), 0)
+    kept[:, 4] = np.linspace(1, 0, model.frames, dtype=np.float32)[:, None, None]
+    inputs = toy_inputs(model, options) | {"kept": kept}
     made = HostExecutor(program, engines).submit(inputs).result(None).arrays
     wanted = plain_loop(engines, inputs, options)
     assert set(made) == {*wanted, "nonfinite"}
     for name, array in wanted.items():
         assert np.abs(made[name] - array).max() <= 1e-5 * np.abs(array).max()
     # all of the first frame's latents are the neighbour's, none of the last one's
-    assert np.abs(made["steps_out"][:, :, 0] - neighbour["kept"][:, :, 0]).max() <= 1e-5
+    assert np.abs(made["steps_out"][:, :, 0] - kept[:, :4, 0]).max() <= 1e-5
     plan_memory(program)
 
 
