@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,25 +10,34 @@ import pytest
 
 from examples.tiny.acceptance import Acceptance, judge, summary
 from examples.tiny.checkpoint import MODEL, tiny_checkpoint
+from examples.tiny.clips import render_truth, tiny_clip
+from examples.tiny.voice import speech
 from lsx import LipSync, SamplingOptions
 from lsx.export.exporter import export_bundle
 from lsx.export.options import ExportOptions
+from lsx.metrics.lips import mouth_psnr
 from lsx.metrics.stable_sync import StableSync
 from lsx.models.checkpoint import Checkpoint
 from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.models.stable_syncnet import STABLE_SYNCNET_FILE
+from tests.e2e.test_run import frames_of
 from tests.training_data import tiny_data
 
 SEEDS = (2_000_017, 2_000_040)
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> list[Acceptance]:
+def lipsync(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LipSync]:
     folder = tmp_path_factory.mktemp("tiny")
     checkpoint = Checkpoint(CheckpointFiles.in_folder(tiny_checkpoint(folder / "checkpoint")))
     export_bundle(checkpoint, folder / "bundle", ExportOptions(precision="fp32"))
     with LipSync.open(folder / "bundle", threads=1) as lipsync:
-        return [judge(lipsync, seed, SamplingOptions(steps=6, sampler="dpm++2m"), 64) for seed in SEEDS]
+        yield lipsync
+
+
+@pytest.fixture(scope="module")
+def results(lipsync: LipSync) -> list[Acceptance]:
+    return [judge(lipsync, seed, SamplingOptions(steps=6, sampler="dpm++2m"), 64) for seed in SEEDS]
 
 
 def test_its_files_are_small() -> None:
@@ -42,6 +52,26 @@ def test_the_lips_follow_the_sound(results: list[Acceptance]) -> None:
     # what the committed weights do, with a margin; what is wanted of them is 24 dB, see docs/accuracy.md
     assert figures["psnr"] >= 22
     assert figures["shut"] >= 0.95
+
+
+def test_an_overlap_is_mixed_in_latents_and_in_pixels_where_a_bundle_keeps_none(
+    lipsync: LipSync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, sound = tiny_clip(SEEDS[0], 28), speech(28 / 25, 5)
+    truth = render_truth(clip, sound, 28)
+    made, reports = [], []
+    for keeps in (True, False):
+        monkeypatch.setattr("lsx.runtime.lipsync.keeps_latents", lambda _, keeps=keeps: keeps)
+        output = tmp_path / f"{keeps}.mkv"
+        reports.append(lipsync.run(np.stack(list(clip.frames)), sound, output, steps=2, overlap=4, crf=0))
+        made.append(np.stack(frames_of(output)))
+    assert [report.blended for report in reports] == ["latents", "pixels"]
+    assert [report.chunks for report in reports] == [2, 2]
+    # the second chunk alone knows of the first
+    assert np.array_equal(made[0][:12], made[1][:12])
+    assert not np.array_equal(made[0][12:], made[1][12:])
+    latents, pixels = (mouth_psnr(frames, truth.frames, clip.regions) for frames in made)
+    assert latents > pixels - 0.5
 
 
 def test_its_syncnet_tells_a_face_s_own_sound_from_another_s(tmp_path: Path) -> None:

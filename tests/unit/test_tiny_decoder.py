@@ -19,7 +19,7 @@ from tests.training_data import tiny_data
 
 
 def test_it_draws_the_estimates_better(tmp_path: Path) -> None:
-    data = tiny_data(tmp_path / "data", resolution=128, seeds=range(2), frames=32)
+    data = tiny_data(tmp_path / "data", resolution=128, seeds=range(2), frames=48)
     checkpoint = Checkpoint(CheckpointFiles.in_folder(tiny_checkpoint(tmp_path / "checkpoint")))
     fill_tokens(data, TokenStore.of(data, checkpoint.hashes()["whisper"]), checkpoint.audio_encoder())
     seen = estimates(checkpoint, data, 1)
