@@ -73,6 +73,9 @@ def export(
         Path | None,
         typer.Option(help="Folder with face models, instead of fetching MediaPipe's through pip."),
     ] = None,
+    auxiliary: Annotated[
+        Path | None, typer.Option(help="Folder with stable_syncnet.pt: --speaker active then asks SyncNet, too.")
+    ] = None,
     parity_report: Annotated[
         Path | None, typer.Option(help="Write every figure of the check against PyTorch there, as JSON.")
     ] = None,
@@ -90,6 +93,7 @@ def export(
         precision=precision,  # type: ignore[arg-type]  # checked there
         fallback=fallback,  # type: ignore[arg-type]  # checked there
         face_models=face_models,
+        auxiliary=auxiliary,
         parity_report=parity_report,
     )
     if (options.precision in LOW_PRECISIONS) != (calibration is not None):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["FACE_GRAPHS", "GRAPH_WORDS", "LOOP_GRAPHS", "MODEL_GRAPHS"]
+__all__ = ["FACE_GRAPHS", "GRAPH_WORDS", "LOOP_GRAPHS", "MODEL_GRAPHS", "SYNC_GRAPHS"]
 
 FACE_GRAPHS = ("face_detector", "face_landmarks")
+
+
+SYNC_GRAPHS = ("syncnet_lips", "syncnet_sound")
+"""Of bundles that were exported with StableSyncNet's weights."""
 
 
 LOOP_GRAPHS = ("vae_encoder", "unet", "unet_shallow", "step", "vae_decoder")
@@ -12,7 +16,7 @@ LOOP_GRAPHS = ("vae_encoder", "unet", "unet_shallow", "step", "vae_decoder")
 
 
 MODEL_GRAPHS = ("audio_encoder", *LOOP_GRAPHS)
-"""All but the face detector's."""
+"""All but those of faces and of StableSyncNet."""
 
 
 GRAPH_WORDS = {
@@ -24,5 +28,7 @@ GRAPH_WORDS = {
     "vae_decoder": "latents to faces",
     "face_detector": "where a face is",
     "face_landmarks": "where its brows and nose are",
+    "syncnet_lips": "16 faces to what they say (StableSyncNet)",
+    "syncnet_sound": "their sound to what it says (StableSyncNet)",
 }
 """What each graph does, in a few words."""

@@ -22,13 +22,14 @@ from lsx.bundle.manifest import (
 )
 from lsx.bundle.writing import written_beside
 from lsx.core.atomic_files import write_whole
-from lsx.core.tensors import LOW_PRECISIONS, Precision
+from lsx.core.tensors import LOW_PRECISIONS
 from lsx.errors import OutputError, UsageError
 from lsx.export.face_models.models import FaceSource, find_face_models
 from lsx.export.graph_exporter import GraphExporter
 from lsx.export.options import ExportOptions
 from lsx.graphs.graph_specs import GRAPHS
 from lsx.models.checkpoint import Checkpoint
+from lsx.models.stable_syncnet import STABLE_SYNCNET_FILE, load_syncnet
 from lsx.quantization.coverage import Quantization
 
 __all__ = ["STAGES", "export_bundle"]
@@ -74,7 +75,9 @@ def export_bundle(
         for kind, inside in bundles:
             (folder / inside / "onnx").mkdir(parents=True, exist_ok=True)
             recipes = quantization if kind in LOW_PRECISIONS else None
-            manifest = _exported(checkpoint, folder / inside, kind, source, recipes, report, figures)
+            exporter = GraphExporter(checkpoint, folder / inside, kind, recipes)
+            figures[kind] = exporter.parity
+            manifest = _exported(exporter, source, options.auxiliary if inside == Path() else None, report)
             if not inside.parts and fallback is not None:
                 manifest = manifest.model_copy(update={"fallback": "fallback"})
             (folder / inside / MANIFEST).write_text(manifest.text(), encoding="utf-8")
@@ -101,31 +104,23 @@ def _reported(path: Path | None) -> Iterator[dict[str, dict[str, list[ParityEntr
                 raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def _exported(
-    checkpoint: Checkpoint,
-    folder: Path,
-    precision: Precision,
-    source: FaceSource,
-    quantization: Quantization | None,
-    report: Progress,
-    figures: dict[str, dict[str, list[ParityEntry]]],
-) -> Manifest:
-    """Every graph of a bundle, written into `folder`; what the check measured goes into `figures` on the way."""
-    exporter = GraphExporter(checkpoint, folder, precision, quantization)
-    figures[precision] = exporter.parity
-    graphs = {}
+def _exported(exporter: GraphExporter, source: FaceSource, auxiliary: Path | None, report: Progress) -> Manifest:
+    """Every graph of a bundle, written where `exporter` writes. auxiliary : as of ExportOptions."""
+    quantization, graphs = exporter.quantization, {}
     for number, spec in enumerate(GRAPHS.values()):
         graphs[spec.name] = exporter.graph(spec, lambda label: report(label, number, 0))  # noqa: B023
     report("faces", len(GRAPHS), 0)
     graphs |= exporter.faces(source)
+    if auxiliary is not None:
+        graphs |= exporter.sync(load_syncnet(auxiliary / STABLE_SYNCNET_FILE))
     report("hashes", len(GRAPHS) + 1, 0)
     data = {path for entry in graphs.values() for path in entry.data}
     return Manifest(
         schema_version=SCHEMA_VERSION,
         lsx_version=lsx.__version__,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        precision=precision,
-        model=_model_entry(checkpoint),
+        precision=exporter.asked,
+        model=_model_entry(exporter.checkpoint),
         faces=FaceModels(family=source.family, source=source.hashes()),
         graphs=graphs,
         data=tuple(exporter.file(path) for path in sorted(data)),

@@ -26,10 +26,11 @@ from lsx.export.graph_check import Cases, GraphCheck, check_norms, norms_of
 from lsx.export.onnx_file import OPSET, WeightStore, free_leading_axis, save_model, trace
 from lsx.export.onnxruntime_form import to_onnxruntime_form
 from lsx.export.tensorrt_form import to_tensorrt_form
-from lsx.graphs.graph_specs import GraphSpec
+from lsx.graphs.graph_specs import GraphSpec, sync_specs
 from lsx.graphs.modules import GraphModule
 from lsx.graphs.precision import islands_of, round_to_precision, to_precision, torch_dtype
 from lsx.models.checkpoint import Checkpoint
+from lsx.models.stable_syncnet import StableSyncNet
 from lsx.quantization.coverage import Quantization, check_coverage
 from lsx.quantization.recipe import Recipe, apply_recipe
 
@@ -57,7 +58,10 @@ class GraphExporter:
         self.checkpoint = checkpoint
         self.model: ModelSpec = checkpoint.spec
         self.folder = folder
+        self.asked = precision
+        """The bundle's."""
         self.precision = base_precision(precision)
+        """Of its graphs' tensors, where they are not quantized."""
         self.quantization = quantization
         self.store = WeightStore(folder / "onnx")
         self.parity: dict[str, list[ParityEntry]] = {}
@@ -214,6 +218,13 @@ class GraphExporter:
                 opset=OPSET,
                 operators=dict(sorted(Counter(node.op_type for node in model.graph.node).items())),
             )
+        return entries
+
+    def sync(self, network: StableSyncNet) -> dict[str, GraphEntry]:
+        """StableSyncNet's two graphs, float32 whatever the bundle's precision. Raises ExportError, ParityError."""
+        own = GraphExporter(self.checkpoint, self.folder, "fp32", None)
+        entries = {spec.name: own.graph(spec, lambda _: None) for spec in sync_specs(network)}
+        self.parity |= own.parity
         return entries
 
 

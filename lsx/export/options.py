@@ -19,6 +19,8 @@ _WIDER: dict[Precision, tuple[FloatPrecision, ...]] = {
 }
 """Precisions whose range or digits exceed another's."""
 
+_SYNCNET = "stable_syncnet.pt"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
@@ -30,12 +32,16 @@ class ExportOptions:
     more with it."""
     face_models: Path | None = None
     """Folder with face models, default MediaPipe's, fetched through pip."""
+    auxiliary: Path | None = None
+    """Folder with `stable_syncnet.pt`, whose graphs the bundle is to carry: `speaker: active` asks them, too."""
     parity_report: Path | None = None
     """File for every figure of the check as JSON, also where a graph fails it."""
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise UsageError(f"--precision is {self.precision}; choose one of {', '.join(PRECISIONS)}")
+        if self.auxiliary is not None and not (self.auxiliary / _SYNCNET).is_file():
+            raise UsageError(f"--auxiliary is {self.auxiliary}: no {_SYNCNET} in it to ask who speaks")
         known = _WIDER[self.precision]
         if self.fallback is not None and self.fallback not in known:
             raise UsageError(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lsx.faces.tracks import LONGEST_GAP
 
-__all__ = ["Mouth", "active_tracks"]
+__all__ = ["Agreement", "Mouth", "active_tracks"]
 
 _BLOCK = 50  # frames that are foretold together, by others
 _FOLDS = 8
@@ -28,6 +28,8 @@ _MOMENT = 15  # frames
 _SWITCH = 7.0  # evidence that must speak for another face, over all frames of its turn
 _MOST = 1.0  # evidence of one frame
 _AT_REST, _ABSENT = -0.4, -2.0  # evidence of a frame in which a mouth is still, or there is no face
+_ASKED = 16  # frames that an agreement is of
+_AGREES = 4.0  # evidence of a frame for each unit by which a face agrees more than the others
 _LARGER = 1e-3  # for the track that comes first, where nothing is heard
 _UNSURE, _SURE = 0.1, 0.9  # bounds of the correlation that is reckoned with
 
@@ -47,14 +49,37 @@ class Mouth:
         return self.start + len(self.openings)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Agreement:
+    """How far a track's lips and the sound agree, as a network trained for that sees and hears it."""
+
+    starts: tuple[int, ...]
+    """First frames of the looks, 16 frames each, rising."""
+    margins: tuple[float, ...]
+    """Of each: how much better they agree as they are than shifted."""
+
+    def by_frame(self, frames: int) -> NDArray[np.float64]:
+        """The mean of the looks that have a frame: [frames], NaN where none has."""
+        sums, counts = np.zeros(frames), np.zeros(frames)
+        for start, margin in zip(self.starts, self.margins, strict=True):
+            sums[start : start + _ASKED] += margin
+            counts[start : start + _ASKED] += 1
+        return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
 def active_tracks(
-    mouths: Mapping[int, Mouth], bands: NDArray[np.floating], speech: NDArray[np.bool_], cuts: Sequence[int]
+    mouths: Mapping[int, Mouth],
+    bands: NDArray[np.floating],
+    speech: NDArray[np.bool_],
+    cuts: Sequence[int],
+    agreements: Mapping[int, Agreement] | None = None,
 ) -> NDArray[np.int64]:
     """The track that speaks in each frame, int64 [frames] at 25 a second; 0 where there is no track.
 
     A turn lasts 12 frames at least, or its shot. mouths : by track, none of them over a cut; where the sound says
     nothing of them the first is taken. bands : float [frames, n], how loud the sound is by frequency, in a logarithm.
-    speech : [frames], whether anybody is heard. cuts : frames at which shots begin, rising.
+    speech : [frames], whether anybody is heard. cuts : frames at which shots begin, rising. agreements : by track,
+    where they are known: evidence beside that of the openings for whom agrees more than every other face then.
     """
     frames = len(speech)
     if not mouths:
@@ -65,6 +90,7 @@ def active_tracks(
     usual = np.median([track.deviation for track in tracks if track.deviation > 0] or [1.0])
     for track in tracks:
         track.standardise(float(usual))
+    said = _by_agreement([track.number for track in tracks], agreements or {}, frames)
     spoken, chosen = [track.heard for track in tracks], np.zeros(frames, np.int64)
     for _ in range(_ROUNDS):
         foretold, correlation = _foretold(heard, tracks, spoken)
@@ -73,6 +99,7 @@ def active_tracks(
             there = [track for track in tracks if start <= track.mouth.start < stop]
             if there:
                 rows = np.stack([track.evidence(foretold, correlation, speech, start, stop) for track in there])
+                rows += [said[track.number][start:stop] * speech[start:stop] for track in there]
                 rows[0, 0] += _LARGER
                 chosen[start:stop] = np.array([track.number for track in there])[_held(_likeliest(rows))]
         if np.array_equal(before, chosen):
@@ -117,6 +144,22 @@ class _Track:
         inside = slice(self.mouth.start - start, min(self.mouth.stop, stop) - start)
         whole[inside] = (own * speech[self.span])[: stop - self.mouth.start]
         return whole
+
+
+def _by_agreement(
+    numbers: Sequence[int], agreements: Mapping[int, Agreement], frames: int
+) -> dict[int, NDArray[np.float64]]:
+    """Evidence by track and frame: by how much it agrees more than the one that agrees most of the others."""
+    nothing = {number: np.zeros(frames) for number in numbers}
+    if len(agreements) < 2:
+        return nothing
+    known = {number: agreements[number].by_frame(frames) for number in numbers if number in agreements}
+    rows = np.array(list(known.values()))
+    for number, own in known.items():
+        others = np.where(np.isnan(rows), -np.inf, rows)[[other != number for other in known]].max(0, initial=-np.inf)
+        lead = np.where(np.isfinite(others) & np.isfinite(own), own - others, 0.0)
+        nothing[number] = np.clip(_AGREES * lead, -_MOST, _MOST)
+    return nothing
 
 
 def _standardised(bands: NDArray[np.float64], speech: NDArray[np.bool_]) -> NDArray[np.float64]:

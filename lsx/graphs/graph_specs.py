@@ -11,12 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from lsx.core.graph_names import SYNC_GRAPHS
+from lsx.core.mel import MELS
 from lsx.core.model_spec import ModelSpec
 from lsx.core.noise import named_noise
+from lsx.core.sync_mel import MEL_COLUMNS
 from lsx.graphs import modules
 from lsx.models.checkpoint import Checkpoint
+from lsx.models.stable_syncnet import StableSyncNet
 
-__all__ = ["GRAPHS", "GraphSpec"]
+__all__ = ["GRAPHS", "GraphSpec", "sync_specs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,3 +172,38 @@ GRAPHS: dict[str, GraphSpec] = {
     )
 }
 """In the order of export: `unet` before `unet_shallow`, which shares its weights."""
+
+
+def sync_specs(network: StableSyncNet) -> tuple[GraphSpec, GraphSpec]:
+    """StableSyncNet's two towers, one look at a time."""
+    frames, side = network.config.frames, network.config.resolution
+
+    def faces(_: ModelSpec, __: nn.Module, ___: int) -> dict[str, NDArray[Any]]:
+        return {
+            "faces": np.clip(named_noise("parity.looks", (frames, side, side, 3), 0) * 50 + 127, 0, 255).astype(
+                np.uint8
+            )
+        }
+
+    def mel(_: ModelSpec, __: nn.Module, ___: int) -> dict[str, NDArray[Any]]:
+        return {"mel": np.clip(named_noise("parity.sync_mel", (1, 1, MELS, MEL_COLUMNS), 0), -4, 4)}
+
+    lips, sound = SYNC_GRAPHS
+    return (
+        GraphSpec(
+            name=lips,
+            build=lambda _: modules.SyncLipsGraph(network),
+            example_inputs=faces,
+            outputs=("seen",),
+            axis=None,
+            varying={},
+        ),
+        GraphSpec(
+            name=sound,
+            build=lambda _: modules.SyncSoundGraph(network),
+            example_inputs=mel,
+            outputs=("heard",),
+            axis=None,
+            varying={},
+        ),
+    )

@@ -9,9 +9,11 @@ import re
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from lsx.models.reference import LATENT_SCALE
+from lsx.models.stable_syncnet import StableSyncNet, lower_half
 from lsx.models.unet import UNet3D
 from lsx.models.whisper import AudioEncoder
 
@@ -19,6 +21,8 @@ __all__ = [
     "AudioEncoderGraph",
     "GraphModule",
     "StepGraph",
+    "SyncLipsGraph",
+    "SyncSoundGraph",
     "UNetGraph",
     "UNetShallowGraph",
     "VaeDecoderGraph",
@@ -178,3 +182,25 @@ class AudioEncoderGraph(GraphModule):
     def forward(self, mel: Tensor) -> Tensor:
         states: Tensor = self.encoder(mel)
         return states.to(torch.float32)
+
+
+class SyncLipsGraph(GraphModule):
+    """`syncnet_lips`: a unit vector float32 [1, D] of 16 aligned faces uint8 [16, R, R, 3], R StableSyncNet's own."""
+
+    def __init__(self, network: StableSyncNet) -> None:
+        super().__init__()
+        self.encoder, self.resolution = network.visual_encoder, network.config.resolution
+
+    def forward(self, faces: Tensor) -> Tensor:
+        return F.normalize(self.encoder(lower_half(_to_pixels(faces), self.resolution)))
+
+
+class SyncSoundGraph(GraphModule):
+    """`syncnet_sound`: a unit vector float32 [1, D] of their sound, mel float32 [1, 1, 80, 52]."""
+
+    def __init__(self, network: StableSyncNet) -> None:
+        super().__init__()
+        self.encoder = network.audio_encoder
+
+    def forward(self, mel: Tensor) -> Tensor:
+        return F.normalize(self.encoder(mel))

@@ -12,21 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lsx.core.sync_mel import SYNC_FRAMES, latest_window, mel_window, syncnet_mel
 from lsx.errors import UsageError
 from lsx.models.pixels import pixels_of
-from lsx.models.stable_syncnet import (
-    STABLE_SYNCNET_FILE,
-    StableSyncNet,
-    latest_window,
-    load_syncnet,
-    lower_half,
-    mel_window,
-    syncnet_mel,
-)
+from lsx.models.stable_syncnet import STABLE_SYNCNET_FILE, StableSyncNet, load_syncnet, lower_half
 
 __all__ = ["StableSync", "StableSyncFigures", "cosines_by_offset", "offset_histogram"]
 
-_FRAMES, _STRIDE = 16, 8
+_STRIDE = 8
 _SHIFT = 7  # frames each way
 
 
@@ -83,7 +76,7 @@ def cosines_by_offset(
     was_training = network.training
     network.eval()
     with torch.inference_mode():
-        seen = torch.cat([_seen(network, faces[s : s + _FRAMES], device) for s in starts])
+        seen = torch.cat([_seen(network, faces[s : s + SYNC_FRAMES], device) for s in starts])
         heard = {s: _heard(network, mel, s, device) for s in range(starts[0] - _SHIFT, starts[-1] + _SHIFT + 1)}
         rows = [
             torch.stack([heard[start + shift] @ vector for shift in range(-_SHIFT, _SHIFT + 1)])

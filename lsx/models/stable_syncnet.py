@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 import yaml
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lsx.core.sync_mel import SYNC_FRAMES
 from lsx.errors import CheckpointError
 from lsx.models.attention import Attention, FeedForward, checkpointed
 from lsx.models.checkpoint import load_strict, read_tensors
@@ -27,17 +26,11 @@ __all__ = [
     "EncoderConfig",
     "StableSyncNet",
     "SyncNetConfig",
-    "latest_window",
     "load_syncnet",
     "lower_half",
-    "mel_window",
-    "syncnet_mel",
 ]
 
 STABLE_SYNCNET_FILE = "stable_syncnet.pt"
-MEL_COLUMNS = 52
-"""Columns of one look at the sound: 16 frames at 25 a second, 80 columns a second, and one more."""
-_PER_SECOND, _FRAMES = 80, 16
 _GROUPS, _HEADS, _EPS = 32, 8, 1e-6
 
 
@@ -238,7 +231,7 @@ def lower_half(faces: Tensor, resolution: int = 256) -> Tensor:
     """
     if faces.shape[-1] != resolution:
         faces = F.interpolate(faces, size=(resolution, resolution), mode="bicubic")
-    looks: Tensor = faces.unflatten(0, (-1, _FRAMES)).flatten(1, 2)
+    looks: Tensor = faces.unflatten(0, (-1, SYNC_FRAMES)).flatten(1, 2)
     return looks[:, :, resolution // 2 :]
 
 
@@ -258,49 +251,3 @@ def load_syncnet(file: Path) -> StableSyncNet:
         network = StableSyncNet(config)
     load_strict(network, state, file)
     return network
-
-
-def syncnet_mel(samples: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """The sound as StableSyncNet takes it, of a whole file: float32 [80, samples // 200 + 1] in -4..4.
-
-    samples : float32 [n] in -1..1, 16 kHz. Pre-emphasis 0.97; windows of 800 (Hann), 200 apart, centred over zeros; 80
-    Slaney mels from 55 to 7600 Hz; decibels over a reference of 20, -100..0 taken to -4..4.
-    """
-    from transformers.audio_utils import mel_filter_bank
-
-    filters = mel_filter_bank(401, 80, 55.0, 7600.0, 16000, norm="slaney", mel_scale="slaney")
-    wave = np.append(samples[:1], samples[1:] - np.float32(0.97) * samples[:-1]).astype(np.float64)
-    padded = np.pad(wave, 400)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 800)[::200]
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(800) / 800)
-    magnitude = np.abs(np.fft.rfft(windows * hann)).T
-    decibels = 20 * np.log10(np.maximum(filters.T @ magnitude, 1e-5)) - 20
-    return np.asarray(np.clip(8 * (decibels + 100) / 100 - 4, -4, 4), dtype=np.float32)
-
-
-def _column(frame: int, fps: int = 25) -> int:
-    """The mel column at which a frame begins, as the original rounds it."""
-    return int(_PER_SECOND * (frame / fps))
-
-
-def latest_window(columns: int, frames: int) -> int:
-    """The last frame at which a window of 16 frames and its sound can begin, negative where none can.
-
-    columns : of the mel; frames : of the video.
-    """
-    start = frames - _FRAMES
-    while start >= 0 and _column(start) + MEL_COLUMNS > columns:
-        start -= 1
-    return start
-
-
-def mel_window(mel: NDArray[np.float32], frame: int, fps: int = 25) -> NDArray[np.float32]:
-    """The 52 columns that belong to the 16 frames from `frame` on: float32 [80, 52].
-
-    Raises ValueError where the sound ends before.
-    """
-    start = _column(frame, fps)
-    window = mel[:, start : start + MEL_COLUMNS]
-    if window.shape[1] != MEL_COLUMNS:
-        raise ValueError(f"the sound ends at column {mel.shape[1]} of its mel, the window at {start + MEL_COLUMNS}")
-    return window

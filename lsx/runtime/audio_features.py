@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lsx.core.clock import MODEL_CLOCK, FrameClock
 from lsx.core.footage import AudioContext
+from lsx.core.mel import MELS, mel_filters
 from lsx.core.model_spec import ModelSpec
 from lsx.engines.engine import Engine
 from lsx.media.audio_reader import as_samples
@@ -34,25 +35,9 @@ _ROWS = SEGMENT // 2
 _FADE = 25
 """Rows before and after a border over which one window's states lead to the next one's."""
 
-_WINDOW, _HOP, _MELS = 400, 160, 80
+_WINDOW, _HOP = 400, 160
 _CHUNK = 6000  # mel columns transformed at a time: bounds the memory that a long file needs
 _KEPT = 3  # segments whose features stay in memory: a frame's window spans two at most
-
-
-def _mel_filters() -> NDArray[np.float64]:
-    """Slaney-scale, Slaney-normalised triangles, float64 [80, 201], 0 to 8 kHz at 16 kHz."""
-
-    def to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-        # Linear below 1 kHz (15 mel), logarithmic above: 27 mel a factor of 6.4.
-        return np.where(mel < 15, mel * (200 / 3), 1000 * np.exp((mel - 15) * (np.log(6.4) / 27)))
-
-    top = 15 + np.log(8) / (np.log(6.4) / 27)
-    edges = to_hz(np.linspace(0, top, _MELS + 2))
-    frequencies = np.linspace(0, 8000, _WINDOW // 2 + 1)
-    slopes = edges[:, None] - frequencies[None]
-    widths = np.diff(edges)[:, None]
-    filters = np.maximum(0, np.minimum(-slopes[:-2] / widths[:-1], slopes[2:] / widths[1:]))
-    return np.asarray(filters * (2 / (edges[2:] - edges[:-2]))[:, None])
 
 
 class LogMel:
@@ -66,7 +51,7 @@ class LogMel:
         """Mel columns in the file: 100 a second."""
         self._samples = np.pad(samples, _WINDOW // 2, mode="reflect")
         self._scale = 1 / 32768 if samples.dtype == np.int16 else 1.0
-        self._filters = _mel_filters().T
+        self._filters = mel_filters(_WINDOW, 0.0, 8000.0).T
         self._window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WINDOW) / _WINDOW)
         starts = range(0, self.columns, _CHUNK)
         peak = max(self._log_power(start, min(start + _CHUNK, self.columns)).max() for start in starts)
@@ -81,12 +66,12 @@ class LogMel:
 
     def silence(self) -> NDArray[np.float32]:
         """A segment in which nothing is heard, as silences of this file are: float32 [80, 3000]."""
-        return np.full((_MELS, SEGMENT), (self._floor + 4) / 4, dtype=np.float32)
+        return np.full((MELS, SEGMENT), (self._floor + 4) / 4, dtype=np.float32)
 
     def segment(self, start: int) -> NDArray[np.float32]:
         """Columns `start` onwards, float32 [80, 3000]; past the file's end 0, in the normalised space."""
         stop = min(start + SEGMENT, self.columns)
-        mel = np.zeros((_MELS, SEGMENT), dtype=np.float32)
+        mel = np.zeros((MELS, SEGMENT), dtype=np.float32)
         if stop > start:
             mel[:, : stop - start] = ((np.maximum(self._log_power(start, stop), self._floor) + 4) / 4).T
         return mel

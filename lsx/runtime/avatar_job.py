@@ -46,6 +46,7 @@ from lsx.media.lossless import LosslessWriter
 from lsx.runtime.face_aligner import AlignedFrame, FaceAligner, FoundFaces
 from lsx.runtime.face_choice import faces_for
 from lsx.runtime.frame_pipeline import face_stages
+from lsx.runtime.sync_agreement import sync_judge
 from lsx.runtime.timeline import Timeline
 
 __all__ = ["prepare_avatar"]
@@ -125,7 +126,7 @@ def prepare_avatar(
         folder_beside(output, "prepared avatar", is_avatar) as folder,
     ):
         detector = FaceDetector(found, opened.manifest.faces.family)
-        choice = faces_for(footage, detector, source, part)
+        choice = faces_for(footage, detector, source, part, judge=lambda: sync_judge(opened))
         preparation = _Preparation(
             source=source,
             part=part,

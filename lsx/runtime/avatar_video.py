@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.bundle.bundle import Bundle
 from lsx.core.footage import FootageOptions
 from lsx.core.tensors import Frame
 from lsx.faces.alignment import AlignedFace
@@ -21,6 +22,7 @@ from lsx.media.video_reader import VideoReader
 from lsx.runtime.face_aligner import FoundFaces, FrameFaces
 from lsx.runtime.face_choice import Slot, faces_for
 from lsx.runtime.speaking_faces import Looked
+from lsx.runtime.sync_agreement import sync_judge
 from lsx.runtime.timeline import Timeline
 
 __all__ = ["AvatarFaces", "AvatarVideo", "faces_of", "open_source"]
@@ -85,7 +87,7 @@ def faces_of(
     footage: FootageOptions,
     timeline: Timeline,
     detector: FaceDetector,
-    resolution: int,
+    bundle: Bundle,
     looked: Looked,
 ) -> FrameFaces:
     """Where the faces of a run over `video` come from. Raises UsageError, MediaError, FaceNotFound.
@@ -94,4 +96,5 @@ def faces_of(
     """
     if isinstance(video, AvatarVideo):
         return AvatarFaces(video.avatar)
-    return FoundFaces(faces_for(footage, detector, video, timeline, looked), resolution)
+    choice = faces_for(footage, detector, video, timeline, looked, lambda: sync_judge(bundle))
+    return FoundFaces(choice, bundle.model.resolution)

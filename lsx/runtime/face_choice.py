@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -20,6 +21,7 @@ from lsx.faces.track_file import Tracks, VideoIdentity
 from lsx.faces.tracks import TrackedFace, box_of
 from lsx.media.given import VideoSource
 from lsx.runtime.speaking_faces import Looked, heard_in, looked_at, speaking
+from lsx.runtime.sync_agreement import SyncJudge, agreements
 from lsx.runtime.timeline import Timeline
 
 __all__ = ["Detector", "FaceChoice", "GivenFaces", "LiveFaces", "RecordedFaces", "Slot", "faces_for", "given_faces"]
@@ -165,13 +167,15 @@ def faces_for(
     video: VideoSource | None,
     timeline: Timeline,
     looked: Looked = lambda _, __: None,
+    judge: Callable[[], AbstractContextManager[SyncJudge | None]] = nullcontext,
 ) -> FaceChoice:
     """The faces of a run, as its options say. Raises UsageError, MediaError, FaceNotFound.
 
     Who speaks is known when all frames were looked at: where a rule asks for that they are, before the run.
 
     video : what the run plays, to which `footage.faces` must belong; None where nothing is known of it.
-    timeline : which of its frames, and when. looked : called while all frames are looked at.
+    timeline : which of its frames, and when. looked : called while all frames are looked at. judge : opens
+    StableSyncNet, which is asked besides, where there is one.
     """
     rules = footage.speaker_rules
     asks = any(rule.place == "active" for rule in rules)
@@ -189,7 +193,9 @@ def faces_for(
         tracks = looked_at(video, frames, _follower(footage, detector), looked)
     else:
         tracks = _recorded(footage.faces, video)
-    return RecordedFaces(tracks, rules, timeline.clock, speaking(tracks, video.clock, sound))
+    with judge() as asked:
+        agreed = None if asked is None else agreements(tracks, video, sound.samples(), asked, looked)
+    return RecordedFaces(tracks, rules, timeline.clock, speaking(tracks, video.clock, sound, agreed))
 
 
 def _recorded(file: Path, video: VideoSource | None) -> Tracks:

@@ -321,7 +321,7 @@ class LipSync:
             if progress is not None:
                 progress(Progress(frames=0, total=timeline.frames, fps=0.0, looked=done, to_look=frames))
 
-        faces = faces_of(reader, footage, timeline, self.detector(), self.bundle.model.resolution, looked)
+        faces = faces_of(reader, footage, timeline, self.detector(), self.bundle, looked)
         avatar = reader.avatar if isinstance(reader, AvatarVideo) else None
         threads = detector_threads(footage.detect_every)
         aligner = _aligner(plan, faces, threads=threads, require_face=require_face)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lsx.core.clock import FPS, FrameClock
 from lsx.core.threaded_stages import in_order
 from lsx.errors import UsageError
-from lsx.faces.active_speaker import Mouth, active_tracks
+from lsx.faces.active_speaker import Agreement, Mouth, active_tracks
 from lsx.faces.detector import detector_threads
 from lsx.faces.following import FaceFollower
 from lsx.faces.speaker import ActiveTrack
@@ -74,10 +74,12 @@ def heard_in(video: VideoSource, frame: int) -> PlacedSound:
     return sound
 
 
-def speaking(tracks: Tracks, clock: FrameClock, sound: SoundReader) -> ActiveTrack:
+def speaking(
+    tracks: Tracks, clock: FrameClock, sound: SoundReader, agreements: Mapping[int, Agreement] | None = None
+) -> ActiveTrack:
     """Which track speaks in a frame of the video. Raises UsageError where no mouth is known, MediaError.
 
-    clock : the video's; sound : its own, from `tracks.first` on.
+    clock : the video's; sound : its own, from `tracks.first` on; agreements : as of `active_tracks`.
     """
     first, last = tracks.first, max(tracks.by_frame, default=tracks.first)
     zero = clock.seconds(first)
@@ -96,6 +98,7 @@ def speaking(tracks: Tracks, clock: FrameClock, sound: SoundReader) -> ActiveTra
         _bands(samples, frames),
         speech_share(samples, frames) > _FADED,
         sorted({at(shot) for shot in tracks.shots if first < shot <= last}),
+        agreements,
     )
     return lambda frame: int(chosen[min(max(at(frame), 0), frames - 1)])
 

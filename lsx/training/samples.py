@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from lsx.core.sync_mel import SyncMel, latest_window
 from lsx.errors import UsageError
 from lsx.models.pixels import pixels_of
-from lsx.models.stable_syncnet import latest_window, mel_window, syncnet_mel
 from lsx.training.feature_store import LatentStore, TokenStore
 from lsx.training.shards import DataSet, SegmentRow
 
@@ -89,8 +89,9 @@ def _faces(data: DataSet, row: SegmentRow, start: int) -> Tensor:
     return pixels_of(data.faces(row, range(start, start + _FRAMES)))
 
 
-def _mel(data: DataSet, row: SegmentRow) -> NDArray[np.float32]:
-    return syncnet_mel(data.samples(row).astype(np.float32) / 32768)
+def _mel(data: DataSet, row: SegmentRow, start: int) -> Tensor:
+    """Float32 [1, 80, 52]: the sound of the 16 frames from `start` on."""
+    return torch.from_numpy(SyncMel(data.samples(row)).window(start))[None]
 
 
 def _latest_start(row: SegmentRow) -> int:
@@ -159,7 +160,7 @@ class UNetSamples(Dataset[dict[str, Tensor]]):
             }
         )
         if self._with_mel:
-            sample["mel"] = torch.from_numpy(mel_window(_mel(self._data, row), start))[None]
+            sample["mel"] = _mel(self._data, row, start)
         return _thinned(sample, number, self._options.frames)
 
     def _pictures(self, row: SegmentRow, target: int, reference: int) -> dict[str, Tensor]:
@@ -217,6 +218,6 @@ class SyncNetSamples(Dataset[dict[str, Tensor]]):
         seen = heard if together else others[int(random.integers(0, len(others)))]
         return {
             "faces": _faces(self._data, row, seen),
-            "mel": torch.from_numpy(mel_window(_mel(self._data, row), heard))[None],
+            "mel": _mel(self._data, row, heard),
             "together": torch.tensor(float(together)),
         }

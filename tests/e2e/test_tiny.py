@@ -15,11 +15,16 @@ from examples.tiny.voice import speech
 from lsx import LipSync, SamplingOptions
 from lsx.export.exporter import export_bundle
 from lsx.export.options import ExportOptions
+from lsx.faces.alignment import Face
+from lsx.faces.track_file import Tracks, VideoIdentity
+from lsx.faces.tracks import TrackedFace
+from lsx.media.given import open_video
 from lsx.metrics.lips import mouth_psnr
 from lsx.metrics.stable_sync import StableSync
 from lsx.models.checkpoint import Checkpoint
 from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.models.stable_syncnet import STABLE_SYNCNET_FILE
+from lsx.runtime.sync_agreement import agreements, sync_judge
 from tests.e2e.test_run import frames_of
 from tests.training_data import tiny_data
 
@@ -30,7 +35,7 @@ SEEDS = (2_000_017, 2_000_040)
 def lipsync(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LipSync]:
     folder = tmp_path_factory.mktemp("tiny")
     checkpoint = Checkpoint(CheckpointFiles.in_folder(tiny_checkpoint(folder / "checkpoint")))
-    export_bundle(checkpoint, folder / "bundle", ExportOptions(precision="fp32"))
+    export_bundle(checkpoint, folder / "bundle", ExportOptions(precision="fp32", auxiliary=MODEL))
     with LipSync.open(folder / "bundle", threads=1) as lipsync:
         yield lipsync
 
@@ -87,6 +92,40 @@ def test_its_syncnet_tells_a_face_s_own_sound_from_another_s(tmp_path: Path) -> 
         assert abs(own.offset) <= 1
     assert min(leads) > 0
     assert np.mean(leads) > 0.15  # of six such faces each with each other's sound it is 0.36
+
+
+def test_the_bundle_s_syncnet_hears_which_of_two_faces_a_sound_is_of(lipsync: LipSync) -> None:
+    frames, leads = 80, []
+    for seed in (2_000_200, 2_000_210, 2_000_220):
+        left, right = tiny_clip(seed, frames), tiny_clip(seed + 1, frames)
+        video = open_video(np.concatenate([left.frames, right.frames], axis=2))
+        beside = right.points + np.array([left.frames.shape[2], 0])
+        by_frame = {
+            number: [TrackedFace(1, Face(points=one)), TrackedFace(2, Face(points=other))]
+            for number, (one, other) in enumerate(zip(left.points, beside, strict=True))
+        }
+        tracks = Tracks(
+            path=Path("two"),
+            video=VideoIdentity.of(video),
+            shots=frozenset(),
+            by_frame=by_frame,
+            ids=frozenset({1, 2}),
+        )
+        with sync_judge(lipsync.bundle) as judge:
+            assert judge is not None
+            agreed = agreements(tracks, video, right.samples, judge)
+            assert agreed[1].starts == agreed[2].starts == tuple(range(0, frames - 15, 8))
+            leads.append(np.mean(agreed[2].margins) - np.mean(agreed[1].margins))
+            alone = Tracks(
+                path=Path("one"),
+                video=tracks.video,
+                shots=frozenset(),
+                by_frame={number: faces[:1] for number, faces in by_frame.items()},
+                ids=frozenset({1}),
+            )
+            assert not agreements(alone, video, right.samples, judge)
+    assert np.mean(leads) > 0.05
+    assert sum(lead > 0 for lead in leads) >= 2
 
 
 def test_another_sound_is_not_followed(results: list[Acceptance]) -> None:

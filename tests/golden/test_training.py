@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from lsx.core.noise import named_noise
+from lsx.core.sync_mel import mel_window, syncnet_mel
 from lsx.models.checkpoint import Checkpoint
 from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.models.random_checkpoint import seeded_weight
-from lsx.models.stable_syncnet import StableSyncNet, SyncNetConfig, mel_window, syncnet_mel
+from lsx.models.stable_syncnet import StableSyncNet, SyncNetConfig
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
 from lsx.models.vae import Vae

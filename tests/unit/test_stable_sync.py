@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 import yaml
 from torch import Tensor, nn
 
+from lsx.core.sync_mel import latest_window, mel_window
 from lsx.errors import CheckpointError
 from lsx.metrics import stable_sync
 from lsx.metrics.learned import LearnedMetrics
@@ -21,10 +22,8 @@ from lsx.models.stable_syncnet import (
     EncoderConfig,
     StableSyncNet,
     SyncNetConfig,
-    latest_window,
     load_syncnet,
     lower_half,
-    mel_window,
 )
 
 
