@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -221,8 +222,30 @@ def dialogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return with_sound(silent, np.concatenate([*heard, quiet]), 16000, folder / "dialogue.mkv")
 
 
-@pytest.mark.parametrize("found", ["live", "recorded"])
-def test_the_face_that_speaks_is_dubbed(lipsync: LipSync, dialogue: Path, tmp_path: Path, found: str) -> None:
+class Undecided:
+    """In StableSyncNet's place: sees the same in all lips, and hears it in all sounds."""
+
+    resolution = 64
+
+    def __init__(self) -> None:
+        self.looks: list[tuple[int, ...]] = []
+
+    def seen(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.looks.append(faces.shape)
+        return np.ones(1, np.float32)
+
+    def heard(self, mel: NDArray[np.float32]) -> NDArray[np.float32]:
+        assert mel.shape == (80, 52)
+        return np.ones(1, np.float32)
+
+
+@pytest.mark.parametrize("found", ["live", "recorded", "asked"])
+def test_the_face_that_speaks_is_dubbed(
+    lipsync: LipSync, dialogue: Path, tmp_path: Path, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = Undecided()
+    if found == "asked":
+        monkeypatch.setattr("lsx.runtime.avatar_video.sync_judge", lambda _: nullcontext(judge))
     options: dict[str, Any] = {"speaker": "active", "start": 0.4}
     if found == "recorded":
         options["faces"] = tmp_path / "tracks.json"
@@ -232,7 +255,9 @@ def test_the_face_that_speaks_is_dubbed(lipsync: LipSync, dialogue: Path, tmp_pa
     report = lipsync.run(dialogue, speech(128 / 25), tmp_path / "o.mkv", **options)
     assert report.frames == 128
     looked = [now.looked for now in told if now.to_look]
-    assert looked == ([] if found == "recorded" else list(range(1, 131)))  # all that is left of the video
+    frames = list(range(1, 131))  # all that is left of the video
+    assert looked == {"recorded": [], "live": frames, "asked": [*frames, *frames]}[found]
+    assert judge.looks == [(16, 64, 64, 3)] * (2 * len(range(0, 130 - 15, 8)) if found == "asked" else 0)
     painted = halves(dialogue, tmp_path / "o.mkv", 10)
     talk = mouth_track(SoundReader(dialogue).samples().astype(np.int16), 138).opening[10:] > 0.05
     right = np.array([half == ("L" if number < 50 else "R") for number, half in enumerate(painted)])
