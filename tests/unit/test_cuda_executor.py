@@ -9,10 +9,10 @@ from lsx.bench.workloads import graph_axes, graph_feed
 from lsx.core.model_spec import ModelSpec
 from lsx.core.sampling import SamplingOptions
 from lsx.denoising.activation_block import ActivationBlock
-from lsx.denoising.chunk_program import chunk_program
-from lsx.denoising.chunk_runner import ChunkRunner, seeded_noise
+from lsx.denoising.chunk_program import PLAIN, ProgramInputs, chunk_program
+from lsx.denoising.chunk_runner import ChunkRunner, Neighbour, PendingChunk, seeded_noise
 from lsx.denoising.cuda_executor import CudaExecutor, executor_bytes
-from lsx.denoising.executor import Only, io_of
+from lsx.denoising.executor import HostExecutor, Only, io_of
 from lsx.denoising.executor_cache import CudaExecutorCache, executor_cache_for
 from lsx.denoising.memory_plan import plan_memory
 from lsx.engines.device_engine import Context
@@ -31,10 +31,11 @@ def _executor(
     options: SamplingOptions = OPTIONS,
     cuda_graph: bool = True,
     slots: int = 3,
+    given: ProgramInputs = PLAIN,
 ) -> tuple[CudaExecutor, SimulatedDevice, dict[str, SimulatedEngine]]:
     device = SimulatedDevice(seed)
     engines = {name: SimulatedEngine(engine, device) for name, engine in toy_engines(model).items()}
-    program = chunk_program(model, io_of(engines), options)
+    program = chunk_program(model, io_of(engines), options, given=given)
     contexts = _contexts(engines, device, {"b": options.guidance_batch, "F": model.vae_frames})
     return CudaExecutor(program, contexts, device, cuda_graph=cuda_graph, slots=slots), device, engines
 
@@ -78,6 +79,28 @@ def test_calls_in_any_order_of_events_give_the_loops_numbers(seed: int, cuda_gra
         assert set(result.seconds) == {"upload", "device", "download"}
     assert executor.under_way == 0
     assert device.launches == (7 if cuda_graph else 0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_chunks_that_go_on_from_each_other_give_the_host_s_numbers(seed: int) -> None:
+    given = ProgramInputs(kept=True)
+    executor, _, _ = _executor(seed, given=given)
+    engines = toy_engines()
+    host = HostExecutor(chunk_program(MODEL, io_of(engines), OPTIONS, given=given), engines)
+    share = np.zeros(16, np.float32)
+    share[:4] = (0.8, 0.6, 0.4, 0.2)
+    made = []
+    for one in (executor, host):
+        runner = ChunkRunner(Only(one), MODEL, seeded_noise(0), OPTIONS.guidance, kept_steps=OPTIONS.steps)
+        pending: list[PendingChunk] = []
+        for call in range(3):
+            inputs = toy_inputs(MODEL, OPTIONS, call)
+            after = Neighbour(pending[-1], 12, share) if pending else None
+            tokens = inputs["encoder_hidden_states"][-1]
+            pending.append(runner.submit(inputs["faces"], tokens, call, after=after))
+        made.append([runner.result(chunk) for chunk in pending])
+    for on_device, on_host in zip(*made, strict=True):
+        assert all(_close(on_device[name], on_host[name]) for name in ("pixels", "latents_out"))
 
 
 def test_the_vae_in_parts() -> None:
