@@ -17,7 +17,7 @@ from lsx.core.model_spec import ModelSpec
 from lsx.core.noise import named_noise
 from lsx.core.sampling import SamplingOptions
 from lsx.denoising.activation_block import ActivationBlock
-from lsx.denoising.chunk_program import chunk_program
+from lsx.denoising.chunk_program import PLAIN, ProgramInputs, chunk_program
 from lsx.denoising.chunk_runner import ChunkRunner, audio_batch, repeated_latents, seeded_noise
 from lsx.denoising.cuda_executor import CudaExecutor
 from lsx.denoising.executor import HostExecutor, Only, Submission, io_of
@@ -59,8 +59,8 @@ def executor_of(engines: Loaded, device: CudaDevice) -> Iterator[Callable[..., C
         activation.lend(context)
     made: list[CudaExecutor] = []
 
-    def make(*, cuda_graph: bool = True, slots: int = 3) -> CudaExecutor:
-        program = chunk_program(opened.model, io_of(loaded), OPTIONS)
+    def make(*, cuda_graph: bool = True, slots: int = 3, given: ProgramInputs = PLAIN) -> CudaExecutor:
+        program = chunk_program(opened.model, io_of(loaded), OPTIONS, given=given)
         made.append(CudaExecutor(program, contexts, device, cuda_graph=cuda_graph, slots=slots))
         return made[-1]
 
@@ -72,16 +72,22 @@ def executor_of(engines: Loaded, device: CudaDevice) -> Iterator[Callable[..., C
     activation.close()
 
 
-def _host(opened: Bundle, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+def _host(opened: Bundle, inputs: Mapping[str, Array], given: ProgramInputs = PLAIN) -> Mapping[str, Array]:
     loaded = {graph: load_engine(opened, graph) for graph in LOOP_GRAPHS}
-    executor = HostExecutor(chunk_program(opened.model, io_of(loaded), OPTIONS), loaded)
+    executor = HostExecutor(chunk_program(opened.model, io_of(loaded), OPTIONS, given=given), loaded)
     return executor.submit(inputs).result(None).arrays
 
 
-def test_it_equals_the_host(engines: Loaded, executor_of: Callable[..., CudaExecutor]) -> None:
-    inputs = _inputs(engines[0].model)
-    executor = executor_of()
-    made, wanted = executor.submit(inputs).result(None).arrays, _host(engines[0], inputs)
+@pytest.mark.parametrize("given", [PLAIN, ProgramInputs(kept=True)], ids=["plain", "kept"])
+def test_it_equals_the_host(engines: Loaded, executor_of: Callable[..., CudaExecutor], given: ProgramInputs) -> None:
+    model = engines[0].model
+    inputs = _inputs(model)
+    if given.kept:
+        kept = named_noise("kept", (OPTIONS.steps + 1, 5, model.frames, model.latent, model.latent), 0)
+        kept[:, 4] = np.linspace(1, 0, model.frames, dtype=np.float32)[:, None, None]
+        inputs["kept"] = kept
+    executor = executor_of(given=given)
+    made, wanted = executor.submit(inputs).result(None).arrays, _host(engines[0], inputs, given)
     a, b = (one["latents_out"].ravel().astype(float) for one in (made, wanted))
     assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
     apart = np.clip(made["pixels"].astype(float), 0, 255) - np.clip(wanted["pixels"].astype(float), 0, 255)
