@@ -70,6 +70,8 @@ def agreements(
     """
     grid = _Grid(tracks, video.clock)
     wanted = grid.with_rivals()
+    if not wanted:
+        return {}
     sound = _Sound(SyncMel(samples), judge)
     looks: defaultdict[int, _Looks] = defaultdict(lambda: _Looks(judge, sound))
     frames = np.array(sorted({grid.frames[k] for k in wanted}), np.int64)
@@ -92,14 +94,13 @@ class _Grid:
         first, last = tracks.first, max(tracks.by_frame, default=tracks.first)
         zero = clock.seconds(first)
         count = round((clock.seconds(last) - zero) * FPS) + 1
-        self.frames = [clock.nearest(float(zero) + k / FPS, tracks.video.frames) for k in range(count)]
+        self.frames = [min(clock.nearest(float(zero) + k / FPS, last), last) for k in range(count)]
 
     def with_rivals(self) -> list[int]:
         """The places of shots in which there are several faces."""
-        count = len(self.frames)
-        cuts = sorted({next((k for k, f in enumerate(self.frames) if f >= shot), count) for shot in self._tracks.shots})
+        cuts = np.searchsorted(self.frames, sorted(self._tracks.shots)).tolist()
         wanted: list[int] = []
-        for start, stop in pairwise(sorted({0, *cuts, count})):
+        for start, stop in pairwise(sorted({0, *cuts, len(self.frames)})):
             there = {t.track for k in range(start, stop) for t in self._tracks.by_frame.get(self.frames[k], [])}
             wanted += range(start, stop) if len(there) > 1 else ()
         return wanted
