@@ -58,12 +58,14 @@ class Agreement:
     margins: tuple[float, ...]
     """Of each: how much better they agree as they are than shifted."""
 
-    def by_frame(self, frames: int) -> NDArray[np.float64]:
-        """The mean of the looks that have a frame: [frames], NaN where none has."""
-        sums, counts = np.zeros(frames), np.zeros(frames)
-        for start, margin in zip(self.starts, self.margins, strict=True):
-            sums[start : start + _ASKED] += margin
-            counts[start : start + _ASKED] += 1
+    def between(self, start: int, stop: int) -> NDArray[np.float64]:
+        """The mean of the looks that have a frame, of frames start..stop: [stop - start], NaN where none has."""
+        sums, counts = np.zeros(stop - start), np.zeros(stop - start)
+        first, last = np.searchsorted(self.starts, [start - _ASKED + 1, stop])
+        for look, margin in zip(self.starts[first:last], self.margins[first:last], strict=True):
+            seen = slice(max(look - start, 0), look - start + _ASKED)
+            sums[seen] += margin
+            counts[seen] += 1
         return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
@@ -86,22 +88,19 @@ def active_tracks(
         return np.zeros(frames, np.int64)
     tracks = [_Track(number, mouth, speech) for number, mouth in mouths.items()]
     heard = _standardised(np.asarray(bands, np.float64), speech)
-    shots = [(a, b) for a, b in zip((0, *cuts), (*cuts, frames), strict=True) if b > a]
+    shots = _shots(tracks, agreements or {}, [0, *cuts, frames])
     usual = np.median([track.deviation for track in tracks if track.deviation > 0] or [1.0])
     for track in tracks:
         track.standardise(float(usual))
-    said = _by_agreement([track.number for track in tracks], agreements or {}, frames)
     spoken, chosen = [track.heard for track in tracks], np.zeros(frames, np.int64)
     for _ in range(_ROUNDS):
         foretold, correlation = _foretold(heard, tracks, spoken)
         before, chosen = chosen, np.zeros(frames, np.int64)
-        for start, stop in shots:
-            there = [track for track in tracks if start <= track.mouth.start < stop]
-            if there:
-                rows = np.stack([track.evidence(foretold, correlation, speech, start, stop) for track in there])
-                rows += [said[track.number][start:stop] * speech[start:stop] for track in there]
-                rows[0, 0] += _LARGER
-                chosen[start:stop] = np.array([track.number for track in there])[_held(_likeliest(rows))]
+        for start, stop, there, agreed in shots:
+            rows = np.stack([track.evidence(foretold, correlation, speech, start, stop) for track in there])
+            rows += agreed * speech[start:stop]
+            rows[0, 0] += _LARGER
+            chosen[start:stop] = np.array([track.number for track in there])[_held(_likeliest(rows))]
         if np.array_equal(before, chosen):
             break
         spoken = [track.heard & (chosen[track.span] == track.number) for track in tracks]
@@ -146,20 +145,31 @@ class _Track:
         return whole
 
 
+def _shots(
+    tracks: Sequence[_Track], agreements: Mapping[int, Agreement], bounds: Sequence[int]
+) -> list[tuple[int, int, list[_Track], NDArray[np.float64]]]:
+    """(start, stop, tracks, what their agreement says) of every shot in which there are tracks."""
+    shots = []
+    for start, stop in pairwise(bounds):
+        there = [track for track in tracks if start <= track.mouth.start < stop]
+        if there:
+            shots.append((start, stop, there, _by_agreement([t.number for t in there], agreements, start, stop)))
+    return shots
+
+
 def _by_agreement(
-    numbers: Sequence[int], agreements: Mapping[int, Agreement], frames: int
-) -> dict[int, NDArray[np.float64]]:
-    """Evidence by track and frame: by how much it agrees more than the one that agrees most of the others."""
-    nothing = {number: np.zeros(frames) for number in numbers}
-    if len(agreements) < 2:
-        return nothing
-    known = {number: agreements[number].by_frame(frames) for number in numbers if number in agreements}
-    rows = np.array(list(known.values()))
-    for number, own in known.items():
-        others = np.where(np.isnan(rows), -np.inf, rows)[[other != number for other in known]].max(0, initial=-np.inf)
-        lead = np.where(np.isfinite(others) & np.isfinite(own), own - others, 0.0)
-        nothing[number] = np.clip(_AGREES * lead, -_MOST, _MOST)
-    return nothing
+    numbers: Sequence[int], agreements: Mapping[int, Agreement], start: int, stop: int
+) -> NDArray[np.float64]:
+    """Evidence [tracks, stop - start] of a shot's tracks: by how much each agrees more than the best of the others."""
+    nothing = np.full(stop - start, np.nan)
+    known = [agreements[number].between(start, stop) if number in agreements else nothing for number in numbers]
+    agreed = np.where(np.isnan(known), -np.inf, known)
+    best = agreed.argmax(0)
+    ranked = np.sort(np.concatenate([agreed, np.full((1, stop - start), -np.inf)]), axis=0)
+    others = np.where(best == np.arange(len(numbers))[:, None], ranked[-2], ranked[-1])
+    with np.errstate(invalid="ignore"):
+        lead = np.where(np.isfinite(agreed) & np.isfinite(others), agreed - others, 0.0)
+    return np.asarray(np.clip(_AGREES * lead, -_MOST, _MOST))
 
 
 def _standardised(bands: NDArray[np.float64], speech: NDArray[np.bool_]) -> NDArray[np.float64]:

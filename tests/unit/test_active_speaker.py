@@ -133,7 +133,10 @@ def test_an_agreement_of_one_face_alone_says_nothing() -> None:
 
 
 def test_an_agreement_by_frame() -> None:
-    by_frame = Agreement((2, 10), (0.2, 0.4)).by_frame(30)
+    agreement = Agreement((2, 10), (0.2, 0.4))
+    by_frame = agreement.between(0, 30)
     assert np.isnan(by_frame[:2]).all()
     assert np.isnan(by_frame[26:]).all()
     assert np.allclose(by_frame[[2, 9, 10, 17, 18, 25]], [0.2, 0.2, 0.3, 0.3, 0.4, 0.4])
+    assert np.array_equal(agreement.between(5, 20), by_frame[5:20])
+    assert np.isnan(agreement.between(26, 30)).all()
