@@ -2,8 +2,8 @@
 
 A VAE learns to draw the latents of its own encoder. What the U-Net makes of a sound differs from those by six times the
 VAE's own error at the mouth, and in ways of its own. So the decoder sees the U-Net's estimates of clips to train on, at
-noise levels where they are as wrong as a sample is in the end, and is to draw the clips' pixels. The encoder stays, and
-with it the latents that the U-Net knows.
+noise levels in which the mouth's shape can still be seen, and is to draw the clips' pixels. Estimates of more noise are
+of another shape, and teach it to blur. The encoder stays, and with it the latents that the U-Net knows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lsx.training.shards import DataSet
 __all__ = ["Estimates", "adapt_decoder", "estimates"]
 
 STEPS, WINDOWS = 400, 300
-_NOISE_LEVELS = range(700, 952)  # where an estimate is as wrong at the mouth as a sample of 20 steps is
+_NOISE_LEVELS = range(50, 700)
 _GUIDANCE = 1.5
 
 

@@ -117,7 +117,7 @@ def _adapted(folder: Path, last: Path, data: DataSet) -> Path:
             vae = adapt_decoder(checkpoint.vae(), estimates(checkpoint, data))
             begun = folder / "adapted.part"
             shutil.rmtree(begun, ignore_errors=True)
-            shutil.copytree(last, begun, ignore=lambda _, names: {"vae"} & set(names))
+            shutil.copytree(last, begun, ignore=lambda _, names: {"vae", "state"} & set(names))
             write_vae(vae, begun / "vae")
             begun.rename(adapted)
     return adapted
