@@ -54,6 +54,7 @@ CONTRACT = {
         "conditioning float16[1, 9, 16, 32, 32]",
         "coefficients float32[5]",
         "guidance float32[1]",
+        "kept float32[1, 5, 16, 32, 32]",
         "latents_out float32[1, 4, 16, 32, 32]",
         "previous_out float32[1, 4, 16, 32, 32]",
         "sample float16[b, 13, 16, 32, 32]",
@@ -147,7 +148,9 @@ def test_infer_checks_its_feed(bundle: Bundles) -> None:
             "conditioning": named_noise("c", (1, 9, *size), 0),
             "coefficients": np.array([2, 3, 5, 7, 11], np.float32),
             "guidance": np.array([1.5], np.float32),
+            "kept": named_noise("k", (1, 5, *size), 0),
         }
+        kept, share = feed["kept"][:, :4], feed["kept"][:, 4:]
         with pytest.raises(EngineError, match=r"latents is \[4\]"):
             engine.infer(feed | {"latents": np.zeros(4)})
         for batch in (2, 1):
@@ -155,6 +158,7 @@ def test_infer_checks_its_feed(bundle: Bundles) -> None:
             out = engine.infer(feed | {"noise_pred": noise})
             guided = noise[:1] + 1.5 * (noise[-1:] - noise[:1])
             latents = 2 * feed["latents"] + 3 * guided + 5 * feed["previous"]
+            latents = (1 - share) * latents + share * kept
             assert np.abs(out["latents_out"] - latents).max() < 1e-4
             assert np.abs(out["previous_out"] - (7 * feed["latents"] + 11 * guided)).max() < 1e-4
             sample = np.concatenate([latents, feed["conditioning"]], axis=1).repeat(batch, axis=0)
