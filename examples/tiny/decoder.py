@@ -53,25 +53,16 @@ def estimates(checkpoint: Checkpoint, data: DataSet, windows: int = WINDOWS, *, 
     latents, faces = [], []
     for number in range(windows):
         sample = samples[number]
-        timesteps = torch.tensor([int(random.choice(_NOISE_LEVELS))])
-        latents.append(_estimate(unet, loss, sample, timesteps))
+        sample["timestep"] = torch.tensor(int(random.choice(_NOISE_LEVELS)))
+        latents.append(_estimate(unet, loss, {name: value[None] for name, value in sample.items()}))
         faces.append((sample["target"] * 127.5 + 127.5).round().to(torch.uint8))
     return Estimates(torch.cat(latents), torch.cat(faces))
 
 
-def _estimate(unet: UNet3D, loss: LatentSyncLoss, sample: Mapping[str, Tensor], timesteps: Tensor) -> Tensor:
-    """[16, 4, h, w] of one window."""
-    audio = sample["audio"][None]
-    batch = UNetBatch(audio=audio, target=sample["target"][None], reference=sample["reference"][None])
-    draws = UNetDraws(
-        timesteps=timesteps,
-        target=sample["noise.target"],
-        masked=sample["noise.masked"],
-        reference=sample["noise.reference"],
-        shared=sample["noise.shared"][None],
-        independent=sample["noise.independent"][None],
-    )
-    inputs, noisy, _ = loss.inputs(batch, draws)
+def _estimate(unet: UNet3D, loss: LatentSyncLoss, batch: Mapping[str, Tensor]) -> Tensor:
+    """[16, 4, h, w] of a batch of one window."""
+    audio, timesteps = batch["audio"], batch["timestep"]
+    inputs, noisy, _ = loss.inputs(UNetBatch.of(batch), UNetDraws.of(batch))
     both = torch.cat([torch.zeros_like(audio), audio])
     unheard, heard = unet(inputs.expand(2, -1, -1, -1, -1), timesteps.float(), both)[0].chunk(2)
     noise = unheard + _GUIDANCE * (heard - unheard)

@@ -9,10 +9,23 @@ from numpy.typing import NDArray
 
 from lsx.core.mel import mel_filters
 
-__all__ = ["MEL_COLUMNS", "SYNC_FRAMES", "SyncMel", "latest_window", "mel_window", "syncnet_mel"]
+__all__ = [
+    "MEL_COLUMNS",
+    "SYNC_FRAMES",
+    "SYNC_SHIFT",
+    "SYNC_STRIDE",
+    "SyncMel",
+    "latest_window",
+    "mel_window",
+    "syncnet_mel",
+]
 
 SYNC_FRAMES = 16
 """Frames of one look."""
+SYNC_STRIDE = 8
+"""Frames from one look of a judged clip to the next."""
+SYNC_SHIFT = 7
+"""Frames each way by which the sound of a judged clip is moved."""
 MEL_COLUMNS = 52
 """Columns of one look at the sound: 16 frames at 25 a second, 80 columns a second, and one more."""
 _PER_SECOND = 80

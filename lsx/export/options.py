@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lsx.core.tensors import PRECISIONS, FloatPrecision, Precision
 from lsx.errors import UsageError
+from lsx.models.checkpoint_files import STABLE_SYNCNET_FILE
 
 __all__ = ["ExportOptions"]
 
@@ -18,8 +19,6 @@ _WIDER: dict[Precision, tuple[FloatPrecision, ...]] = {
     "fp8": ("fp32", "bf16", "fp16"),
 }
 """Precisions whose range or digits exceed another's."""
-
-_SYNCNET = "stable_syncnet.pt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +39,8 @@ class ExportOptions:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise UsageError(f"--precision is {self.precision}; choose one of {', '.join(PRECISIONS)}")
-        if self.auxiliary is not None and not (self.auxiliary / _SYNCNET).is_file():
-            raise UsageError(f"--auxiliary is {self.auxiliary}: no {_SYNCNET} in it to ask who speaks")
+        if self.auxiliary is not None and not (self.auxiliary / STABLE_SYNCNET_FILE).is_file():
+            raise UsageError(f"--auxiliary is {self.auxiliary}: no {STABLE_SYNCNET_FILE} in it to ask who speaks")
         known = _WIDER[self.precision]
         if self.fallback is not None and self.fallback not in known:
             raise UsageError(

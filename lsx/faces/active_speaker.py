@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.core.sync_mel import SYNC_FRAMES
 from lsx.faces.tracks import LONGEST_GAP
 
 __all__ = ["Agreement", "Mouth", "active_tracks"]
@@ -28,7 +29,6 @@ _MOMENT = 15  # frames
 _SWITCH = 7.0  # evidence that must speak for another face, over all frames of its turn
 _MOST = 1.0  # evidence of one frame
 _AT_REST, _ABSENT = -0.4, -2.0  # evidence of a frame in which a mouth is still, or there is no face
-_ASKED = 16  # frames that an agreement is of
 _AGREES = 4.0  # evidence of a frame for each unit by which a face agrees more than the others
 _LARGER = 1e-3  # for the track that comes first, where nothing is heard
 _UNSURE, _SURE = 0.1, 0.9  # bounds of the correlation that is reckoned with
@@ -61,9 +61,9 @@ class Agreement:
     def between(self, start: int, stop: int) -> NDArray[np.float64]:
         """The mean of the looks that have a frame, of frames start..stop: [stop - start], NaN where none has."""
         sums, counts = np.zeros(stop - start), np.zeros(stop - start)
-        first, last = np.searchsorted(self.starts, [start - _ASKED + 1, stop])
+        first, last = np.searchsorted(self.starts, [start - SYNC_FRAMES + 1, stop])
         for look, margin in zip(self.starts[first:last], self.margins[first:last], strict=True):
-            seen = slice(max(look - start, 0), look - start + _ASKED)
+            seen = slice(max(look - start, 0), look - start + SYNC_FRAMES)
             sums[seen] += margin
             counts[seen] += 1
         return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)

@@ -12,15 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lsx.core.sync_mel import SYNC_FRAMES, latest_window, mel_window, syncnet_mel
+from lsx.core.sync_mel import SYNC_FRAMES, SYNC_SHIFT, SYNC_STRIDE, latest_window, mel_window, syncnet_mel
 from lsx.errors import UsageError
 from lsx.models.pixels import pixels_of
 from lsx.models.stable_syncnet import STABLE_SYNCNET_FILE, StableSyncNet, load_syncnet, lower_half
 
 __all__ = ["StableSync", "StableSyncFigures", "cosines_by_offset", "offset_histogram"]
-
-_STRIDE = 8
-_SHIFT = 7  # frames each way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +56,7 @@ class StableSync:
         means = table.mean(0)
         best = int(means.argmax())
         return StableSyncFigures(
-            cosine=float(means[_SHIFT]), margin=float(means[best] - np.median(means)), offset=_SHIFT - best
+            cosine=float(means[SYNC_SHIFT]), margin=float(means[best] - np.median(means)), offset=SYNC_SHIFT - best
         )
 
 
@@ -68,8 +65,8 @@ def cosines_by_offset(
 ) -> NDArray[np.float64] | None:
     """Cosines of 16-frame windows with the sound from 7 frames before to 7 after: [windows, 15], or None."""
     mel = syncnet_mel(samples.astype(np.float32) / 32768)
-    last = latest_window(mel.shape[1], len(faces)) - _SHIFT
-    starts = range(_SHIFT, last + 1, _STRIDE)
+    last = latest_window(mel.shape[1], len(faces)) - SYNC_SHIFT
+    starts = range(SYNC_SHIFT, last + 1, SYNC_STRIDE)
     if not starts:
         return None
     device = next(network.parameters()).device
@@ -77,9 +74,9 @@ def cosines_by_offset(
     network.eval()
     with torch.inference_mode():
         seen = torch.cat([_seen(network, faces[s : s + SYNC_FRAMES], device) for s in starts])
-        heard = {s: _heard(network, mel, s, device) for s in range(starts[0] - _SHIFT, starts[-1] + _SHIFT + 1)}
+        heard = {s: _heard(network, mel, s, device) for s in range(starts[0] - SYNC_SHIFT, starts[-1] + SYNC_SHIFT + 1)}
         rows = [
-            torch.stack([heard[start + shift] @ vector for shift in range(-_SHIFT, _SHIFT + 1)])
+            torch.stack([heard[start + shift] @ vector for shift in range(-SYNC_SHIFT, SYNC_SHIFT + 1)])
             for start, vector in zip(starts, seen, strict=True)
         ]
     network.train(was_training)
@@ -100,4 +97,4 @@ def _heard(network: StableSyncNet, mel: NDArray[np.float32], start: int, device:
 
 def offset_histogram(offsets: Sequence[int]) -> dict[int, int]:
     """How many windows do best at each shift."""
-    return {shift: list(offsets).count(shift) for shift in range(-_SHIFT, _SHIFT + 1)}
+    return {shift: list(offsets).count(shift) for shift in range(-SYNC_SHIFT, SYNC_SHIFT + 1)}

@@ -15,6 +15,7 @@ __all__ = [
     "RELEASED",
     "SIZES",
     "SOURCE",
+    "STABLE_SYNCNET_FILE",
     "CheckpointFiles",
     "check_new_checkpoint",
     "files_behind",
@@ -23,6 +24,9 @@ __all__ = [
     "stated_model",
     "stated_resolution",
 ]
+
+STABLE_SYNCNET_FILE = "stable_syncnet.pt"
+"""In a folder of auxiliary weights, by its released name."""
 
 RELEASED: dict[str, int] = {"latentsync-1.5": 256, "latentsync-1.6": 512}
 """Released models and their resolution in pixels; architecture and key names are the same."""

@@ -19,7 +19,7 @@ from lsx.core.sync_mel import SYNC_FRAMES
 from lsx.errors import CheckpointError
 from lsx.models.attention import Attention, FeedForward, checkpointed
 from lsx.models.checkpoint import load_strict, read_tensors
-from lsx.models.checkpoint_files import section
+from lsx.models.checkpoint_files import STABLE_SYNCNET_FILE, section
 
 __all__ = [
     "STABLE_SYNCNET_FILE",
@@ -30,7 +30,6 @@ __all__ = [
     "lower_half",
 ]
 
-STABLE_SYNCNET_FILE = "stable_syncnet.pt"
 _GROUPS, _HEADS, _EPS = 32, 8, 1e-6
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lsx.bundle.bundle import Bundle
 from lsx.core.clock import FPS, FrameClock
 from lsx.core.graph_names import SYNC_GRAPHS
-from lsx.core.sync_mel import SYNC_FRAMES, SyncMel
+from lsx.core.sync_mel import SYNC_FRAMES, SYNC_SHIFT, SYNC_STRIDE, SyncMel
 from lsx.engines.engine import Engine
 from lsx.engines.loading import opened_engines
 from lsx.engines.registry import EngineOptions
@@ -25,8 +25,7 @@ from lsx.media.given import VideoSource
 
 __all__ = ["SyncJudge", "agreements", "sync_judge"]
 
-_STRIDE = 8  # frames from one look to the next
-_SHIFTS = range(-7, 8)  # frames by which the sound is moved
+_SHIFTS = range(-SYNC_SHIFT, SYNC_SHIFT + 1)
 
 
 class SyncJudge:
@@ -142,7 +141,7 @@ class _Looks:
         self._latest = k
         self._faces.append(crop_face(frame, self._aligner.affine(points), self.judge.resolution))
         start = k - SYNC_FRAMES + 1
-        if len(self._faces) == SYNC_FRAMES and (not self.starts or start >= self.starts[-1] + _STRIDE):
+        if len(self._faces) == SYNC_FRAMES and (not self.starts or start >= self.starts[-1] + SYNC_STRIDE):
             seen = self.judge.seen(np.stack(self._faces))
             cosines = [float(self.sound.at(start + shift) @ seen) for shift in _SHIFTS]
             self.starts.append(start)

@@ -5,7 +5,7 @@ Source: LatentSync, arXiv 2412.09262 §3.2; training.md's order of operations, c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,12 @@ class UNetBatch:
     """Mean and deviation of the latents of target, masked and reference frames, [n, 3, F, 8, h, w], where they were
     computed before; then no faces are needed but where a loss looks at pixels."""
 
+    @classmethod
+    def of(cls, batch: Mapping[str, Tensor]) -> UNetBatch:
+        """Of collated samples of UNetSamples."""
+        names = ("mel", "target", "reference", "moments")
+        return cls(audio=batch["audio"], **{name: batch.get(name) for name in names})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class UNetDraws:
@@ -72,6 +78,18 @@ class UNetDraws:
     """[n, 4, 1, h, w]."""
     independent: Tensor
     """[n, 4, F, h, w]."""
+
+    @classmethod
+    def of(cls, batch: Mapping[str, Tensor]) -> UNetDraws:
+        """Of collated samples of UNetSamples."""
+        return cls(
+            timesteps=batch["timestep"],
+            target=batch["noise.target"].flatten(0, 1),
+            masked=batch["noise.masked"].flatten(0, 1),
+            reference=batch["noise.reference"].flatten(0, 1),
+            shared=batch["noise.shared"],
+            independent=batch["noise.independent"],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -208,17 +208,7 @@ class UNetTask(TrainingTask):
         self._device = device
 
     def loss(self, network: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        names = ("mel", "target", "reference", "moments")
-        inputs = UNetBatch(audio=batch["audio"], **{name: batch.get(name) for name in names})
-        draws = UNetDraws(
-            timesteps=batch["timestep"],
-            target=batch["noise.target"].flatten(0, 1),
-            masked=batch["noise.masked"].flatten(0, 1),
-            reference=batch["noise.reference"].flatten(0, 1),
-            shared=batch["noise.shared"],
-            independent=batch["noise.independent"],
-        )
-        return self._loss(network, inputs, draws).scalars()
+        return self._loss(network, UNetBatch.of(batch), UNetDraws.of(batch)).scalars()
 
     def write(self, folder: Path, module: nn.Module, step: int) -> None:
         torch.save({"global_step": step, "state_dict": merged_state(module)}, folder / _UNET)
