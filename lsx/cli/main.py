@@ -22,6 +22,7 @@ from lsx.cli import (
     inspect,
     prepare,
     run,
+    serve,
     train,
     verify,
 )
@@ -83,6 +84,7 @@ app.command("doctor")(command(doctor.doctor))
 app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
+app.add_typer(serve.app, name="serve")
 
 
 def main(arguments: list[str] | None = None) -> None:

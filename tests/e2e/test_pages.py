@@ -19,7 +19,7 @@ from lsx.core.tensors import Precision
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-REASONS = ("needs a GPU", "needs the model hub", "takes minutes")
+REASONS = ("needs a GPU", "needs the model hub", "needs a server", "takes minutes")
 _BLOCK = re.compile(r"(?:<!-- not run: ([^\n]*?) -->\n)?```(sh|python)\n(.*?)```", re.DOTALL)
 
 
