@@ -8,6 +8,7 @@ import pytest
 
 from lsx.bundle.manifest import MANIFEST
 from lsx.bundle.writing import check_writable, written_beside
+from lsx.core.atomic_files import check_folder
 from lsx.errors import OutputError
 
 
@@ -49,3 +50,13 @@ def test_what_is_no_bundle_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="no such folder"):
         check_writable(tmp_path / "none" / "bundle")
     check_writable(tmp_path / "new")
+
+
+def test_a_folder_that_takes_nothing_is_refused(tmp_path: Path) -> None:
+    """In /proc root may write, as far as permissions say; nothing can be made there."""
+    with pytest.raises(OutputError, match=r"^/proc: cannot be written: "):
+        check_folder(Path("/proc"))
+    with pytest.raises(OutputError, match=r"^/proc: cannot be written: "):
+        check_writable(Path("/proc/bundle"))
+    check_folder(tmp_path)
+    assert not list(tmp_path.iterdir())
