@@ -21,6 +21,8 @@ EARLIER = Path(__file__).parent / "earlier" / "bundle"
 class Toy(Backend):
     """A backend of which a test says what it can; it loads toy engines, and counts those that are open."""
 
+    name = "toy"
+
     def __init__(self, works: bool = True, unsupported: str | None = None, refused: str | None = None) -> None:
         self.works, self.unsupported, self.refused = works, unsupported, refused
         self.opened: list[Engine] = []
@@ -80,7 +82,7 @@ def test_where_none_works_doctor_is_named(registered: dict[str, Toy]) -> None:
 def test_one_that_was_asked_for_is_taken_or_refused_with_its_reason(registered: dict[str, Toy]) -> None:
     registered.update(broken=Toy(works=False), first=Toy(), second=Toy())
     assert best_backend(Bundle.open(EARLIER), "second") == "second"
-    with pytest.raises(BackendUnavailable, match=r"broken does not run .*: no driver"):
+    with pytest.raises(BackendUnavailable, match=r"toy does not run .*: no driver"):
         best_backend(Bundle.open(EARLIER), "broken")
 
 
