@@ -13,6 +13,7 @@ from lsx.bundle.writing import check_writable
 from lsx.cli.build import run_build
 from lsx.cli.console import detail, emit, export_extra, out, quantize_extra
 from lsx.cli.progress import Task, task
+from lsx.cli.report_files import check_report
 from lsx.core.tensors import LOW_PRECISIONS
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.libraries import libraries_that_build
@@ -110,6 +111,7 @@ def export(
         unet_cosine=unet_cosine,
     )
     check_writable(output)
+    check_report(parity_report, (output, checkpoint))
     files = CheckpointFiles.in_folder(checkpoint, unet=unet, whisper=whisper, vae=vae, config=config, mask=mask)
     stated_resolution(files, model=model, resolution=resolution)
     if calibration is not None:

@@ -32,8 +32,7 @@ from lsx.cli.options import (
 from lsx.cli.progress import Task, task
 from lsx.cli.report_files import check_report, write_report
 from lsx.core.footage import FootageOptions
-from lsx.engines.loading import AUTO
-from lsx.engines.registry import backend_named
+from lsx.engines.loading import best_backend
 from lsx.media.targets import STANDARD_OUTPUT
 
 if TYPE_CHECKING:
@@ -158,12 +157,11 @@ def run(
     from lsx.media.encoding import EncodeOptions
 
     engine = EngineOptions(provider=provider, threads=threads, checkpoint_dir=checkpoint_dir, trust_code=trust_code)
-    if backend != AUTO:
-        backend_named(backend)
     encode = EncodeOptions(
         codec=codec, encoder=encoder, preset=preset, pix_fmt=pix_fmt, audio_codec=audio_codec, crf=crf
     )
     opened = Bundle.open(bundle)
+    backend = best_backend(opened, backend, engine)
     from lsx.runtime.lipsync import LipSync
     from lsx.runtime.run_files import is_face_required, open_inputs, sound_notes
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from lsx.cli.console import command, emit, mode, out, show_table, train_extra
 from lsx.cli.progress import Task, task
-from lsx.errors import UsageError
+from lsx.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from lsx.training.reports import StepReport, TrainReport
@@ -53,7 +53,7 @@ def train_unet(
     dry_run: DryRun = False,
 ) -> None:
     """Train the U-Net: stage 1, stage 2, or the efficient stage 2, as the configuration says."""
-    _check_early("unet", config, changes, data, output, resume=resume, dry_run=dry_run)
+    _check_early("unet", config, changes, data, output, checkpoint, resume=resume, dry_run=dry_run)
     from lsx.training.train import TrainOptions, ValidationOptions
 
     looked_at = ValidationOptions(data=validation, video=validation_video, audio=validation_audio, bundle=bundle)
@@ -80,7 +80,7 @@ def train_syncnet(
     dry_run: DryRun = False,
 ) -> None:
     """Train StableSyncNet, which judges whether lips and sound belong together."""
-    _check_early("syncnet", config, changes, data, output, resume=resume, dry_run=dry_run)
+    _check_early("syncnet", config, changes, data, output, checkpoint, resume=resume, dry_run=dry_run)
     from lsx.training.train import TrainOptions, ValidationOptions
 
     options = TrainOptions(
@@ -98,12 +98,14 @@ def _check_early(
     changes: list[str] | None,
     data: Path,
     output: Path | None,
+    checkpoint: Path | None,
     *,
     resume: bool,
     dry_run: bool,
 ) -> None:
     """Refuse what can be refused before anything heavy is imported."""
     train_extra()
+    from lsx.models.checkpoint_files import CheckpointFiles
     from lsx.training.config import read_settings
     from lsx.training.run_folder import RunFolder, is_main_process
 
@@ -113,6 +115,10 @@ def _check_early(
     read_settings(kind, config, changes or ())
     if not data.is_dir():
         raise UsageError(f"{data}: no such folder. Make a data set: lsx data prepare VIDEOS -o {data}")
+    if checkpoint is not None and kind == "unet":
+        CheckpointFiles.in_folder(checkpoint)
+    elif checkpoint is not None and not checkpoint.is_file():
+        raise CheckpointError(f"{checkpoint}: no such file. Give a stable_syncnet.pt, or leave --checkpoint out")
     if output is not None and not dry_run:
         RunFolder.check(output, resume=resume)
     elif not dry_run:

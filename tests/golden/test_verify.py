@@ -99,7 +99,9 @@ def test_a_bundle_whose_step_keeps_no_latents(own: Bundle, checkpoint: Callable[
     with load_engine(old, "step") as onnx, load_engine(old, "step", "torch", checkpoint_dir=checkpoint(64)) as torch:
         wanted, made = onnx.infer(feed), torch.infer(feed)
     assert all(np.abs(made[name] - wanted[name]).max() < 1e-4 for name in wanted)
-    assert checked(plant(old, "vae_decoder", edited("mask", lambda a: 1 - a)), checkpoint).failing_graph == "vae_decoder"
+    assert (
+        checked(plant(old, "vae_decoder", edited("mask", lambda a: 1 - a)), checkpoint).failing_graph == "vae_decoder"
+    )
 
 
 def test_a_record_covers_its_settings_and_no_others(

@@ -15,6 +15,7 @@ from lsx.cli.main import main
 from lsx.cli.progress import task
 
 EARLIER = Path(__file__).parent / "earlier"
+VERIFY = ("verify", "BUNDLE", "--checkpoint-dir", "CHECKPOINT")
 
 
 def _run(*arguments: str) -> int:
@@ -78,6 +79,31 @@ def test_wrong_options_are_refused_without_heavy_imports(tmp_path: Path, capsys:
         (("bench", "BUNDLE", "--clip", "nope.mp4", "s.wav"), "nope.mp4: no such file"),
         (("bench", "BUNDLE", "-o", "file"), "file: cannot be created"),
         (("calibrate", "BUNDLE", "--clips", "file", "-o", "c", "--checkpoint-dir", "nowhere"), "--checkpoint-dir DIR"),
+        (("verify", "BUNDLE", "--max-chunks", "0"), "max_chunks is 0"),
+        (("verify", "BUNDLE", "--truth", "file"), "--truth is of a clip"),
+        ((*VERIFY, "--threshold", "foo=1"), "no threshold foo"),
+        ((*VERIFY, "--auxiliary", "nope"), "nope: no weights to judge with"),
+        ((*VERIFY, "--backend", "absent"), "backend is absent"),
+        ((*VERIFY, "--provider", "quantum"), "provider is quantum"),
+        (VERIFY, "audio_encoder.onnx is missing"),
+        (("bench", "BUNDLE", "--provider", "quantum"), "provider is quantum"),
+        (("checkpoint", "random", "/proc/new"), "/proc: cannot be written"),
+        (("export", "checkpoint", "-o", "/proc/b"), "/proc: cannot be written"),
+        (("export", "checkpoint", "-o", "b", "--parity-report", "/proc/p.json"), "/proc: cannot be written"),
+        (("export", "checkpoint", "-o", "b", "--parity-report", "none/p.json"), "none: no such folder"),
+        (("export", "checkpoint", "-o", "b", "--face-models", "nope"), "nope: --face-models needs"),
+        (("prepare", "BUNDLE", "VIDEO", "-o", "/proc/a"), "/proc: cannot be written"),
+        (("run", "BUNDLE", "VIDEO", "s.wav", "-o", "/proc/o.mp4"), "/proc: cannot be written"),
+        (
+            ("run", "BUNDLE", "VIDEO", "s.wav", "-o", "o.mp4", "--backend", "torch", "--checkpoint-dir", "nope"),
+            "nope: the torch backend needs the checkpoint",
+        ),
+        (("fetch", "latentsync-1.5", "-o", "/proc/c"), "/proc: cannot be written"),
+        (
+            ("train", "unet", "YAML", "--data", ".", "--checkpoint", "nope", "-o", "t"),
+            "nope: no such checkpoint folder",
+        ),
+        (("train", "syncnet", "SYNCNET", "--data", ".", "--checkpoint", "nope", "-o", "t"), "nope: no such file"),
     ],
 )
 def test_what_is_not_there_is_refused_without_pytorch(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
@@ -85,7 +111,14 @@ def test_what_is_not_there_is_refused_without_pytorch(tmp_path: Path, arguments:
         (tmp_path / "checkpoint" / part).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "checkpoint" / part).touch()
     (tmp_path / "file").touch()
-    names = {"BUNDLE": str(EARLIER / "bundle"), "CHECKPOINT": "checkpoint"}
+    (tmp_path / "checkpoint" / "config.yaml").write_text("data: {resolution: 256}\n")
+    examples = Path(__file__).parents[2] / "examples" / "training"
+    names = {
+        "BUNDLE": str(EARLIER / "bundle"),
+        "CHECKPOINT": "checkpoint",
+        "YAML": str(examples / "stage1.yaml"),
+        "SYNCNET": str(examples / "syncnet.yaml"),
+    }
     code = "import sys; from lsx.cli.main import main\ntry: main()\nfinally: print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code, *(names.get(argument, argument) for argument in arguments)],
