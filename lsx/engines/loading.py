@@ -13,7 +13,7 @@ from lsx.core.keywords import options_of
 from lsx.core.sampling import SamplingOptions
 from lsx.engines.engine import Engine
 from lsx.engines.registry import AUTO, Backend, EngineKeywords, EngineOptions, backend_named, backend_names
-from lsx.errors import BackendUnavailable, NotVerified
+from lsx.errors import BackendUnavailable, NotVerified, UsageError
 
 if TYPE_CHECKING:
     from lsx.bundle.manifest import VerificationRecord
@@ -152,6 +152,8 @@ def load_engine(
     ...     [spec.name for spec in engine.inputs.values()]
     ['latents', 'faces']
     """
+    if not isinstance(bundle, Bundle):
+        raise UsageError(f"bundle is {bundle!r}; give an opened one: Bundle.open(PATH)")
     return backend_named(backend).engine(bundle, graph, options_of(EngineOptions, options, keywords, "options"))
 
 

@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from lsx.core.keywords import named_alone
 from lsx.engines.engine import Engine
 from lsx.errors import BackendUnavailable, UsageError
 
@@ -32,6 +33,7 @@ _GROUP = "lsx.backends"
 _PREFERENCE = ("tensorrt", "tensorrt-rtx", "onnxruntime", "torch")
 
 
+@named_alone
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
     """How engines are loaded; a backend takes what concerns it. Raises UsageError for a value out of its range.

@@ -94,6 +94,11 @@ def test_options_and_keywords_are_one(registered: dict[str, Toy]) -> None:
         load_engine(Bundle.open(EARLIER), "unet", "first", thread=2)  # type: ignore[call-arg]
 
 
+def test_a_path_is_no_opened_bundle() -> None:
+    with pytest.raises(UsageError, match=r"^bundle is 'bundle'; give an opened one: Bundle.open\(PATH\)$"):
+        load_engine("bundle", "unet")  # type: ignore[arg-type]
+
+
 def test_engines_come_all_or_none(registered: dict[str, Toy], monkeypatch: pytest.MonkeyPatch) -> None:
     toy = registered["first"] = Toy(refused="step")
     closed: list[str] = []
