@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
@@ -26,10 +26,10 @@ from lsx.bundle.records import Coverage
 from lsx.core.atomic_files import sha256_of, write_whole
 from lsx.errors import BundleError, IntegrityError, OutputError, SchemaMismatch, UsageError
 
-if TYPE_CHECKING:
-    from lsx.engines.engine import Engine
-
 __all__ = ["Bundle"]
+
+Engine: TypeAlias = Any
+"""lsx.engines.engine.Engine. Named, not imported: engines build on bundles, not the other way."""
 
 
 class Bundle:
@@ -239,7 +239,8 @@ class Bundle:
             self._intact.add(file.path)
 
     def engine(self, *arguments: Any, **options: Any) -> Engine:
-        """Load a graph. Deprecated: call `lsx.load_engine(bundle, ...)`, which takes the same arguments.
+        """Load a graph: an lsx.engines.engine.Engine. Deprecated: call `lsx.load_engine(bundle, ...)`, which takes the
+        same arguments.
 
         Examples
         --------
@@ -250,6 +251,4 @@ class Bundle:
         warnings.warn(
             "Bundle.engine is deprecated: call lsx.load_engine(bundle, ...)", DeprecationWarning, stacklevel=2
         )
-        # Asked for by name, and its arguments not looked at: engines build on bundles, not the other way.
-        load: Callable[..., Engine] = import_module("lsx").load_engine
-        return load(self, *arguments, **options)
+        return import_module("lsx").load_engine(self, *arguments, **options)
