@@ -26,7 +26,7 @@ from lsx.cli import (
     verify,
 )
 from lsx.cli.aliases import current_arguments
-from lsx.cli.console import JsonFlag, QuietFlag, VerboseFlag, command, fail, mode, out, run_command, set_mode
+from lsx.cli.console import JsonFlag, QuietFlag, VerboseFlag, command, emit, fail, mode, out, run_command, set_mode
 from lsx.cli.usage import usage_message
 
 __all__ = ["app", "main"]
@@ -63,6 +63,7 @@ def _root(
     set_mode(json=json, quiet=quiet, verbose=verbose)
     if version:
         out.print(f"lsx {lsx.__version__}")
+        emit(version=lsx.__version__)
         raise typer.Exit
     if context.invoked_subcommand is None:
         out.print(context.get_help())
@@ -93,8 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
         arguments = sys.argv[1:]
     debug = "--debug" in arguments
     given = [a for a in arguments if a != "--debug"]
-    mode.result.clear()
-    mode.json = mode.quiet = mode.verbose = out.quiet = False  # of a call before
+    mode.reset()
+    out.quiet = False
     if "--json" in given:  # also where parsing fails
         set_mode(json=True, quiet=False, verbose=False)
     code = 0

@@ -38,7 +38,7 @@ def write_report(path: Path, json: str) -> None:
         write_whole(path, json.encode())
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
-    if not (mode.json or mode.quiet):
+    if not (mode.object or mode.quiet):
         err.print(f"report: {path}")
 
 

@@ -225,7 +225,7 @@ def _show_progress(work: Task, now: Progress, backend: str) -> None:
 def _show(report: RunReport, output: Path, compare: Path | None) -> None:
     """What was done."""
     console = err if output == STANDARD_OUTPUT else out
-    if not (mode.json or mode.quiet):
+    if not (mode.object or mode.quiet):
         rate = report.frames / report.seconds
         console.print(f"result: {output} ({report.frames} frames, {report.seconds:.1f} s, {rate:.2f} frames/s)")
         if compare is not None:

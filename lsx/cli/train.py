@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lsx.cli.console import command, emit, mode, out, show_table, train_extra
+from lsx.cli.console import command, emit, out, set_mode, show_table, train_extra
 from lsx.cli.progress import Task, task
 from lsx.errors import CheckpointError, UsageError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Train LatentSync's networks on a data set.", no_args_is_help=True)
+app = typer.Typer(help="Train LatentSync's networks on a data set.", no_args_is_help=False)
 
 Config = Annotated[Path, typer.Argument(help="YAML; the original's files are read as they are.")]
 Data = Annotated[Path, typer.Option("--data", help="Data set made by lsx data prepare.")]
@@ -110,7 +110,7 @@ def _check_early(
     from lsx.training.run_folder import RunFolder, is_main_process
 
     if not is_main_process():
-        mode.quiet = out.quiet = True
+        set_mode(json=False, quiet=True, verbose=False)
         return
     read_settings(kind, config, changes or ())
     if not data.is_dir():
