@@ -67,6 +67,8 @@ class Bundle:
             raise UsageError(f"the bundle is {path!r}; give its folder")
         path = Path(path)
         file = path / MANIFEST
+        if path.is_file():
+            raise BundleError(f"{path}: not a bundle, but a file. Give the folder that lsx export wrote")
         if not path.is_dir() or not file.is_file():
             missing = f"no {MANIFEST} in it" if path.is_dir() else "no such folder"
             raise BundleError(f"{path}: not a bundle ({missing}). Make one: lsx export CHECKPOINT -o {path}")
