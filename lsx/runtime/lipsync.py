@@ -14,7 +14,7 @@ from lsx.bundle.bundle import Bundle
 from lsx.core.cancel import CancelToken
 from lsx.core.footage import CompareLayout, FootageKeywords, FootageOptions, Length, Mix, Segments
 from lsx.core.graph_names import FACE_GRAPHS, LOOP_GRAPHS, MODEL_GRAPHS
-from lsx.core.keywords import check_callable, options_of, parameters_of, split_keywords
+from lsx.core.keywords import check_callable, check_kind, options_of, parameters_of, split_keywords
 from lsx.core.sampling import SamplingKeywords, SamplingOptions
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import StageTimes
@@ -27,6 +27,7 @@ from lsx.engines.engine import Engine
 from lsx.engines.loading import AUTO, best_backend, check_record, load_engines
 from lsx.engines.registry import EngineKeywords, EngineOptions, backend_named
 from lsx.errors import StaleEngine, UsageError
+from lsx.faces.alignment import Face
 from lsx.faces.avatar import Avatar
 from lsx.faces.compositing import read_paste_mask
 from lsx.faces.detector import FaceDetector, detector_threads
@@ -237,8 +238,8 @@ class LipSync:
     def warm_up(self, options: SamplingOptions) -> dict[str, float]:
         """Make ready for clips with these options: take memory, run once, capture. The first clip does it otherwise.
 
-        Returns the seconds of `warm up` and `capture` on a GPU; on a CPU there are none. Raises EngineError,
-        OutOfDeviceMemory, EngineClosed.
+        Returns the seconds of `warm up` and `capture` on a GPU; on a CPU there are none. Raises UsageError,
+        EngineError, OutOfDeviceMemory, EngineClosed.
 
         Examples
         --------
@@ -246,6 +247,7 @@ class LipSync:
         ...     lipsync.warm_up(SamplingOptions(steps=2))
         {}
         """
+        check_kind("options", options, SamplingOptions)
         self._runs.check()
         self._check_settings(options)
         with self._executors.lent(options, CancelToken()) as executor:
@@ -424,7 +426,9 @@ class LipSync:
             raise UsageError("segments have sounds of their own, and a stream has the one that is given; use run")
         timeline, samples = stream_plan(frames, samples, footage, length if isinstance(length, int) else None)
         choice = (
-            faces_for(footage, self.detector(), None, timeline) if detector is None else given_faces(detector, footage)
+            faces_for(footage, self.detector(), None, timeline)
+            if detector is None
+            else given_faces(_checked(detector), footage)
         )
         plan = plan_for_samples(timeline, samples, footage)
         faces = FoundFaces(choice, self.bundle.model.resolution)
@@ -503,6 +507,18 @@ class LipSync:
             mask=read_paste_mask(footage.mask),
             seams=SeamMeter(plan.stride),
         )
+
+
+def _checked(detector: Detector) -> Detector:
+    """The same, whose answers are looked at: UsageError where one is neither a Face nor None."""
+
+    def look(frame: Frame) -> Face | None:
+        found = detector(frame)
+        if found is not None:
+            check_kind("what the detector gave", found, Face)
+        return found
+
+    return look
 
 
 def _aligner(plan: RunPlan, faces: FrameFaces, *, threads: int, require_face: bool = False) -> FaceAligner:

@@ -49,7 +49,7 @@ from lsx.cli.bench_tables import show_changes
 from lsx.core.model_spec import ModelSpec
 from lsx.core.sampling import SamplingOptions
 from lsx.denoising.executor import vae_frames_of
-from lsx.errors import LsxError, UsageError
+from lsx.errors import BenchFailed, UsageError
 from lsx.export.onnx_file import free_leading_axis, save_model, trace
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
@@ -278,7 +278,7 @@ def test_a_slowdown_is_caught(tmp_path: Path) -> None:
     show_changes(earlier, report(1.05), 0.1)
     with pytest.raises(UsageError, match=r"steps 4, now 20"):
         show_changes(earlier, report().model_copy(update={"options": {"steps": "20"}}), 0.1)
-    with pytest.raises(LsxError, match=r"1 of 4 figures are over 10 % slower; worst: graphs: unet .* \+20.0 %"):
+    with pytest.raises(BenchFailed, match=r"1 of 4 figures are over 10 % slower; worst: graphs: unet .* \+20.0 %"):
         show_changes(earlier, report(1.2), 0.1)
     (tmp_path / "report.json").write_text(json.dumps({"rows": []}))
     with pytest.raises(UsageError, match="not a report"):
