@@ -55,6 +55,8 @@ class JobSteps:
         """scratch : a folder of this process alone."""
         self._settings, self._engine, self._store, self._lipsync = settings, engine, store, lipsync
         self._scratch = scratch
+        self.totals = {"jobs": 0, "frames": 0, "render_seconds": 0.0}
+        """What this process has made since it began."""
 
     def register(self) -> None:
         """Declare the workflow and its steps to DBOS."""
@@ -212,6 +214,8 @@ class JobSteps:
     def _publish(self, job: str, made: dict[str, Any]) -> dict[str, Any]:
         """Count the job as ended. Idempotent."""
         self._end(job)
+        made_now = {"jobs": 1, "frames": made["frames"], "render_seconds": made["run_seconds"]}
+        self.totals = {name: self.totals[name] + value for name, value in made_now.items()}
         logger(job=job).info("job is done", frames=made["frames"], seconds=made["run_seconds"])
         return made
 

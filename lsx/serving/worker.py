@@ -42,7 +42,7 @@ def work(settings: ServeSettings, name: str) -> None:
         lipsync.warm_up(SamplingOptions())
         steps = JobSteps(settings, engine, store, lipsync, scratch)
         launch(engine, executor, GPU_QUEUE, steps.register, poll=settings.poll_seconds, at_once=1)
-        with beating(engine, executor, "worker", lambda: _facts(lipsync)):
+        with beating(engine, executor, "worker", lambda: _facts(lipsync) | {"totals": steps.totals}):
             logger().info("worker is ready", bundle=str(settings.bundle), backend=lipsync.backend)
             if (replaced := os.environ.get(REPLACED)) is not None:
                 os.kill(int(replaced), signal.SIGTERM)

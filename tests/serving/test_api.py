@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +15,7 @@ from fastapi.testclient import TestClient
 
 from lsx.serving.api_keys import KeyBook
 from lsx.serving.database import JOBS, engine_for
+from lsx.serving.heartbeat import beating
 from lsx.serving.http_app import create_app
 from lsx.serving.settings import ServeSettings
 
@@ -240,6 +243,28 @@ def test_health_metrics_and_pages(client: TestClient, request_body: dict[str, An
     for path in ("/page/..%2f__init__.py", "/page/none.js", "/nothing", "/page/%2e%2e/job_book.py"):
         assert client.get(path).status_code == 404
     assert client.put("/v1/jobs").status_code == 405
+
+
+def test_the_dashboard_asks_for_what_is_told(client: TestClient, settings: ServeSettings) -> None:
+    """Every name in examples/serving/grafana.json is one of /v1/metrics."""
+    engine = engine_for(str(settings.database))
+    totals = {"totals": {"jobs": 3, "frames": 48, "render_seconds": 1.5}}
+    with beating(engine, "here/gpu:0", "worker", lambda: totals):
+        client.get("/v1/version")
+        text = client.get("/v1/metrics").text
+    engine.dispose()
+    assert 'lsx_worker_frames_total{executor="here/gpu:0"} 48.0' in text
+    told = set(re.findall(r"^(lsx_\w+)", text, re.MULTILINE))
+    dashboard = (Path(__file__).parents[2] / "examples" / "serving" / "grafana.json").read_text(encoding="utf-8")
+    asked = {
+        name for panel in json.loads(dashboard)["panels"] for target in panel["targets"] for name in _names(target)
+    }
+    assert len(asked) > 6
+    assert asked <= told
+
+
+def _names(target: dict[str, str]) -> list[str]:
+    return re.findall(r"lsx_\w+", target["expr"])
 
 
 def test_a_database_that_is_away(settings: ServeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
