@@ -218,7 +218,7 @@ def _all_ended(settings: ServeSettings, numbers: list[str], seconds: float = 180
 
 
 def _kind(settings: ServeSettings) -> str:
-    return "PostgreSQL" if settings.database else "SQLite"
+    return "PostgreSQL" if (settings.database or "").startswith("postgresql") else "SQLite"
 
 
 def figures(table: Table, settings: ServeSettings) -> None:
