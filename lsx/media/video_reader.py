@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lsx.core.clock import FPS, FrameClock
 from lsx.core.tensors import Frame
 from lsx.errors import MediaError
+from lsx.media.dithering import dithered
 from lsx.media.frame_times import own_clock
 from lsx.media.opening import decoding, open_media
 
@@ -26,7 +27,6 @@ __all__ = [
     "FPS",
     "ColourTags",
     "VideoReader",
-    "dithered",
     "ping_pong",
 ]
 
@@ -37,31 +37,7 @@ _LONGEST_GAP = 120  # seconds that one frame may be shown
 _MOST_PIXELS = 8192 * 8192  # of a frame: a damaged header may say anything
 _REVERSE_BYTES = 256 * 2**20  # frames held while playing backwards
 _HDR = {16: "PQ, SMPTE ST 2084", 18: "HLG, ARIB STD-B67"}
-_OF_ONE_LEVEL = 256  # what FFmpeg scales by when it converts to 16 bits of RGB: white is 65280
-
-
-def _bayer(size: int) -> NDArray[np.int64]:
-    """0..size^2-1, each once, so that every smaller square holds evenly spread values. size : a power of two."""
-    if size == 1:
-        return np.zeros((1, 1), np.int64)
-    quarter = 4 * _bayer(size // 2)
-    return np.block([[quarter, quarter + 2], [quarter + 3, quarter + 1]])
-
-
-_THRESHOLDS = ((2 * _bayer(8) + 1) * _OF_ONE_LEVEL // 128).astype(np.uint16)
 _UNSPECIFIED = 2  # in FFmpeg's enumerations of colour spaces, primaries and transfer characteristics
-
-
-def dithered(picture: NDArray[np.uint16]) -> Frame:
-    """Sixteen bits to eight, uint16 (white is 65280) to uint8 [height, width, channels], by ordered dithering.
-
-    Rounding would make steps of a smooth gradient that a camera stored in ten bits. With these thresholds the mean
-    over every 8 x 8 pixels is the exact one, to 1/128 of a level, and a still picture stays still.
-    """
-    height, width = picture.shape[:2]
-    thresholds = np.tile(_THRESHOLDS, (-(-height // 8), -(-width // 8)))[:height, :width, None]
-    result: Frame = ((np.minimum(picture, 255 * _OF_ONE_LEVEL) + thresholds) >> 8).astype(np.uint8)
-    return result
 
 
 def ping_pong(index: Any, count: int) -> Any:

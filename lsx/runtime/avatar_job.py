@@ -29,15 +29,9 @@ from lsx.engines.loading import AUTO, best_backend, opened_engines
 from lsx.engines.registry import EngineOptions
 from lsx.errors import BundleError, MediaError, OutputError
 from lsx.faces.alignment import AlignedFace
-from lsx.faces.avatar import (
-    AVATAR_SCHEMA,
-    Avatar,
-    AvatarManifest,
-    AvatarWriter,
-    ProxyEntry,
-    encoder_of,
-)
+from lsx.faces.avatar import Avatar, AvatarWriter
 from lsx.faces.avatar_folder import AVATAR, is_avatar
+from lsx.faces.avatar_manifest import AVATAR_SCHEMA, AvatarManifest, ProxyEntry, encoder_of
 from lsx.faces.detector import FaceDetector, detector_threads
 from lsx.faces.track_file import VideoIdentity
 from lsx.media.audio_reader import SoundReader

@@ -21,7 +21,7 @@ from lsx.core.tensors import Precision
 from lsx.errors import OutputError, UsageError
 from lsx.media.audio_reader import SoundReader
 from lsx.media.encoding import EncodeOptions, encoders
-from lsx.media.video_reader import EXACT, VideoReader, dithered
+from lsx.media.video_reader import EXACT, VideoReader
 from lsx.runtime.run_files import open_inputs, writer_like
 
 COUNT = 12
@@ -362,15 +362,3 @@ def test_ten_bits_are_dithered(tmp_path: Path, codec: str) -> None:
     assert np.abs(blocks - wanted[:, :, None]).max() < 0.1
     assert np.abs(first - exact[:, :, None]).max() <= 1.01
     assert np.abs(np.round(exact).reshape(8, 8, 80, 8).mean((1, 3)) - wanted).max() > 0.3
-
-
-def test_dithering_keeps_what_eight_bits_hold() -> None:
-    """Values that eight bits have stay as they are; all others are the one below or above, in proportion."""
-    levels = np.arange(256, dtype=np.uint16)
-    picture = np.tile(levels[:, None, None] * 256, (1, 16, 3))
-    np.testing.assert_array_equal(dithered(picture), np.tile(levels[:, None, None], (1, 16, 3)))
-    for value in (0, 1, 100, 128, 12_345, 40_000, 65_279, 65_280):
-        block = dithered(np.full((8, 8, 1), value, np.uint16))
-        assert abs(block.mean() - value / 256) <= 1 / 128
-        assert block.max() - block.min() <= 1
-    assert (dithered(np.full((8, 8, 1), 65_535, np.uint16)) == 255).all()  # FFmpeg overshoots white
