@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-import av.filter
 import numpy as np
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
@@ -18,6 +15,7 @@ from numpy.typing import NDArray
 from lsx.core.clock import FPS, FrameClock
 from lsx.core.tensors import Frame
 from lsx.errors import MediaError
+from lsx.media.deinterlacing import deinterlaced
 from lsx.media.dithering import dithered
 from lsx.media.frame_times import own_clock
 from lsx.media.opening import decoding, open_media
@@ -92,45 +90,6 @@ class ColourTags:
         return self.range or 1
 
 
-def _deinterlaced(frames: Iterator[Any], stream: Any) -> Iterator[Any]:
-    """The frames with their fields joined (bwdif, a frame for a frame) from the first interlaced one on.
-
-    Frames that are not interlaced, before and between, stay as they are.
-    """
-    graph: Any = None
-    stamps: deque[tuple[int | None, Any]] = deque()  # the filter counts time in half steps
-
-    def ready() -> Iterator[Any]:
-        while True:
-            try:
-                done = graph.pull()
-            except (av.error.BlockingIOError, av.error.EOFError):
-                return
-            done.pts, done.time_base = stamps.popleft()
-            yield done
-
-    for frame in frames:
-        if graph is None:
-            if not frame.interlaced_frame:
-                yield frame
-                continue
-            graph = av.filter.Graph()
-            source = graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=stream.time_base
-            )
-            filtered = graph.add("bwdif", "mode=send_frame:deint=interlaced")
-            sink = graph.add("buffersink")
-            source.link_to(filtered)
-            filtered.link_to(sink)
-            graph.configure()
-        stamps.append((frame.pts, frame.time_base))
-        graph.push(frame)
-        yield from ready()
-    if graph is not None:
-        graph.push(None)
-        yield from ready()
-
-
 class VideoReader:
     """The video stream of a file.
 
@@ -138,6 +97,13 @@ class VideoReader:
     frames can be placed by their times: frame k of the grid is the last source frame that rounds to k or before.
 
     Raises MediaError : no such file, not a video, no frames, truncated.
+
+    Examples
+    --------
+    >>> from lsx import VideoReader
+    >>> video = VideoReader(VIDEO)
+    >>> video.count, video.width, video.height
+    (16, 640, 480)
     """
 
     kept: Any = None
@@ -262,13 +228,20 @@ class VideoReader:
                 raise MediaError(
                     f"{self.path}: frames of {context.width} x {context.height}; at most 8192 x 8192 are read"
                 )
-            for frame in _deinterlaced(container.decode(stream), stream):
+            for frame in deinterlaced(container.decode(stream), stream):
                 yield frame
                 decoded += 1
                 seconds = frame.time or seconds
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
-        """Grid frames start..stop in order: new arrays, uint8 [height, width, 3] RGB, upright, contiguous."""
+        """Grid frames start..stop in order: new arrays, uint8 [height, width, 3] RGB, upright, contiguous.
+
+        Examples
+        --------
+        >>> from lsx import VideoReader
+        >>> [frame.shape for frame in VideoReader(VIDEO).frames(14)]
+        [(480, 640, 3), (480, 640, 3)]
+        """
         return self._forwards(np.arange(start, self.count if stop is None else min(stop, self.count)))
 
     def _forwards(self, grid: NDArray[np.int64]) -> Iterator[Frame]:
@@ -308,6 +281,13 @@ class VideoReader:
         """The grid frames `indices`, each with its index, in that order: new arrays, also where one comes again.
 
         A stretch that rises is decoded once; of one that falls a bounded number of frames is held at a time.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from lsx import VideoReader
+        >>> [index for index, frame in VideoReader(VIDEO).at(np.array([3, 9, 8]))]
+        [3, 9, 8]
         """
         held = max(_REVERSE_BYTES // (self.width * self.height * 3), 8)
         for falls, stretch in _stretches(indices):
@@ -319,7 +299,14 @@ class VideoReader:
                 yield from zip(block.tolist(), reversed(list(self._forwards(block[::-1]))), strict=True)
 
     def ping_pong(self, length: int) -> Iterator[tuple[int, Frame]]:
-        """`length` frames with their grid index: forwards, backwards, forwards, ..."""
+        """`length` frames with their grid index: forwards, backwards, forwards, ...
+
+        Examples
+        --------
+        >>> from lsx import VideoReader
+        >>> [index for index, frame in VideoReader(VIDEO).ping_pong(20)][13:]
+        [13, 14, 15, 15, 14, 13, 12]
+        """
         return self.at(ping_pong(np.arange(length), self.count))
 
     def _rgb(self, frame: Any) -> Frame:

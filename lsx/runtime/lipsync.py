@@ -94,7 +94,6 @@ class LipSync:
 
         Examples
         --------
-        >>> from lsx import LipSync
         >>> with LipSync.open(BUNDLE, threads=1) as lipsync:
         ...     lipsync.backend
         'onnxruntime'
@@ -118,7 +117,6 @@ class LipSync:
 
         Examples
         --------
-        >>> from lsx import LipSync
         >>> lipsync = LipSync.open(BUNDLE, threads=1)
         >>> lipsync.close()
         >>> lipsync.run(VIDEO, AUDIO, "out.mp4")
@@ -234,7 +232,6 @@ class LipSync:
 
         Examples
         --------
-        >>> from lsx import LipSync
         >>> with LipSync.open(BUNDLE, threads=1) as lipsync:
         ...     report = lipsync.run(VIDEO, AUDIO, "out.mp4", steps=1)
         >>> report.frames
@@ -300,14 +297,12 @@ class LipSync:
 
         Examples
         --------
-        >>> import numpy as np
-        >>> from lsx import Face, LipSync
-        >>> frames = [np.full((256, 256, 3), 90, np.uint8)] * 16
-        >>> face = Face(points=np.array([[100.0, 100], [150, 100], [125, 130]]))
+        >>> from lsx import LipSync, SoundReader, VideoReader
+        >>> frames, samples = VideoReader(VIDEO).frames(), SoundReader(AUDIO).samples()
         >>> with LipSync.open(BUNDLE, threads=1) as lipsync:
-        ...     with lipsync.stream(frames, np.ones(4000, np.int16), steps=1, detector=lambda frame: face) as stream:
+        ...     with lipsync.stream(frames, samples, steps=1) as stream:
         ...         next(stream).shape
-        (256, 256, 3)
+        (480, 640, 3)
         """
         kinds = split_keywords(keywords, SamplingOptions, FootageOptions)
         options = options_of(SamplingOptions, sampling, kinds[0], "sampling")
@@ -347,13 +342,10 @@ class LipSync:
         Examples
         --------
         >>> import asyncio
-        >>> import numpy as np
-        >>> frames = [np.full((256, 256, 3), 90, np.uint8)] * 16
-        >>> face = Face(points=np.array([[100.0, 100], [150, 100], [125, 130]]))
+        >>> frames, samples = VideoReader(VIDEO).frames(), SoundReader(AUDIO).samples()
         >>> async def main():
         ...     with LipSync.open(BUNDLE, threads=1) as lipsync:
-        ...         made = lipsync.astream(frames, np.ones(10240, np.int16), steps=1, detector=lambda frame: face)
-        ...         return len([frame async for frame in made])
+        ...         return len([frame async for frame in lipsync.astream(frames, samples, steps=1)])
         >>> asyncio.run(main())
         16
         """
