@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lsx.runtime.lipsync import LipSync
     from lsx.runtime.run_report import Progress, RunReport
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 
 _LAZY = {
     "Avatar": "lsx.faces.avatar",
