@@ -69,7 +69,7 @@ class _TerminalLine(ProgressColumn):
 
 
 def _fitted_note(note: str, cells: int) -> str:
-    """As many of a note's facts, which stand between commas, as `cells` hold; of these at least one."""
+    """The facts of a note, which stand between commas, that fit into `cells`; at least one."""
     facts = note.split(", ")
     while len(facts) > 1 and cell_len(", ".join(facts)) > cells:
         least = next((fact for fact in reversed(facts) if not fact.endswith(" left")), facts[-1])

@@ -94,7 +94,7 @@ class Avatar:
 
     @property
     def face_counts(self) -> tuple[int, ...]:
-        """In how many frames each place has a face.
+        """The number of frames in which each place has a face.
 
         Examples
         --------

@@ -59,7 +59,7 @@ def _stretches(indices: NDArray[np.int64]) -> Iterator[tuple[bool, NDArray[np.in
 
 
 def _pixels(picture: Any, *, own: bool) -> Frame:
-    """Of an RGB picture, uint8 [height, width, 3], which may be painted on.
+    """The pixels of an RGB picture, uint8 [height, width, 3], which may be painted on.
 
     own : whether its memory is nobody else's. Then it is used as it is, where rows lie one behind the other: new memory
     for every frame costs more than copying it.

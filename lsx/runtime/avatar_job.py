@@ -58,7 +58,7 @@ class _Encoder:
         """The conditioning's mask, after the first faces."""
 
     def moments(self, crops: list[Frame]) -> NDArray[np.float32]:
-        """Of at most `size` aligned faces: float32 [faces, 2, 2, 4, h, w]."""
+        """The moments of at most `size` aligned faces: float32 [faces, 2, 2, 4, h, w]."""
         filled = np.stack([*crops, *[crops[-1]] * (self.size - len(crops))])
         outputs = self._engine.infer({"faces": filled, "noise": self._noise})
         self.mask = np.array(outputs["conditioning"][0, 0, 0], np.float32)

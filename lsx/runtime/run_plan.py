@@ -80,7 +80,7 @@ class RunPlan:
 
 
 def plan_for_samples(timeline: Timeline, samples: Any, footage: FootageOptions) -> RunPlan:
-    """Of one sound from the first frame to the last, as the result has it."""
+    """The plan of one sound from the first frame to the last, as the result has it."""
     return RunPlan(
         timeline=timeline,
         voices=(_voice(samples, Part(0, timeline.frames), footage, timeline.shown()),),

@@ -72,7 +72,7 @@ class _Watch:
         )
 
     def _seconds_left(self, seconds: float, chunk: int, step: int) -> float | None:
-        """At least a second: frames are still to come. chunk, step : what is under way, where its steps are seen."""
+        """The time left, at least a second: frames are to come. chunk, step : what is under way, as it is seen."""
         computed, collected = self._pipeline.computed, self._pipeline.collected
         if not computed:
             return None
