@@ -11,7 +11,7 @@ KEPT_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_P
 # Each of the test workers computes on one core: they share the machine.
 ONE_THREAD := LSX_THREADS=1 OMP_NUM_THREADS=1 $(KEPT_MEMORY)
 
-.PHONY: help coverage docs gpu gpu-kit corpus soak tiny demo test lint check stubs setup format clean
+.PHONY: help coverage docs gpu gpu-kit corpus soak torture test-browser tiny demo test lint check stubs setup format clean
 
 help:
 	@echo 'make setup    .venv with everything; the others make it first'
@@ -28,6 +28,7 @@ help:
 	@echo 'make tiny     lsx-tiny trained from nothing, on two cores in under two hours'
 	@echo 'make corpus   a thousand damaged media files'
 	@echo 'make soak     an hour of 1080p with its memory watched, and a batch killed thirty times'
+	@echo 'make torture  a server killed, frozen and flooded, on SQLite and PostgreSQL'
 	@echo 'make clean    remove what was made'
 
 setup: $(VENV)/.installed
@@ -44,6 +45,11 @@ demo: setup
 
 test: setup
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
+
+# The page in Debian's Chromium, installed where it is missing.
+test-browser: setup
+	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
+	$(ONE_THREAD) $(BIN)/python -m pytest tests/browser
 
 # All tests, and which lines of lsx they reach; build/coverage has it line by line.
 coverage: setup
@@ -64,6 +70,11 @@ corpus: setup
 SOAK ?= soak
 soak: setup
 	$(BIN)/python -m tests.soak $(SOAK) $(SOAK_OPTIONS)
+
+# A server killed, frozen and flooded, on SQLite and PostgreSQL; a table of figures. TORTURE is the folder.
+TORTURE ?= torture
+torture: setup
+	$(BIN)/python -m tests.torture $(TORTURE) $(TORTURE_OPTIONS)
 
 # lsx-tiny from nothing: faces, VAE, both stages, SyncNet. TINY is the folder; goes on where it was stopped.
 TINY ?= tiny

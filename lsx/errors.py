@@ -21,6 +21,9 @@
     │   ├── OutOfDeviceMemory   less free GPU memory than a bundle needs
     │   └── NonFiniteOutput     a chunk whose result has NaN or infinite values
     ├── Cancelled               a run whose cancel token was cancelled
+    ├── BatchFailed             some jobs of a batch failed; the others are done
+    ├── BenchFailed             a bench that found figures slower, or memory that grew, or could not measure
+    ├── TrainingFailed          a training whose numbers stay NaN or infinite
     ├── MediaError              a video or audio file that cannot be read
     ├── FaceNotFound            no face in a frame (or in any frame) where one is required
     └── OutputError             a result that cannot be written
@@ -34,6 +37,7 @@ __all__ = [
     "AccuracyError",
     "BackendUnavailable",
     "BatchFailed",
+    "BenchFailed",
     "BuildError",
     "BundleError",
     "CalibrationError",
@@ -55,6 +59,7 @@ __all__ = [
     "ParityError",
     "SchemaMismatch",
     "StaleEngine",
+    "TrainingFailed",
     "UsageError",
 ]
 
@@ -159,6 +164,14 @@ class Cancelled(LsxError):
 
 class BatchFailed(LsxError):
     """Some jobs of a batch failed; the others are done."""
+
+
+class BenchFailed(LsxError):
+    """A bench that found figures slower than before, or memory that grew, or whose measuring process failed."""
+
+
+class TrainingFailed(LsxError):
+    """A training that was stopped because its numbers stay NaN or infinite."""
 
 
 class MediaError(LsxError):

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+from torch import nn
 
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import MANIFEST
 from lsx.core.atomic_files import sha256_of
+from lsx.core.model_spec import ModelSpec
+from lsx.export.graph_exporter import GraphExporter
+from lsx.graphs.graph_specs import GRAPHS
+from lsx.models.checkpoint import Checkpoint
+from lsx.models.checkpoint_files import CheckpointFiles
 
 
 def copy_of(bundle: Bundle, folder: Path) -> Bundle:
@@ -46,3 +54,20 @@ def edited(name: str, change: Callable[[NDArray[np.generic]], NDArray[np.generic
         value.const_value = ir.tensor(change(value.const_value.numpy().copy()), name=name)
 
     return apply
+
+
+def without_kept(bundle: Bundle, checkpoint: Path) -> Bundle:
+    """The bundle with the `step` of lsx 0.2, which takes no latents to keep."""
+    step = GRAPHS["step"]
+
+    def inputs(spec: ModelSpec, module: nn.Module, batch: int) -> dict[str, NDArray[Any]]:
+        feed = step.example_inputs(spec, module, batch)
+        del feed["kept"]
+        return feed
+
+    loaded = Checkpoint(CheckpointFiles.in_folder(checkpoint))
+    exporter = GraphExporter(loaded, bundle.path, bundle.manifest.precision, None)
+    entry = exporter.graph(replace(step, example_inputs=inputs), lambda _: None)
+    changes = {"lsx_version": "0.2.0", "graphs": bundle.manifest.graphs | {"step": entry}}
+    (bundle.path / MANIFEST).write_text(bundle.manifest.model_copy(update=changes).text())
+    return Bundle.open(bundle.path)

@@ -100,7 +100,7 @@ class _Bench:
         busy = busy_note()
         if busy is not None:
             self._notes.append(busy)
-        self._backends = chosen_backends(self._bundles, settings.backends)
+        self._backends = chosen_backends(self._bundles, settings)
         if settings.clip is not None:  # refused before anything is measured
             open_inputs(*settings.clip, Path("result.mp4"))
         self._judge = stable_sync_judge(settings.auxiliary)

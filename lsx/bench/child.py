@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lsx.bundle.bundle import Bundle
 from lsx.core.sampling import SamplingOptions
-from lsx.errors import BackendUnavailable, LsxError
+from lsx.errors import BackendUnavailable, BenchFailed, LsxError
 from lsx.faces.alignment import Face
 from lsx.media.video_reader import FPS
 from lsx.runtime.frame_stream import FrameStream
@@ -37,7 +37,7 @@ _POINTS = np.array([[-0.5, -0.45], [0.5, -0.43], [0.02, 0.45]]) * 150 + [640, 33
 
 
 def run_child(task: dict[str, Any], *, seen: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
-    """Do `task` in a new process. Raises LsxError with the line that the process ended with."""
+    """Do `task` in a new process. Raises BenchFailed with the line that the process ended with."""
     task = task | {"spawned": time.time()}
     command = [sys.executable, "-m", "lsx.bench.child", json.dumps(task)]
     lines = []
@@ -61,7 +61,7 @@ def run_child(task: dict[str, Any], *, seen: Callable[[str], None] = lambda _: N
         errors.seek(0)
         error_lines = errors.read().strip().splitlines()
     if process.returncode or not lines:
-        raise LsxError(error_lines[-1] if error_lines else f"the measuring process ended with {process.returncode}")
+        raise BenchFailed(error_lines[-1] if error_lines else f"the measuring process ended: {process.returncode}")
     result: dict[str, Any] = json.loads(lines[-1])
     return result
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lsx.bench.options import BenchOptions
 from lsx.bench.workloads import runnable_backends
 from lsx.bundle.bundle import Bundle
-from lsx.engines.registry import backend_named
+from lsx.engines.registry import EngineOptions, backend_named
 from lsx.errors import BackendUnavailable, UsageError
 
 __all__ = ["chosen_backends", "chosen_bundles"]
@@ -37,16 +37,19 @@ def chosen_bundles(bundle: Bundle, settings: BenchOptions) -> tuple[Bundle, ...]
     return tuple(known[name] for name in settings.precisions or default)
 
 
-def chosen_backends(bundles: Sequence[Bundle], wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of `wanted`, or all that there are, that run every bundle. Raises BackendUnavailable."""
-    for name in wanted:
-        works, reason = backend_named(name).availability()
+def chosen_backends(bundles: Sequence[Bundle], settings: BenchOptions) -> tuple[str, ...]:
+    """Those that were asked for, or all that there are, that run every bundle. Raises BackendUnavailable."""
+    chosen = settings.backends or _shared_backends(bundles)
+    for name in chosen:
+        backend = backend_named(name)
         for bundle in bundles:
-            refused = backend_named(name).reason_unsupported(bundle) if works else reason
-            if refused is not None:
-                raise BackendUnavailable(f"backend {name} does not run {bundle.path} here: {refused}")
-    if wanted:
-        return wanted
+            backend.check(bundle, EngineOptions(provider=settings.provider))
+            refused = backend.reason_unsupported(bundle)
+            backend.refuse(bundle, [] if refused is None else [refused])
+    return chosen
+
+
+def _shared_backends(bundles: Sequence[Bundle]) -> tuple[str, ...]:
     first, *others = (runnable_backends(bundle) for bundle in bundles)
     shared = tuple(name for name in first if all(name in names for names in others))
     if not shared:

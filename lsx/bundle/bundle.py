@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
@@ -26,10 +26,10 @@ from lsx.bundle.records import Coverage
 from lsx.core.atomic_files import sha256_of, write_whole
 from lsx.errors import BundleError, IntegrityError, OutputError, SchemaMismatch, UsageError
 
-if TYPE_CHECKING:
-    from lsx.engines.engine import Engine
-
 __all__ = ["Bundle"]
+
+Engine: TypeAlias = Any
+"""lsx.engines.engine.Engine. Named, not imported: engines build on bundles, not the other way."""
 
 
 class Bundle:
@@ -67,6 +67,8 @@ class Bundle:
             raise UsageError(f"the bundle is {path!r}; give its folder")
         path = Path(path)
         file = path / MANIFEST
+        if path.is_file():
+            raise BundleError(f"{path}: not a bundle, but a file. Give the folder that lsx export wrote")
         if not path.is_dir() or not file.is_file():
             missing = f"no {MANIFEST} in it" if path.is_dir() else "no such folder"
             raise BundleError(f"{path}: not a bundle ({missing}). Make one: lsx export CHECKPOINT -o {path}")
@@ -239,7 +241,8 @@ class Bundle:
             self._intact.add(file.path)
 
     def engine(self, *arguments: Any, **options: Any) -> Engine:
-        """Load a graph. Deprecated: call `lsx.load_engine(bundle, ...)`, which takes the same arguments.
+        """Load a graph: an lsx.engines.engine.Engine. Deprecated: call `lsx.load_engine(bundle, ...)`, which takes the
+        same arguments.
 
         Examples
         --------
@@ -250,6 +253,4 @@ class Bundle:
         warnings.warn(
             "Bundle.engine is deprecated: call lsx.load_engine(bundle, ...)", DeprecationWarning, stacklevel=2
         )
-        # Asked for by name, and its arguments not looked at: engines build on bundles, not the other way.
-        load: Callable[..., Engine] = import_module("lsx").load_engine
-        return load(self, *arguments, **options)
+        return import_module("lsx").load_engine(self, *arguments, **options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lsx.errors import UsageError
+
 __all__ = ["current_arguments"]
 
 _SAMPLING = {
@@ -24,6 +26,8 @@ _ALIASES: dict[str, dict[str, str]] = {
         "--video-out-path": "--output",
     },
     "verify": _SAMPLING | _CHECKPOINT | {"--calls": "--max-chunks", "--stamp": "--record", "--no-stamp": "--no-record"},
+    "prepare": _CHECKPOINT,
+    "batch": _CHECKPOINT,
     "bench": _SAMPLING | _CHECKPOINT,
     "calibrate": _SAMPLING | _CHECKPOINT | {"--calls": "--samples"},
 }
@@ -33,7 +37,7 @@ _WARM_UP_RUNS = ("--num-warmup-runs", "--num_warmup_runs")
 
 
 def current_arguments(arguments: list[str]) -> list[str]:
-    """`arguments` with every other name of a flag replaced by lsx's own, its value kept."""
+    """`arguments` with every other name of a flag replaced by lsx's own, its value kept. Raises UsageError."""
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
     known = _ALIASES.get(command, {})
     current: list[str] = []
@@ -43,7 +47,14 @@ def current_arguments(arguments: list[str]) -> list[str]:
             return [*current, argument, *rest]
         name, equals, value = argument.partition("=")
         if command == "run" and name in _WARM_UP_RUNS:
-            current += ["--warm-up"] if (value if equals else next(rest, "")) != "0" else []
+            current += _warm_up(name, value if equals else next(rest, ""))
             continue
         current.append(known[name] + equals + value if name in known else argument)
     return current
+
+
+def _warm_up(name: str, count: str) -> list[str]:
+    """What `name` with this number means in lsx's own words. Raises UsageError."""
+    if not count.isdecimal():
+        raise UsageError(f"{name} is {count or 'without a number'}; give a whole number from 0 on, or lsx's --warm-up")
+    return ["--warm-up"] if int(count) else []

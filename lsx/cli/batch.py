@@ -12,9 +12,9 @@ from lsx.bundle.bundle import Bundle
 from lsx.cli.console import emit, out, warn
 from lsx.cli.options import BackendName, BundlePath, CheckpointDir, Provider, Threads
 from lsx.cli.progress import task
+from lsx.cli.report_files import make_folder
 from lsx.core.atomic_files import write_whole
-from lsx.engines.loading import AUTO
-from lsx.engines.registry import backend_named
+from lsx.engines.loading import AUTO, best_backend
 from lsx.errors import BatchFailed, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -42,14 +42,14 @@ def batch(
     """Lip-sync every job of a file; one that fails does not stop the others. Ends with 1 if any failed."""
     if workers != AUTO and not (workers.isdigit() and int(workers) > 0):
         raise UsageError(f"--workers is {workers}; give a whole number from 1 on, or auto")
-    if backend != AUTO:
-        backend_named(backend)
     from lsx.engines.registry import EngineOptions
     from lsx.runtime.batch_jobs import read_jobs
 
     engine = EngineOptions(provider=provider, threads=threads, checkpoint_dir=checkpoint_dir)
     given = read_jobs(jobs)
     opened = Bundle.open(bundle)
+    backend = best_backend(opened, backend, engine)
+    make_folder(output)
     from lsx.runtime.batch import run_batch, workers_for
     from lsx.runtime.lipsync import LipSync
 

@@ -26,7 +26,7 @@ from lsx.cli.options import (
 )
 from lsx.cli.progress import task
 from lsx.cli.report_files import ReportFiles
-from lsx.errors import LsxError, UsageError
+from lsx.errors import BenchFailed, UsageError
 
 __all__ = ["bench", "parse_duration"]
 
@@ -160,7 +160,7 @@ def bench(
     if earlier is not None:
         show_changes(earlier, report, threshold / 100)
     if report.long_run is not None and report.long_run.failed:
-        raise LsxError(f"memory grew by {100 * report.long_run.growth:.1f} % after the warm-up; 1 % is allowed")
+        raise BenchFailed(f"memory grew by {100 * report.long_run.growth:.1f} % after the warm-up; 1 % is allowed")
 
 
 def parse_duration(text: str) -> float:

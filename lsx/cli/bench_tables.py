@@ -7,7 +7,7 @@ from rich.table import Table
 
 from lsx.bench.report import BenchReport, changes, different_options
 from lsx.cli.console import out, show_table
-from lsx.errors import LsxError, UsageError
+from lsx.errors import BenchFailed, UsageError
 
 __all__ = ["show_changes", "show_report"]
 
@@ -116,7 +116,7 @@ def _show_runs(report: BenchReport) -> None:
 
 
 def show_changes(earlier: BenchReport, report: BenchReport, threshold: float) -> None:
-    """Print the change of every figure; raise LsxError where one is slower by more than the threshold."""
+    """Print the change of every figure; raise BenchFailed where one is slower by more than the threshold."""
     others = different_options(earlier, report)
     if others:
         raise UsageError(f"the two reports are of other things ({'; '.join(others)}): measure with the same options")
@@ -144,7 +144,7 @@ def show_changes(earlier: BenchReport, report: BenchReport, threshold: float) ->
     slower = [c for c in differences if c.change > threshold]
     if slower:
         worst = max(slower, key=lambda c: c.change)
-        raise LsxError(
+        raise BenchFailed(
             f"{len(slower)} of {len(differences)} figures are over {100 * threshold:g} % slower; worst: {worst.name}, "
             f"{100 * worst.change:+.1f} %"
         )

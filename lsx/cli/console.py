@@ -54,11 +54,19 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 class _Mode:
     """How this process prints."""
 
+    object: bool = False
+    """Whether the result, or the error, is printed as one JSON object in the end: --json."""
     json: bool = False
+    """Whether what is told on the way is JSON lines: --json without --quiet."""
     quiet: bool = False
     verbose: bool = False
     result: dict[str, Any] = field(default_factory=dict)
     """What `--json` prints in the end."""
+
+    def reset(self) -> None:
+        """Forget a call before this one."""
+        self.object = self.json = self.quiet = self.verbose = False
+        self.result.clear()
 
 
 mode = _Mode()
@@ -89,8 +97,9 @@ VerboseFlag = Annotated[bool, typer.Option("--verbose", "-v", help="Say more of 
 
 def set_mode(*, json: bool, quiet: bool, verbose: bool) -> None:
     """Print as these flags say, from now on; what was set before stays."""
-    mode.json, mode.quiet, mode.verbose = mode.json or json, mode.quiet or quiet, mode.verbose or verbose
-    out.quiet = mode.json or mode.quiet
+    mode.object, mode.quiet, mode.verbose = mode.object or json, mode.quiet or quiet, mode.verbose or verbose
+    mode.json = mode.object and not mode.quiet
+    out.quiet = mode.object or mode.quiet
 
 
 def command(function: Callable[..., object]) -> Callable[..., object]:
@@ -119,14 +128,22 @@ def emit(**result: Any) -> None:
 
 def detail(text: str) -> None:
     """A line that is printed under --verbose alone."""
-    if mode.verbose and not mode.json:
+    if mode.verbose and not (mode.json or mode.quiet):
         err.print(escape(text))
 
 
 def show_table(table: Table) -> None:
-    """Print a table; where no terminal bounds it, as wide as it wants."""
-    if not out.quiet:
-        (out if out.is_terminal else Console(highlight=False, width=_FILE_WIDTH)).print(table)
+    """Print a table; where no terminal bounds it, as wide as it wants, and no line longer than its words."""
+    if out.quiet:
+        return
+    if out.is_terminal:
+        out.print(table)
+        return
+    wide = Console(highlight=False, width=_FILE_WIDTH)
+    with wide.capture() as capture:
+        wide.print(table)
+    lines = (line.rstrip() for line in capture.get().splitlines())
+    out.print("\n".join(lines), markup=False, emoji=False)
 
 
 def export_extra() -> None:
@@ -198,7 +215,7 @@ def run_command(work: Callable[[], object], *, debug: bool) -> int:
         if debug and raised is not None:
             traceback.print_exception(raised, file=sys.stderr)
         fail(code, kind, line)
-    elif mode.json:
+    elif mode.object:
         _print_json(mode.result)
     return code
 
@@ -212,8 +229,10 @@ def _print_json(result: dict[str, Any]) -> None:
 
 
 def fail(code: int, kind: str, line: str) -> None:
-    """Print an error: one line, or under --json an object with what there is of a result."""
-    if mode.json:
+    """Print an error: one line; under --json a JSON line, and an object with what there is of a result."""
+    if mode.object:
         error = {"type": kind or "Interrupted", "message": line, "exit_code": code}
         _print_json(mode.result | {"error": error})
-    err.print(f"[red]lsx:[/red] {escape(f'{kind}: {line}' if kind else line)}")
+        print(json.dumps({"error": error}), file=sys.stderr, flush=True)
+    else:
+        err.print(f"[red]lsx:[/red] {escape(f'{kind}: {line}' if kind else line)}")

@@ -69,6 +69,7 @@ def _print_machine(folder: Path) -> None:
 def _print_plans(bundle: Bundle) -> dict[str, str]:
     """Print which plans fit this machine, and why the others do not. Returns the same by path."""
     from lsx.engines.gpu_info import first_gpu
+    from lsx.engines.registry import backend_named
     from lsx.engines.tensorrt.libraries import LIBRARIES
     from lsx.engines.tensorrt.plans import another_gpu, reason_stale
 
@@ -76,14 +77,15 @@ def _print_plans(bundle: Bundle) -> dict[str, str]:
         out.print(f"plans: none; it runs on onnxruntime. Build them: lsx build {bundle.path}")
     states = {}
     for plan in bundle.manifest.plans:
-        try:
+        missing = backend_named(plan.backend).missing(bundle)
+        if missing:
+            reason: str | None = f"does not run here: {'; '.join(missing)}"
+        else:
             gpu = first_gpu()
             reason = reason_stale(bundle, plan, LIBRARIES[plan.backend], gpu)
             differs = another_gpu(plan, gpu)
             if reason is None and differs is not None:
                 reason = f"fits, but was built {differs}"
-        except LsxError as error:
-            reason = f"does not run here: {error}"
         states[plan.file.path] = reason or "fits"
         out.print(f"plan {plan.file.path}: {states[plan.file.path]}", markup=False)
     return states

@@ -11,12 +11,13 @@ import typer
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.writing import check_writable
 from lsx.cli.build import run_build
-from lsx.cli.console import detail, emit, export_extra, out, quantize_extra
+from lsx.cli.console import detail, emit, export_extra, out, quantize_extra, warn
 from lsx.cli.progress import Task, task
+from lsx.cli.report_files import check_report
 from lsx.core.tensors import LOW_PRECISIONS
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.libraries import libraries_that_build
-from lsx.errors import UsageError
+from lsx.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
     from lsx.export.options import ExportOptions
@@ -31,7 +32,10 @@ def export(
         Path,
         typer.Argument(help="Folder with latentsync_unet.pt, whisper/tiny.pt, vae/, config.yaml, mask.png."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Bundle to write.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Bundle to write; an older one there goes, plans and records with it."),
+    ],
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, int8 or fp8.")] = "fp16",
     fallback: Annotated[
         str | None, typer.Option(help="Carry this precision too (fp32, bf16), for chunks that overflow in the first.")
@@ -96,10 +100,6 @@ def export(
         auxiliary=auxiliary,
         parity_report=parity_report,
     )
-    if (options.precision in LOW_PRECISIONS) != (calibration is not None):
-        if calibration is None:
-            raise UsageError(f"--precision {precision} needs --calibration CALIB. Make one: lsx calibrate --help")
-        raise UsageError(f"--calibration is for int8 and fp8; --precision is {precision}")
     quantize_options = QuantizeOptions(
         method=method,  # type: ignore[arg-type]  # checked there
         percentile=percentile,
@@ -109,7 +109,16 @@ def export(
         allow_partial=allow_partial,
         unet_cosine=unet_cosine,
     )
+    low = options.precision in LOW_PRECISIONS
+    if not low and quantize_options.given:
+        name = quantize_options.given[0].replace("_", "-")
+        raise UsageError(f"--{name} is for int8 and fp8; --precision is {precision}")
+    if low != (calibration is not None):
+        if calibration is None:
+            raise UsageError(f"--precision {precision} needs --calibration CALIB. Make one: lsx calibrate --help")
+        raise UsageError(f"--calibration is for int8 and fp8; --precision is {precision}")
     check_writable(output)
+    check_report(parity_report, (output, checkpoint))
     files = CheckpointFiles.in_folder(checkpoint, unet=unet, whisper=whisper, vae=vae, config=config, mask=mask)
     stated_resolution(files, model=model, resolution=resolution)
     if calibration is not None:
@@ -117,6 +126,7 @@ def export(
         from lsx.calibration.store import Calibration
 
         Calibration.open(calibration)
+    _warn_of_replaced(output)
     started = time.perf_counter()
     with task("export") as work:
         work.update("loading PyTorch")
@@ -128,6 +138,17 @@ def export(
         for one in (bundle,) if fallback_bundle is None else (bundle, fallback_bundle):
             for backend in libraries_that_build():
                 run_build(one, backend, options=BuildOptions())
+
+
+def _warn_of_replaced(output: Path) -> None:
+    """Say what goes with an older bundle: a build of hours, and verifications, which are of that one alone."""
+    try:
+        manifest = Bundle.open(output).manifest
+    except BundleError:
+        return
+    if manifest.plans or manifest.records:
+        gone = f"{len(manifest.plans)} plans and {len(manifest.records)} verification records"
+        warn(f"{output}: the bundle there is replaced, and its {gone} go with it. Another -o keeps them")
 
 
 def _exported(

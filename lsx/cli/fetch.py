@@ -21,9 +21,10 @@ def fetch(
 ) -> None:
     """Download a released checkpoint from the model hub, arranged as lsx export takes it. Interrupted, it goes on."""
     export_extra()
+    from lsx.models.fetching import check_fetch, plan_fetch
     from lsx.models.fetching import fetch as fetch_files
-    from lsx.models.fetching import plan_fetch
 
+    check_fetch(model, output)
     with task("fetch") as work:
         work.update("asking the hub")
         plan = plan_fetch(model, output, endpoint=hub)

@@ -22,11 +22,13 @@ from lsx.cli import (
     inspect,
     prepare,
     run,
+    serve,
     train,
     verify,
 )
 from lsx.cli.aliases import current_arguments
-from lsx.cli.console import JsonFlag, QuietFlag, VerboseFlag, command, fail, mode, out, run_command, set_mode
+from lsx.cli.console import JsonFlag, QuietFlag, VerboseFlag, command, emit, fail, mode, out, run_command, set_mode
+from lsx.cli.usage import usage_message
 
 __all__ = ["app", "main"]
 
@@ -62,6 +64,7 @@ def _root(
     set_mode(json=json, quiet=quiet, verbose=verbose)
     if version:
         out.print(f"lsx {lsx.__version__}")
+        emit(version=lsx.__version__)
         raise typer.Exit
     if context.invoked_subcommand is None:
         out.print(context.get_help())
@@ -83,6 +86,7 @@ app.command("doctor")(command(doctor.doctor))
 app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
+app.add_typer(serve.app, name="serve")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -91,19 +95,20 @@ def main(arguments: list[str] | None = None) -> None:
         gc.set_threshold(_LIVING)
         arguments = sys.argv[1:]
     debug = "--debug" in arguments
-    arguments = current_arguments([a for a in arguments if a != "--debug"])
-    mode.result.clear()
-    mode.json = mode.quiet = mode.verbose = out.quiet = False  # of a call before
-    if "--json" in arguments:  # also where parsing fails
+    given = [a for a in arguments if a != "--debug"]
+    mode.reset()
+    out.quiet = False
+    if "--json" in given:  # also where parsing fails
         set_mode(json=True, quiet=False, verbose=False)
     code = 0
 
     def work() -> None:
         nonlocal code
+        arguments = current_arguments(given)
         try:
             result = app(args=arguments, prog_name="lsx", standalone_mode=False, obj=tuple(arguments))
         except Exception as error:
-            message = _usage_message(error)
+            message = usage_message(error, typer.main.get_command(app), arguments)
             if message is None:
                 raise
             fail(2, "UsageError", message)
@@ -118,13 +123,3 @@ def main(arguments: list[str] | None = None) -> None:
     except _Said:
         failed = 0
     sys.exit(failed or code)
-
-
-def _usage_message(error: Exception) -> str | None:
-    """One line for an error of the parser's own; None for any other error."""
-    show = getattr(error, "format_message", None)
-    if show is None:
-        return None
-    context = getattr(error, "ctx", None)
-    name = context.command_path if context is not None else "lsx"
-    return " ".join(f"{show().rstrip('.')}. See: {name} --help".split())

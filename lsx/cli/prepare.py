@@ -23,8 +23,8 @@ from lsx.cli.options import (
     TrustCode,
 )
 from lsx.cli.progress import task
-from lsx.engines.loading import AUTO
-from lsx.engines.registry import EngineOptions, backend_named
+from lsx.engines.loading import best_backend
+from lsx.engines.registry import EngineOptions
 
 __all__ = ["prepare"]
 
@@ -48,9 +48,9 @@ def prepare(
     trust_code: TrustCode = False,
 ) -> None:
     """Compute once what of a video does not depend on the sound: faces, crops, latents. lsx run takes the result."""
-    if backend != AUTO:
-        backend_named(backend)
+    engine = EngineOptions(provider=provider, threads=threads, checkpoint_dir=checkpoint_dir, trust_code=trust_code)
     opened = Bundle.open(bundle)
+    backend = best_backend(opened, backend, engine)
     from lsx.runtime.avatar_job import prepare_avatar
 
     with task("prepare") as work:
@@ -59,9 +59,7 @@ def prepare(
             video,
             output,
             backend=backend,
-            engine=EngineOptions(
-                provider=provider, threads=threads, checkpoint_dir=checkpoint_dir, trust_code=trust_code
-            ),
+            engine=engine,
             start=start,
             end=end,
             fps=fps,

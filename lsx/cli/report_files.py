@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lsx.cli.console import err, mode, out
-from lsx.core.atomic_files import write_whole
+from lsx.core.atomic_files import check_folder, write_whole
 from lsx.errors import OutputError
 
-__all__ = ["ReportFiles", "check_report", "write_report"]
+__all__ = ["ReportFiles", "check_report", "make_folder", "write_report"]
 
 
 def check_report(path: Path | None, others: Iterable[Path | None]) -> None:
@@ -19,9 +18,18 @@ def check_report(path: Path | None, others: Iterable[Path | None]) -> None:
         return
     if any(other is not None and other.absolute() == path.absolute() for other in others):
         raise OutputError(f"{path}: it would replace another file of this command; give it another name")
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        wrong = "is a folder" if path.is_dir() else f"{path.parent} is no folder that can be written to"
-        raise OutputError(f"{path}: {wrong}; give another name")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; give a file name")
+    check_folder(path.parent)
+
+
+def make_folder(output: Path) -> None:
+    """Make the folder `output` where it is not there. Raises OutputError, also for one that cannot be written into."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be created: {error.strerror}") from error
+    check_folder(output)
 
 
 def write_report(path: Path, json: str) -> None:
@@ -30,7 +38,7 @@ def write_report(path: Path, json: str) -> None:
         write_whole(path, json.encode())
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
-    if not (mode.json or mode.quiet):
+    if not (mode.object or mode.quiet):
         err.print(f"report: {path}")
 
 
@@ -43,10 +51,7 @@ class ReportFiles:
     def __init__(self, output: Path | None) -> None:
         self._output = output
         if output is not None:
-            try:
-                output.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(f"{output}: cannot be created: {error.strerror}") from error
+            make_folder(output)
 
     def write(self, json: str, html: Callable[[], str]) -> None:
         """Replace both; `html` is called where there is a folder."""

@@ -32,8 +32,7 @@ from lsx.cli.options import (
 from lsx.cli.progress import Task, task
 from lsx.cli.report_files import check_report, write_report
 from lsx.core.footage import FootageOptions
-from lsx.engines.loading import AUTO
-from lsx.engines.registry import backend_named
+from lsx.engines.loading import best_backend
 from lsx.media.targets import STANDARD_OUTPUT
 
 if TYPE_CHECKING:
@@ -158,12 +157,11 @@ def run(
     from lsx.media.encoding import EncodeOptions
 
     engine = EngineOptions(provider=provider, threads=threads, checkpoint_dir=checkpoint_dir, trust_code=trust_code)
-    if backend != AUTO:
-        backend_named(backend)
     encode = EncodeOptions(
         codec=codec, encoder=encoder, preset=preset, pix_fmt=pix_fmt, audio_codec=audio_codec, crf=crf
     )
     opened = Bundle.open(bundle)
+    backend = best_backend(opened, backend, engine)
     from lsx.runtime.lipsync import LipSync
     from lsx.runtime.run_files import is_face_required, open_inputs, sound_notes
 
@@ -227,7 +225,7 @@ def _show_progress(work: Task, now: Progress, backend: str) -> None:
 def _show(report: RunReport, output: Path, compare: Path | None) -> None:
     """What was done."""
     console = err if output == STANDARD_OUTPUT else out
-    if not (mode.json or mode.quiet):
+    if not (mode.object or mode.quiet):
         rate = report.frames / report.seconds
         console.print(f"result: {output} ({report.frames} frames, {report.seconds:.1f} s, {rate:.2f} frames/s)")
         if compare is not None:

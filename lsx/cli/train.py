@@ -9,9 +9,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lsx.cli.console import command, emit, mode, out, show_table, train_extra
+from lsx.cli.console import command, emit, out, set_mode, show_table, train_extra
 from lsx.cli.progress import Task, task
-from lsx.errors import UsageError
+from lsx.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from lsx.training.reports import StepReport, TrainReport
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Train LatentSync's networks on a data set.", no_args_is_help=True)
+app = typer.Typer(help="Train LatentSync's networks on a data set.", no_args_is_help=False)
 
 Config = Annotated[Path, typer.Argument(help="YAML; the original's files are read as they are.")]
 Data = Annotated[Path, typer.Option("--data", help="Data set made by lsx data prepare.")]
@@ -53,7 +53,7 @@ def train_unet(
     dry_run: DryRun = False,
 ) -> None:
     """Train the U-Net: stage 1, stage 2, or the efficient stage 2, as the configuration says."""
-    _check_early("unet", config, changes, data, output, resume=resume, dry_run=dry_run)
+    _check_early("unet", config, changes, data, output, checkpoint, resume=resume, dry_run=dry_run)
     from lsx.training.train import TrainOptions, ValidationOptions
 
     looked_at = ValidationOptions(data=validation, video=validation_video, audio=validation_audio, bundle=bundle)
@@ -80,7 +80,7 @@ def train_syncnet(
     dry_run: DryRun = False,
 ) -> None:
     """Train StableSyncNet, which judges whether lips and sound belong together."""
-    _check_early("syncnet", config, changes, data, output, resume=resume, dry_run=dry_run)
+    _check_early("syncnet", config, changes, data, output, checkpoint, resume=resume, dry_run=dry_run)
     from lsx.training.train import TrainOptions, ValidationOptions
 
     options = TrainOptions(
@@ -98,21 +98,27 @@ def _check_early(
     changes: list[str] | None,
     data: Path,
     output: Path | None,
+    checkpoint: Path | None,
     *,
     resume: bool,
     dry_run: bool,
 ) -> None:
     """Refuse what can be refused before anything heavy is imported."""
     train_extra()
+    from lsx.models.checkpoint_files import CheckpointFiles
     from lsx.training.config import read_settings
     from lsx.training.run_folder import RunFolder, is_main_process
 
     if not is_main_process():
-        mode.quiet = out.quiet = True
+        set_mode(json=False, quiet=True, verbose=False)
         return
     read_settings(kind, config, changes or ())
     if not data.is_dir():
         raise UsageError(f"{data}: no such folder. Make a data set: lsx data prepare VIDEOS -o {data}")
+    if checkpoint is not None and kind == "unet":
+        CheckpointFiles.in_folder(checkpoint)
+    elif checkpoint is not None and not checkpoint.is_file():
+        raise CheckpointError(f"{checkpoint}: no such file. Give a stable_syncnet.pt, or leave --checkpoint out")
     if output is not None and not dry_run:
         RunFolder.check(output, resume=resume)
     elif not dry_run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,33 +78,29 @@ def verify(
     """Compare a bundle's engines with the PyTorch reference, on the same noise, and record it if all holds."""
     export_extra()
     from lsx.engines.registry import EngineOptions
+    from lsx.verify.options import VerifyOptions, checked_backend
 
     options = sample_options(steps=steps, guidance=guidance, seed=seed, cache_interval=cache_interval, sampler=sampler)
+    settings = VerifyOptions(
+        clip=clip,
+        backend=backend,
+        max_chunks=max_chunks,
+        thresholds=_thresholds(threshold or []),
+        auxiliary=auxiliary,
+        truth=truth,
+        record=record,
+    )
+    engine = EngineOptions(provider=provider, threads=threads, checkpoint_dir=checkpoint_dir)
     opened = Bundle.open(bundle)
-    limits = _thresholds(threshold or [])
     check_checkpoint(opened, checkpoint_dir)
     check_clip(clip, truth)
+    settings = replace(settings, backend=checked_backend(opened, settings, engine))
     files = ReportFiles(output)
     from lsx.verify.html import report_html
-    from lsx.verify.verify import VerifyOptions
     from lsx.verify.verify import verify as run_verification
 
     with task("verify") as work:
-        report = run_verification(
-            opened,
-            VerifyOptions(
-                clip=clip,
-                backend=backend,
-                max_chunks=max_chunks,
-                thresholds=limits,
-                auxiliary=auxiliary,
-                truth=truth,
-                record=record,
-            ),
-            options=options,
-            engine=EngineOptions(provider=provider, threads=threads, checkpoint_dir=checkpoint_dir),
-            progress=work.update,
-        )
+        report = run_verification(opened, settings, options=options, engine=engine, progress=work.update)
     emit(**report.as_json())
     _show(report)
 

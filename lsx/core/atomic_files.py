@@ -12,7 +12,15 @@ from pathlib import Path
 
 from lsx.errors import OutputError
 
-__all__ = ["check_replaceable", "folder_beside", "process_lives", "put_in_place", "sha256_of", "write_whole"]
+__all__ = [
+    "check_folder",
+    "check_replaceable",
+    "folder_beside",
+    "process_lives",
+    "put_in_place",
+    "sha256_of",
+    "write_whole",
+]
 
 
 def sha256_of(path: Path) -> str:
@@ -42,16 +50,26 @@ def process_lives(number: int) -> bool:
     return True
 
 
+def check_folder(folder: Path) -> None:
+    """Raise OutputError where nothing can be written into `folder`: it is not there, or a file cannot be made in it.
+
+    It is tried: permissions say nothing to root, nor of a file system that is read-only or no real one, as /proc.
+    """
+    if not folder.is_dir():
+        raise OutputError(f"{folder}: no such folder. Create it first")
+    try:
+        tempfile.TemporaryFile(dir=folder, prefix=".lsx-").close()
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
+
+
 def check_replaceable(output: Path, kind: str, ours: Callable[[Path], bool]) -> None:
-    """Raise OutputError where no folder can be written: its parent is missing, or something else is there.
+    """Raise OutputError where no folder can be written: its parent takes none, or something else is there.
 
     kind : what is written, for the message; ours : whether a folder that is not empty is an older one of that kind.
     """
     output = output.absolute()
-    if not output.parent.is_dir():
-        raise OutputError(f"{output.parent}: no such folder. Create it first")
-    if not os.access(output.parent, os.W_OK):
-        raise OutputError(f"{output.parent}: not writable")
+    check_folder(output.parent)
     if output.exists() and not (output.is_dir() and (ours(output) or not any(output.iterdir()))):
         raise OutputError(f"{output}: exists and is not a {kind}; lsx will not replace it. Give another -o")
 

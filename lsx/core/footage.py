@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypedDict
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from lsx.core.clock import FPS
+from lsx.core.keywords import named_alone
 from lsx.core.seconds import Seconds
 from lsx.core.segments import Segment, read_segments, segments_of, wrong_value
 from lsx.core.speaker_rule import SPEAKERS, SpeakerRule, speaker_text
@@ -60,6 +61,7 @@ def _read(segments: Any) -> Any:
     return segments_of(segments, Path()) if isinstance(segments, Sequence) else segments
 
 
+@named_alone
 class FootageOptions(BaseModel):
     """Which part of the video is used, whose mouth moves, when the sound begins, and how long the result lasts.
 

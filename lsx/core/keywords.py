@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from difflib import get_close_matches
+from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from pydantic import BaseModel
 
 from lsx.errors import UsageError
 
-__all__ = ["check_callable", "options_of", "parameters_of", "split_keywords"]
+__all__ = ["check_callable", "check_kind", "named_alone", "options_of", "parameters_of", "split_keywords"]
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -28,13 +29,36 @@ def options_of(kind: type[_T], options: _T | None, keywords: Mapping[str, Any], 
     what `kind` itself refuses.
     """
     if options is not None and not isinstance(options, kind):
-        some = next(iter(_names(kind)))
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise UsageError(f"{name} is {options!r}; give {article} {kind.__name__}, or keywords such as {some}=...")
+        raise UsageError(f"{name} is {options!r}; give {_a(kind)}, or keywords such as {_names(kind)[0]}=...")
     chosen, base = _current(keywords, _names(kind)), options or kind()
     if isinstance(base, BaseModel):
         return kind(**(dict(base) | chosen))
     return replace(base, **chosen)  # type: ignore[type-var]
+
+
+def named_alone(kind: type[_T]) -> type[_T]:
+    """`kind`, a class of options, which is made of names alone that it has: anything else is a UsageError."""
+    changed: Any = kind
+    construct = changed.__init__
+
+    @wraps(construct)
+    def made(self: _T, *positions: Any, **values: Any) -> None:
+        names = _names(kind)
+        if positions:
+            raise UsageError(f"{kind.__name__}({positions[0]!r}): give names, such as {names[0]}={positions[0]!r}")
+        for name in values:
+            if name not in names:
+                raise _unknown(name, names)
+        construct(self, **values)
+
+    changed.__init__ = made
+    return kind
+
+
+def check_kind(name: str, value: object, kind: type) -> None:
+    """Raise UsageError unless `value`, given as `name`, is a `kind`."""
+    if not isinstance(value, kind):
+        raise UsageError(f"{name} is {value!r}; give {_a(kind)}")
 
 
 def parameters_of(_method: Callable[_P, object]) -> Callable[[Callable[..., _T]], Callable[_P, _T]]:
@@ -55,6 +79,16 @@ def split_keywords(keywords: Mapping[str, Any], *kinds: type) -> list[dict[str, 
     return [{name: value for name, value in checked.items() if name in names} for names in known]
 
 
+def _a(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
+
+
+def _unknown(name: str, names: tuple[str, ...]) -> UsageError:
+    close = get_close_matches(name, names, 1)
+    hint = f"; did you mean {close[0]}? Choose" if close else "; choose"
+    return UsageError(f"there is no option {name}{hint} from {', '.join(names)}")
+
+
 def _names(kind: Any) -> tuple[str, ...]:
     return tuple(kind.model_fields) if issubclass(kind, BaseModel) else tuple(field.name for field in fields(kind))
 
@@ -65,9 +99,7 @@ def _current(keywords: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, A
     for name, value in keywords.items():
         new = _RENAMED.get(name, name) if name not in names else name
         if new not in names:
-            close = get_close_matches(name, names, 1)
-            hint = f"; did you mean {close[0]}" if close else ""
-            raise UsageError(f"there is no option {name}{hint}? Choose from {', '.join(names)}")
+            raise _unknown(name, names)
         if new != name:
             warnings.warn(f"{name} is now called {new}", DeprecationWarning, stacklevel=4)
         current[new] = value

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
+from lsx.core.keywords import named_alone
 from lsx.errors import UsageError
 
 __all__ = ["MAX_SEED", "SAMPLERS", "Sampler", "SamplingKeywords", "SamplingOptions"]
@@ -19,6 +20,7 @@ SAMPLERS: tuple[Sampler, ...] = ("ddim", "dpm++2m")
 MAX_SEED = 2**63 - 1
 
 
+@named_alone
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingOptions:
     """How the latents of every chunk are denoised. Raises UsageError for a value out of its range.

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from lsx.core.keywords import named_alone
 from lsx.core.seconds import Seconds
 from lsx.core.speaker_rule import SPEAKERS, speaker_text
 from lsx.errors import UsageError
@@ -20,6 +21,7 @@ _NAMES = {"startTime": "start", "endTime": "end", "audioInput": "audio"}
 """What sync.so calls them."""
 
 
+@named_alone
 class Segment(BaseModel):
     """A sound that a face of the video says, from one second of the video to another.
 

@@ -13,7 +13,7 @@ from lsx.core.keywords import options_of
 from lsx.core.sampling import SamplingOptions
 from lsx.engines.engine import Engine
 from lsx.engines.registry import AUTO, Backend, EngineKeywords, EngineOptions, backend_named, backend_names
-from lsx.errors import BackendUnavailable, NotVerified
+from lsx.errors import BackendUnavailable, NotVerified, UsageError
 
 if TYPE_CHECKING:
     from lsx.bundle.manifest import VerificationRecord
@@ -93,18 +93,23 @@ def _flags(provider: str, options: SamplingOptions | None) -> str:
     return flags
 
 
-def best_backend(bundle: Bundle, name: str = AUTO) -> str:
-    """`name`, or for `auto` the best backend that works here and has what it needs in the bundle."""
-    if name != AUTO:
-        missing = backend_named(name).missing(bundle)
-        if missing:
-            raise BackendUnavailable(f"{name} does not run {bundle.path} here: {'; '.join(missing)}")
-        return name
+def best_backend(bundle: Bundle, name: str = AUTO, engine: EngineOptions | None = None) -> str:
+    """`name`, or for `auto` the best backend that works here and has what it needs in the bundle.
+
+    engine : how its engines are to be loaded; what that lacks is refused, too. Raises UsageError, BackendUnavailable
+    with all that is missing, CheckpointError.
+    """
+    chosen = _best_of(bundle) if name == AUTO else name
+    backend_named(chosen).check(bundle, engine)
+    return chosen
+
+
+def _best_of(bundle: Bundle) -> str:
     for candidate, backend in _available_backends(bundle):
         reason = backend.reason_unsupported(bundle)
         if reason is None:
             return candidate
-        warnings.warn(f"{candidate} is not used: {reason}", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{candidate} is not used: {reason}", RuntimeWarning, stacklevel=4)
     raise BackendUnavailable("no backend works on this machine. See: lsx doctor")
 
 
@@ -147,6 +152,8 @@ def load_engine(
     ...     [spec.name for spec in engine.inputs.values()]
     ['latents', 'faces']
     """
+    if not isinstance(bundle, Bundle):
+        raise UsageError(f"bundle is {bundle!r}; give an opened one: Bundle.open(PATH)")
     return backend_named(backend).engine(bundle, graph, options_of(EngineOptions, options, keywords, "options"))
 
 

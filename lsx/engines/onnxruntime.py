@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from lsx.core.tensors import TensorSpec
 from lsx.engines.engine import Array, Engine, FeedDict
+from lsx.engines.gpu_info import first_gpu
 from lsx.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
-from lsx.engines.registry import Backend, EngineOptions
+from lsx.engines.registry import Backend, EngineOptions, reasons_of
 from lsx.errors import BackendUnavailable, EngineError, UsageError
 
 if TYPE_CHECKING:
@@ -128,13 +129,7 @@ def session_loader(
     path: Path, graph: str, tensors: Sequence[TensorSpec], options: OnnxOptions
 ) -> Callable[[dict[str, int]], Any]:
     """What makes a session of an ONNX file for given lengths of the axes that vary. Errors as above."""
-    import onnxruntime
-
-    provider = _PROVIDERS[_checked_provider(options.provider)]
-    if provider not in onnxruntime.get_available_providers():
-        raise BackendUnavailable(
-            f"this onnxruntime has no {provider}. Install it: pip uninstall onnxruntime, then pip install 'lsx[gpu]'"
-        )
+    provider = _offered_provider(options.provider)
     if options.provider == "cpu" and any(spec.dtype == "bfloat16" for spec in tensors):
         raise EngineError(
             f"{graph} is bf16, for which ONNX Runtime has no CPU kernels. "
@@ -152,10 +147,18 @@ def session_loader(
     return load
 
 
-def _checked_provider(name: str) -> str:
+def _offered_provider(name: str) -> str:
+    """ONNX Runtime's name of a provider. Raises UsageError, BackendUnavailable where this ONNX Runtime lacks it."""
+    import onnxruntime
+
     if name not in _PROVIDERS:
         raise UsageError(f"provider is {name}; choose one of {', '.join(_PROVIDERS)}")
-    return name
+    provider = _PROVIDERS[name]
+    if provider not in onnxruntime.get_available_providers():
+        raise BackendUnavailable(
+            f"this onnxruntime has no {provider}. Install it: pip uninstall onnxruntime, then pip install 'lsx[gpu]'"
+        )
+    return provider
 
 
 def _session_options(options: OnnxOptions, lengths: dict[str, int]) -> Any:
@@ -279,12 +282,18 @@ class OnnxRuntimeBackend(Backend):
         providers = [n.removesuffix("ExecutionProvider") for n in onnxruntime.get_available_providers()]
         return True, f"{onnxruntime.__version__}, providers {', '.join(providers)}"
 
+    def check(self, bundle: Bundle, options: EngineOptions | None = None) -> None:
+        super().check(bundle, options)
+        provider = "cpu" if options is None else options.provider
+        driver = (first_gpu,) if provider == "cuda" else ()
+        self.refuse(bundle, reasons_of(lambda: _offered_provider(provider), *driver))
+
     def files(self, bundle: Bundle) -> list[FileEntry]:
         forms: tuple[Form, ...] = ("onnxruntime", "onnxruntime_cuda")
         return [file for graph in bundle.manifest.graphs for form in forms for file in bundle.files(graph, form)]
 
     def engine(self, bundle: Bundle, graph: str, options: EngineOptions) -> Engine:
-        _checked_provider(options.provider)
+        self.check(bundle, options)
         model = bundle.model
         frames = model.vae_frames if options.provider == "cuda" else model.host_vae_frames
         axes = {"b": options.guidance_batch, "F": frames}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from lsx.core.keywords import named_alone
 from lsx.engines.engine import Engine
 from lsx.errors import BackendUnavailable, UsageError
 
@@ -22,6 +24,7 @@ __all__ = [
     "EngineOptions",
     "backend_named",
     "backend_names",
+    "reasons_of",
 ]
 
 AUTO = "auto"
@@ -30,6 +33,7 @@ _GROUP = "lsx.backends"
 _PREFERENCE = ("tensorrt", "tensorrt-rtx", "onnxruntime", "torch")
 
 
+@named_alone
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
     """How engines are loaded; a backend takes what concerns it. Raises UsageError for a value out of its range.
@@ -98,6 +102,19 @@ class Backend(ABC):
         works, reason = self.availability()
         return [] if works else [reason]
 
+    def check(self, bundle: Bundle, options: EngineOptions | None = None) -> None:
+        """Refuse what could not be loaded, before any work. options : how engines are to be, where that is known.
+
+        Raises BackendUnavailable with all that is missing.
+        """
+        del options
+        self.refuse(bundle, self.missing(bundle))
+
+    def refuse(self, bundle: Bundle, missing: Sequence[str]) -> None:
+        """Raise BackendUnavailable where anything is missing that `bundle` needs."""
+        if missing:
+            raise BackendUnavailable(f"{self.name} does not run {bundle.path} here: {'; '.join(missing)}")
+
     def files(self, bundle: Bundle) -> list[FileEntry]:
         """The files of `bundle` that it loads on this machine. Raises StaleEngine where there are none that fit."""
         return [file for graph in bundle.manifest.graphs for file in bundle.files(graph)]
@@ -106,6 +123,17 @@ class Backend(ABC):
         """Whether it can run the graph `graph` at all."""
         del graph
         return True
+
+
+def reasons_of(*looks: Callable[[], object]) -> list[str]:
+    """Why things are not there: what each of `looks` raises BackendUnavailable with."""
+    reasons = []
+    for look in looks:
+        try:
+            look()
+        except BackendUnavailable as error:
+            reasons.append(str(error))
+    return reasons
 
 
 def backend_names() -> list[str]:

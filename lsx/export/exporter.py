@@ -21,7 +21,7 @@ from lsx.bundle.manifest import (
     QuantizationEntry,
 )
 from lsx.bundle.writing import written_beside
-from lsx.core.atomic_files import write_whole
+from lsx.core.atomic_files import check_folder, write_whole
 from lsx.core.tensors import LOW_PRECISIONS
 from lsx.errors import OutputError, UsageError
 from lsx.export.face_models.models import FaceSource, find_face_models
@@ -90,8 +90,8 @@ def export_bundle(
 def _reported(path: Path | None) -> Iterator[dict[str, dict[str, list[ParityEntry]]]]:
     """Figures by precision and graph, written to `path` as JSON in the end, however that is. Raises OutputError."""
     figures: dict[str, dict[str, list[ParityEntry]]] = {}
-    if path is not None and not path.parent.is_dir():
-        raise OutputError(f"{path.parent}: no such folder for the parity report. Create it first")
+    if path is not None:
+        check_folder(path.parent)
     try:
         yield figures
     finally:

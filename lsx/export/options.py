@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lsx.core.tensors import PRECISIONS, FloatPrecision, Precision
 from lsx.errors import UsageError
+from lsx.export.face_models.models import find_face_models
 from lsx.models.checkpoint_files import STABLE_SYNCNET_FILE
 
 __all__ = ["ExportOptions"]
@@ -23,7 +24,7 @@ _WIDER: dict[Precision, tuple[FloatPrecision, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """What a bundle is to be. Raises UsageError."""
+    """What a bundle is to be. Raises UsageError, and ExportError for a folder without face models."""
 
     precision: Precision = "fp16"
     fallback: Precision | None = None
@@ -41,6 +42,8 @@ class ExportOptions:
             raise UsageError(f"--precision is {self.precision}; choose one of {', '.join(PRECISIONS)}")
         if self.auxiliary is not None and not (self.auxiliary / STABLE_SYNCNET_FILE).is_file():
             raise UsageError(f"--auxiliary is {self.auxiliary}: no {STABLE_SYNCNET_FILE} in it to ask who speaks")
+        if self.face_models is not None:
+            find_face_models(self.face_models)
         known = _WIDER[self.precision]
         if self.fallback is not None and self.fallback not in known:
             raise UsageError(

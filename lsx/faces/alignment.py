@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsx.core.tensors import Frame
-from lsx.errors import LsxError
+from lsx.errors import UsageError
 
 __all__ = ["TEMPLATE", "AlignedFace", "Aligner", "Face", "crop_face", "crop_size", "region_of", "similarity"]
 
@@ -42,11 +42,12 @@ class Face:
     mouth_opening: float | None = None
 
     def __post_init__(self) -> None:
-        points = np.asarray(self.points, dtype=np.float64)
+        try:
+            points = np.asarray(self.points, dtype=np.float64)
+        except (TypeError, ValueError):
+            points = np.empty(0)
         if points.shape != (3, 2) or not np.isfinite(points).all():
-            raise LsxError(
-                f"Face.points has shape {list(points.shape)}; give three finite points (x, y): brow, brow, nose"
-            )
+            raise UsageError(f"Face.points is {self.points!r}; give three finite points (x, y): brow, brow, nose")
         object.__setattr__(self, "points", points)
 
 
@@ -73,7 +74,7 @@ def similarity(points: NDArray[np.float64], template: NDArray[np.float64]) -> tu
     from_points, to_points = points - from_centre, template - to_centre
     from_scale, to_scale = from_points.std(ddof=1), to_points.std(ddof=1)
     if not from_scale > 0:
-        raise LsxError("Face.points are one and the same point; give brow, brow and nose")
+        raise UsageError("Face.points are one and the same point; give brow, brow and nose")
     from_points, to_points = from_points / from_scale, to_points / to_scale
     u, _, vt = np.linalg.svd(from_points.T @ to_points)
     if np.linalg.det(vt.T @ u.T) < 0:

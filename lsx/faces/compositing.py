@@ -96,10 +96,12 @@ def read_paste_mask(name: str) -> PasteMask:
     fixed: dict[str, PasteMask] = {"soft": "soft", "hard": "hard"}
     if name in fixed:
         return fixed[name]
-    picture: Any = cv2.imread(name, cv2.IMREAD_GRAYSCALE) if Path(name).is_file() else None
+    there = Path(name).is_file()
+    picture: Any = cv2.imread(name, cv2.IMREAD_GRAYSCALE) if there else None
     if picture is None:
         raise UsageError(
-            f"mask is {name!r}; give soft, hard, or a picture of the aligned face, white where it is pasted"
+            f"mask is {name!r}, {'no picture' if there else 'no such file'}; give soft, hard, or a picture of the "
+            "aligned face, white where it is pasted"
         )
     return np.asarray(picture, np.float32) / np.float32(255)
 

@@ -88,7 +88,8 @@ class StepGraph(GraphModule):
     noise_pred [b, 4, F, h, w]; latents, previous float32 [1, 4, F, h, w]; conditioning [1, 9, F, h, w];
     coefficients float32 [5]: latents' = c0 latents + c1 noise + c2 previous, previous' = c3 latents + c4 noise;
     guidance float32 [1]. Without guidance b is 1, and uncond + g (cond - uncond) is the one prediction itself.
-    kept float32 [1, 5, F, h, w]: other latents, and in the last channel their share in latents', 0 for none.
+    kept float32 [1, 5, F, h, w]: other latents, and in the last channel their share in latents', 0 for none; left out
+    for bundles of lsx 0.2, whose `step` takes none.
     """
 
     def forward(
@@ -99,14 +100,15 @@ class StepGraph(GraphModule):
         conditioning: Tensor,
         coefficients: Tensor,
         guidance: Tensor,
-        kept: Tensor,
+        kept: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         noise = noise_pred.to(torch.float32)
         unconditional, conditional = noise[:1], noise[-1:]
         guided = unconditional + guidance * (conditional - unconditional)
         c = coefficients
         moved = c[0:1] * latents + c[1:2] * guided + c[2:3] * previous
-        moved = moved + kept[:, 4:] * (kept[:, :4] - moved)
+        if kept is not None:
+            moved = moved + kept[:, 4:] * (kept[:, :4] - moved)
         carried = c[3:4] * latents + c[4:5] * guided
         sample = torch.cat([moved.to(conditioning.dtype), conditioning], dim=1)
         return moved, carried, sample.expand(noise_pred.shape[0], -1, -1, -1, -1)

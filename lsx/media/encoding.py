@@ -12,6 +12,7 @@ import av
 import numpy as np
 
 from lsx.core.clock import MODEL_CLOCK, FrameClock
+from lsx.core.keywords import named_alone
 from lsx.errors import LsxError, UsageError
 from lsx.media.audio_reader import SoundReader
 from lsx.media.opening import reason_of
@@ -53,6 +54,7 @@ class EncodeKeywords(TypedDict, total=False):
     crf: int | None
 
 
+@named_alone
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodeOptions:
     """What an output is encoded with. Raises UsageError for a value that no output could have.

@@ -10,7 +10,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, BinaryIO, Protocol
 
-from lsx.core.atomic_files import process_lives
+from lsx.core.atomic_files import check_folder, process_lives
 from lsx.errors import OutputError, UsageError
 
 __all__ = [
@@ -67,10 +67,7 @@ def check_target(path: Output, inputs: tuple[Path, ...] = ()) -> None:
         if sys.stdout.isatty():
             raise UsageError("standard output is a terminal; send it to a file or a program: lsx run ... -o - | ...")
         return
-    if not path.parent.is_dir():
-        raise OutputError(f"{path.parent}: no such folder. Create it first")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"{path.parent}: not writable")
+    check_folder(path.parent)
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; give a file name")
     for source in inputs:

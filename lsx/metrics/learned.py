@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lsx.errors import UsageError
-from lsx.metrics.perceptual import LPIPS_FILES, VIDEOMAE_FILE, Lpips, Trepa
+from lsx.metrics.perceptual import Lpips, Trepa
 from lsx.metrics.stable_sync import StableSync
-from lsx.metrics.syncnet import SYNCNET_FILE, SyncNet
+from lsx.metrics.syncnet import SyncNet
+from lsx.metrics.weight_files import LPIPS_FILES, SYNCNET_FILE, VIDEOMAE_FILE, check_weights
 from lsx.models.stable_syncnet import STABLE_SYNCNET_FILE
 
 __all__ = ["LearnedMetrics"]
@@ -20,6 +20,9 @@ class LearnedMetrics:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
+        if folder is not None:
+            check_weights(folder)
+
         def there(*names: str) -> bool:
             return folder is not None and all((folder / name).is_file() for name in names)
 
@@ -28,8 +31,3 @@ class LearnedMetrics:
         self.syncnet = SyncNet(folder) if folder is not None and there(SYNCNET_FILE) else None
         stable = None if folder is None else folder / STABLE_SYNCNET_FILE
         self.stable_sync = StableSync(stable) if stable is not None and there(STABLE_SYNCNET_FILE) else None
-        if folder is not None and not (self.lpips or self.trepa or self.syncnet or self.stable_sync):
-            raise UsageError(
-                f"{folder}: no weights to judge with. It may hold {' with '.join(LPIPS_FILES)} (LPIPS), "
-                f"{VIDEOMAE_FILE} (TREPA), {SYNCNET_FILE} (sync confidence), {STABLE_SYNCNET_FILE} (its cosine)"
-            )

@@ -18,14 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lsx.errors import CheckpointError
+from lsx.metrics.weight_files import LPIPS_FILES, VIDEOMAE_FILE
 from lsx.models.attention import checkpointed
 from lsx.models.checkpoint import load_strict, read_tensors
 
-__all__ = ["LPIPS_FILES", "VIDEOMAE_FILE", "Lpips", "Trepa", "VideoTransformer"]
-
-LPIPS_FILES = ("vgg16-397923af.pth", "vgg.pth")
-"""torchvision's VGG16, and LPIPS's linear layers (weights/v0.1/vgg.pth of the `lpips` package)."""
-VIDEOMAE_FILE = "vit_g_hybrid_pt_1200e_ssv2_ft.pth"
+__all__ = ["Lpips", "Trepa", "VideoTransformer"]
 
 _VGG = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 _EDGE = 224  # pixels, of VideoMAE's frames

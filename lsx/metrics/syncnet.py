@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lsx.metrics.weight_files import SYNCNET_FILE
 from lsx.models.checkpoint import load_strict, read_tensors
 
-__all__ = ["SYNCNET_FILE", "SyncFigures", "SyncNet", "SyncNetModel", "mfcc"]
+__all__ = ["SyncFigures", "SyncNet", "SyncNetModel", "mfcc"]
 
-SYNCNET_FILE = "syncnet_v2.model"
 _FRAMES, _ROWS = 5, 20  # of one look: 0.2 s
 _SHIFT = 15  # frames each way
 _EDGE = 224

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from lsx.core.atomic_files import check_folder
 from lsx.errors import CheckpointError, OutputError, UsageError
 
 __all__ = [
@@ -94,10 +94,7 @@ def check_new_checkpoint(folder: Path, *, size: str, seed: int) -> None:
         raise UsageError(f"--seed is {seed}; give a whole number from 0 on")
     if folder.exists():
         raise OutputError(f"{folder}: exists already. Give the name of a new folder, or remove this one first")
-    if not folder.absolute().parent.is_dir():
-        raise OutputError(f"{folder.parent}: no such folder. Create it first")
-    if not os.access(folder.absolute().parent, os.W_OK):
-        raise OutputError(f"{folder.parent}: not writable")
+    check_folder(folder.absolute().parent)
 
 
 def stated_resolution(files: CheckpointFiles, *, model: str | None, resolution: int | None) -> int:

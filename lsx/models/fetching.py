@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lsx.core.atomic_files import sha256_of, write_whole
+from lsx.core.atomic_files import check_folder, sha256_of, write_whole
 from lsx.errors import CheckpointError, OutputError, UsageError
 from lsx.models.checkpoint_files import RELEASED, SOURCE
 
-__all__ = ["FetchPlan", "HubFile", "fetch", "plan_fetch"]
+__all__ = ["FetchPlan", "HubFile", "check_fetch", "fetch", "plan_fetch"]
 
 _REPOSITORIES = {
     "latentsync-1.5": "ByteDance/LatentSync-1.5",
@@ -67,9 +67,7 @@ def plan_fetch(model: str, output: Path, *, endpoint: str | None = None) -> Fetc
     Raises UsageError for another model, OutputError for a folder that holds something else, CheckpointError where the
     hub does not answer or lacks a file.
     """
-    if model not in _REPOSITORIES:
-        raise UsageError(f"model is {model}; choose one of {', '.join(RELEASED)}")
-    _check_folder(output, model)
+    check_fetch(model, output)
     sources = ((_REPOSITORIES[model], _FILES), (_VAE_REPOSITORY, _VAE_FILES))
     files = tuple(file for repository, names in sources for file in _listed(repository, names, endpoint))
     missing = tuple(file for file in files if not _is_whole(output / file.path, file))
@@ -147,12 +145,16 @@ def _listed(repository: str, names: dict[str, str], endpoint: str | None) -> Ite
         )
 
 
-def _check_folder(output: Path, model: str) -> None:
-    """Refuse a folder that holds another checkpoint, or something else altogether."""
-    if not output.absolute().parent.is_dir():
-        raise OutputError(f"{output.absolute().parent}: no such folder. Create it first")
+def check_fetch(model: str, output: Path) -> None:
+    """Refuse another model, and a folder that cannot be written or holds something else, before the hub is asked.
+
+    Raises UsageError, OutputError.
+    """
+    if model not in _REPOSITORIES:
+        raise UsageError(f"model is {model}; choose one of {', '.join(RELEASED)}")
     if output.exists() and not output.is_dir():
         raise OutputError(f"{output}: is a file; give a folder")
+    check_folder(output if output.is_dir() else output.absolute().parent)
     known = {path.split("/")[0] for path in (*_FILES.values(), *_VAE_FILES.values())} | {SOURCE, ".download"}
     if output.is_dir():
         other = next((path for path in output.iterdir() if path.name not in known), None)

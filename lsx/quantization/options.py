@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from lsx.core.tensors import LowPrecision
@@ -51,3 +51,10 @@ class QuantizeOptions:
             raise UsageError(
                 f"search_budget is {self.search_budget}; give a whole number from 1 on (400 measures every layer)"
             )
+        if self.unet_cosine is not None and not 0 < self.unet_cosine <= 1:
+            raise UsageError(f"unet_cosine is {self.unet_cosine:g}; give a number over 0 and up to 1 (0.995 is usual)")
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of the fields that are not as by default."""
+        return tuple(field.name for field in fields(self) if getattr(self, field.name) != field.default)

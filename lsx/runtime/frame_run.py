@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from lsx.core.footage import FootageOptions
+from lsx.core.keywords import check_kind
 from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import Stage
 from lsx.denoising.chunk_runner import NoiseSource
 from lsx.errors import UsageError
+from lsx.faces.alignment import Face
 from lsx.faces.detector import detector_threads
 from lsx.runtime.face_aligner import FoundFaces
 from lsx.runtime.face_choice import Detector, faces_for, given_faces
@@ -46,9 +48,21 @@ class FrameRun:
         if detector is None:
             choice = faces_for(footage, self.loaded.detector(), None, timeline)
         else:
-            choice = given_faces(detector, footage)
+            choice = given_faces(_checked(detector), footage)
         threads = detector_threads(footage.detect_every) if detector is None else 1
         plan = plan_for_samples(timeline, samples, footage)
         aligner = plan.aligner(FoundFaces(choice, self.loaded.bundle.model.resolution), threads=threads)
         pipeline = self.loaded.pipeline(plan, self.options, aligner, footage=footage, noise=self.noise)
         return pipeline.stages(indexed(frames, timeline, pipeline.chunker.source_length))
+
+
+def _checked(detector: Detector) -> Detector:
+    """The same, whose answers are looked at: UsageError where one is neither a Face nor None."""
+
+    def look(frame: Frame) -> Face | None:
+        found = detector(frame)
+        if found is not None:
+            check_kind("what the detector gave", found, Face)
+        return found
+
+    return look

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Literal, Unpack
 from lsx.bundle.bundle import Bundle
 from lsx.core.cancel import CancelToken
 from lsx.core.footage import FootageOptions, Length
-from lsx.core.keywords import check_callable, options_of, parameters_of, split_keywords
+from lsx.core.keywords import check_callable, check_kind, options_of, parameters_of, split_keywords
 from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import StageTimes
@@ -174,8 +174,8 @@ class LipSync:
     def warm_up(self, options: SamplingOptions) -> dict[str, float]:
         """Make ready for clips with these options: take memory, run once, capture. The first clip does it otherwise.
 
-        Returns the seconds of `warm up` and `capture` on a GPU; on a CPU there are none. Raises EngineError,
-        OutOfDeviceMemory, EngineClosed.
+        Returns the seconds of `warm up` and `capture` on a GPU; on a CPU there are none. Raises UsageError,
+        EngineError, OutOfDeviceMemory, EngineClosed.
 
         Examples
         --------
@@ -183,6 +183,7 @@ class LipSync:
         ...     lipsync.warm_up(SamplingOptions(steps=2))
         {}
         """
+        check_kind("options", options, SamplingOptions)
         self._runs.check()
         self._check_settings(options)
         with self._loaded.executors.lent(options, CancelToken()) as executor:

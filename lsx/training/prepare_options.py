@@ -10,6 +10,7 @@ from lsx.bundle.bundle import Bundle
 from lsx.calibration.clips import ClipOptions
 from lsx.core.atomic_files import sha256_of
 from lsx.errors import UsageError
+from lsx.metrics.weight_files import SYNCNET_FILE
 from lsx.training.animated_webp import QUALITIES, Quality
 
 __all__ = ["PrepareOptions"]
@@ -73,8 +74,10 @@ class PrepareOptions:
             )
         if self.samples_per_shard < 1:
             raise UsageError(f"samples_per_shard is {self.samples_per_shard}; give 1 or more (64 is usual)")
-        if self.syncnet is not None and not _weights(self.syncnet).is_file():
-            raise UsageError(f"{_weights(self.syncnet)}: no such file. Give the folder that holds it, or no syncnet")
+        if self.syncnet is not None and not (self.syncnet / SYNCNET_FILE).is_file():
+            raise UsageError(
+                f"{self.syncnet / SYNCNET_FILE}: no such file. Give the folder that holds it, or no syncnet"
+            )
         self.clips()
 
     def clips(self) -> ClipOptions:
@@ -93,11 +96,5 @@ class PrepareOptions:
         return chosen | {
             "version": _RECIPE,
             "detector": {"family": faces.family, "source": faces.source},
-            "syncnet": None if self.syncnet is None else sha256_of(_weights(self.syncnet)),
+            "syncnet": None if self.syncnet is None else sha256_of(self.syncnet / SYNCNET_FILE),
         }
-
-
-def _weights(folder: Path) -> Path:
-    from lsx.metrics.syncnet import SYNCNET_FILE  # with it comes PyTorch, for which a second is waited
-
-    return folder / SYNCNET_FILE

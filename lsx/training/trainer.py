@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lsx.errors import Cancelled, LsxError, UsageError
+from lsx.errors import Cancelled, LsxError, OutputError, TrainingFailed, UsageError
 from lsx.training.config import Settings
 from lsx.training.learning_rate import learning_rate
 from lsx.training.reports import StepReport, TrainReport, last_step
@@ -74,7 +74,7 @@ class Trainer:
     def run(self, *, resume: bool = False) -> TrainReport:
         """Train to the last step, or until it is interrupted, which saves.
 
-        Raises UsageError, OutputError; Cancelled when interrupted; LsxError where numbers stay not finite.
+        Raises UsageError, OutputError; Cancelled when interrupted; TrainingFailed where numbers stay not finite.
         """
         if resume:
             self._load_weights()
@@ -140,7 +140,7 @@ class Trainer:
         )
         asked = int(os.environ.get("WORLD_SIZE", "1"))
         if asked != self._accelerator.num_processes:
-            raise LsxError(
+            raise UsageError(
                 f"{asked} processes were started, and accelerate joins {self._accelerator.num_processes} on "
                 f"{self._accelerator.device}: each would train alone, into one folder. Start one process"
             )
@@ -226,7 +226,7 @@ class Trainer:
             self._counters.skipped += 1
         self._optimizer.zero_grad()
         if self._counters.skipped >= self.settings.max_skipped_steps:
-            raise LsxError(
+            raise TrainingFailed(
                 f"{self._counters.skipped} steps gave NaN or infinity, the last one step {self._counters.step + 1}; "
                 f"stopped. The last checkpoint is sound: go on from it with a lower learning rate "
                 f"(--set optimizer.lr={self.settings.lr / 2:g}), or bf16 (--set run.mixed_precision=bf16)"
@@ -272,7 +272,7 @@ class Trainer:
             except LsxError as error:
                 failed = error
         if self._any(failed is not None):
-            raise failed or LsxError("the main process could not write the checkpoint")
+            raise failed or OutputError("the main process could not write the checkpoint")
 
     def _fill(self, partial: Path, step: int) -> None:
         module = self._accelerator.unwrap_model(self._network)

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 import lsx
 from lsx.core.sampling import SamplingOptions
 from lsx.errors import CheckpointError, UsageError
-from lsx.metrics.perceptual import LPIPS_FILES, VIDEOMAE_FILE, Lpips, Trepa
+from lsx.metrics.perceptual import Lpips, Trepa
+from lsx.metrics.weight_files import LPIPS_FILES, VIDEOMAE_FILE
 from lsx.models.checkpoint import Checkpoint, read_tensors
 from lsx.models.stable_syncnet import STABLE_SYNCNET_FILE, load_syncnet
 from lsx.models.unet import UNet3D

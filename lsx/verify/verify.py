@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,8 @@ from lsx.core.sampling import SamplingOptions
 from lsx.core.thresholds import THRESHOLDS, Thresholds
 from lsx.denoising.chunk_runner import seeded_noise
 from lsx.engines.engine import Engine
-from lsx.engines.loading import AUTO, best_backend, loaded_files, opened_engines
+from lsx.engines.loading import loaded_files, opened_engines
 from lsx.engines.registry import EngineOptions
-from lsx.errors import UsageError
 from lsx.faces.detector import opened_detector
 from lsx.graphs.torch_engines import reference_checkpoint
 from lsx.media.audio_reader import SoundReader
@@ -36,6 +35,7 @@ from lsx.verify.candidate import AsFloat32, ChunkResult, EngineRun, check_graphs
 from lsx.verify.clip import ClipComparison
 from lsx.verify.inputs import ChunkInput, clip_inputs, seeded_input, seeded_samples
 from lsx.verify.layers import worst_layers
+from lsx.verify.options import VerifyOptions, checked_backend
 from lsx.verify.reference import Expected, GraphCase, Reference
 from lsx.verify.report import BisectionResult, Estimate, Report, threshold_of
 
@@ -45,32 +45,6 @@ _ESTIMATES, _ESTIMATED_FRAMES = 4, 4
 
 StageProgress = Callable[[str, int | None, int | None], None]
 """(what begins, stages done, of how many), None where that is not known: before the inputs are, and in a bisection."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyOptions:
-    """What is compared, and by settings. Raises UsageError."""
-
-    clip: tuple[Path, Path] | None = None
-    """Video and sound; default seeded inputs."""
-    backend: str = AUTO
-    max_chunks: int | None = None
-    """At most so many chunks of 16 frames; default the whole clip."""
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    """Replacements of the precision's own, by name."""
-    auxiliary: Path | None = None
-    """Folder with the weights of LPIPS, TREPA's VideoMAE or SyncNet, see `LearnedMetrics`."""
-    record: bool = True
-    """Whether to enter the verification record in the manifest when all holds."""
-
-    truth: Path | None = None
-    """The clip's video as the result ought to be, where that is known: engine's and reference's lips are held to it."""
-
-    def __post_init__(self) -> None:
-        if self.truth is not None and self.clip is None:
-            raise UsageError("--truth is of a clip; give --clip VIDEO AUDIO too")
-        if self.max_chunks is not None and self.max_chunks < 1:
-            raise UsageError(f"max_chunks is {self.max_chunks}; give a whole number from 1 on")
 
 
 def verify(
@@ -86,14 +60,15 @@ def verify(
     engine : how engines are loaded; its checkpoint_dir is the reference's, default where the export found it. The
     reference runs first and its U-Net is let go, so that it and the engines are never in memory together.
 
-    Raises UsageError, CheckpointError, EngineError, MediaError, FaceNotFound; missed thresholds are in the report.
+    Raises UsageError, CheckpointError, IntegrityError, EngineError, MediaError, FaceNotFound, OutputError; missed
+    thresholds are in the report.
     """
     settings, engine = settings or VerifyOptions(), engine or EngineOptions()
     clip = settings.clip
     options, say = options or SamplingOptions(), _Stages(progress)
     limits = THRESHOLDS[bundle.manifest.precision].override(settings.thresholds)
+    chosen = checked_backend(bundle, settings, engine)
     learned = LearnedMetrics(settings.auxiliary)
-    chosen = best_backend(bundle, settings.backend)
     checkpoint = reference_checkpoint(bundle, engine.checkpoint_dir)
     with tempfile.TemporaryDirectory(prefix="lsx-verify-") as temporary:
         run = _Run(bundle, checkpoint, options, Path(temporary), say)

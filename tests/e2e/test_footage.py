@@ -182,7 +182,7 @@ def test_the_published_schemas_are_the_code_s() -> None:
         (("--segments", "none.json"), "none.json: cannot be read"),
         (("--fps", "fast"), "fps is 'fast'; give source, or frames a second from 1 to 240"),
         (("--sharpen", "9"), "sharpen is 9.0; give a number in 0..4"),
-        (("--mask", "softer"), "mask is 'softer'; give soft, hard, or a picture of the aligned face"),
+        (("--mask", "softer"), "mask is 'softer', no such file; give soft, hard, or a picture of the aligned face"),
         (("--remap-limit", "9"), "remap_limit is 9.0; give a number in 1..8"),
     ],
 )
@@ -197,7 +197,7 @@ def test_bad_values_stop_before_any_work(
 
 
 def test_a_report_never_replaces_another_file(lipsync: LipSync, clip: Path, sound: Path, tmp_path: Path) -> None:
-    wrong = ((sound, "would replace another file"), (tmp_path, "is a folder"), ("/no/r", "/no is no folder"))
+    wrong = ((sound, "would replace another file"), (tmp_path, "is a folder"), ("/no/r", "/no: no such folder"))
     for report, message in wrong:
         code, _, errors = lsx("run", lipsync.bundle.path, clip, sound, "-o", tmp_path / "out.mp4", "--report", report)
         assert code == 1, errors

@@ -19,7 +19,7 @@ from lsx.core.tensors import Precision
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-REASONS = ("needs a GPU", "needs the model hub", "needs the network", "takes minutes")
+REASONS = ("needs a GPU", "needs the model hub", "needs the network", "needs a server", "takes minutes")
 _BLOCK = re.compile(r"(?:<!-- not run: ([^\n]*?) -->\n)?```(sh|python)\n(.*?)```", re.DOTALL)
 _FENCE = re.compile(r"^ *```(.*)$", re.MULTILINE)
 _COMMAND = re.compile(r"(\$ |lsx |make |pip |git |python |docker |curl |ffmpeg )")

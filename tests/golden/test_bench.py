@@ -32,6 +32,7 @@ from lsx.errors import UsageError
 from lsx.graphs.graph_specs import GRAPHS
 from lsx.models.checkpoint import Checkpoint
 from lsx.models.checkpoint_files import CheckpointFiles
+from tests.planting import copy_of, without_kept
 
 Bundles = Callable[[Precision, int], Bundle]
 QUICK = SamplingOptions(steps=2, cache_interval=2)
@@ -93,6 +94,14 @@ def test_the_command_and_a_planted_slowdown(
         shown = capsys.readouterr()
         assert "unet_shallow on onnxruntime" in shown.out
         assert "figures are over 20 % slower" in " ".join(shown.err.split())
+
+
+def test_a_step_that_keeps_no_latents(bundle: Bundles, checkpoint: Callable[[int], Path], tmp_path: Path) -> None:
+    """As lsx 0.2 exported it: timed beside PyTorch."""
+    old = without_kept(copy_of(bundle("fp32", 64), tmp_path), checkpoint(64))
+    settings = BenchOptions(sections=("graphs",), graphs=("step",), repeat=1)
+    report = bench(old, checkpoint_dir=checkpoint(64), options=QUICK, settings=settings)
+    assert [row.contender for row in report.rows] == ["onnxruntime", "PyTorch eager"]
 
 
 def test_every_section(bundle: Bundles, checkpoint: Callable[[int], Path], tmp_path: Path) -> None:

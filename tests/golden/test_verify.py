@@ -17,6 +17,7 @@ from examples.synthetic_clip import portrait_frames, speech, write_clip, write_w
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import MANIFEST, VerificationRecord
 from lsx.cli.main import main
+from lsx.core.noise import named_noise
 from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Precision
 from lsx.denoising import schedule
@@ -30,7 +31,7 @@ from lsx.runtime.audio_features import AudioTokens
 from lsx.runtime.lipsync import LipSync
 from lsx.verify.report import Report
 from lsx.verify.verify import VerifyOptions, verify
-from tests.planting import copy_of, edited, plant
+from tests.planting import copy_of, edited, plant, without_kept
 from tests.seeded_inputs import waveform
 
 Bundles = Callable[[Precision, int], Bundle]
@@ -83,6 +84,30 @@ def test_a_good_bundle_is_stamped_until_it_changes(own: Bundle, checkpoint: Call
     assert not records_of(changed, "onnxruntime")
     with pytest.raises(NotVerified, match="lsx verify"):
         LipSync.open(changed, "onnxruntime", require_verified=True)
+
+
+def test_a_bundle_whose_step_keeps_no_latents(own: Bundle, checkpoint: Callable[[int], Path]) -> None:
+    """As lsx 0.2 exported it: verified, also where a fault is looked for graph by graph, and run by PyTorch."""
+    old = without_kept(own, checkpoint(64))
+    assert "kept" not in [tensor.name for tensor in old.graph("step").inputs]
+    report = checked(old, checkpoint)
+    assert report.passed
+    assert {row.graph for row in report.graphs} >= {"step"}
+    size = (1, 4, old.model.frames, old.model.latent, old.model.latent)
+    feed = {
+        "noise_pred": named_noise("n", size, 0).repeat(2, axis=0),
+        "latents": named_noise("l", size, 0),
+        "previous": named_noise("p", size, 0),
+        "conditioning": named_noise("c", (1, 9, *size[2:]), 0),
+        "coefficients": np.array([2, 3, 5, 7, 11], np.float32),
+        "guidance": np.array([1.5], np.float32),
+    }
+    with load_engine(old, "step") as onnx, load_engine(old, "step", "torch", checkpoint_dir=checkpoint(64)) as torch:
+        wanted, made = onnx.infer(feed), torch.infer(feed)
+    assert all(np.abs(made[name] - wanted[name]).max() < 1e-4 for name in wanted)
+    assert (
+        checked(plant(old, "vae_decoder", edited("mask", lambda a: 1 - a)), checkpoint).failing_graph == "vae_decoder"
+    )
 
 
 def test_a_record_covers_its_settings_and_no_others(

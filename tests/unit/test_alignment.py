@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from lsx.errors import LsxError
+from lsx.errors import UsageError
 from lsx.faces.alignment import Aligner, Face, crop_face, crop_size, region_of
 
 POINTS = np.array([[100.0, 100], [150, 104], [124, 130]])
@@ -39,7 +41,12 @@ def test_the_region_holds_the_crop() -> None:
     assert region_of(affine, crop_size(256), (320, 240)) is not None
 
 
-@pytest.mark.parametrize("points", [np.zeros((2, 2)), np.full((3, 2), np.nan), np.zeros(3)])
-def test_what_is_no_face(points: np.ndarray) -> None:
-    with pytest.raises(LsxError):
+@pytest.mark.parametrize("points", [np.zeros((2, 2)), np.full((3, 2), np.nan), np.zeros(3), 3, "nose", None])
+def test_what_is_no_face(points: Any) -> None:
+    with pytest.raises(UsageError, match="give three finite points"):
         Face(points=points)
+
+
+def test_points_in_one_place_are_no_face() -> None:
+    with pytest.raises(UsageError, match="one and the same point"):
+        Aligner(256).affine(np.ones((3, 2)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,20 @@ def test_bundle_engine_is_deprecated_and_works(monkeypatch: pytest.MonkeyPatch) 
     with pytest.warns(DeprecationWarning, match=r"call lsx\.load_engine"):
         bundle.engine("step", "onnxruntime", threads=1)
     assert asked == [(bundle, "step", "onnxruntime", {"threads": 1})]
+
+
+def test_the_root_of_the_errors_is_never_raised_itself() -> None:
+    root = Path(lsx.__file__).parent
+    raised = re.compile(r"\bLsxError\(")
+    found = {str(path.relative_to(root)) for path in root.rglob("*.py") if raised.search(path.read_text("utf-8"))}
+    assert found == {"errors.py", "runtime/face_aligner.py"}  # its class; and a promise that is not a user's to break
+
+
+def test_every_error_is_drawn_and_has_its_row() -> None:
+    rows = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    for name in errors.__all__:
+        assert re.search(rf"\b{name}\b", str(errors.__doc__)), name
+        assert f"\n| `{name}` |" in rows, name
 
 
 def test_the_glossarys_files_are_there() -> None:

@@ -30,7 +30,7 @@ from lsx.bench.report import (
 )
 from lsx.bench.sweep import pareto, recommend
 from lsx.cli.bench_tables import show_changes
-from lsx.errors import LsxError, UsageError
+from lsx.errors import BenchFailed, UsageError
 
 
 def point(seconds: float, error: float, sampler: str = "ddim", steps: int = 20, interval: int | None = 3) -> SweepPoint:
@@ -156,7 +156,7 @@ def test_a_slowdown_is_caught(tmp_path: Path) -> None:
     show_changes(earlier, report(1.05), 0.1)
     with pytest.raises(UsageError, match=r"steps 4, now 20"):
         show_changes(earlier, report().model_copy(update={"options": {"steps": "20"}}), 0.1)
-    with pytest.raises(LsxError, match=r"1 of 4 figures are over 10 % slower; worst: graphs: unet .* \+20.0 %"):
+    with pytest.raises(BenchFailed, match=r"1 of 4 figures are over 10 % slower; worst: graphs: unet .* \+20.0 %"):
         show_changes(earlier, report(1.2), 0.1)
     (tmp_path / "report.json").write_text(json.dumps({"rows": []}))
     with pytest.raises(UsageError, match="not a report"):

@@ -99,10 +99,40 @@ def test_verify_is_verify() -> None:
         (["build", "--", "--reference"], ["build", "--", "--reference"]),
         (["run", "--num-warmup-runs", "5", "b"], ["run", "--warm-up", "b"]),
         (["run", "--num_warmup_runs=0", "b"], ["run", "b"]),
+        (["prepare", "--reference", "d"], ["prepare", "--checkpoint-dir", "d"]),
+        (["batch", "--reference=d"], ["batch", "--checkpoint-dir=d"]),
     ],
 )
 def test_other_names_of_flags(given: list[str], current: list[str]) -> None:
     assert current_arguments(given) == current
+
+
+@pytest.mark.parametrize("count", [["-o", "out.mp4"], ["abc"], ["-1"], []])
+def test_a_number_of_warm_ups_is_one(count: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"--num-warmup-runs is .*give a whole number from 0 on"):
+        current_arguments(["run", "b", "v", "s", "--num-warmup-runs", *count])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--cache", "3"], "No such option: --cache. Did you mean --cache-interval? See: lsx run --help"),
+        (["run", "--guidence", "2"], "Did you mean --guidance? See"),
+        (["run", "--step", "2"], "Did you mean --steps? See"),
+        (["run", "--calls", "2"], "No such option: --calls. See: lsx run --help"),
+        (["run", "--superres"], "No such option: --superres. See: lsx run --help"),
+        (["run", "--no-cuda-grap"], "Did you mean --no-cuda-graph? See"),
+        (["--jsn", "run"], "Did you mean --json? See: lsx --help"),
+        (["trian"], "No such command 'trian'. Did you mean 'train'? See: lsx --help"),
+        (["verify", "b", "--clip", "v"], "requires 2 arguments. See: lsx verify --help"),
+        (["--quiet", "data", "prepare", "-o"], "requires an argument. See: lsx data prepare --help"),
+        (["run", "b", "v", "s", "--num-warmup-runs", "-o", "o.mp4"], "--num-warmup-runs is -o; give a whole number"),
+    ],
+)
+def test_what_is_mistyped(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert said in capsys.readouterr().err
 
 
 def test_build_is_build_plans() -> None:

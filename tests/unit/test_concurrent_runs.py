@@ -17,7 +17,7 @@ from lsx import CancelToken, Face, LipSync
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.tensors import TensorSpec
 from lsx.engines.engine import Array, Engine, FeedDict
-from lsx.errors import Cancelled, EngineClosed
+from lsx.errors import Cancelled, EngineClosed, UsageError
 from lsx.runtime.frame_stream import FrameStream
 from tests.simulated_device import SimulatedDevice, SimulatedEngine
 from tests.unit.test_program import MODEL, ToyEngine
@@ -240,6 +240,15 @@ def test_closing_from_another_thread_and_from_a_callback(opened: Opened, seed: i
     for thread in threading.enumerate():
         if thread.name == "lsx-close":
             thread.join()
+
+
+def test_what_is_no_face_and_no_options_is_said(opened: Opened) -> None:
+    lipsync = opened()
+    frames, detector = [np.zeros((64, 64, 3), np.uint8)] * 4, cast(Any, lambda _: 3)
+    with pytest.raises(UsageError, match=r"^what the detector gave is 3; give a Face$"):
+        list(lipsync.stream(frames, np.zeros(2560, np.int16), steps=1, detector=detector))
+    with pytest.raises(UsageError, match=r"^options is 3; give a SamplingOptions$"):
+        lipsync.warm_up(cast(Any, 3))
 
 
 def test_close_and_cancel_reach_a_consumer_that_waits(opened: Opened) -> None:

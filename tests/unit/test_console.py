@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +15,15 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from lsx.cli import progress
-from lsx.cli.console import mode, out
+import lsx
+from lsx.cli import export, progress
+from lsx.cli.console import detail, mode, out, warn
 from lsx.cli.main import main
 from lsx.cli.progress import task
+from lsx.errors import UsageError
 
 EARLIER = Path(__file__).parent / "earlier"
+VERIFY = ("verify", "BUNDLE", "--checkpoint-dir", "CHECKPOINT")
 
 
 def _run(*arguments: str) -> int:
@@ -28,6 +32,14 @@ def _run(*arguments: str) -> int:
     code = ended.value.code
     assert isinstance(code, int)
     return code
+
+
+def _empty_checkpoint(folder: Path) -> None:
+    """`checkpoint` in a folder: files that are there, and nothing in them."""
+    for part in ("latentsync_unet.pt", "whisper/tiny.pt", "vae/config.json"):
+        (folder / "checkpoint" / part).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "checkpoint" / part).touch()
+    (folder / "checkpoint" / "config.yaml").write_text("data: {resolution: 256}\n")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +58,47 @@ def test_an_error_is_one_object(
     shown = capsys.readouterr()
     error = json.loads(shown.out)["error"]
     assert (error["type"], error["exit_code"]) == (kind, code)
-    assert shown.err.startswith(f"lsx: {kind}: ")
+    assert json.loads(shown.err) == {"error": error}
+
+
+def test_the_version_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("--json", "--version") == 0
+    assert json.loads(capsys.readouterr().out) == {"version": lsx.__version__}
+
+
+def test_quiet_goes_before_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _run("-q", "inspect", str(EARLIER / "bundle"), "--json", "-v") == 0
+    assert json.loads(capsys.readouterr().out)["precision"] == "fp32"
+    with task("run") as work:
+        work.update("loading", 0, 10)
+    warn("odd")
+    detail("told")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(out, "quiet", False)
+    mode.reset()
+
+
+def test_tables_that_are_piped_end_with_their_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("doctor") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 10
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
+def test_a_replaced_bundles_plans_and_records_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise UsageError("stopped")
+
+    monkeypatch.setattr(export, "_exported", stop)
+    _empty_checkpoint(tmp_path)
+    shutil.copytree(EARLIER / "bundle", tmp_path / "b")
+    arguments = ("export", str(tmp_path / "checkpoint"), "-o")
+    assert _run(*arguments, str(tmp_path / "b")) == 2
+    assert "b: the bundle there is replaced, and its 0 plans and 1 verification records go" in capsys.readouterr().err
+    assert _run(*arguments, str(tmp_path / "new")) == 2
+    assert "replaced" not in capsys.readouterr().err
 
 
 def test_doctor_as_json_and_quiet(capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,14 +135,54 @@ def test_wrong_options_are_refused_without_heavy_imports(tmp_path: Path, capsys:
         (("bench", "BUNDLE", "--clip", "nope.mp4", "s.wav"), "nope.mp4: no such file"),
         (("bench", "BUNDLE", "-o", "file"), "file: cannot be created"),
         (("calibrate", "BUNDLE", "--clips", "file", "-o", "c", "--checkpoint-dir", "nowhere"), "--checkpoint-dir DIR"),
+        (("verify", "BUNDLE", "--max-chunks", "0"), "max_chunks is 0"),
+        (("verify", "BUNDLE", "--truth", "file"), "--truth is of a clip"),
+        ((*VERIFY, "--threshold", "foo=1"), "no threshold foo"),
+        ((*VERIFY, "--auxiliary", "nope"), "nope: no weights to judge with"),
+        ((*VERIFY, "--backend", "absent"), "backend is absent"),
+        ((*VERIFY, "--provider", "quantum"), "provider is quantum"),
+        (VERIFY, "audio_encoder.onnx is missing"),
+        (("bench", "BUNDLE", "--provider", "quantum"), "provider is quantum"),
+        (("checkpoint", "random", "/proc/new"), "/proc: cannot be written"),
+        (("export", "checkpoint", "-o", "/proc/b"), "/proc: cannot be written"),
+        (("export", "checkpoint", "-o", "b", "--parity-report", "/proc/p.json"), "/proc: cannot be written"),
+        (("export", "checkpoint", "-o", "b", "--parity-report", "none/p.json"), "none: no such folder"),
+        (("export", "checkpoint", "-o", "b", "--face-models", "nope"), "nope: --face-models needs"),
+        (
+            ("export", "checkpoint", "-o", "b", "--unet-cosine", "2"),
+            "unet_cosine is 2; give a number over 0 and up to 1",
+        ),
+        (("export", "checkpoint", "-o", "b", "--unet-cosine", "0.9"), "--unet-cosine is for int8 and fp8"),
+        (("export", "checkpoint", "-o", "b", "--keep-fp16", "x", "--precision", "fp32"), "--keep-fp16 is for int8 and"),
+        (("inspect", "BUNDLE/manifest.json"), "manifest.json: not a bundle, but a file. Give the folder"),
+        (("run", "BUNDLE", "VIDEO", "s.wav", "-o", "o.mp4", "--mask", "nope.png"), "mask is 'nope.png', no such file;"),
+        (("run", "BUNDLE", "VIDEO", "s.wav", "-o", "o.mp4", "--mask", "file"), "mask is 'file', no picture;"),
+        (("train",), "Missing command. See: lsx train --help"),
+        (("prepare", "BUNDLE", "VIDEO", "-o", "/proc/a"), "/proc: cannot be written"),
+        (("run", "BUNDLE", "VIDEO", "s.wav", "-o", "/proc/o.mp4"), "/proc: cannot be written"),
+        (
+            ("run", "BUNDLE", "VIDEO", "s.wav", "-o", "o.mp4", "--backend", "torch", "--checkpoint-dir", "nope"),
+            "nope: the torch backend needs the checkpoint",
+        ),
+        (("fetch", "latentsync-1.5", "-o", "/proc/c"), "/proc: cannot be written"),
+        (
+            ("train", "unet", "YAML", "--data", ".", "--checkpoint", "nope", "-o", "t"),
+            "nope: no such checkpoint folder",
+        ),
+        (("train", "syncnet", "SYNCNET", "--data", ".", "--checkpoint", "nope", "-o", "t"), "nope: no such file"),
     ],
 )
 def test_what_is_not_there_is_refused_without_pytorch(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
-    for part in ("latentsync_unet.pt", "whisper/tiny.pt", "vae/config.json"):
-        (tmp_path / "checkpoint" / part).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "checkpoint" / part).touch()
+    _empty_checkpoint(tmp_path)
     (tmp_path / "file").touch()
-    names = {"BUNDLE": str(EARLIER / "bundle"), "CHECKPOINT": "checkpoint"}
+    examples = Path(__file__).parents[2] / "examples" / "training"
+    names = {
+        "BUNDLE": str(EARLIER / "bundle"),
+        "BUNDLE/manifest.json": str(EARLIER / "bundle" / "manifest.json"),
+        "CHECKPOINT": "checkpoint",
+        "YAML": str(examples / "stage1.yaml"),
+        "SYNCNET": str(examples / "syncnet.yaml"),
+    }
     code = "import sys; from lsx.cli.main import main\ntry: main()\nfinally: print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code, *(names.get(argument, argument) for argument in arguments)],

@@ -28,3 +28,8 @@ def test_the_runtime_loads_no_export_library() -> None:
 
 def test_the_commands_load_no_library_of_pictures_before_they_work() -> None:
     assert not {"cv2", "av", "scipy", "safetensors", "onnxruntime", "torch"} & _modules_after("import lsx.cli.main")
+
+
+def test_the_http_side_loads_neither_engines_nor_cuda() -> None:
+    loaded = _modules_after("import lsx.serving.http_process, lsx.serving.keeper")
+    assert not {"onnxruntime", "cuda", "torch", "lsx.engines", "lsx.runtime", "lsx.denoising"} & loaded

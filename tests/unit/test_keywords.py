@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
+from lsx.core.footage import FootageOptions
 from lsx.core.keywords import options_of, split_keywords
 from lsx.core.sampling import SamplingOptions
+from lsx.core.segments import Segment
 from lsx.engines.registry import EngineOptions
 from lsx.errors import UsageError
 from lsx.media.encoding import EncodeOptions
@@ -24,6 +30,21 @@ def test_what_is_refused() -> None:
         options_of(EngineOptions, None, {"thread": 2}, "engine")
     with pytest.raises(UsageError, match="steps is 0"):
         options_of(SamplingOptions, None, {"steps": 0}, "sampling")
+
+
+@pytest.mark.parametrize("kind", [SamplingOptions, EncodeOptions, EngineOptions, FootageOptions, Segment])
+def test_options_are_made_of_their_own_names(kind: Any) -> None:
+    with pytest.raises(UsageError, match=rf"^{kind.__name__}\(3\): give names, such as \w+=3$"):
+        kind(3)
+    with pytest.raises(UsageError, match=r"^there is no option foo; choose from "):
+        kind(foo=3)
+
+
+def test_a_close_name_is_told_and_a_signature_stays() -> None:
+    with pytest.raises(UsageError, match=r"^there is no option step; did you mean steps. Choose from steps, guidance"):
+        SamplingOptions(step=3)  # type: ignore[call-arg]
+    assert str(inspect.signature(SamplingOptions).parameters["steps"]) == "steps: 'int' = 20"
+    assert replace(SamplingOptions(steps=3), seed=2) == SamplingOptions(steps=3, seed=2)
 
 
 def test_two_kinds_are_told_apart() -> None:

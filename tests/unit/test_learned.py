@@ -16,8 +16,9 @@ from transformers import VideoMAEConfig, VideoMAEModel
 from lsx.errors import CheckpointError, UsageError
 from lsx.metrics import syncnet
 from lsx.metrics.learned import LearnedMetrics
-from lsx.metrics.perceptual import LPIPS_FILES, VIDEOMAE_FILE, Lpips, Trepa, VideoTransformer
-from lsx.metrics.syncnet import SYNCNET_FILE, SyncNet, SyncNetModel, mfcc
+from lsx.metrics.perceptual import Lpips, Trepa, VideoTransformer
+from lsx.metrics.syncnet import SyncNet, SyncNetModel, mfcc
+from lsx.metrics.weight_files import LPIPS_FILES, SYNCNET_FILE, VIDEOMAE_FILE
 from lsx.models.random_checkpoint import seeded_weight
 from tests.seeded_inputs import picture, waveform
 

@@ -21,6 +21,8 @@ EARLIER = Path(__file__).parent / "earlier" / "bundle"
 class Toy(Backend):
     """A backend of which a test says what it can; it loads toy engines, and counts those that are open."""
 
+    name = "toy"
+
     def __init__(self, works: bool = True, unsupported: str | None = None, refused: str | None = None) -> None:
         self.works, self.unsupported, self.refused = works, unsupported, refused
         self.opened: list[Engine] = []
@@ -80,7 +82,7 @@ def test_where_none_works_doctor_is_named(registered: dict[str, Toy]) -> None:
 def test_one_that_was_asked_for_is_taken_or_refused_with_its_reason(registered: dict[str, Toy]) -> None:
     registered.update(broken=Toy(works=False), first=Toy(), second=Toy())
     assert best_backend(Bundle.open(EARLIER), "second") == "second"
-    with pytest.raises(BackendUnavailable, match=r"broken does not run .*: no driver"):
+    with pytest.raises(BackendUnavailable, match=r"toy does not run .*: no driver"):
         best_backend(Bundle.open(EARLIER), "broken")
 
 
@@ -90,6 +92,11 @@ def test_options_and_keywords_are_one(registered: dict[str, Toy]) -> None:
     assert registered["first"].options == [EngineOptions(threads=2, provider="cuda")]
     with pytest.raises(UsageError, match="did you mean threads"):
         load_engine(Bundle.open(EARLIER), "unet", "first", thread=2)  # type: ignore[call-arg]
+
+
+def test_a_path_is_no_opened_bundle() -> None:
+    with pytest.raises(UsageError, match=r"^bundle is 'bundle'; give an opened one: Bundle.open\(PATH\)$"):
+        load_engine("bundle", "unet")  # type: ignore[arg-type]
 
 
 def test_engines_come_all_or_none(registered: dict[str, Toy], monkeypatch: pytest.MonkeyPatch) -> None:

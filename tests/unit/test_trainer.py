@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from lsx.errors import Cancelled, LsxError, OutputError, UsageError
+from lsx.errors import Cancelled, OutputError, TrainingFailed, UsageError
 from lsx.training.config import Settings
 from lsx.training.reports import StepReport, last_step
 from lsx.training.run_folder import RunFolder
@@ -148,7 +148,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path: Path) -> Non
 
 def test_training_stops_after_ten_such_steps_and_earlier_checkpoints_stay(tmp_path: Path) -> None:
     folder = RunFolder.start(tmp_path / "run", ASKED, resume=False)
-    with pytest.raises(LsxError, match="10 steps gave NaN or infinity, the last one step 15"):
+    with pytest.raises(TrainingFailed, match="10 steps gave NaN or infinity, the last one step 15"):
         Trainer(Line(bad=range(10, 1000)), settings(max_train_steps=100), folder).run()
     assert folder.steps() == [4, 8, 12]
     assert all(torch.isfinite(value).all() for value in weights(folder.checkpoint(12)).values())

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from lsx.engines.cuda_device import shared_device
 from lsx.engines.gpu_info import first_gpu
-from lsx.engines.registry import Backend, EngineOptions
+from lsx.engines.registry import Backend, EngineOptions, reasons_of
 from lsx.engines.tensorrt.building import PLANNED
 from lsx.engines.tensorrt.engine import TensorRtEngine
 from lsx.engines.tensorrt.libraries import LIBRARIES
 from lsx.engines.tensorrt.plans import another_gpu, build_command, fitting_plan
-from lsx.errors import BackendUnavailable, EngineError
+from lsx.errors import EngineError
 
 if TYPE_CHECKING:
     from lsx.bundle.bundle import Bundle
@@ -24,24 +24,20 @@ __all__ = ["RtxBackend", "TensorRtBackend"]
 
 class _PlanBackend(Backend):
     def availability(self) -> tuple[bool, str]:
-        library = LIBRARIES[self.name]
-        try:
-            version = library.version
-            return True, f"{version} on {first_gpu().name}"
-        except BackendUnavailable as error:
-            try:
-                builds = f"{library.version} builds plans here, but does not run them: "
-            except BackendUnavailable:
-                builds = ""
-            return False, f"{builds}{error}"
+        library, reasons = LIBRARIES[self.name], self._reasons()
+        if not reasons:
+            return True, f"{library.version} on {first_gpu().name}"
+        told = "; ".join(reasons)
+        if reasons_of(library.check_builds_here):
+            return False, told
+        return False, f"{library.version} builds plans here, but does not run them: {told}"
+
+    def _reasons(self) -> list[str]:
+        """What this machine lacks, whatever the bundle: library, driver."""
+        return reasons_of(lambda: LIBRARIES[self.name].version, first_gpu)
 
     def missing(self, bundle: Bundle) -> list[str]:
-        reasons = []
-        for look in (lambda: LIBRARIES[self.name].version, first_gpu):
-            try:
-                look()
-            except BackendUnavailable as error:
-                reasons.append(str(error))
+        reasons = self._reasons()
         if not any(plan.backend == self.name for plan in bundle.manifest.plans):
             reasons.append(f"the bundle has no plans for it. Build them: lsx build {bundle.path} --backend {self.name}")
         return reasons

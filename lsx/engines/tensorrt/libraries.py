@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lsx.engines.gpu_info import first_gpu
+from lsx.engines.registry import reasons_of
 from lsx.errors import BackendUnavailable, UsageError
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Library(ABC):
     """What is built where no target is named; empty for the GPU at hand."""
     fp8_targets: tuple[str, ...] = ()
     """The same for a bundle with FP8 graphs."""
+    builds_on_gpu: bool
+    """Whether it builds where there is a GPU alone."""
     user_allocation: bool
     """Whether plans must be told that activation memory comes from the user, to be captured into CUDA graphs."""
 
@@ -79,9 +82,11 @@ class Library(ABC):
         asked = _version(self.version)[0] == 10
         return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED) if asked else 0
 
-    @abstractmethod
     def check_builds_here(self) -> None:
-        """Raise BackendUnavailable, with the reason, where the library cannot build."""
+        """Raise BackendUnavailable, with all that is missing, where the library cannot build."""
+        reasons = reasons_of(self.module, first_gpu) if self.builds_on_gpu else reasons_of(self.module)
+        if reasons:
+            raise BackendUnavailable(f"{self.backend} does not build here: {'; '.join(reasons)}")
 
     @abstractmethod
     def targets(self, wanted: tuple[str, ...]) -> tuple[str, ...]:
@@ -107,11 +112,8 @@ class DataCentre(Library):
     modules = ("tensorrt",)
     extra = "tensorrt"
     minimum = (10, 14)  # before, its parser has no Attention
+    builds_on_gpu = True
     user_allocation = False
-
-    def check_builds_here(self) -> None:
-        self.module()
-        first_gpu()
 
     def targets(self, wanted: tuple[str, ...]) -> tuple[str, ...]:
         here = sm_of(first_gpu().capability)
@@ -149,10 +151,8 @@ class Rtx(Library):
     minimum = (1, 7)
     default_targets = (PORTABLE,)
     fp8_targets = ("sm89", "sm120")
+    builds_on_gpu = False
     user_allocation = True
-
-    def check_builds_here(self) -> None:
-        self.module()
 
     def _capabilities(self) -> dict[str, Any]:
         members = self.module().ComputeCapability.__members__

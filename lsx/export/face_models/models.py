@@ -10,12 +10,12 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-from onnx import ModelProto
+from typing import TYPE_CHECKING, Literal
 
 from lsx.errors import ExportError
-from lsx.export.face_models.graphs import insightface_graphs, mediapipe_graphs
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 __all__ = ["FaceSource", "cache_folder", "face_graphs", "find_face_models"]
 
@@ -69,6 +69,8 @@ def find_face_models(folder: Path | None = None) -> FaceSource:
 
 def face_graphs(source: FaceSource) -> dict[str, ModelProto]:
     """`face_detector` and `face_landmarks` as ONNX models."""
+    from lsx.export.face_models.graphs import insightface_graphs, mediapipe_graphs  # with them comes onnx
+
     make = mediapipe_graphs if source.family == "mediapipe" else insightface_graphs
     return make(source.detector.read_bytes(), source.landmarks.read_bytes())
 

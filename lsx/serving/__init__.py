@@ -1,0 +1,1 @@
+"""Serving: durable jobs over HTTP. Imported by nothing but the command line."""

@@ -1,0 +1,163 @@
+"""The database: the engine on SQLite or PostgreSQL, and the tables that lsx keeps beside DBOS's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from dbos import DBOS
+from sqlalchemy import event
+
+from lsx.errors import UsageError
+
+__all__ = ["ASSETS", "JOBS", "KEYS", "WORKERS", "database_url", "engine_for", "migrate", "now_ms"]
+
+_BUSY_MS = 30_000
+_NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.s3fs", "ceph"})
+
+_tables = sa.MetaData()
+
+
+class _Json(sa.TypeDecorator[Any]):
+    """A JSON value as text, the same on every database."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> str | None:
+        del dialect
+        return None if value is None else json.dumps(value, separators=(",", ":"))
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        del dialect
+        return None if value is None else json.loads(value)
+
+
+JOBS = sa.Table(
+    "lsx_jobs",
+    _tables,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("owner", sa.String(64), nullable=False, index=True),
+    sa.Column("fingerprint", sa.String(64), nullable=False),
+    sa.Column("request", _Json, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False, index=True),
+    sa.Column("started_ms", sa.BigInteger),
+    sa.Column("finished_ms", sa.BigInteger, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("progress", _Json),
+    sa.Column("retry_of", sa.String(64)),
+    sa.Column("expires_ms", sa.BigInteger),
+    sa.Column("announced", sa.String(16)),
+)
+"""Jobs beside DBOS's workflows of the same ids. `finished_ms` frees the job's place in the queue; whether it is done,
+and what it made, DBOS alone says. `announced` is the last status for which a webhook was set going."""
+
+ASSETS = sa.Table(
+    "lsx_assets",
+    _tables,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("owner", sa.String(64), nullable=False, index=True),
+    sa.Column("kind", sa.String(8), nullable=False),
+    sa.Column("filename", sa.Text, nullable=False),
+    sa.Column("media_type", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("facts", _Json, nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("expires_ms", sa.BigInteger),
+)
+"""Uploads; `facts` is what the probe found."""
+
+KEYS = sa.Table(
+    "lsx_keys",
+    _tables,
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("scopes", _Json, nullable=False),
+    sa.Column("most_queued", sa.Integer),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("revoked_ms", sa.BigInteger),
+)
+
+WORKERS = sa.Table(
+    "lsx_workers",
+    _tables,
+    sa.Column("executor", sa.String(128), primary_key=True),
+    sa.Column("kind", sa.String(8), nullable=False),
+    sa.Column("facts", _Json, nullable=False),
+    sa.Column("seen_ms", sa.BigInteger, nullable=False),
+)
+"""Processes that work for this database, with what each says of itself, and when it was last seen."""
+
+
+def database_url(text: str | None, data: Path) -> str:
+    """SQLAlchemy's address of the database that is asked for, or of a SQLite file in the data folder.
+
+    Raises UsageError for another kind of database, and for a SQLite file on a network's file system.
+    """
+    if text is None:
+        return f"sqlite:///{(data / 'jobs.sqlite').absolute()}"
+    try:
+        url = sa.make_url(text)
+    except sa.exc.ArgumentError as error:
+        raise UsageError("the database's address cannot be read; give postgresql://USER:PASSWORD@HOST/NAME") from error
+    kind = url.get_backend_name()
+    if kind not in ("sqlite", "postgresql"):
+        raise UsageError(f"the database is of kind {kind}; give postgresql:// or sqlite:///")
+    if kind == "sqlite":
+        return text
+    return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+def engine_for(url: str, *, pool: int = 5) -> sa.Engine:
+    """An engine as DBOS wants it: on SQLite writers in turn, nothing lost at a power cut, readers beside them."""
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, pool_size=pool, max_overflow=pool, pool_pre_ping=True)
+    engine = sa.create_engine(url, pool_size=pool, max_overflow=pool, connect_args={"timeout": _BUSY_MS / 1000})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = "IMMEDIATE"
+        for pragma in (f"busy_timeout={_BUSY_MS}", "foreign_keys=ON", "journal_mode=WAL", "synchronous=FULL"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def check_local(path: Path, mounts: Path = Path("/proc/mounts")) -> None:
+    """Refuse a folder on a network's file system, where SQLite's locks do not hold. Raises UsageError."""
+    try:
+        lines = [line.split() for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines()]
+    except OSError:
+        return
+    place = path.absolute()
+    over = [(where, kind) for _, where, kind, *_ in lines if place.is_relative_to(where.replace("\\040", " "))]
+    where, kind = max(over, key=lambda found: len(found[0]), default=("", ""))
+    if kind in _NETWORK_FILE_SYSTEMS:
+        raise UsageError(
+            f"{path} is on a network's file system ({kind} at {where}), where SQLite loses jobs; give a local folder, "
+            "or --database postgresql://..."
+        )
+
+
+def migrate(url: str) -> None:
+    """Make DBOS's tables and lsx's, where they are not there yet."""
+    engine = engine_for(url, pool=1)
+    try:
+        DBOS.migrate(url.replace("postgresql+psycopg://", "postgresql://"))
+        _tables.create_all(engine)
+    finally:
+        engine.dispose()
+
+
+def now_ms(connection: sa.Connection) -> int:
+    """The database's own time, in milliseconds since 1970: one clock for all machines."""
+    if connection.dialect.name == "sqlite":
+        text = "SELECT CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
+    else:
+        text = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint"
+    return int(connection.execute(sa.text(text)).scalar_one())

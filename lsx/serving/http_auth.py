@@ -1,0 +1,83 @@
+"""Whose a request is: a key in a header or a browser's cookie; on loopback without keys everybody's."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from fastapi import Request
+
+from lsx.serving.api_keys import ApiKey, KeyBook, Scope
+from lsx.serving.job_book import Owner
+from lsx.serving.problems import ApiProblem, queue_full
+from lsx.serving.settings import ServeSettings
+
+__all__ = ["COOKIE", "Gate", "needs"]
+
+COOKIE = "lsx_key"
+_EVERYBODY = "local"
+
+
+class Gate:
+    """Lets requests in. Used from any thread."""
+
+    def __init__(self, keys: KeyBook, settings: ServeSettings) -> None:
+        self._keys, self._settings = keys, settings
+        self._lock = threading.Lock()
+        self._asked: dict[str, deque[float]] = {}
+
+    def is_open(self) -> bool:
+        """Whether no key is needed: nobody else reaches this address, and none was made."""
+        return self._settings.is_loopback and not self._keys.any()
+
+    def key_of(self, request: Request) -> ApiKey | None:
+        """The key that a request has; None where none is needed. Raises ApiProblem."""
+        text = _given(request)
+        if text is None and self.is_open():
+            return None
+        key = None if text is None else self._keys.find(text)
+        if key is None:
+            detail = "the key is none of this server's" if text else "give a key: Authorization: Bearer lsx_..."
+            raise ApiProblem(401, "key_needed", detail, headers={"WWW-Authenticate": "Bearer"})
+        return key
+
+    def owner(self, request: Request, scope: Scope) -> Owner:
+        """Whose a request is that needs `scope`. Raises ApiProblem."""
+        key = self.key_of(request)
+        most = self._settings.max_queued_per_key
+        if key is None:
+            return Owner(_EVERYBODY, most)
+        if not key.may(scope):
+            raise ApiProblem(403, "scope_missing", f"the key lacks the scope {scope}")
+        self._check_rate(key.id)
+        return Owner(key.id, key.most_queued or most)
+
+    def _check_rate(self, number: str) -> None:
+        """Raise ApiProblem for more requests in the last minute than are allowed."""
+        now, most = time.monotonic(), self._settings.requests_a_minute
+        with self._lock:
+            asked = self._asked.setdefault(number, deque())
+            while asked and asked[0] < now - 60:
+                asked.popleft()
+            if len(asked) >= most:
+                raise queue_full(f"at most {most} requests a minute", "rate_limited", int(asked[0] + 60 - now) + 1)
+            asked.append(now)
+
+
+def _given(request: Request) -> str | None:
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and text.strip():
+        return text.strip()
+    return request.headers.get("x-api-key") or request.cookies.get(COOKIE)
+
+
+def needs(scope: Scope) -> Callable[[Request], Owner]:
+    """The owner of a request that needs `scope`, as a dependency of a route."""
+
+    def owner(request: Request) -> Owner:
+        gate: Gate = request.app.state.gate
+        return gate.owner(request, scope)
+
+    return owner

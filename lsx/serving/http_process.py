@@ -1,0 +1,45 @@
+"""The HTTP process: uvicorn, with the settings on standard input."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import uvicorn
+
+from lsx.serving.http_app import create_app
+from lsx.serving.logs import log_to_stderr, logger
+from lsx.serving.processes import given_settings
+
+__all__ = ["main"]
+
+_DRAIN_SECONDS, _BACKLOG = 5, 2048
+
+
+def main() -> int:
+    """Serve until SIGTERM."""
+    settings = given_settings()
+    log_to_stderr(settings.log_level, process="http", machine=settings.machine)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((settings.host, settings.port))
+        except OSError as error:
+            logger().error("cannot listen", host=settings.host, port=settings.port, error=error.strerror)
+            return 3
+        config = uvicorn.Config(
+            create_app(settings),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_DRAIN_SECONDS,
+        )
+        listening.listen(_BACKLOG)  # what comes before the server is up waits
+        logger().info("listening", host=settings.host, port=listening.getsockname()[1])
+        uvicorn.Server(config).run(sockets=[listening])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,373 @@
+"""The jobs as the HTTP side sees them: taken in, told of, cancelled, removed. It runs none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus
+
+from lsx.errors import UsageError
+from lsx.serving.database import ASSETS, JOBS, now_ms
+from lsx.serving.ids import keyed_id, new_id
+from lsx.serving.job_options import named_option, run_options
+from lsx.serving.problems import conflict, gone, invalid, not_found, queue_full
+from lsx.serving.schemas import Job, JobError, JobList, JobProgress, JobRequest, JobUrls, iso
+from lsx.serving.settings import ServeSettings
+from lsx.serving.statuses import TERMINAL, JobStatus, outcome_of
+
+__all__ = ["APPLICATION", "GPU_QUEUE", "VERSION", "WORKFLOW", "JobBook", "Output", "dbos_client"]
+
+APPLICATION, VERSION, WORKFLOW = "lsx", "lsx-jobs-1", "lipsync"
+"""DBOS's names; the version changes when the order of a job's steps does."""
+GPU_QUEUE = "gpu"
+
+_LOCK = 7_205_118  # PostgreSQL's advisory lock of those who take a place in the queue
+_RETRY_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a job made."""
+
+    key: str
+    size: int
+    file_name: str
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a request is."""
+
+    id: str
+    most_queued: int
+
+
+def dbos_client(engine: sa.Engine) -> DBOSClient:
+    """A client that runs no workflow, and says at once where the database is away."""
+    return DBOSClient(
+        system_database_engine=engine,
+        serializer=DBOSPortableJSONSerializer(),
+        application_name=APPLICATION,
+        lazy=True,
+        retry_connection_errors=False,
+    )
+
+
+class JobBook:
+    """Jobs of all owners. Used from any thread."""
+
+    def __init__(self, engine: sa.Engine, settings: ServeSettings) -> None:
+        self._engine, self._settings = engine, settings
+        self._client = dbos_client(engine)
+        # SQLite has one writer: those of this process wait in turn, and not for a lock that they poll.
+        self._turn: Any = threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+
+    @contextmanager
+    def _writing(self) -> Any:
+        with self._turn, self._engine.begin() as connection:
+            yield connection
+
+    def known(self, owner: Owner, key: str | None, asked: JobRequest) -> Job | None:
+        """The job that this Idempotency-Key gave before. Raises ApiProblem where it came with another request."""
+        if key is None:
+            return None
+        number = keyed_id("job", owner.id, key)
+        with self._engine.connect() as connection:
+            before = _same_request(connection, number, _fingerprint(asked))
+        return self.get(owner, number) if before else None
+
+    def create(
+        self,
+        owner: Owner,
+        request: JobRequest,
+        key: str | None = None,
+        *,
+        asked: JobRequest | None = None,
+        retry_of: str | None = None,
+    ) -> Job:
+        """Take a job in, in one transaction. The same key and request give the same job. Raises ApiProblem.
+
+        asked : the request as it came, where downloads have become uploads in `request`.
+        """
+        content, fingerprint = request.model_dump(mode="json", exclude_unset=True), _fingerprint(asked or request)
+        number = keyed_id("job", owner.id, key) if key is not None else new_id("job")
+        assets = _named_assets(request)
+        _check_options(request)
+        with self._writing() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+            if not _same_request(connection, number, fingerprint):
+                found = _owned_assets(connection, owner, assets)
+                _check_kinds(request, found)
+                self._check_room(connection, owner)
+                row = {
+                    "id": number,
+                    "owner": owner.id,
+                    "fingerprint": fingerprint,
+                    "request": content,
+                    "priority": request.priority,
+                    "created_ms": now_ms(connection),
+                    "retry_of": retry_of,
+                    "attempts": 0,
+                }
+                connection.execute(JOBS.insert(), row)
+                options = self._enqueue_options(number, request.priority, found.values())
+                self._client.enqueue_in_transaction(connection, options, number)
+        return self.get(owner, number)
+
+    def _enqueue_options(self, number: str, priority: int, assets: Iterable[Any]) -> EnqueueOptions:
+        seconds = max((float(asset.facts["duration"]) for asset in assets), default=0.0)
+        deadline = self._settings.deadline_seconds + self._settings.deadline_factor * seconds
+        return EnqueueOptions(
+            workflow_name=WORKFLOW,
+            queue_name=GPU_QUEUE,
+            workflow_id=number,
+            app_version=VERSION,
+            workflow_timeout=deadline,
+            priority=priority,
+        )
+
+    def _check_room(self, connection: sa.Connection, owner: Owner) -> None:
+        """Raise ApiProblem where the queue, or the owner's share of it, is full."""
+        waiting = sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.finished_ms.is_(None))
+        if connection.execute(waiting).scalar_one() >= self._settings.max_queued:
+            raise queue_full("the queue is full; try again later", "queue_full", _RETRY_SECONDS)
+        own = connection.execute(waiting.where(JOBS.c.owner == owner.id)).scalar_one()
+        if own >= owner.most_queued:
+            detail = f"this key has {own} jobs that wait or run, as many as it may; try again when one has ended"
+            raise queue_full(detail, "quota_reached", _RETRY_SECONDS)
+
+    def get(self, owner: Owner, number: str) -> Job:
+        """A job. Raises ApiProblem, also for another owner's."""
+        return self.jobs([self._row(owner, number)])[0]
+
+    def _row(self, owner: Owner, number: str) -> Any:
+        with self._engine.connect() as connection:
+            row = connection.execute(sa.select(JOBS).where(JOBS.c.id == number)).first()
+        if row is None or row.owner != owner.id:
+            raise not_found("job")
+        return row
+
+    def page(self, owner: Owner, status: JobStatus | None, limit: int, cursor: str | None) -> JobList:
+        """The owner's jobs, latest first. Raises ApiProblem for a cursor that this did not give."""
+        found: list[Job] = []
+        place = _place_of(cursor)
+        while len(found) <= limit:
+            query = sa.select(JOBS).where(JOBS.c.owner == owner.id)
+            if status is not None and status not in TERMINAL:
+                query = query.where(JOBS.c.finished_ms.is_(None))
+            if place is not None:
+                after = sa.and_(JOBS.c.created_ms == place[0], JOBS.c.id < place[1])
+                query = query.where(sa.or_(JOBS.c.created_ms < place[0], after))
+            query = query.order_by(JOBS.c.created_ms.desc(), JOBS.c.id.desc()).limit(limit + 1)
+            with self._engine.connect() as connection:
+                rows = connection.execute(query).all()
+            for row, job in zip(rows, self.jobs(rows), strict=True):
+                if status is None or job.status == status:
+                    found.append(job)
+                if len(found) == limit + 1:
+                    last = found[limit - 1]
+                    return JobList(data=found[:limit], next_cursor=f"{_created(rows, last, place)}.{last.id}")
+                place = (row.created_ms, row.id)
+            if len(rows) <= limit:
+                break
+        return JobList(data=found, next_cursor=None)
+
+    def jobs(self, rows: Sequence[Any]) -> list[Job]:
+        """The jobs of rows of `JOBS`, in two queries however many they are."""
+        ids = [row.id for row in rows]
+        if not ids:
+            return []
+        found = self._client.list_workflows(workflow_ids=ids, load_input=False, limit=len(ids))
+        kept = {workflow.workflow_id: workflow for workflow in found}
+        places = self._places() if any(row.started_ms is None and row.finished_ms is None for row in rows) else {}
+        return [_job(row, kept.get(row.id), places.get(row.id)) for row in rows]
+
+    def snapshot(self, ids: Iterable[str]) -> dict[str, Job]:
+        """The jobs of these ids, by them, whoever owns them."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(JOBS).where(JOBS.c.id.in_(list(ids)))).all()
+        return {job.id: job for job in self.jobs(rows)}
+
+    def _places(self) -> dict[str, int]:
+        """Which place in the queue each waiting job has, from 1 on."""
+        query = (
+            sa.select(JOBS.c.id)
+            .where(JOBS.c.started_ms.is_(None), JOBS.c.finished_ms.is_(None))
+            .order_by(JOBS.c.priority, JOBS.c.created_ms, JOBS.c.id)
+        )
+        with self._engine.connect() as connection:
+            return {number: place for place, number in enumerate(connection.execute(query).scalars(), 1)}
+
+    def cancel(self, owner: Owner, number: str) -> Job:
+        """End a job that has not ended: it is CANCELED at once. Raises ApiProblem."""
+        job = self.get(owner, number)
+        if job.status in TERMINAL:
+            raise conflict("already_ended", f"the job is {job.status} already")
+        with self._turn:
+            self._client.cancel_workflow(number)
+        job = self.get(owner, number)
+        if job.status in TERMINAL:
+            self._free(number)
+        if job.status != "CANCELED":
+            raise conflict("already_ended", f"the job is {job.status} already")
+        return job
+
+    def _free(self, number: str) -> None:
+        """Give the job's place in the queue free."""
+        with self._writing() as connection:
+            ended = JOBS.update().where(JOBS.c.id == number, JOBS.c.finished_ms.is_(None))
+            connection.execute(ended.values(finished_ms=now_ms(connection)))
+
+    def retry(self, owner: Owner, number: str, key: str | None = None) -> Job:
+        """A new job like one that failed or was cancelled. Raises ApiProblem."""
+        row = self._row(owner, number)
+        job = self.jobs([row])[0]
+        if job.status not in ("FAILED", "CANCELED"):
+            raise conflict("not_retryable", f"the job is {job.status}; what failed or was canceled can be tried again")
+        return self.create(owner, JobRequest.model_validate(row.request), key, retry_of=number)
+
+    def delete(self, owner: Owner, number: str) -> None:
+        """Cancel where it has not ended, and forget. Its files are the store's. Raises ApiProblem."""
+        if self.get(owner, number).status not in TERMINAL:
+            with self._turn:
+                self._client.cancel_workflow(number)
+        self.forget([number])
+
+    def forget(self, numbers: Sequence[str]) -> None:
+        """Remove jobs from the database."""
+        with self._turn:
+            self._client.delete_workflows(list(numbers))
+        with self._writing() as connection:
+            connection.execute(JOBS.delete().where(JOBS.c.id.in_(numbers)))
+
+    def output(self, owner: Owner, number: str) -> Output:
+        """What a job made: what its workflow's result names, whatever files there are. Raises ApiProblem."""
+        row = self._row(owner, number)
+        found = self._client.list_workflows(workflow_ids=[number], load_input=False)
+        made = found[0].output if found and found[0].status == "SUCCESS" else None
+        if made is None:
+            raise conflict("not_ready", f"the job is {self.jobs([row])[0].status}, and has no output")
+        if row.expires_ms is not None and made.get("removed"):
+            raise gone("the output was removed")
+        return Output(made["key"], int(made["size"]), _file_name(row), "video/mp4")
+
+
+def _fingerprint(request: JobRequest) -> str:
+    content = request.model_dump(mode="json", exclude_unset=True)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _same_request(connection: sa.Connection, number: str, fingerprint: str) -> bool:
+    """Whether the job is there, from this request. Raises ApiProblem where it is from another."""
+    before = connection.execute(sa.select(JOBS.c.fingerprint).where(JOBS.c.id == number)).scalar()
+    if before is not None and before != fingerprint:
+        raise invalid("this Idempotency-Key came with another request before", code="idempotency_key_reused")
+    return before is not None
+
+
+def _created(rows: Sequence[Any], job: Job, place: tuple[int, str] | None) -> int:
+    """When a job of a page was made; one of an earlier page ended it at `place`."""
+    return next((row.created_ms for row in rows if row.id == job.id), place[0] if place is not None else 0)
+
+
+def _place_of(cursor: str | None) -> tuple[int, str] | None:
+    if cursor is None:
+        return None
+    created, _, number = cursor.partition(".")
+    if not created.isdigit() or len(created) > 15 or not number:
+        raise invalid("cursor is none that a list gave", "cursor")
+    return int(created), number
+
+
+def _named_assets(request: JobRequest) -> dict[str, str]:
+    """The ids of the uploads that a request names, with the kind that each is used as. Raises ApiProblem."""
+    used: dict[str, str] = {}
+    kinds = [given.type for given in request.input]
+    segments = getattr(request.options, "segments", None) or []
+    if kinds.count("video") != 1 or kinds.count("audio") != (0 if segments else 1):
+        wanted = "one video, as the segments have the sounds" if segments else "one video and one audio"
+        raise invalid(f"give {wanted}", "input")
+    for given in request.input:
+        if (given.asset_id is None) == (given.url is None):
+            raise invalid("give asset_id or url, and not both", "input")
+        if given.asset_id is not None:
+            used[given.asset_id] = given.type
+    return used | {segment.audio: "audio" for segment in segments}
+
+
+def _check_options(request: JobRequest) -> None:
+    """Raise ApiProblem for what `lsx run` refuses."""
+    try:
+        run_options(request.options.model_dump(exclude_unset=True))
+    except UsageError as error:
+        name = named_option(error)
+        raise invalid(str(error), "options" if name is None else f"options.{name}", "invalid_options") from error
+
+
+def _owned_assets(connection: sa.Connection, owner: Owner, used: Mapping[str, str]) -> dict[str, Any]:
+    found = connection.execute(sa.select(ASSETS).where(ASSETS.c.id.in_(list(used)), ASSETS.c.owner == owner.id)).all()
+    assets = {asset.id: asset for asset in found}
+    for number in used:
+        if number not in assets:
+            raise invalid(f"there is no asset {number}; upload it first", "input", "no_such_asset")
+    return assets
+
+
+def _check_kinds(request: JobRequest, assets: Mapping[str, Any]) -> None:
+    for number, kind in _named_assets(request).items():
+        asset = assets[number]
+        if kind == "video" and asset.kind != "video":
+            raise invalid(f"{number} has no picture; give a video", "input", "no_video")
+        if kind == "audio" and not asset.facts.get("has_sound", True):
+            raise invalid(f"{number} has no sound", "input", "no_sound")
+
+
+def _file_name(row: Any) -> str:
+    name = str(row.request.get("output_file_name") or f"{row.id}.mp4")
+    return name if name.endswith(".mp4") else f"{name}.mp4"
+
+
+def _job(row: Any, workflow: WorkflowStatus | None, place: int | None) -> Job:
+    """What the API says of a row and its workflow; without one it is about to be removed."""
+    status: JobStatus = "CANCELED"
+    code, message = "canceled", ""
+    if workflow is not None:
+        ended = workflow.completed_at or workflow.updated_at or 0
+        status, code, message = outcome_of(
+            workflow.status, workflow.error, workflow.workflow_deadline_epoch_ms, int(ended)
+        )
+    made = workflow.output if workflow is not None and status == "COMPLETED" else None
+    finished = row.finished_ms if status in TERMINAL else None
+    base = f"/v1/jobs/{row.id}"
+    request = row.request
+    return Job(
+        id=row.id,
+        status=status,
+        created_at=str(iso(row.created_ms)),
+        started_at=iso(row.started_ms),
+        completed_at=iso(finished),
+        expires_at=iso(row.expires_ms),
+        queue_position=place if status == "PENDING" else None,
+        attempts=row.attempts,
+        progress=JobProgress(**row.progress) if row.progress and status == "PROCESSING" else None,
+        output_url=f"{base}/output" if made else None,
+        output_duration=None if made is None else made["seconds"],
+        output_file_name=_file_name(row),
+        error=JobError(code=code, message=message) if code else None,
+        notes=[] if made is None else made["notes"],
+        retry_of=row.retry_of,
+        input=request["input"],
+        options=request.get("options", {}),
+        priority=row.priority,
+        metadata=request.get("metadata", {}),
+        urls=JobUrls(get=base, cancel=f"{base}/cancel", events=f"{base}/events", output=f"{base}/output"),
+    )

@@ -1,0 +1,138 @@
+"""/v1/jobs: taken in, listed, watched, cancelled, tried again, removed, and what they made."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import anyio
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from sse_starlette import EventSourceResponse
+
+from lsx.serving.byte_ranges import ranged
+from lsx.serving.http_auth import needs
+from lsx.serving.job_book import JobBook, Owner
+from lsx.serving.job_events import JobEvents
+from lsx.serving.outside import AddressRefused, check_url
+from lsx.serving.problems import invalid
+from lsx.serving.schemas import Job, JobList, JobRequest, Problem
+from lsx.serving.statuses import TERMINAL, JobStatus
+
+__all__ = ["router"]
+
+_SIGNED_SECONDS = 3600
+_LOOK = 0.25
+_PING = 15
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(pattern=r"^[A-Za-z0-9._~-]{1,128}$", description="The same key and body give the same job, also much later"),
+]
+Writer = Annotated[Owner, Depends(needs("jobs"))]
+Reader = Annotated[Owner, Depends(needs("read"))]
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The errors that a route answers with."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"model": Problem, "content": content} for status in (401, 403, 429, 503, *statuses)}
+
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+
+def _book(request: Request) -> JobBook:
+    book: JobBook = request.app.state.book
+    return book
+
+
+@router.post("", status_code=202, responses=problems(400, 413, 422))
+def create(
+    request: Request, body: JobRequest, response: Response, owner: Writer, idempotency_key: IdempotencyKey = None
+) -> Job:
+    """Take a job in. It is kept when this answers, whatever happens to the server then."""
+    _check_hook(request, body)
+    book = _book(request)
+    job = book.known(owner, idempotency_key, body) or book.create(
+        owner, request.app.state.downloads.fetched(owner, body), idempotency_key, asked=body
+    )
+    response.headers["Location"] = job.urls.get
+    return job
+
+
+def _check_hook(request: Request, body: JobRequest) -> None:
+    if body.webhook_url is None:
+        return
+    try:
+        check_url(body.webhook_url, allowed=None, private=request.app.state.settings.allow_hook)
+    except AddressRefused as error:
+        raise invalid(f"webhook_url: {error}", "webhook_url", "address_refused") from error
+
+
+@router.get("", responses=problems(422))
+def list_jobs(
+    request: Request,
+    owner: Reader,
+    status: JobStatus | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=100)] = None,
+) -> JobList:
+    """The key's own jobs, latest first."""
+    return _book(request).page(owner, status, limit, cursor)
+
+
+@router.get("/{job_id}", responses=problems(404, 422))
+async def get(request: Request, job_id: str, owner: Reader, wait: Annotated[float, Query(ge=0, le=60)] = 0) -> Job:
+    """A job; `wait` answers when it has ended, or so many seconds have gone."""
+    until, book = time.monotonic() + wait, _book(request)
+    job = await anyio.to_thread.run_sync(book.get, owner, job_id)
+    while job.status not in TERMINAL and time.monotonic() < until:
+        await anyio.sleep(_LOOK)
+        job = await anyio.to_thread.run_sync(book.get, owner, job_id)
+    return job
+
+
+@router.get("/{job_id}/events", responses=problems(404), response_class=EventSourceResponse)
+async def events(request: Request, job_id: str, owner: Reader) -> EventSourceResponse:
+    """The job whenever it changes, as server-sent events, until it has ended."""
+    job = await anyio.to_thread.run_sync(_book(request).get, owner, job_id)
+    watched: JobEvents = request.app.state.events
+    watched.enter(owner.id)
+
+    async def lines() -> AsyncIterator[dict[str, str]]:
+        async for state in watched.follow(owner.id, job):
+            yield {"event": "job", "data": json.dumps(state.model_dump(mode="json"))}
+
+    return EventSourceResponse(lines(), ping=_PING)
+
+
+@router.post("/{job_id}/cancel", status_code=202, responses=problems(404, 409))
+def cancel(request: Request, job_id: str, owner: Writer) -> Job:
+    """End a job. It is CANCELED at once, and the GPU is free within a chunk."""
+    return _book(request).cancel(owner, job_id)
+
+
+@router.post("/{job_id}/retry", status_code=202, responses=problems(404, 409, 422))
+def retry(request: Request, job_id: str, owner: Writer, idempotency_key: IdempotencyKey = None) -> Job:
+    """A new job like one that failed or was canceled."""
+    return _book(request).retry(owner, job_id, idempotency_key)
+
+
+@router.delete("/{job_id}", status_code=204, responses=problems(404))
+def delete(request: Request, job_id: str, owner: Writer) -> None:
+    """Forget a job and remove what it made; one that has not ended is cancelled first."""
+    _book(request).delete(owner, job_id)
+    request.app.state.store.remove(f"outputs/{job_id}")
+
+
+@router.get("/{job_id}/output", responses=problems(404, 409, 410, 416) | {206: {}, 307: {}}, response_class=Response)
+def output(request: Request, job_id: str, owner: Reader, download: bool = False) -> Response:
+    """The video. Ranges are answered; an object store answers itself, under an address of an hour's life."""
+    made, store = _book(request).output(owner, job_id), request.app.state.store
+    signed = store.signed(made.key, _SIGNED_SECONDS)
+    if signed is not None:
+        return RedirectResponse(signed, 307)
+    return ranged(request, store, made.key, made.media_type, made.file_name, attached=download)

@@ -1,0 +1,209 @@
+"""The keeper sees to what is beside the jobs: webhooks, lost workers, what is too old, files that nobody names."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+import sqlalchemy as sa
+from dbos import DBOS, EnqueueOptions
+
+from lsx.errors import LsxError
+from lsx.serving.database import ASSETS, JOBS, database_url, engine_for, now_ms
+from lsx.serving.executor import as_step, drained_at_sigterm, launch
+from lsx.serving.heartbeat import beating, seen_since
+from lsx.serving.job_book import VERSION, JobBook
+from lsx.serving.logs import log_to_stderr, logger
+from lsx.serving.outside import AddressRefused
+from lsx.serving.processes import given_settings
+from lsx.serving.schemas import HOOK_EVENTS, Job
+from lsx.serving.settings import ServeSettings
+from lsx.serving.statuses import TERMINAL
+from lsx.serving.store import Store, store_at
+from lsx.serving.webhooks import event_of, hook_secret, hook_type, send
+
+__all__ = ["Keeper", "main"]
+
+HOOK_QUEUE, _HOOK_WORKFLOW = "hooks", "webhook"
+_SWEEP_SECONDS = 1.0
+_TAKEOVER_PAUSE = 15.0
+_RETENTION_PAUSE = 300.0
+_ORPHAN_MS = 3_600_000
+_STARTED = "PROCESSING"
+_AT_ONCE = 200
+
+
+class Keeper:
+    """Looks after a database and its store. One of several does no harm: each thing is done once."""
+
+    def __init__(self, settings: ServeSettings, engine: sa.Engine, store: Store) -> None:
+        self._settings, self._engine, self._store = settings, engine, store
+        self._book = JobBook(engine, settings)
+        self._secret = hook_secret(settings.hook_secret, settings.data)
+
+    def register(self) -> None:
+        """Declare the webhooks' workflow to DBOS. Every try is one of its own: those that wait hold no place."""
+        deliver = as_step("deliver", self._deliver)
+
+        @DBOS.workflow(name=_HOOK_WORKFLOW)
+        def webhook(url: str, number: str, body: str, tries: int) -> bool:
+            if deliver(url, number, body):
+                return True
+            if tries < len(self._settings.hook_pauses):
+                _enqueue_hook(url, number, body, tries + 1, self._settings.hook_pauses[tries])
+            return False
+
+    def _deliver(self, url: str, number: str, body: str) -> bool:
+        try:
+            return send(url, number, body.encode(), self._secret, self._settings.allow_hook)
+        except AddressRefused as error:
+            logger().warning("webhook is not sent", event_id=number, reason=str(error))
+            return True
+
+    def sweep(self) -> None:
+        """Free the places of jobs that ended without a word, and announce what is to be announced."""
+        told = sa.or_(JOBS.c.announced.is_(None), JOBS.c.announced == _STARTED)
+        with self._engine.connect() as connection:
+            unfinished = sa.or_(JOBS.c.finished_ms.is_(None), told)
+            rows = connection.execute(sa.select(JOBS).where(unfinished).limit(10 * _AT_ONCE)).all()
+        for row, job in zip(rows, self._book.jobs(rows), strict=True):
+            ended = job.status in TERMINAL
+            if ended and row.finished_ms is None:
+                self._set(row.id, finished=True)
+            if job.status != row.announced and (ended or job.status == _STARTED):
+                self._announce(row, job)
+
+    def _announce(self, row: Any, job: Job) -> None:
+        """Set a webhook going, once for each status: its workflow's id is made of job and status."""
+        url, kind = row.request.get("webhook_url"), hook_type(job.status)
+        if url is not None and kind in row.request.get("webhook_events_filter", HOOK_EVENTS):
+            body = event_of(job.status, job.model_dump(mode="json"), time.time()).decode()
+            _enqueue_hook(url, f"hook-{row.id}-{job.status.lower()}", body, 0, 0)
+        self._set(row.id, announced=job.status)
+
+    def _set(self, number: str, *, finished: bool = False, announced: str | None = None) -> None:
+        with self._engine.begin() as connection:
+            now = now_ms(connection)
+            values: dict[str, Any] = {} if announced is None else {"announced": announced}
+            if finished:
+                values |= {"finished_ms": now, "expires_ms": now + int(self._settings.keep_hours * 3_600_000)}
+            connection.execute(JOBS.update().where(JOBS.c.id == number).values(**values))
+
+    def take_over(self) -> list[str]:
+        """Give the jobs of executors that were not seen for long to others; the executors."""
+        settings = self._settings
+        with self._engine.connect() as connection:
+            alive = {row.executor for row in seen_since(connection, settings.takeover_seconds)}
+        running = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+        lost = sorted({str(found.executor_id) for found in running if found.executor_id} - alive)
+        lost = [executor for executor in lost if self._is_old(executor, running)]
+        if lost:
+            logger().warning("jobs are taken over", executors=lost)
+            DBOS._recover_pending_workflows(lost)
+        return lost
+
+    def _is_old(self, executor: str, running: list[Any]) -> bool:
+        """Whether all that it runs began so long ago that it had time to be seen."""
+        limit = time.time() * 1000 - self._settings.takeover_seconds * 1000
+        begun = [found.dequeued_at or found.created_at or 0 for found in running if found.executor_id == executor]
+        return all(at < limit for at in begun)
+
+    def remove_old(self) -> int:
+        """Forget jobs and uploads that are kept no longer, and files that no row names; how many jobs."""
+        with self._engine.connect() as connection:
+            now = now_ms(connection)
+            old = sa.select(JOBS.c.id).where(JOBS.c.expires_ms < now, JOBS.c.finished_ms.is_not(None))
+            numbers = list(connection.execute(old.limit(10 * _AT_ONCE)).scalars())
+        for first in range(0, len(numbers), _AT_ONCE):
+            some = numbers[first : first + _AT_ONCE]
+            self._book.forget(some)
+            for number in some:
+                self._store.remove(f"outputs/{number}")
+        self._remove_uploads(now)
+        self.remove_orphans(now)
+        return len(numbers)
+
+    def _remove_uploads(self, now: int) -> None:
+        """Uploads that are too old, and that no job that has not ended names."""
+        with self._engine.connect() as connection:
+            old = connection.execute(sa.select(ASSETS.c.id).where(ASSETS.c.expires_ms < now)).scalars().all()
+            active = connection.execute(sa.select(JOBS.c.request).where(JOBS.c.finished_ms.is_(None))).scalars().all()
+        used = str(active)
+        gone = [number for number in old if number not in used]
+        for number in gone:
+            self._store.remove(f"uploads/{number}")
+        if gone:
+            with self._engine.begin() as connection:
+                connection.execute(ASSETS.delete().where(ASSETS.c.id.in_(gone)))
+
+    def remove_orphans(self, now: int) -> None:
+        """Files of the store that no job's result and no upload's row names, and that are older than an hour."""
+        for found in self._store.list("outputs"):
+            if found.modified_ms < now - _ORPHAN_MS and not self._is_named(found.key):
+                self._store.remove(found.key)
+        with self._engine.connect() as connection:
+            for found in self._store.list("uploads"):
+                number = found.key.rpartition("/")[2]
+                kept = connection.execute(sa.select(ASSETS.c.id).where(ASSETS.c.id == number)).scalar()
+                if found.modified_ms < now - _ORPHAN_MS and kept is None:
+                    self._store.remove(found.key)
+
+    def _is_named(self, key: str) -> bool:
+        """Whether a job's result is this file, or the job may still say so."""
+        number = key.split("/")[1]
+        found = DBOS.list_workflows(workflow_ids=[number], load_input=False)
+        if not found:
+            return False
+        status, made = found[0].status, found[0].output
+        return made["key"] == key if status == "SUCCESS" and made else status in ("PENDING", "ENQUEUED", "DELAYED")
+
+    def keep(self, stop: threading.Event) -> None:
+        """Do all of it, each at its own pace, until told to stop. What the database refuses is done the next time."""
+        next_takeover = time.monotonic() + self._settings.takeover_seconds
+        next_removal = time.monotonic() + _SWEEP_SECONDS
+        while not stop.wait(_SWEEP_SECONDS):
+            with suppress(sa.exc.SQLAlchemyError):
+                self.sweep()
+                if time.monotonic() >= next_takeover:
+                    next_takeover = time.monotonic() + _TAKEOVER_PAUSE
+                    self.take_over()
+                if time.monotonic() >= next_removal:
+                    next_removal = time.monotonic() + _RETENTION_PAUSE
+                    self.remove_old()
+
+
+def _enqueue_hook(url: str, number: str, body: str, tries: int, pause: float) -> None:
+    options = EnqueueOptions(
+        workflow_name=_HOOK_WORKFLOW, queue_name=HOOK_QUEUE, app_version=VERSION, workflow_id=f"{number}-{tries}"
+    )
+    if pause > 0:
+        options["delay_seconds"] = pause
+    DBOS.enqueue_workflow_with_options(options, url, number, body, tries)
+
+
+def main() -> int:
+    """Keep, with the settings on standard input, under the name in the first argument."""
+    settings, name = given_settings(), sys.argv[1]
+    log_to_stderr(settings.log_level, process=name, machine=settings.machine)
+    engine = engine_for(database_url(settings.database, settings.data))
+    executor, stop = settings.executor(name), threading.Event()
+    try:
+        keeper = Keeper(settings, engine, store_at(settings.store, settings.data))
+        launch(engine, executor, HOOK_QUEUE, keeper.register, poll=1.0, at_once=16)
+    except LsxError as error:
+        logger().error("the keeper cannot start", error=str(error))
+        return 3
+    thread = threading.Thread(target=keeper.keep, args=(stop,), name="keep", daemon=True)
+    with beating(engine, executor, "keeper", dict):
+        thread.start()
+        drained_at_sigterm(min(settings.grace_seconds, 10))
+        stop.set()
+        thread.join(5)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

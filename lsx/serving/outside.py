@@ -1,0 +1,118 @@
+"""Requests to addresses that a user named: to public hosts alone, to the very address that was checked."""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import socket
+import ssl
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+__all__ = ["AddressRefused", "check_url", "opened"]
+
+
+class AddressRefused(Exception):
+    """A URL to which nothing is sent, and why."""
+
+
+def check_url(url: str, *, allowed: Collection[str] | None, private: Collection[str] = ()) -> SplitResult:
+    """A URL that may be asked, taken apart: https on port 443, without user and password.
+
+    allowed : the hosts that may be asked; None are all. private : hosts that may be asked wherever they are, over http
+    and any port too. Raises AddressRefused. Where the host's name leads is seen when it is opened.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise AddressRefused("it is no URL") from error
+    host = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not host:
+        raise AddressRefused("give an https:// URL")
+    if parts.username is not None or parts.password is not None:
+        raise AddressRefused("leave user and password out of it")
+    if host in private:
+        return parts
+    if parts.scheme != "https" or port not in (None, 443):
+        raise AddressRefused("give an https:// URL, on port 443")
+    if allowed is not None and host not in allowed:
+        raise AddressRefused(f"{host} is none of the hosts that this server may ask")
+    _check_address(host, literal=True)
+    return parts
+
+
+def _check_address(text: str, *, literal: bool = False) -> None:
+    """Raise AddressRefused for an address that is not public; literal : names are none."""
+    try:
+        address: Any = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        if literal:
+            return
+        raise AddressRefused("its host has no address") from None
+    if getattr(address, "ipv4_mapped", None) is not None:
+        address = address.ipv4_mapped
+    if not address.is_global or address.is_multicast:
+        raise AddressRefused("its host is not a public one")
+
+
+def _addresses(host: str, port: int, *, private: bool) -> list[str]:
+    """Where a host's name leads; all must be public. Raises AddressRefused."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise AddressRefused("its host has no address") from error
+    addresses = [str(entry[4][0]) for entry in found]
+    if not private:
+        for address in addresses:
+            _check_address(address)
+    return addresses
+
+
+class _Connection(http.client.HTTPConnection):
+    """To an address that was checked, under the host's own name."""
+
+    def __init__(self, host: str, port: int, address: str, timeout: float, tls: ssl.SSLContext | None) -> None:
+        super().__init__(host, port, timeout=timeout)
+        self._address, self._tls = address, tls
+
+    def connect(self) -> None:
+        self.sock = socket.create_connection((self._address, self.port), self.timeout)
+        if self._tls is not None:
+            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
+
+
+@contextmanager
+def opened(
+    method: str,
+    parts: SplitResult,
+    *,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 15.0,
+    private: Collection[str] = (),
+) -> Iterator[http.client.HTTPResponse]:
+    """Ask what `check_url` let pass. Redirects are not followed. Raises AddressRefused, OSError, HTTPException."""
+    host = parts.hostname or ""
+    secure = parts.scheme == "https"
+    port = parts.port or (443 if secure else 80)
+    address = _addresses(host, port, private=host in private)[0]
+    connection = _Connection(host, port, address, timeout, ssl.create_default_context() if secure else None)
+    try:
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request(method, target, body, dict(headers or {}))
+        yield connection.getresponse()
+    finally:
+        connection.close()
+
+
+def pieces(response: http.client.HTTPResponse, most: int, size: int = 1 << 20) -> Iterator[bytes]:
+    """What comes, in pieces. Raises AddressRefused beyond `most` bytes."""
+    taken = 0
+    while piece := response.read(size):
+        taken += len(piece)
+        if taken > most:
+            raise AddressRefused(f"it has more than {most} bytes")
+        yield piece

@@ -1,0 +1,155 @@
+"""What the command line needs of serving: checks before the start, the start, keys, and a diagnosis."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import obstore
+import sqlalchemy as sa
+
+from lsx.bundle.bundle import Bundle
+from lsx.errors import LsxError, OutputError, UsageError
+from lsx.serving.api_keys import KeyBook
+from lsx.serving.database import check_local, database_url, engine_for, migrate
+from lsx.serving.heartbeat import seen_since
+from lsx.serving.logs import log_to_stderr
+from lsx.serving.settings import ServeSettings
+from lsx.serving.store import FolderStore, store_at
+from lsx.serving.supervisor import Supervisor, migrated, places_of
+from lsx.serving.webhooks import hook_secret
+
+__all__ = ["Check", "check_start", "diagnose", "key_book", "serve"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of a diagnosis."""
+
+    name: str
+    fine: bool
+    said: str
+
+
+def _prepared(settings: ServeSettings) -> str:
+    """Make the data folder; the database's address. Raises OutputError, UsageError."""
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{settings.data}: cannot be created: {error.strerror}") from error
+    if not os.access(settings.data, os.W_OK):
+        raise OutputError(f"{settings.data}: not writable")
+    url = database_url(settings.database, settings.data)
+    if url.startswith("sqlite"):
+        check_local(settings.data)
+    return url
+
+
+def check_start(settings: ServeSettings, *, http: bool) -> None:
+    """Find what would end a server soon, before any process is started. Raises LsxError."""
+    url = _prepared(settings)
+    if url.startswith("sqlite") and settings.store is not None and "://" in settings.store:
+        raise UsageError("a store that machines share needs a database that they share: --database postgresql://...")
+    places_of(settings, http=http)
+    store_at(settings.store, settings.data)
+    hook_secret(settings.hook_secret, settings.data)
+    if http and not settings.is_loopback and not key_book(settings).any():
+        raise UsageError(
+            f"--host {settings.host} can be reached by others, and there is no key; make one: lsx serve key create NAME"
+        )
+
+
+def serve(settings: ServeSettings, *, http: bool) -> None:
+    """Serve until SIGTERM. Raises LsxError."""
+    log_to_stderr(settings.log_level, process="supervisor", machine=settings.machine)
+    migrated(settings)
+    Supervisor(settings, places_of(settings, http=http)).run()
+
+
+def key_book(settings: ServeSettings) -> KeyBook:
+    """The keys of the settings' database, which is made ready where it is new. Raises OutputError, UsageError."""
+    url = _prepared(settings)
+    try:
+        migrate(url)
+    except sa.exc.SQLAlchemyError as error:
+        raise OutputError(f"the database cannot be made ready: {_first_line(error)}") from error
+    return KeyBook(engine_for(url))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def diagnose(settings: ServeSettings) -> list[Check]:
+    """Everything that serving needs, looked at one by one."""
+    return [
+        _checked("bundle", lambda: _bundle(settings)),
+        _checked(
+            "data", lambda: f"{settings.data}, {shutil.disk_usage(_prepared_data(settings)).free / 2**30:.1f} GiB free"
+        ),
+        _checked("database", lambda: _database(settings)),
+        _checked("store", lambda: _store(settings)),
+        _checked("keys", lambda: _keys(settings)),
+        _checked("workers", lambda: ", ".join(place.name for place in places_of(settings, http=False)) or "none"),
+    ]
+
+
+def _checked(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look())
+    except LsxError as error:
+        return Check(name, False, str(error))
+    except (OSError, sa.exc.SQLAlchemyError, obstore.exceptions.BaseError) as error:
+        return Check(name, False, _first_line(error))
+
+
+def _prepared_data(settings: ServeSettings) -> str:
+    _prepared(settings)
+    return str(settings.data)
+
+
+def _bundle(settings: ServeSettings) -> str:
+    if settings.bundle is None:
+        raise UsageError("none is given")
+    manifest = Bundle.open(settings.bundle).manifest
+    return f"{settings.bundle}, {manifest.model.resolution} px, {manifest.precision}"
+
+
+def _database(settings: ServeSettings) -> str:
+    engine = engine_for(_prepared(settings), pool=1)
+    try:
+        with engine.connect() as connection:
+            began = time.perf_counter()
+            connection.execute(sa.text("SELECT 1"))
+            seconds = time.perf_counter() - began
+            seen = []
+            with suppress(sa.exc.SQLAlchemyError):
+                seen = [row.executor for row in seen_since(connection, 30)]
+        return f"{engine.dialect.name}, {1000 * seconds:.1f} ms; seen lately: {', '.join(seen) or 'no process'}"
+    finally:
+        engine.dispose()
+
+
+def _store(settings: ServeSettings) -> str:
+    store = store_at(settings.store, settings.data)
+    if isinstance(store, FolderStore):
+        return str(settings.store or settings.data / "store")
+    probe = settings.data / "store-probe"
+    probe.write_bytes(b"lsx")
+    store.put("probe", probe)
+    read = b"".join(store.read("probe"))
+    store.remove("probe")
+    if read != b"lsx":
+        raise OutputError("it does not give back what it was given")
+    return str(settings.store)
+
+
+def _keys(settings: ServeSettings) -> str:
+    count = sum(key.revoked_ms is None for key in key_book(settings).every())
+    if not count and not settings.is_loopback:
+        raise UsageError("there is none, and --host can be reached by others")
+    return f"{count}" if count else "none; loopback is open to everybody on this machine"

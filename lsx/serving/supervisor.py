@@ -1,0 +1,184 @@
+"""The supervisor: starts the processes of one machine, starts again what ends, and passes signals on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import FrameType
+
+from lsx.errors import EngineError, OutputError, UsageError
+from lsx.serving.logs import logger
+from lsx.serving.processes import REPLACED, locked, started
+from lsx.serving.settings import ServeSettings
+
+__all__ = ["Place", "Supervisor", "migrated", "places_of", "worker_names"]
+
+_TICK = 0.2
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_STEADY_SECONDS = 60.0
+_WORKER = "lsx.serving.worker"
+_UNABLE = 3
+"""What a process ends with that cannot start however often it is tried: a bundle that does not load, a taken port."""
+
+
+@dataclass(slots=True)
+class Place:
+    """A process that there is to be."""
+
+    module: str
+    """What is run: `python -m` of it."""
+    name: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    child: subprocess.Popen[bytes] | None = None
+    began: float = 0.0
+    pause: float = _FIRST_PAUSE
+    due: float = 0.0
+    renewed: bool = False
+    """Whether SIGHUP puts a new one in its place: the workers, which hold a bundle."""
+    before: tuple[str, subprocess.Popen[bytes]] | None = None
+    """Name and process of the worker that this one is to replace, until it ends."""
+
+
+def worker_names(workers: str) -> list[str]:
+    """The names of the workers that `workers` asks for, as gpu:0 or cpu:0. Raises UsageError."""
+    if workers == "auto":
+        gpus = _gpus()
+        return [f"gpu:{number}" for number in range(gpus)] or ["cpu:0"]
+    if workers == "none":
+        return []
+    kind, _, number = workers.partition(":")
+    if kind == "cpu" and number.isdigit() and int(number) > 0 and "," not in workers:
+        return [f"cpu:{place}" for place in range(int(number))]
+    names = workers.split(",")
+    if all(name.startswith("gpu:") and name[4:].isdigit() for name in names) and len(set(names)) == len(names):
+        return names
+    raise UsageError(f"workers is {workers!r}; give auto, none, cpu:N, or GPUs as gpu:0,gpu:1")
+
+
+def _gpus() -> int:
+    """How many GPUs the driver tells of."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)  # noqa: S607
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines()) if listed.returncode == 0 else 0
+
+
+def places_of(settings: ServeSettings, *, http: bool) -> list[Place]:
+    """The processes of this machine; without `http` the workers alone. Raises UsageError."""
+    workers = [
+        Place(_WORKER, name, {"CUDA_VISIBLE_DEVICES": name[4:]} if name.startswith("gpu:") else {}, renewed=True)
+        for name in worker_names(settings.workers)
+    ]
+    return (
+        [Place("lsx.serving.keeper", "keeper"), Place("lsx.serving.http_process", "http"), *workers]
+        if http
+        else workers
+    )
+
+
+class Supervisor:
+    """Keeps the places filled until SIGTERM or SIGINT; a second one ends all at once. SIGHUP renews the workers."""
+
+    def __init__(self, settings: ServeSettings, places: Sequence[Place]) -> None:
+        self._settings, self._places = settings, list(places)
+        self._signals: list[int] = []
+
+    def run(self) -> None:
+        """Work until told to end. Raises UsageError where another one has this machine's names, EngineError where a
+        process cannot start."""
+        with ExitStack() as held:
+            for name in ("supervisor", *(place.name for place in self._places)):
+                if not held.enter_context(locked(self._settings.data / "locks", name)):
+                    raise UsageError(
+                        f"{self._settings.data}: another lsx serve works there; end it, or give another --data"
+                    )
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, self._told)
+            try:
+                while self._turn():
+                    time.sleep(_TICK)
+            finally:
+                self._end()
+
+    def _told(self, number: int, _frame: FrameType | None) -> None:
+        self._signals.append(number)
+
+    def _turn(self) -> bool:
+        """One look at all places; False when it is time to end."""
+        while self._signals:
+            if self._signals.pop(0) != signal.SIGHUP:
+                return False
+            self._renew()
+        now = time.monotonic()
+        for place in self._places:
+            self._see_to(place, now)
+        return True
+
+    def _see_to(self, place: Place, now: float) -> None:
+        if place.before is not None and place.before[1].poll() is not None:
+            place.before = None
+        code = None if place.child is None else place.child.poll()
+        if place.child is not None and code is None:
+            if now - place.began > _STEADY_SECONDS:
+                place.pause = _FIRST_PAUSE
+            return
+        if place.child is not None:
+            place.child = None
+            self._ended(place, code, now)
+        if place.child is None and now >= place.due:
+            place.child, place.began = started(place.module, place.name, self._settings, place.environment), now
+
+    def _ended(self, place: Place, code: int | None, now: float) -> None:
+        """Decide what comes after a process that ended. Raises EngineError."""
+        if code == _UNABLE and place.before is not None:
+            logger().error("the new worker cannot start; the old one goes on", name=place.name)
+            (place.name, place.child), place.before = place.before, None
+            return
+        if code == _UNABLE:
+            raise EngineError(f"{place.name} cannot start; the line of the log before this says why")
+        logger().warning("a process ended", name=place.name, code=code, pause=place.pause)
+        place.due, place.pause = now + place.pause, min(2 * place.pause, _LONGEST_PAUSE)
+
+    def _renew(self) -> None:
+        """Start a new worker beside each old one, which it tells to drain once it has loaded its bundle."""
+        for place in self._places:
+            old = place.child
+            if not place.renewed or old is None or place.before is not None:
+                continue
+            place.before = (place.name, old)
+            place.name = place.name.removesuffix("+") if place.name.endswith("+") else f"{place.name}+"
+            told = {REPLACED: str(old.pid)}
+            place.child = started(place.module, place.name, self._settings, {**place.environment, **told})
+            place.began = time.monotonic()
+
+    def _children(self) -> Iterator[subprocess.Popen[bytes]]:
+        for place in self._places:
+            if place.child is not None:
+                yield place.child
+            if place.before is not None:
+                yield place.before[1]
+
+    def _end(self) -> None:
+        """Pass the signal on and wait for all, as long as a worker may take to drain; a second signal kills."""
+        for child in self._children():
+            if child.poll() is None:
+                child.terminate()
+        until = time.monotonic() + self._settings.grace_seconds + 15
+        while any(child.poll() is None for child in self._children()):
+            if self._signals or time.monotonic() > until:
+                for child in self._children():
+                    if child.poll() is None:
+                        child.kill()
+            time.sleep(_TICK)
+
+
+def migrated(settings: ServeSettings) -> None:
+    """Make the database ready, in a child: no process that serves changes tables. Raises OutputError."""
+    child = started("lsx.serving.migration", "migration", settings)
+    if child.wait() != 0:
+        raise OutputError("the database cannot be made ready; the log says why")

@@ -1,0 +1,78 @@
+"""A worker: one process with one LipSync, on one GPU or on the CPU, that renders one job at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from lsx.bundle.bundle import Bundle
+from lsx.core.sampling import SamplingOptions
+from lsx.engines.registry import EngineOptions
+from lsx.errors import LsxError
+from lsx.runtime.lipsync import LipSync
+from lsx.serving.database import database_url, engine_for
+from lsx.serving.executor import drained_at_sigterm, launch
+from lsx.serving.heartbeat import beating
+from lsx.serving.job_book import GPU_QUEUE
+from lsx.serving.job_steps import JobSteps
+from lsx.serving.logs import log_to_stderr, logger
+from lsx.serving.processes import REPLACED, given_settings
+from lsx.serving.settings import ServeSettings
+from lsx.serving.store import store_at
+
+__all__ = ["main", "work"]
+
+
+def work(settings: ServeSettings, name: str) -> None:
+    """Render jobs as the worker `name` of this machine until SIGTERM. Raises LsxError where no bundle loads."""
+    assert settings.bundle is not None  # noqa: S101
+    executor = settings.executor(name)
+    scratch = settings.data / "work" / name.replace(":", "-")
+    shutil.rmtree(scratch, ignore_errors=True)
+    engine = engine_for(database_url(settings.database, settings.data))
+    store = store_at(settings.store, settings.data)
+    options = EngineOptions(provider=settings.provider, threads=settings.threads)
+    bundle = Bundle.open(settings.bundle)
+    with LipSync.open(bundle, settings.backend, options, require_verified=settings.require_verified) as lipsync:
+        lipsync.warm_up(SamplingOptions())
+        steps = JobSteps(settings, engine, store, lipsync, scratch)
+        launch(engine, executor, GPU_QUEUE, steps.register, poll=settings.poll_seconds, at_once=1)
+        with beating(engine, executor, "worker", lambda: _facts(lipsync)):
+            logger().info("worker is ready", bundle=str(settings.bundle), backend=lipsync.backend)
+            if (replaced := os.environ.get(REPLACED)) is not None:
+                os.kill(int(replaced), signal.SIGTERM)
+            drained_at_sigterm(settings.grace_seconds)
+    engine.dispose()
+    logger().info("worker ends")
+
+
+def _facts(lipsync: LipSync) -> dict[str, Any]:
+    manifest = lipsync.bundle.manifest
+    return {
+        "bundle": Path(lipsync.bundle.path).name,
+        "digest": hashlib.sha256(manifest.text().encode()).hexdigest()[:16],
+        "resolution": manifest.model.resolution,
+        "backend": lipsync.backend,
+        "precision": manifest.precision,
+    }
+
+
+def main() -> int:
+    """Run with the settings on standard input, under the name in the first argument."""
+    settings, name = given_settings(), sys.argv[1]
+    log_to_stderr(settings.log_level, process=name, machine=settings.machine)
+    try:
+        work(settings, name)
+    except LsxError as error:
+        logger().error("the worker cannot start", error=str(error), code=error.exit_code)
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""A worker whose runs cost nothing: what is tested with it are the jobs, in thousands, and what survives which kill."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from lsx.errors import Cancelled
+from lsx.runtime.run_report import Progress, RunReport
+from lsx.serving.database import database_url, engine_for
+from lsx.serving.executor import drained_at_sigterm, launch
+from lsx.serving.heartbeat import beating
+from lsx.serving.job_book import GPU_QUEUE
+from lsx.serving.job_steps import JobSteps
+from lsx.serving.logs import log_to_stderr
+from lsx.serving.processes import given_settings
+from lsx.serving.store import store_at
+
+_FRAME = 0.02
+
+
+class _FakeLipSync:
+    """Makes a file of bytes that its options decide, `seed` hundredths of a second long."""
+
+    bundle = SimpleNamespace(path="fake")
+
+    def run(self, video: Path, audio: Path, output: Path, sampling: Any, **more: Any) -> RunReport:
+        del video, audio
+        frames = sampling.seed % 1000 // 2
+        for frame in range(frames):
+            time.sleep(_FRAME)
+            if more["cancel"].cancelled:
+                raise Cancelled("cancelled")
+            more["progress"](Progress(frames=frame, total=frames, fps=50))
+        output.write_bytes(hashlib.sha256(str(sampling).encode()).digest() * 100)
+        return RunReport(output=output, frames=frames, seconds=0, faceless=(), stages={}, waits={}, bottleneck="")
+
+
+class _FakeSteps(JobSteps):
+    """Steps without media."""
+
+    def _check_limits(self, inputs: Any, folder: Path) -> None: ...
+
+
+def main() -> None:
+    """Work under the name in the first argument."""
+    settings, name = given_settings(), sys.argv[1]
+    log_to_stderr(settings.log_level, process=name, machine=settings.machine)
+    scratch = settings.data / "work" / name.replace(":", "-")
+    shutil.rmtree(scratch, ignore_errors=True)
+    engine = engine_for(database_url(settings.database, settings.data))
+    lipsync: Any = _FakeLipSync()
+    steps = _FakeSteps(settings, engine, store_at(settings.store, settings.data), lipsync, scratch)
+    executor = settings.executor(name)
+    launch(engine, executor, GPU_QUEUE, steps.register, poll=settings.poll_seconds, at_once=1)
+    with beating(engine, executor, "worker", dict, pause=1.0):
+        drained_at_sigterm(settings.grace_seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""A whole server, killed and told to end in the midst of jobs. What it makes is what `LipSync.run` makes."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standardwebhooks import Webhook
+
+from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
+from lsx.bundle.bundle import Bundle
+from lsx.core.tensors import Precision
+from lsx.runtime.lipsync import LipSync
+from lsx.serving.processes import locked
+from tests.serving.served import Served, serving, until
+
+
+@pytest.fixture(scope="module")
+def small(bundle: Callable[[Precision, int], Bundle]) -> Bundle:
+    return bundle("fp32", 64)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A face, a sound of a chunk, and one that takes long."""
+    folder = tmp_path_factory.mktemp("clip")
+    write_clip(folder / "face.mp4", portrait_frames(16))
+    write_wav(folder / "short.wav", speech(0.64))
+    write_wav(folder / "long.wav", speech(60))
+    return folder / "face.mp4", folder / "short.wav", folder / "long.wav"
+
+
+class _Hooks:
+    """A receiver of webhooks that is down for the first tries."""
+
+    def __init__(self, refused: int) -> None:
+        self.taken: list[tuple[dict[str, str], bytes]] = []
+        self.tries: list[str] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.tries.append(self.headers["webhook-id"])
+                down = len(outer.tries) <= refused
+                if not down:
+                    outer.taken.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                self.send_response(503 if down else 204)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def hooks() -> Iterator[_Hooks]:
+    receiver = _Hooks(refused=2)
+    yield receiver
+    receiver.close()
+
+
+def test_a_job_is_what_a_run_is(small: Bundle, clip: tuple[Path, Path, Path], tmp_path: Path, hooks: _Hooks) -> None:
+    """To the byte; its webhook comes once, signed, after a receiver that was down; the workers' figures are told."""
+    options = ("--allow-hook", "127.0.0.1", "--hook-pauses", "0.2", "--hook-pauses", "0.2")
+    with serving(Path(small.path), tmp_path / "data", *options) as served:
+        served.ready()
+        video, audio = served.upload(clip[0]), served.upload(clip[1])
+        job = served.submit(
+            video,
+            audio,
+            options={"steps": 2, "guidance": 1.0, "seed": 7},
+            webhook_url=f"http://127.0.0.1:{hooks.server.server_port}/hook",
+            metadata={"order": "1"},
+            output_file_name="résult.mp4",
+        )
+        ended = served.ended(job["id"])
+        assert (ended["status"], ended["attempts"], ended["error"]) == ("COMPLETED", 1, None)
+        made = served.api.get(ended["output_url"])
+        with LipSync.open(small, threads=1) as lipsync:
+            lipsync.run(clip[0], clip[1], tmp_path / "own.mp4", steps=2, guidance=1.0, seed=7)
+        assert made.content == (tmp_path / "own.mp4").read_bytes()
+        assert "r%C3%A9sult.mp4" in made.headers["content-disposition"]
+        headers, body = until(lambda: hooks.taken[0] if hooks.taken else None)
+        event = Webhook((tmp_path / "data" / "webhook-secret").read_text()).verify(body, headers)
+        assert (event["type"], event["data"]["id"]) == ("job.completed", job["id"])
+        assert event["data"]["metadata"] == {"order": "1"}
+        assert (len(hooks.tries), len(set(hooks.tries)), len(hooks.taken)) == (3, 1, 1)
+        with served.api.stream("GET", job["urls"]["events"]) as events:
+            assert '"COMPLETED"' in "".join(events.iter_text())
+        models = served.api.get("/v1/models").json()["data"]
+        assert (models[0]["resolution"], models[0]["backend"]) == (64, "onnxruntime")
+        assert "steps" in models[0]["options"]["properties"]
+        assert served.end() == 0
+    assert list((tmp_path / "data" / "work").rglob("*.mp4")) == []
+
+
+def test_the_manuals_client(small: Bundle, clip: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """The Python block of docs/serving.md, as it stands there."""
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    block = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert block is not None
+    (tmp_path / "video.mp4").write_bytes(clip[0].read_bytes())
+    (tmp_path / "speech.wav").write_bytes(clip[1].read_bytes())
+    with serving(Path(small.path), tmp_path / "data") as served:
+        text = f"SERVER = {served.url!r}\n{block[1]}"
+        subprocess.run([sys.executable, "-c", text], cwd=tmp_path, check=True)
+    assert (tmp_path / "served.mp4").stat().st_size > 1000
+
+
+def test_refused_before_the_gpu_and_failed(
+    small: Bundle, clip: tuple[Path, Path, Path], video: Path, tmp_path: Path
+) -> None:
+    with serving(Path(small.path), tmp_path / "data", "--max-steps", "3", "--max-seconds", "30") as served:
+        face, sound = served.upload(clip[0]), served.upload(clip[1])
+        faceless = served.upload(video)
+        many = served.submit(face, sound, options={"steps": 4})
+        none = served.submit(faceless, sound, options={"steps": 1})
+        refused = served.ended(many["id"])
+        assert (refused["status"], refused["error"]["code"]) == ("REJECTED", "invalid_options")
+        assert "at most 3" in refused["error"]["message"]
+        failed = served.ended(none["id"])
+        assert (failed["status"], failed["error"]["code"]) == ("FAILED", "no_face")
+        assert str(tmp_path) not in failed["error"]["message"]
+        long = served.api.post("/v1/assets", params={"filename": "long.wav"}, content=clip[2].read_bytes())
+        assert (long.status_code, long.json()["code"]) == (415, "unreadable_media")
+
+
+def _running(served: Served, clip: tuple[Path, Path, Path]) -> dict[str, Any]:
+    """A long job that has made its first frames."""
+    job = served.submit(served.upload(clip[0]), served.upload(clip[2]))
+    until(lambda: (served.job(job["id"])["progress"] or {}).get("frames"))
+    return job
+
+
+def test_kills_cancel_and_the_next_job(small: Bundle, clip: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """A killed worker's job goes on; a cancelled one frees the worker at its next mark, and leaves nothing."""
+    with serving(Path(small.path), tmp_path / "data") as served:
+        job = _running(served, clip)
+        short = served.submit(served.upload(clip[0]), served.upload(clip[1]))
+        served.kill("lsx.serving.worker")
+        until(lambda: served.job(job["id"])["attempts"] == 2)
+        served.kill("lsx.serving.http_process")
+        until(lambda: _answers(served))
+        cancelled = served.api.post(f"/v1/jobs/{job['id']}/cancel")
+        assert (cancelled.status_code, cancelled.json()["status"]) == (202, "CANCELED")
+        assert served.ended(short["id"])["status"] == "COMPLETED"
+        assert served.job(job["id"])["status"] == "CANCELED"
+        assert served.api.get(f"/v1/jobs/{job['id']}/output").status_code == 409
+        assert [path.name for path in (tmp_path / "data" / "store" / "outputs").iterdir()] == [short["id"]]
+        assert list((tmp_path / "data" / "work").rglob("*.mp4")) == []
+
+
+def _answers(served: Served) -> bool:
+    """A new HTTP process has another port: the log says which."""
+    ports = [line["port"] for line in served.lines() if line.get("event") == "listening"]
+    if len(ports) < 2:
+        return False
+    served.api.base_url = f"http://127.0.0.1:{ports[-1]}"
+    return True
+
+
+def test_a_job_that_kills_its_worker_ends(small: Bundle, clip: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    with serving(Path(small.path), tmp_path / "data", "--job-attempts", "1") as served:
+        job = _running(served, clip)
+        served.kill("lsx.serving.worker")
+        until(lambda: served.job(job["id"])["attempts"] == 2)
+        until(lambda: served.processes("lsx.serving.worker"))
+        served.kill("lsx.serving.worker")
+        ended = served.ended(job["id"])
+        assert (ended["status"], ended["error"]["code"]) == ("FAILED", "worker_crashed")
+        short = served.submit(served.upload(clip[0]), served.upload(clip[1]))
+        assert served.ended(short["id"])["status"] == "COMPLETED"
+
+
+def test_drained_at_sigterm(small: Bundle, clip: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """The running job ends, the queued one stays queued, and is made by the next server."""
+    data = tmp_path / "data"
+    with serving(Path(small.path), data) as served:
+        face, sound = served.upload(clip[0]), served.upload(clip[1])
+        first = served.submit(face, sound, options={"steps": 20})
+        until(lambda: served.job(first["id"])["status"] == "PROCESSING")
+        second = served.submit(face, sound)
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(60) == 0
+    with serving(Path(small.path), data) as served:
+        assert served.job(first["id"])["status"] == "COMPLETED"
+        assert served.ended(second["id"])["attempts"] == 1
+
+
+def test_a_new_bundle_without_a_pause(small: Bundle, clip: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """SIGHUP: a new worker takes over when it is ready, and no job is lost."""
+    with serving(Path(small.path), tmp_path / "data") as served:
+        served.ready()
+        face, sound = served.upload(clip[0]), served.upload(clip[1])
+        jobs = [served.submit(face, sound)["id"] for _ in range(3)]
+        old = served.processes("lsx.serving.worker")
+        served.process.send_signal(signal.SIGHUP)
+        until(lambda: len(served.processes("lsx.serving.worker")) == 2)
+        jobs += [served.submit(face, sound)["id"] for _ in range(3)]
+        until(lambda: old[0] not in served.processes("lsx.serving.worker"))
+        jobs.append(served.submit(face, sound)["id"])
+        assert {served.ended(job)["status"] for job in jobs} == {"COMPLETED"}
+        assert {served.job(job)["attempts"] for job in jobs} == {1}
+
+
+def test_one_server_a_folder(small: Bundle, tmp_path: Path) -> None:
+    with locked(tmp_path / "locks", "supervisor") as free:
+        assert free
+        with pytest.raises(AssertionError), serving(Path(small.path), tmp_path):
+            pass
+    assert "another lsx serve works there" in (tmp_path / "log").read_text()
