@@ -29,6 +29,7 @@ help:
 	@echo 'make corpus   a thousand damaged media files'
 	@echo 'make soak     an hour of 1080p with its memory watched, and a batch killed thirty times'
 	@echo 'make torture  a server killed, frozen and flooded, on SQLite and PostgreSQL'
+	@echo 'make test-browser  the page of lsx serve, in Chromium'
 	@echo 'make clean    remove what was made'
 
 setup: $(VENV)/.installed

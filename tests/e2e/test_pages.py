@@ -23,7 +23,7 @@ REASONS = ("needs a GPU", "needs the model hub", "needs the network", "needs a s
 _BLOCK = re.compile(r"(?:<!-- not run: ([^\n]*?) -->\n)?```(sh|python)\n(.*?)```", re.DOTALL)
 _FENCE = re.compile(r"^ *```(.*)$", re.MULTILINE)
 _COMMAND = re.compile(r"(\$ |lsx |make |pip |git |python |docker |curl |ffmpeg )")
-_SHOWN = ("text", "json")
+_SHOWN = ("text", "json", "toml", "yaml")
 """What is not run: what a command prints, and what a file holds."""
 
 
