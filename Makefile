@@ -14,12 +14,14 @@ ONE_THREAD := LSX_THREADS=1 OMP_NUM_THREADS=1 $(KEPT_MEMORY)
 .PHONY: help coverage docs gpu gpu-kit corpus soak torture test-browser tiny demo test lint check stubs setup format clean
 
 help:
+	@echo 'make setup    .venv with everything; the others make it first'
 	@echo 'make demo     the main job from nothing, in the folder demo'
 	@echo 'make test     all tests'
 	@echo 'make coverage the same, and which lines they reach'
 	@echo 'make docs     the site, in build/site'
 	@echo 'make check    format, lint, types, imports and the unit tests: green at every commit'
 	@echo 'make lint     the same without tests'
+	@echo 'make stubs    types of TensorRT, from the installed bindings; lint makes them first'
 	@echo 'make format   format, and mend what ruff can'
 	@echo 'make gpu      the first hour on a machine with an NVIDIA GPU'
 	@echo 'make gpu-kit  what an offline machine with a GPU needs, in one archive'
@@ -27,6 +29,7 @@ help:
 	@echo 'make corpus   a thousand damaged media files'
 	@echo 'make soak     an hour of 1080p with its memory watched, and a batch killed thirty times'
 	@echo 'make torture  a server killed, frozen and flooded, on SQLite and PostgreSQL'
+	@echo 'make test-browser  the page of lsx serve, in Chromium'
 	@echo 'make clean    remove what was made'
 
 setup: $(VENV)/.installed

@@ -11,9 +11,7 @@ import cv2
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from lsx import LipSync
-from lsx.media.audio_reader import SoundReader
-from lsx.media.video_reader import VideoReader
+from lsx import LipSync, SoundReader, VideoReader
 
 
 @asynccontextmanager

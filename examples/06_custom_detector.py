@@ -3,14 +3,12 @@
 import sys
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lsx import Face, LipSync
-from lsx.core.tensors import Frame
-from lsx.media.audio_reader import SoundReader
-from lsx.media.video_reader import VideoReader
+from lsx import Face, LipSync, SoundReader, VideoReader
 
 
-def detector(frame: Frame) -> Face | None:
+def detector(frame: NDArray[np.uint8]) -> Face | None:
     """Three points, (x, y) in pixels: the middles of both brows, and of the nose. None where there is no face.
 
     This one believes that the face never moves, as in a video call; put your network here.

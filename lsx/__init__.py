@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from lsx.engines.registry import EngineOptions
     from lsx.faces.alignment import Face
     from lsx.faces.avatar import Avatar
+    from lsx.media.audio_reader import SoundReader
     from lsx.media.encoding import EncodeOptions
+    from lsx.media.video_reader import VideoReader
     from lsx.runtime.avatar_job import prepare_avatar
     from lsx.runtime.lipsync import LipSync
     from lsx.runtime.run_report import Progress, RunReport
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 
 _LAZY = {
     "Avatar": "lsx.faces.avatar",
@@ -40,6 +42,8 @@ _LAZY = {
     "RunReport": "lsx.runtime.run_report",
     "SamplingOptions": "lsx.core.sampling",
     "Segment": "lsx.core.segments",
+    "SoundReader": "lsx.media.audio_reader",
+    "VideoReader": "lsx.media.video_reader",
     "load_engine": "lsx.engines.loading",
     "prepare_avatar": "lsx.runtime.avatar_job",
 }
@@ -57,6 +61,8 @@ __all__ = [  # noqa: PLE0604  (the errors' names are their file's to know)
     "RunReport",
     "SamplingOptions",
     "Segment",
+    "SoundReader",
+    "VideoReader",
     "__version__",
     "load_engine",
     "prepare_avatar",

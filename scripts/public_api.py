@@ -59,8 +59,8 @@ def _exports(root: Path) -> Iterator[tuple[str, str]]:
     yield from ((name, "lsx.errors") for name, member in errors.members.items() if isinstance(member, griffe.Class))
     for module in sorted(set(modules.values())):
         for name, member in _module(root, module).members.items():
-            if name.endswith("Keywords") and isinstance(member, griffe.Class):
-                yield name, module
+            if name.endswith("Keywords"):
+                yield name, member.target_path.rpartition(".")[0] if isinstance(member, griffe.Alias) else module
 
 
 def _module(root: Path, name: str) -> griffe.Module:

@@ -54,7 +54,7 @@ class FileEntry(Entry):
 
     @classmethod
     def of(cls, folder: Path, path: str) -> FileEntry:
-        """Of the file that is at `path` in `folder`. Raises OSError."""
+        """The entry of the file that is at `path` in `folder`. Raises OSError."""
         full = folder / path
         return cls(path=path, sha256=sha256_of(full), size=full.stat().st_size)
 

@@ -85,7 +85,7 @@ class Clip:
         return tuple(segment for segment in self.segments if segment.reason is None)
 
     def as_json(self) -> dict[str, Any]:
-        """For the cache of a survey."""
+        """The fields as the cache of a survey keeps them."""
         return asdict(self)
 
     @classmethod

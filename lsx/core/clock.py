@@ -27,7 +27,7 @@ class FrameClock:
 
     @classmethod
     def at_rate(cls, rate: Fraction | int) -> FrameClock:
-        """Of `rate` frames a second."""
+        """The clock of `rate` frames a second."""
         return cls(1 / Fraction(rate))
 
     @property
@@ -68,7 +68,7 @@ class FrameClock:
         return np.asarray((2 * ticks * part.numerator + part.denominator) // (2 * part.denominator))
 
     def shown(self, order: NDArray[np.int64]) -> FrameClock:
-        """Of these frames one after another, each as long as it lasts here."""
+        """The clock of these frames one after another, each as long as it lasts here."""
         if self.starts is None:
             return self
         return FrameClock(self.tick, np.concatenate([[0], np.cumsum(np.diff(self.starts)[order])]))

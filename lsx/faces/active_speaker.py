@@ -134,7 +134,7 @@ class _Track:
     def evidence(
         self, foretold: NDArray[np.float64], correlation: float, speech: NDArray[np.bool_], start: int, stop: int
     ) -> NDArray[np.float64]:
-        """For its speaking, by frame of a shot: log of how much likelier its opening is than if it moved by itself."""
+        """Log of how much likelier its opening is if it speaks than if it moved by itself, by frame of a shot."""
         lost = 1 - correlation**2
         error = (self.opening - foretold[self.span]) ** 2 / lost
         likelier = np.clip((self.opening**2 - error - np.log(lost)) / 2, -_MOST, _MOST)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -16,102 +15,19 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from lsx.bundle.bundle import Bundle
-from lsx.bundle.manifest import Entry, FileEntry
+from lsx.bundle.manifest import FileEntry
 from lsx.core.atomic_files import sha256_of
-from lsx.core.clock import FrameClock
 from lsx.core.footage import FootageOptions
 from lsx.core.tensors import Frame
 from lsx.errors import IntegrityError, MediaError, UsageError
 from lsx.faces.alignment import Affine, AlignedFace
 from lsx.faces.avatar_folder import AVATAR
+from lsx.faces.avatar_manifest import AVATAR_SCHEMA, AvatarManifest, PlaceEntry, encoder_of
 from lsx.faces.rows_file import RowsReader, RowsWriter
-from lsx.faces.speaker import SpeakerChoice
-from lsx.faces.track_file import VideoIdentity
-from lsx.media.video_reader import ColourTags
 
-__all__ = [
-    "AVATAR_SCHEMA",
-    "Avatar",
-    "AvatarManifest",
-    "AvatarWriter",
-    "PlaceEntry",
-    "ProxyEntry",
-    "encoder_of",
-]
-
-AVATAR_SCHEMA = 1
-"""Raised when a field goes or changes its meaning."""
+__all__ = ["Avatar", "AvatarWriter"]
 
 _FACES = "faces.safetensors"
-
-
-class PlaceEntry(Entry):
-    """The faces of one place: one, or more where the rule chose several at once."""
-
-    crops: FileEntry
-    """uint8 [rows, resolution, resolution, 3]."""
-    moments: FileEntry
-    """float32 [rows, 2, 2, 4, latent, latent]: masked and reference face, mean and deviation of each."""
-
-
-class ProxyEntry(Entry):
-    """What the source had that a proxy of its frames has not."""
-
-    tick: Fraction
-    """Of the frames' clock, seconds."""
-    starts: tuple[int, ...] | None
-    """First tick of each frame, and of what would come after the last; None is an even rate."""
-    pixel_aspect: Fraction
-    colours: ColourTags
-    has_sound: bool
-    """Whether the source had a sound of its own, which a proxy has not."""
-
-    @property
-    def clock(self) -> FrameClock:
-        """When its frames are shown."""
-        return FrameClock(self.tick, None if self.starts is None else np.array(self.starts, np.int64))
-
-
-class AvatarManifest(Entry):
-    """avatar.json."""
-
-    schema_version: int
-    lsx_version: str
-    created: str
-    resolution: int
-    """Pixels of a side of an aligned face."""
-    encoder: str
-    """What the VAE encoder is known by: see `encoder_of`."""
-    backend: str
-    """That it ran on."""
-    video: VideoIdentity
-    """What it was prepared of."""
-    start: float
-    end: float | None
-    fps: str
-    speaker: str
-    """The options of FootageOptions that it was prepared with."""
-    frames: int
-    """Of the part that was prepared."""
-    choices: tuple[SpeakerChoice, ...]
-    """Whom the rule took, and from which frame on."""
-    source: FileEntry
-    """The video, or a proxy of its frames."""
-    proxy: ProxyEntry | None
-    faces: FileEntry
-    """By place: `frames` int32 [rows], rising, `affines` float64 [rows, 2, 3]; and `mask` float32 [latent, latent]."""
-    places: tuple[PlaceEntry, ...]
-
-    def files(self) -> Iterator[FileEntry]:
-        """All files."""
-        yield from (self.source, self.faces)
-        for place in self.places:
-            yield from (place.crops, place.moments)
-
-
-def encoder_of(bundle: Bundle) -> str:
-    """What a bundle's VAE encoder is known by: the hashes of its graph and weights."""
-    return "+".join(file.sha256 for file in bundle.files("vae_encoder"))
 
 
 class Avatar:
@@ -178,7 +94,7 @@ class Avatar:
 
     @property
     def face_counts(self) -> tuple[int, ...]:
-        """In how many frames each place has a face.
+        """The number of frames in which each place has a face.
 
         Examples
         --------

@@ -16,7 +16,7 @@ __all__ = ["ActiveTrack", "Chooser", "EveryChooser", "SpeakerChoice", "SpeakerCh
 
 @dataclass(frozen=True, slots=True)
 class SpeakerChoice:
-    """From a frame on, this track."""
+    """The track that is taken from a frame on."""
 
     frame: int
     """The video's, at the run's rate."""
@@ -43,7 +43,7 @@ ActiveTrack = Callable[[int], int]
 
 
 def chooser_for(rule: SpeakerRule, active: ActiveTrack = lambda _: 0) -> Chooser:
-    """Of one face, or of several. rule : with its box already resolved; active : where that is the rule."""
+    """The chooser of one face, or of several. rule : with its box resolved; active : where that is the rule."""
     if rule.tracks:
         return EveryChooser(lambda _, track: track in rule.tracks)
     if rule.place == "active":

@@ -42,7 +42,7 @@ class VideoIdentity:
 
     @classmethod
     def of(cls, video: VideoSource) -> VideoIdentity:
-        """Of an opened video."""
+        """The identity of an opened video."""
         path: Path | None = getattr(video, "path", None)
         return cls(
             name="frames in memory" if path is None else path.name,

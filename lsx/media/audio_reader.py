@@ -44,7 +44,15 @@ def as_samples(samples: Any) -> NDArray[np.int16] | NDArray[np.float32]:
 
 
 class SoundReader:
-    """The audio stream of a file. Raises MediaError : no such file, no audio stream, no samples, damaged."""
+    """The audio stream of a file. Raises MediaError : no such file, no audio stream, no samples, damaged.
+
+    Examples
+    --------
+    >>> from lsx import SoundReader
+    >>> sound = SoundReader(AUDIO)
+    >>> sound.rate, sound.codec, sound.layout
+    (16000, 'pcm_s16le', 'mono')
+    """
 
     kept: Any = None
     """What must live as long as this does: the temporary file that `path` names, where it is one."""
@@ -82,7 +90,15 @@ class SoundReader:
                     return
 
     def samples(self) -> NDArray[np.int16] | NDArray[np.float32]:
-        """The whole file as int16 mono at 16 kHz, resampled by FFmpeg; read once. Raises MediaError under 20 ms."""
+        """The whole file as int16 mono at 16 kHz, resampled by FFmpeg; read once. Raises MediaError under 20 ms.
+
+        Examples
+        --------
+        >>> from lsx import SoundReader
+        >>> samples = SoundReader(AUDIO).samples()
+        >>> samples.dtype.name, samples.shape
+        ('int16', (10240,))
+        """
         if self._samples is None:
             self._samples = self._decoded_samples()
         return self._samples
@@ -99,7 +115,14 @@ class SoundReader:
         return joined
 
     def start(self) -> float:
-        """Second of the file's own time at which its sound begins, 0 where it does not say. Raises MediaError."""
+        """Second of the file's own time at which its sound begins, 0 where it does not say. Raises MediaError.
+
+        Examples
+        --------
+        >>> from lsx import SoundReader
+        >>> SoundReader(AUDIO).start()
+        0.0
+        """
         with open_media(self.path) as container, decoding(self.path, lambda: "where its sound starts"):
             first = next(container.decode(self._stream(container)), None)
             return float(first.time or 0.0) if first is not None else 0.0

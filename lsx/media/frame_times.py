@@ -18,7 +18,7 @@ _USUAL_RATES = tuple(Fraction(rate) for rate in (10, 12, 15, 24, 25, 30, 48, 50,
 
 
 def own_clock(times: list[Fraction], last: Fraction) -> FrameClock:
-    """Of frames at these times, the first at 0, the last of which lasts `last` seconds.
+    """The clock of frames at these times, the first at 0, the last of which lasts `last` seconds.
 
     An even rate where all times are as an even rate rounded to the file's ticks, or nearly so, gives them.
     """

@@ -63,7 +63,7 @@ class MixedSound(SoundReader):
         raise UsageError("a mixed sound has no packets to copy; choose audio_codec aac or pcm")
 
     def frames(self, sample_format: str, rate: int, size: int, layout: str | None = None) -> Iterator[Any]:
-        """As of SoundReader, the last of them shorter."""
+        """The sound as frames, as SoundReader gives them; the last may be shorter."""
         return cut_anew(self._converted(sample_format, rate, layout or self.layout), size)
 
     def _converted(self, sample_format: str, rate: int, layout: str) -> Iterator[Any]:

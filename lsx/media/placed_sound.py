@@ -64,7 +64,7 @@ class PlacedSound(SoundReader):
         return placed_samples(self._inner.samples(), self._offset, self._seconds)
 
     def frames(self, sample_format: str, rate: int, size: int, layout: str | None = None) -> Iterator[Any]:
-        """As of SoundReader, the last of them shorter."""
+        """The sound as frames, as SoundReader gives them; the last may be shorter."""
         return cut_anew(self._pieces(sample_format, rate, layout or self.layout), size)
 
     def _pieces(self, sample_format: str, rate: int, layout: str) -> Iterator[Any]:

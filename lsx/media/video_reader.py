@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-import av.filter
 import numpy as np
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
@@ -18,6 +15,8 @@ from numpy.typing import NDArray
 from lsx.core.clock import FPS, FrameClock
 from lsx.core.tensors import Frame
 from lsx.errors import MediaError
+from lsx.media.deinterlacing import deinterlaced
+from lsx.media.dithering import dithered
 from lsx.media.frame_times import own_clock
 from lsx.media.opening import decoding, open_media
 
@@ -26,7 +25,6 @@ __all__ = [
     "FPS",
     "ColourTags",
     "VideoReader",
-    "dithered",
     "ping_pong",
 ]
 
@@ -37,31 +35,7 @@ _LONGEST_GAP = 120  # seconds that one frame may be shown
 _MOST_PIXELS = 8192 * 8192  # of a frame: a damaged header may say anything
 _REVERSE_BYTES = 256 * 2**20  # frames held while playing backwards
 _HDR = {16: "PQ, SMPTE ST 2084", 18: "HLG, ARIB STD-B67"}
-_OF_ONE_LEVEL = 256  # what FFmpeg scales by when it converts to 16 bits of RGB: white is 65280
-
-
-def _bayer(size: int) -> NDArray[np.int64]:
-    """0..size^2-1, each once, so that every smaller square holds evenly spread values. size : a power of two."""
-    if size == 1:
-        return np.zeros((1, 1), np.int64)
-    quarter = 4 * _bayer(size // 2)
-    return np.block([[quarter, quarter + 2], [quarter + 3, quarter + 1]])
-
-
-_THRESHOLDS = ((2 * _bayer(8) + 1) * _OF_ONE_LEVEL // 128).astype(np.uint16)
 _UNSPECIFIED = 2  # in FFmpeg's enumerations of colour spaces, primaries and transfer characteristics
-
-
-def dithered(picture: NDArray[np.uint16]) -> Frame:
-    """Sixteen bits to eight, uint16 (white is 65280) to uint8 [height, width, channels], by ordered dithering.
-
-    Rounding would make steps of a smooth gradient that a camera stored in ten bits. With these thresholds the mean
-    over every 8 x 8 pixels is the exact one, to 1/128 of a level, and a still picture stays still.
-    """
-    height, width = picture.shape[:2]
-    thresholds = np.tile(_THRESHOLDS, (-(-height // 8), -(-width // 8)))[:height, :width, None]
-    result: Frame = ((np.minimum(picture, 255 * _OF_ONE_LEVEL) + thresholds) >> 8).astype(np.uint8)
-    return result
 
 
 def ping_pong(index: Any, count: int) -> Any:
@@ -85,7 +59,7 @@ def _stretches(indices: NDArray[np.int64]) -> Iterator[tuple[bool, NDArray[np.in
 
 
 def _pixels(picture: Any, *, own: bool) -> Frame:
-    """Of an RGB picture, uint8 [height, width, 3], which may be painted on.
+    """The pixels of an RGB picture, uint8 [height, width, 3], which may be painted on.
 
     own : whether its memory is nobody else's. Then it is used as it is, where rows lie one behind the other: new memory
     for every frame costs more than copying it.
@@ -116,45 +90,6 @@ class ColourTags:
         return self.range or 1
 
 
-def _deinterlaced(frames: Iterator[Any], stream: Any) -> Iterator[Any]:
-    """The frames with their fields joined (bwdif, a frame for a frame) from the first interlaced one on.
-
-    Frames that are not interlaced, before and between, stay as they are.
-    """
-    graph: Any = None
-    stamps: deque[tuple[int | None, Any]] = deque()  # the filter counts time in half steps
-
-    def ready() -> Iterator[Any]:
-        while True:
-            try:
-                done = graph.pull()
-            except (av.error.BlockingIOError, av.error.EOFError):
-                return
-            done.pts, done.time_base = stamps.popleft()
-            yield done
-
-    for frame in frames:
-        if graph is None:
-            if not frame.interlaced_frame:
-                yield frame
-                continue
-            graph = av.filter.Graph()
-            source = graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=stream.time_base
-            )
-            filtered = graph.add("bwdif", "mode=send_frame:deint=interlaced")
-            sink = graph.add("buffersink")
-            source.link_to(filtered)
-            filtered.link_to(sink)
-            graph.configure()
-        stamps.append((frame.pts, frame.time_base))
-        graph.push(frame)
-        yield from ready()
-    if graph is not None:
-        graph.push(None)
-        yield from ready()
-
-
 class VideoReader:
     """The video stream of a file.
 
@@ -162,6 +97,13 @@ class VideoReader:
     frames can be placed by their times: frame k of the grid is the last source frame that rounds to k or before.
 
     Raises MediaError : no such file, not a video, no frames, truncated.
+
+    Examples
+    --------
+    >>> from lsx import VideoReader
+    >>> video = VideoReader(VIDEO)
+    >>> video.count, video.width, video.height
+    (16, 640, 480)
     """
 
     kept: Any = None
@@ -286,13 +228,20 @@ class VideoReader:
                 raise MediaError(
                     f"{self.path}: frames of {context.width} x {context.height}; at most 8192 x 8192 are read"
                 )
-            for frame in _deinterlaced(container.decode(stream), stream):
+            for frame in deinterlaced(container.decode(stream), stream):
                 yield frame
                 decoded += 1
                 seconds = frame.time or seconds
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
-        """Grid frames start..stop in order: new arrays, uint8 [height, width, 3] RGB, upright, contiguous."""
+        """Grid frames start..stop in order: new arrays, uint8 [height, width, 3] RGB, upright, contiguous.
+
+        Examples
+        --------
+        >>> from lsx import VideoReader
+        >>> [frame.shape for frame in VideoReader(VIDEO).frames(14)]
+        [(480, 640, 3), (480, 640, 3)]
+        """
         return self._forwards(np.arange(start, self.count if stop is None else min(stop, self.count)))
 
     def _forwards(self, grid: NDArray[np.int64]) -> Iterator[Frame]:
@@ -332,6 +281,13 @@ class VideoReader:
         """The grid frames `indices`, each with its index, in that order: new arrays, also where one comes again.
 
         A stretch that rises is decoded once; of one that falls a bounded number of frames is held at a time.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from lsx import VideoReader
+        >>> [index for index, frame in VideoReader(VIDEO).at(np.array([3, 9, 8]))]
+        [3, 9, 8]
         """
         held = max(_REVERSE_BYTES // (self.width * self.height * 3), 8)
         for falls, stretch in _stretches(indices):
@@ -343,7 +299,14 @@ class VideoReader:
                 yield from zip(block.tolist(), reversed(list(self._forwards(block[::-1]))), strict=True)
 
     def ping_pong(self, length: int) -> Iterator[tuple[int, Frame]]:
-        """`length` frames with their grid index: forwards, backwards, forwards, ..."""
+        """`length` frames with their grid index: forwards, backwards, forwards, ...
+
+        Examples
+        --------
+        >>> from lsx import VideoReader
+        >>> [index for index, frame in VideoReader(VIDEO).ping_pong(20)][13:]
+        [13, 14, 15, 15, 14, 13, 12]
+        """
         return self.at(ping_pong(np.arange(length), self.count))
 
     def _rgb(self, frame: Any) -> Frame:

@@ -174,7 +174,7 @@ class Trepa:
         self._network = network.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def distance(self, result: NDArray[Any], expected: NDArray[Any]) -> float:
-        """Of 16 pictures each, in levels 0..255 [16, H, W, 3]."""
+        """The distance of 16 pictures from 16 others, in levels 0..255 [16, H, W, 3]."""
         with torch.inference_mode():
             pair = torch.from_numpy(np.stack([result, expected]).astype(np.float32))
             device = next(self._network.parameters()).device

@@ -122,7 +122,7 @@ class SyncNetConfig:
             raise CheckpointError(f"{where}: resolution is {model['resolution']!r}; give pixels") from error
 
     def as_mapping(self) -> dict[str, Any]:
-        """As the `model:` section of a YAML file."""
+        """The `model:` section of a YAML file with this configuration."""
         towers = {
             name: {key: _plain(value) for key, value in asdict(getattr(self, name)).items()}
             for name in ("audio_encoder", "visual_encoder")

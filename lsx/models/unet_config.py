@@ -111,7 +111,7 @@ class UNetConfig:
         return config
 
     def as_mapping(self) -> dict[str, Any]:
-        """As the `model:` section of the original's YAML; `from_mapping` reads it back."""
+        """The `model:` section of the original's YAML; `from_mapping` reads it back."""
         down = ["CrossAttnDownBlock3D" if level else "DownBlock3D" for level in self.attention_levels]
         up = ["CrossAttnUpBlock3D" if level else "UpBlock3D" for level in reversed(self.attention_levels)]
         motion = {

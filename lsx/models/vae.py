@@ -70,7 +70,7 @@ class VaeConfig:
             raise CheckpointError(f"{path}: not the configuration of a VAE ({error})") from error
 
     def as_mapping(self) -> dict[str, Any]:
-        """As diffusers' config.json."""
+        """The content of diffusers' config.json."""
         levels = len(self.block_out_channels)
         return {
             "_class_name": "AutoencoderKL",
@@ -182,7 +182,7 @@ class _Level(nn.Module):
 
 
 def _levels(widths: tuple[int, ...], layers: int, groups: int, step: type[_Down | _Up]) -> Iterator[_Level]:
-    """Of all sizes, `layers` resnets each."""
+    """The levels of all sizes, `layers` resnets each."""
     for number, (before, width) in enumerate(pairwise((widths[0], *widths))):
         last = number == len(widths) - 1
         yield _Level((before, *([width] * layers)), groups, None if last else step)
@@ -273,7 +273,7 @@ class Vae(nn.Module):
         self.encoder.checkpointing = self.decoder.checkpointing = True
 
     def encode(self, pixels: Tensor) -> Posterior:
-        """Of pixels [n, 3, H, W]."""
+        """The distribution of the latents of pixels [n, 3, H, W]."""
         mean, log_variance = self.quant_conv(self.encoder(pixels)).chunk(2, dim=1)
         return Posterior(mean, log_variance.clamp(_LEAST, _MOST))
 

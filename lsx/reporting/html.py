@@ -1,8 +1,9 @@
-"""Self-contained HTML pages for reports: tables and SVG plots, readable in light and dark, no script, no other file."""
+"""Self-contained HTML pages for reports: tables, bars and SVG plots, light and dark, wide and narrow; no script."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -20,13 +21,29 @@ th, td { text-align: left; padding: .15rem .9rem .15rem 0; border-bottom: 1px so
 td.n { text-align: right; font-variant-numeric: tabular-nums; }
 .good { color: var(--good); } .bad { color: var(--bad); }
 img { width: 13rem; image-rendering: pixelated; } figure { display: inline-block; margin: 0 .7rem .7rem 0; }
-.wide { overflow-x: auto; } svg { width: 100%; height: auto; min-width: 600px; }
+.wide { overflow-x: auto; } svg { width: 100%; height: auto; }
 svg text { fill: currentColor; font-size: 12px; }
-@media (max-width: 40rem) { body { font-size: 14px; margin: 1rem auto; } img { width: 7rem; } }
+.bars { max-width: 48rem; } .bars div { display: flex; gap: .6rem; margin: .2rem 0; }
+.name { flex: 0 0 18rem; text-align: right; overflow-wrap: anywhere; }
+.bar { flex: 1; display: flex; align-items: center; gap: .5rem; }
+.bar::before { content: ""; flex: none; height: 1rem; min-width: 1px; background: var(--colour);
+  width: calc(var(--share) * (100% - 9rem)); }
+@media (max-width: 40rem) { body { font-size: 14px; margin: 1rem auto; } img { width: 7rem; }
+  .bars div { display: block; } .name { text-align: left; }
+  .many thead { display: none; } .many, .many tbody, .many tr { display: block; }
+  .many tr { border-bottom: 1px solid var(--line); padding: .4rem 0; }
+  .many td { display: flex; justify-content: space-between; gap: 1rem; border: 0; padding: 0; text-align: right; }
+  .many td:first-child { font-weight: 600; } .many td:empty { display: none; }
+  .many td::before { content: attr(data-head); font-weight: 400; text-align: left; } }
 details table { font-size: 13px; }
 """
 
 _COLOURS = 6
+_MANY = 4
+"""Columns, above which a narrow page shows each row as a list."""
+
+_NUMBER = re.compile(r"[-+]?\d[\d.,]*(e[-+]?\d+)?(( to |, )\d[\d.,]*(e[-+]?\d+)?)*( ?[\w%/]{1,8})?|nan|-?inf")
+"""A number, a span or a list of some, with or without a unit."""
 
 
 def document(title: str, parts: Iterable[str]) -> str:
@@ -37,16 +54,18 @@ def document(title: str, parts: Iterable[str]) -> str:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[object]], *, raw: bool = False, numbers: bool = True) -> str:
-    """A table. raw : cells are HTML already; numbers : what begins with a digit or a sign stands to the right."""
+    """A table. raw : cells are HTML already; numbers : numbers, with or without a unit, stand to the right."""
+    heads = list(head)
 
-    def cell(value: object) -> str:
+    def cell(name: str, value: object) -> str:
         text = str(value)
-        number = numbers and (text[:1].isdigit() or text[:1] in ("-", "+"))
-        return f"<td{' class=n' if number else ''}>{text if raw else escape(text)}</td>"
+        number = " class=n" if numbers and _NUMBER.fullmatch(text) else ""
+        return f'<td{number} data-head="{escape(name)}">{text if raw else escape(text)}</td>'
 
-    body = "".join(f"<tr>{''.join(cell(value) for value in row)}</tr>" for row in rows)
-    heads = "".join(f"<th>{escape(h)}</th>" for h in head)
-    return f'<div class="wide"><table><tr>{heads}</tr>{body}</table></div>'
+    body = "".join(f"<tr>{''.join(map(cell, heads, row))}</tr>" for row in rows)
+    top = "".join(f"<th>{escape(name)}</th>" for name in heads)
+    kind = " class=many" if len(heads) > _MANY else ""
+    return f'<div class="wide"><table{kind}><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def bars(label: str, rows: Sequence[tuple[str, float, str]], *, colours: Sequence[int] | None = None) -> str:
@@ -54,19 +73,15 @@ def bars(label: str, rows: Sequence[tuple[str, float, str]], *, colours: Sequenc
     if not rows:
         return ""
     longest = max(value for _, value, _ in rows) or 1.0
-    left, width, step = 290, 720, 22
-    height = step * len(rows) + 6
     drawn = []
     for index, (name, value, text) in enumerate(rows):
-        y = step * index + 3
-        length = (width - left - 130) * value / longest
         colour = 0 if colours is None else colours[index] % _COLOURS
+        style = f"--share: {value / longest:.4f}; --colour: var(--c{colour})"
         drawn.append(
-            f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{escape(name)}</text>'
-            f'<rect x="{left}" y="{y}" width="{max(length, 1):.1f}" height="{step - 6}" fill="var(--c{colour})"/>'
-            f'<text x="{left + length + 6:.1f}" y="{y + 13}">{escape(text)}</text>'
+            f'<div><span class="name">{escape(name)}</span>'
+            f'<span class="bar" style="{style}">{escape(text)}</span></div>'
         )
-    return _svg(label, width, height, "".join(drawn))
+    return f'<div class="bars" role="group" aria-label="{escape(label)}">{"".join(drawn)}</div>'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,13 +144,23 @@ def plot(
     drawn += _labels(labels, width)
     keys = [(one.colour % _COLOURS, escape(one.name)) for one in series if one.name]
     legend = " ".join(f'<span style="color:var(--c{colour})">&#9632; {name}</span>' for colour, name in keys)
-    return _svg(label, width, height, "".join(drawn)) + (f"<p>{legend}</p>" if len(keys) > 1 else "")
+    return _svg(label, drawn) + (f"<p>{legend}</p>" if len(keys) > 1 else "")
 
 
-_PLOT = (720, 320, 70, 44, 12)
-"""Width, height, and the margins at the left, at the bottom and at the top."""
+_PLOT = (480, 300, 60, 44, 12)
+"""Width, height, and the margins at the left, at the bottom and at the top; a telephone shows its letters in 10 px."""
+_WIDEST = 680
+"""Pixels that a plot is wide at most."""
 
 Place = Callable[[float], float]
+
+
+def _svg(label: str, drawn: Iterable[str]) -> str:
+    width, height, *_ = _PLOT
+    return (
+        f'<div class="wide"><svg viewBox="0 0 {width} {height}" style="max-width: {_WIDEST}px" role="img" '
+        f'aria-label="{escape(label)}">{"".join(drawn)}</svg></div>'
+    )
 
 
 def _grid(y_ticks: Sequence[float], y_place: Place, x_ticks: Sequence[float], x_place: Place) -> list[str]:
@@ -162,7 +187,7 @@ def _labels(places: Sequence[tuple[float, float, str]], width: float) -> Iterato
     for x, y, text in sorted(places, key=lambda p: p[1]):
         if not text:
             continue
-        length = 6.5 * len(text)
+        length = 7 * len(text)
         left = x - 7 - length if x + 7 + length > width - 20 else x + 7
         row = y + 4
         while any(left < other + size and other < left + length and abs(row - at) < 11 for other, size, at in taken):
@@ -208,10 +233,3 @@ def _number(value: float) -> str:
     if abs(value) >= 1e5 or abs(value) < 1e-3:
         return f"{value:.0e}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
     return f"{value:.4g}"
-
-
-def _svg(label: str, width: float, height: float, inside: str) -> str:
-    return (
-        f'<div class="wide"><svg viewBox="0 0 {width:.0f} {height:.0f}" style="max-width: {width:.0f}px" role="img" '
-        f'aria-label="{escape(label)}">{inside}</svg></div>'
-    )

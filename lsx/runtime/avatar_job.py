@@ -29,15 +29,9 @@ from lsx.engines.loading import AUTO, best_backend, opened_engines
 from lsx.engines.registry import EngineOptions
 from lsx.errors import BundleError, MediaError, OutputError
 from lsx.faces.alignment import AlignedFace
-from lsx.faces.avatar import (
-    AVATAR_SCHEMA,
-    Avatar,
-    AvatarManifest,
-    AvatarWriter,
-    ProxyEntry,
-    encoder_of,
-)
+from lsx.faces.avatar import Avatar, AvatarWriter
 from lsx.faces.avatar_folder import AVATAR, is_avatar
+from lsx.faces.avatar_manifest import AVATAR_SCHEMA, AvatarManifest, ProxyEntry, encoder_of
 from lsx.faces.detector import FaceDetector, detector_threads
 from lsx.faces.track_file import VideoIdentity
 from lsx.media.audio_reader import SoundReader
@@ -64,7 +58,7 @@ class _Encoder:
         """The conditioning's mask, after the first faces."""
 
     def moments(self, crops: list[Frame]) -> NDArray[np.float32]:
-        """Of at most `size` aligned faces: float32 [faces, 2, 2, 4, h, w]."""
+        """The moments of at most `size` aligned faces: float32 [faces, 2, 2, 4, h, w]."""
         filled = np.stack([*crops, *[crops[-1]] * (self.size - len(crops))])
         outputs = self._engine.infer({"faces": filled, "noise": self._noise})
         self.mask = np.array(outputs["conditioning"][0, 0, 0], np.float32)

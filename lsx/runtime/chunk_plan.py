@@ -26,7 +26,7 @@ class Part:
     """Share of what is made in each of its frames, [stop - start]; where it is 0 the frame stays as it is."""
 
     def share(self, index: int) -> float:
-        """Of what is made in the output frame `index`, 0..1."""
+        """The share of what is made in the output frame `index`, 0..1."""
         return 1.0 if self.speech is None else float(self.speech[index - self.start])
 
 

@@ -37,6 +37,8 @@ class Chunk:
     """Of the faces, float32 [F, 2, 2, 4, h, w], where they were encoded before."""
     done: list[AlignedFrame]
     """The output frames, in order, that no later chunk counts in."""
+    last: bool = False
+    """Whether it is the last of its place in the plan: the faces of all slots there are done with it."""
     pending: PendingChunk | None = None
     """The chunk while it is computed."""
     pixels: NDArray[Any] | None = None
@@ -109,6 +111,7 @@ class Chunker:
             while (planned := plan.due(item.index)) is not None:
                 made = list(self._made(planned, number, queue))
                 number += 1
+                made[-1].last = True
                 made[-1].done = queue.finished(plan.counted)
                 queue.forget(plan.made_of)
                 yield from made

@@ -176,7 +176,7 @@ class _KnownFaces:
         self.latest = index
 
     def at(self, index: int) -> dict[Slot, Affine]:
-        """Of one source frame."""
+        """The affines of one source frame, by slot. Raises LsxError for a frame that was not looked at."""
         if not 0 <= index <= self.latest or not self._seen[index]:
             raise LsxError(f"source frame {index} came after frame {self.latest}, and was not looked at before")
         there = {slot: rows[index] for slot, rows in self._rows.items() if index < len(rows)}

@@ -44,7 +44,7 @@ class TrackSummary:
 
     @classmethod
     def of(cls, track: Track) -> TrackSummary:
-        """Of a track that has ended."""
+        """The summary of a track that has ended."""
         return cls(
             id=track.id,
             shot=track.shot,

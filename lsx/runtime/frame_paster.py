@@ -76,6 +76,6 @@ class FramePaster:
 
 
 def _height(item: AlignedFrame, slot: Slot) -> tuple[float, Slot]:
-    """Of a face in the frame, as far as its order goes: the smaller, the farther away."""
+    """The height of a face in the frame, by which faces are ordered: the smaller, the farther away."""
     affine = item.faces[slot].affine
     return 1 / float(np.hypot(affine[0, 0], affine[0, 1])), slot

@@ -71,6 +71,10 @@ class FramePipeline:
     retouch: Retouch = field(default_factory=Retouch)
     mask: PasteMask = "soft"
     seams: SeamMeter = field(default_factory=SeamMeter)
+    collected: int = field(default=0, init=False)
+    """Chunks of the plan that came from the engines, whole, or past them because nothing was to be made."""
+    computed: int = field(default=0, init=False)
+    """Those that came from the engines."""
 
     @property
     def blended(self) -> Literal["latents", "pixels"] | None:
@@ -104,6 +108,8 @@ class FramePipeline:
             if chunk.pending is not None:
                 chunk.pixels = self.runner.result(chunk.pending)["pixels"]
                 chunk.pending = None
+                self.computed += chunk.last
+            self.collected += chunk.last
             yield chunk
 
     def _composite(self, chunks: Iterator[Chunk]) -> Iterator[tuple[Frame, Frame]]:

@@ -2,75 +2,38 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Unpack
 
-import numpy as np
-
 from lsx.bundle.bundle import Bundle
 from lsx.core.cancel import CancelToken
-from lsx.core.footage import CompareLayout, FootageKeywords, FootageOptions, Length, Mix, Segments
-from lsx.core.graph_names import FACE_GRAPHS, LOOP_GRAPHS, MODEL_GRAPHS
+from lsx.core.footage import FootageOptions, Length
 from lsx.core.keywords import check_callable, check_kind, options_of, parameters_of, split_keywords
-from lsx.core.sampling import SamplingKeywords, SamplingOptions
+from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import StageTimes
-from lsx.denoising.chunk_program import keeps_latents
-from lsx.denoising.chunk_runner import ChunkRunner, NoiseSource, seeded_noise
-from lsx.denoising.executor import io_of
-from lsx.denoising.executor_cache import ScheduleKey, executor_cache_for
-from lsx.denoising.fallback import Fallback
+from lsx.denoising.chunk_runner import NoiseSource
+from lsx.denoising.executor_cache import ScheduleKey
 from lsx.engines.engine import Engine
-from lsx.engines.loading import AUTO, best_backend, check_record, load_engines
-from lsx.engines.registry import EngineKeywords, EngineOptions, backend_named
-from lsx.errors import StaleEngine, UsageError
-from lsx.faces.alignment import Face
+from lsx.engines.loading import AUTO
+from lsx.engines.registry import EngineKeywords, EngineOptions
 from lsx.faces.avatar import Avatar
-from lsx.faces.compositing import read_paste_mask
-from lsx.faces.detector import FaceDetector, detector_threads
-from lsx.faces.retouch import Retouch
-from lsx.media.comparison import LAYOUTS
-from lsx.media.encoding import EncodeKeywords, EncodeOptions
+from lsx.faces.detector import FaceDetector
+from lsx.media.encoding import EncodeOptions
 from lsx.media.given import SoundInput, VideoInput
 from lsx.media.targets import as_output
-from lsx.runtime.avatar_video import AvatarVideo, faces_of
-from lsx.runtime.face_aligner import FaceAligner, FoundFaces, FrameFaces
-from lsx.runtime.face_choice import Detector, faces_for, given_faces
-from lsx.runtime.frame_pipeline import FramePipeline
+from lsx.runtime.face_choice import Detector
+from lsx.runtime.file_run import FileRun
+from lsx.runtime.frame_run import FrameRun
 from lsx.runtime.frame_stream import FrameStream, frames_of, outcome_of
-from lsx.runtime.live_runs import LiveRuns, ended_by
-from lsx.runtime.run_files import (
-    is_face_required,
-    open_inputs,
-    sound_notes,
-    speaker_notes,
-    write_frames,
-    writer_like,
-)
-from lsx.runtime.run_plan import RunPlan, plan_for_samples
-from lsx.runtime.run_progress import watched
-from lsx.runtime.run_report import Progress, ProgressCallback, RunReport
-from lsx.runtime.seams import SeamMeter
-from lsx.runtime.source_frames import indexed, stream_plan
-from lsx.runtime.voices import voices_of
+from lsx.runtime.live_runs import LiveRuns
+from lsx.runtime.loaded_bundle import LoadedBundle, load_run_engines
+from lsx.runtime.run_files import is_face_required, open_inputs
+from lsx.runtime.run_keywords import RunKeywords, StreamKeywords
+from lsx.runtime.run_report import ProgressCallback, RunReport
 
 __all__ = ["LipSync"]
-
-
-class StreamKeywords(SamplingKeywords, FootageKeywords, total=False):
-    """The fields of SamplingOptions and FootageOptions as keywords."""
-
-
-class RunKeywords(StreamKeywords, EncodeKeywords, total=False):
-    """The fields of SamplingOptions, FootageOptions and EncodeOptions as keywords."""
-
-    length: Length | None
-    compare_layout: CompareLayout
-    segments: Segments
-    mix: Mix
 
 
 class LipSync:
@@ -101,12 +64,7 @@ class LipSync:
         """check_settings : raises what forbids a run with these settings."""
         self.bundle = bundle
         self.backend = backend
-        self._engines = engines
-        loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
-        self._executors = executor_cache_for(loop, bundle.model, cuda_graph=cuda_graph)
-        self._fallback = Fallback(
-            load_fallback, lambda loaded: executor_cache_for(loaded, bundle.model, cuda_graph=cuda_graph)
-        )
+        self._loaded = LoadedBundle(bundle, engines, cuda_graph=cuda_graph, load_fallback=load_fallback)
         self._check_settings = check_settings
         self._runs = LiveRuns(str(bundle.path))
 
@@ -136,35 +94,20 @@ class LipSync:
 
         Examples
         --------
-        >>> from lsx import LipSync
         >>> with LipSync.open(BUNDLE, threads=1) as lipsync:
         ...     lipsync.backend
         'onnxruntime'
         """
         bundle = path if isinstance(path, Bundle) else Bundle.open(path)
         options = options_of(EngineOptions, engine, keywords, "engine")
-        chosen = best_backend(bundle, backend)
-        check_record(bundle, chosen, required=require_verified, provider=options.provider)
-        fallback = bundle.fallback()
-        reason = None if fallback is None else backend_named(chosen).reason_unsupported(fallback)
-        if reason is not None:
-            raise StaleEngine(f"the bundle's fallback does not run here: {reason}")
-        with ExitStack() as opened:
-            engines = load_engines(bundle, chosen, MODEL_GRAPHS, options)
-            for loaded in engines.values():
-                opened.enter_context(loaded)
-            # some milliseconds each, on threads of their own beside the loop
-            engines |= load_engines(bundle, "onnxruntime", FACE_GRAPHS, EngineOptions(threads=1))
-            opened.pop_all()
+        loaded = load_run_engines(bundle, backend, options, require_verified=require_verified)
         return cls(
             bundle,
-            engines,
-            backend_named(chosen).name,
+            loaded.engines,
+            loaded.backend,
             cuda_graph=cuda_graph,
-            load_fallback=None if fallback is None else lambda: load_engines(fallback, chosen, LOOP_GRAPHS, options),
-            check_settings=lambda settings: check_record(
-                bundle, chosen, required=require_verified, provider=options.provider, options=settings
-            ),
+            load_fallback=loaded.load_fallback,
+            check_settings=loaded.check_settings,
         )
 
     def close(self) -> None:
@@ -174,7 +117,6 @@ class LipSync:
 
         Examples
         --------
-        >>> from lsx import LipSync
         >>> lipsync = LipSync.open(BUNDLE, threads=1)
         >>> lipsync.close()
         >>> lipsync.run(VIDEO, AUDIO, "out.mp4")
@@ -182,13 +124,7 @@ class LipSync:
         ...
         lsx.errors.EngineClosed: ...
         """
-        self._runs.close(self._free)
-
-    def _free(self) -> None:
-        self._executors.close()
-        self._fallback.close()
-        for engine in self._engines.values():
-            engine.close()
+        self._runs.close(self._loaded.close)
 
     def __enter__(self) -> LipSync:
         return self
@@ -206,7 +142,7 @@ class LipSync:
         ...     sorted(lipsync.engines)[:2]
         ['audio_encoder', 'face_detector']
         """
-        return dict(self._engines)
+        return dict(self._loaded.engines)
 
     @property
     def schedules(self) -> dict[ScheduleKey, int]:
@@ -221,7 +157,7 @@ class LipSync:
         ...     [key.steps for key in lipsync.schedules]
         [2]
         """
-        return self._executors.costs()
+        return self._loaded.executors.costs()
 
     def detector(self) -> FaceDetector:
         """The bundle's own face detector: frame to Face or None.
@@ -233,7 +169,7 @@ class LipSync:
         ...     lipsync.detector()(np.zeros((256, 256, 3), np.uint8)) is None
         True
         """
-        return FaceDetector(self._engines, self.bundle.manifest.faces.family)
+        return self._loaded.detector()
 
     def warm_up(self, options: SamplingOptions) -> dict[str, float]:
         """Make ready for clips with these options: take memory, run once, capture. The first clip does it otherwise.
@@ -250,7 +186,7 @@ class LipSync:
         check_kind("options", options, SamplingOptions)
         self._runs.check()
         self._check_settings(options)
-        with self._executors.lent(options, CancelToken()) as executor:
+        with self._loaded.executors.lent(options, CancelToken()) as executor:
             return dict(executor.preparation)
 
     def run(
@@ -297,7 +233,6 @@ class LipSync:
 
         Examples
         --------
-        >>> from lsx import LipSync
         >>> with LipSync.open(BUNDLE, threads=1) as lipsync:
         ...     report = lipsync.run(VIDEO, AUDIO, "out.mp4", steps=1)
         >>> report.frames
@@ -310,60 +245,21 @@ class LipSync:
         check_callable("progress", progress)
         self._runs.check(cancel)
         self._check_settings(options)
-        target, require_face = as_output(output), is_face_required(no_face)
-        reader, _, plan, sound, footage = open_inputs(
-            video, audio, target, bundle=self.bundle, compare=compare, encode=encode, footage=footage
-        )
-        timeline = plan.timeline
-        shown = timeline.shown()
-        beside = None if compare is None else Path(compare)
-
-        def looked(done: int, frames: int) -> None:
-            self._runs.check(cancel)
-            if progress is not None:
-                progress(Progress(frames=0, total=timeline.frames, fps=0.0, looked=done, to_look=frames))
-
-        faces = faces_of(reader, footage, timeline, self.detector(), self.bundle, looked)
-        avatar = reader.avatar if isinstance(reader, AvatarVideo) else None
-        threads = detector_threads(footage.detect_every)
-        aligner = _aligner(plan, faces, threads=threads, require_face=require_face)
-        pipeline = self._pipeline(plan, options, aligner, footage=footage, avatar=avatar)
-        pipeline.frames_owned = beside is None
-        started = time.perf_counter()
-        times = StageTimes()
-        frames = self._runs.start(pipeline.stages(reader.at(timeline.source(pipeline.chunker.source_length))), times)
-        with ExitStack() as stack:
-            stack.enter_context(closing(frames))
-            stack.enter_context(ended_by(cancel, frames))
-            writer = stack.enter_context(writer_like(target, reader, encode, sound, None, shown))
-            layout = LAYOUTS[footage.compare_layout]
-            comparison = None if beside is None else writer_like(beside, reader, encode, sound, layout, shown)
-            if comparison is not None:
-                stack.enter_context(comparison)
-            made = watched(frames, pipeline, options.steps, progress)
-            times.busy["mux"] = write_frames(made, writer, comparison, layout)
-        times.waits["infer"] += pipeline.runner.waited
-        times.split("infer", pipeline.runner.seconds)
-        return RunReport(
-            output=target if isinstance(target, Path) else None,
-            frames=pipeline.chunker.length,
-            seconds=time.perf_counter() - started,
-            faceless=tuple(pipeline.aligner.faceless),
-            stages=dict(times.busy),
-            waits=dict(times.waits),
-            bottleneck=times.bottleneck or "",
-            notes=(*sound_notes(sound.samples()), *speaker_notes(faces.choices, reader.clock)),
-            choices=faces.choices,
-            source_frames=timeline.used,
-            fps=float(shown.rate),
-            speed=timeline.speed,
-            chunks=pipeline.chunker.count,
-            silent_chunks=pipeline.chunker.silent,
-            saved_chunks=max(pipeline.chunker.whole - pipeline.runner.submitted, 0),
-            seam=pipeline.seams.ratio,
-            blended=pipeline.blended,
-            repeated_chunks=pipeline.runner.repeated,
-        )
+        target = as_output(output)
+        return FileRun(
+            loaded=self._loaded,
+            runs=self._runs,
+            require_face=is_face_required(no_face),
+            inputs=open_inputs(
+                video, audio, target, bundle=self.bundle, compare=compare, encode=encode, footage=footage
+            ),
+            target=target,
+            compare=None if compare is None else Path(compare),
+            options=options,
+            encode=encode,
+            progress=progress,
+            cancel=cancel,
+        ).run()
 
     def stream(
         self,
@@ -402,42 +298,24 @@ class LipSync:
 
         Examples
         --------
-        >>> import numpy as np
-        >>> from lsx import Face, LipSync
-        >>> frames = [np.full((256, 256, 3), 90, np.uint8)] * 16
-        >>> face = Face(points=np.array([[100.0, 100], [150, 100], [125, 130]]))
+        >>> from lsx import LipSync, SoundReader, VideoReader
+        >>> frames, samples = VideoReader(VIDEO).frames(), SoundReader(AUDIO).samples()
         >>> with LipSync.open(BUNDLE, threads=1) as lipsync:
-        ...     with lipsync.stream(frames, np.ones(4000, np.int16), steps=1, detector=lambda frame: face) as stream:
+        ...     with lipsync.stream(frames, samples, steps=1) as stream:
         ...         next(stream).shape
-        (256, 256, 3)
+        (480, 640, 3)
         """
         kinds = split_keywords(keywords, SamplingOptions, FootageOptions)
         options = options_of(SamplingOptions, sampling, kinds[0], "sampling")
         asked: dict[str, Any] = {} if length is None or isinstance(length, int) else {"length": length}
         footage = options_of(FootageOptions, footage, kinds[1] | asked, "footage")
-        if not isinstance(frames, Iterable):
-            raise UsageError(f"frames is {frames!r}; give frames uint8 [height, width, 3] RGB, as many as you like")
         check_callable("detector", detector)
         check_callable("noise", noise)
         self._runs.check(cancel)
         self._check_settings(options)
-        frames = list(frames) if isinstance(frames, np.ndarray) else frames
-        if footage.segments is not None:
-            raise UsageError("segments have sounds of their own, and a stream has the one that is given; use run")
-        timeline, samples = stream_plan(frames, samples, footage, length if isinstance(length, int) else None)
-        choice = (
-            faces_for(footage, self.detector(), None, timeline)
-            if detector is None
-            else given_faces(_checked(detector), footage)
-        )
-        plan = plan_for_samples(timeline, samples, footage)
-        faces = FoundFaces(choice, self.bundle.model.resolution)
-        threads = detector_threads(footage.detect_every) if detector is None else 1
-        aligner = _aligner(plan, faces, threads=threads)
-        pipeline = self._pipeline(plan, options, aligner, footage=footage, noise=noise)
-        source = indexed(frames, timeline, pipeline.chunker.source_length)
-        chain = self._runs.start(pipeline.stages(source), StageTimes())
-        return FrameStream(chain, cancel)
+        run = FrameRun(loaded=self._loaded, options=options, footage=footage, detector=detector, noise=noise)
+        stages = run.stages(frames, samples, length if isinstance(length, int) else None)
+        return FrameStream(self._runs.start(stages, StageTimes()), cancel)
 
     @parameters_of(run)
     async def arun(self, *arguments: Any, cancel: CancelToken | None = None, **options: Any) -> RunReport:
@@ -465,69 +343,11 @@ class LipSync:
         Examples
         --------
         >>> import asyncio
-        >>> import numpy as np
-        >>> frames = [np.full((256, 256, 3), 90, np.uint8)] * 16
-        >>> face = Face(points=np.array([[100.0, 100], [150, 100], [125, 130]]))
+        >>> frames, samples = VideoReader(VIDEO).frames(), SoundReader(AUDIO).samples()
         >>> async def main():
         ...     with LipSync.open(BUNDLE, threads=1) as lipsync:
-        ...         made = lipsync.astream(frames, np.ones(10240, np.int16), steps=1, detector=lambda frame: face)
-        ...         return len([frame async for frame in made])
+        ...         return len([frame async for frame in lipsync.astream(frames, samples, steps=1)])
         >>> asyncio.run(main())
         16
         """
         return frames_of(lambda: self.stream(*arguments, **options))
-
-    def _pipeline(
-        self,
-        plan: RunPlan,
-        options: SamplingOptions,
-        aligner: FaceAligner,
-        *,
-        footage: FootageOptions,
-        noise: NoiseSource | None = None,
-        avatar: Avatar | None = None,
-    ) -> FramePipeline:
-        """avatar : where the chunks' moments come from."""
-        model = self.bundle.model
-        chunker = plan.chunker(model.frames, footage.overlap)
-        return FramePipeline(
-            aligner=aligner,
-            chunker=chunker,
-            runner=ChunkRunner(
-                self._executors.lender(options),
-                model,
-                noise or seeded_noise(options.seed),
-                options.guidance,
-                lambda: self._fallback.lender(options),
-                None if avatar is None else avatar.mask,
-                options.steps if footage.overlap and keeps_latents(io_of(self._engines)) else 0,
-            ),
-            voices=voices_of(plan, self._engines["audio_encoder"], model, footage, chunker.source_length),
-            retouch=Retouch(colour_match=footage.colour_match, sharpen=footage.sharpen),
-            mask=read_paste_mask(footage.mask),
-            seams=SeamMeter(plan.stride),
-        )
-
-
-def _checked(detector: Detector) -> Detector:
-    """The same, whose answers are looked at: UsageError where one is neither a Face nor None."""
-
-    def look(frame: Frame) -> Face | None:
-        found = detector(frame)
-        if found is not None:
-            check_kind("what the detector gave", found, Face)
-        return found
-
-    return look
-
-
-def _aligner(plan: RunPlan, faces: FrameFaces, *, threads: int, require_face: bool = False) -> FaceAligner:
-    """threads : on which frames are looked at."""
-    return FaceAligner(
-        faces=faces,
-        length=plan.timeline.frames,
-        require_face=require_face,
-        needed=plan.spoken,
-        clock=plan.timeline.clock,
-        detector_threads=threads,
-    )

@@ -22,6 +22,7 @@ from lsx.media.mixed_sound import LaidSound, MixedSound
 from lsx.media.placed_sound import PlacedSound, own_sound, placed_samples
 from lsx.runtime.chunk_plan import Part
 from lsx.runtime.chunker import Chunker
+from lsx.runtime.face_aligner import FaceAligner, FrameFaces
 from lsx.runtime.silence import speech_share
 from lsx.runtime.timeline import Timeline
 
@@ -53,6 +54,17 @@ class RunPlan:
         parts = [voice.part for voice in self.voices]
         return Chunker(frames=frames, length=self.timeline.frames, overlap=overlap, stride=self.stride, parts=parts)
 
+    def aligner(self, faces: FrameFaces, *, threads: int, require_face: bool = False) -> FaceAligner:
+        """What aligns its faces. threads : on which frames are looked at."""
+        return FaceAligner(
+            faces=faces,
+            length=self.timeline.frames,
+            require_face=require_face,
+            needed=self.spoken,
+            clock=self.timeline.clock,
+            detector_threads=threads,
+        )
+
     @property
     def spoken(self) -> NDArray[np.bool_]:
         """Output frames in which a voice speaks, [frames]."""
@@ -68,7 +80,7 @@ class RunPlan:
 
 
 def plan_for_samples(timeline: Timeline, samples: Any, footage: FootageOptions) -> RunPlan:
-    """Of one sound from the first frame to the last, as the result has it."""
+    """The plan of one sound from the first frame to the last, as the result has it."""
     return RunPlan(
         timeline=timeline,
         voices=(_voice(samples, Part(0, timeline.frames), footage, timeline.shown()),),

@@ -44,20 +44,22 @@ def watched(
 
 
 class _Watch:
-    """Reckons the time left of one run from the chunks that are done."""
+    """Reckons the time left of one run from the chunks that are whole."""
 
     def __init__(self, pipeline: FramePipeline, steps: int) -> None:
         self._pipeline, self._steps = pipeline, steps
         self._start = time.perf_counter()
         self._chunks = pipeline.chunker.count
+        self._to_compute = self._chunks - pipeline.chunker.silent
+        self._computed = 0
+        self._first = (0, 0.0)
+        """Chunks that were seen to be whole the first time, and when."""
+        self._seconds_a_chunk = 0.0
 
     def progress(self, frames: int) -> Progress:
         seconds = time.perf_counter() - self._start
         chunk, step = self._pipeline.runner.position
         total = self._pipeline.chunker.length
-        # Frames come sixteen at once: the chunk under way counts by its steps, and not by what is still being pasted.
-        done = max(chunk + min(step / self._steps, 1.0), frames / total * self._chunks)
-        left = None if done <= 0 else seconds / done * max(self._chunks - done, 0.0)
         return Progress(
             frames=frames,
             total=total,
@@ -66,5 +68,20 @@ class _Watch:
             chunks=self._chunks,
             step=step,
             steps=self._steps,
-            seconds_left=0.0 if frames == total else left,
+            seconds_left=0.0 if frames == total else self._seconds_left(seconds, chunk, step),
         )
+
+    def _seconds_left(self, seconds: float, chunk: int, step: int) -> float | None:
+        """The time left, at least a second: frames are to come. chunk, step : what is under way, as it is seen."""
+        computed, collected = self._pipeline.computed, self._pipeline.collected
+        if not computed:
+            return None
+        if computed > self._computed:
+            self._seconds_a_chunk = (seconds - self._first[1]) / (computed - self._first[0])
+            if not self._computed:  # the first takes longer: what is made ready with it is left out of the others
+                self._first = (computed, seconds)
+            self._computed = computed
+        to_come = min(self._to_compute - computed, self._chunks - collected)
+        # The decoder's work after the last step counts as one more.
+        share = step / (self._steps + 1) if chunk >= collected else 0.0
+        return max(self._seconds_a_chunk * (to_come - share), 1.0)

@@ -40,7 +40,7 @@ class Progress:
     steps: int = 0
     """Denoising steps of a chunk."""
     seconds_left: float | None = None
-    """Reckoned from whole chunks and the steps of the one under way; None before the first step is done."""
+    """Reckoned from whole chunks and the steps of the one under way; None before the first chunk is whole."""
     looked: int = 0
     """Frames of the video that were looked at before the run, where `speaker` is active."""
     to_look: int = 0

@@ -104,7 +104,7 @@ def speaking(
 
 
 def _mouths(tracks: Tracks, clock: FrameClock, zero: Fraction) -> dict[int, Mouth]:
-    """By track, on the grid of 25 frames a second from `zero` on; those whose opening is not known are left out."""
+    """The mouths by track, on the grid of 25 frames a second from `zero` on, those whose opening is known."""
     seen: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
     for frame, faces in sorted(tracks.by_frame.items()):
         for tracked in faces:

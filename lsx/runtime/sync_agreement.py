@@ -62,7 +62,7 @@ def agreements(
     judge: SyncJudge,
     looked: Callable[[int, int], None] = lambda _, __: None,
 ) -> dict[int, Agreement]:
-    """By track, on the grid of 25 frames a second from `tracks.first` on: how far lips and sound agree.
+    """How far lips and sound agree, by track, on the grid of 25 frames a second from `tracks.first` on.
 
     Shots with one face alone are not looked at. samples : the video's own sound from `tracks.first` on, 16 kHz.
     looked : called after each frame. Raises MediaError.

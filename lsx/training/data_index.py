@@ -107,7 +107,7 @@ class DataInfo(Entry):
     """Options of the `lsx data prepare` that made it, and what it was made from; None where something else did."""
 
     def text(self) -> str:
-        """As the file's content."""
+        """The file's content."""
         return self.model_dump_json(indent=1) + "\n"
 
 

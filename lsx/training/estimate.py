@@ -40,7 +40,7 @@ class Estimate:
 
 
 def estimate(task: UNetTask | SyncNetTask, settings: Settings) -> Estimate:
-    """Of a training on one process. Nothing is computed: activations are counted on tensors without memory."""
+    """Estimate a training on one process. Nothing is computed: activations are counted on tensors without memory."""
     parameters = sum(p.numel() for p in task.module.parameters())
     trained = sum(p.numel() for p in task.module.parameters() if p.requires_grad)
     network, inputs = task.without_memory()

@@ -59,7 +59,7 @@ class UNetBatch:
 
     @classmethod
     def of(cls, batch: Mapping[str, Tensor]) -> UNetBatch:
-        """Of collated samples of UNetSamples."""
+        """The batch of collated samples of UNetSamples."""
         names = ("mel", "target", "reference", "moments")
         return cls(audio=batch["audio"], **{name: batch.get(name) for name in names})
 
@@ -81,7 +81,7 @@ class UNetDraws:
 
     @classmethod
     def of(cls, batch: Mapping[str, Tensor]) -> UNetDraws:
-        """Of collated samples of UNetSamples."""
+        """The random numbers in collated samples of UNetSamples."""
         return cls(
             timesteps=batch["timestep"],
             target=batch["noise.target"].flatten(0, 1),
@@ -134,7 +134,7 @@ class LatentSyncLoss:
 
     @property
     def frozen_bytes(self) -> int:
-        """Of the frozen networks' parameters."""
+        """Bytes of the frozen networks' parameters."""
         networks: list[Any] = [self.vae, self.syncnet, self.lpips, self.trepa]
         return sum(p.numel() * p.element_size() for n in networks if n is not None for p in n.parameters())
 

@@ -65,7 +65,7 @@ class PrepareReport:
     """Whether the data set was there already, as asked for: nothing was written."""
 
     def lines(self) -> list[str]:
-        """For people: first what was not checked."""
+        """What was done, in words; first what was not checked."""
         first = (
             "sound offsets were corrected by SyncNet"
             if self.sync_checked

@@ -32,7 +32,7 @@ class StepReport:
 
     @property
     def seconds_left(self) -> float:
-        """Until the last step."""
+        """Seconds until the last step is done."""
         return (self.steps - self.step) * self.seconds
 
 

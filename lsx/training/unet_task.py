@@ -267,7 +267,7 @@ class UNetTask(TrainingTask):
 
 
 def _vae_hash(hashes: Mapping[str, str]) -> str:
-    """Of all files of the VAE."""
+    """One hash of all files of the VAE."""
     return hashlib.sha256("".join(v for k, v in sorted(hashes.items()) if k.startswith("vae/")).encode()).hexdigest()
 
 

@@ -46,7 +46,7 @@ class WeightAverage:
                 parameter.copy_(value)
 
     def state_dict(self) -> dict[str, Any]:
-        """As diffusers names it, so that a training that it began goes on."""
+        """The state under diffusers' names, so that a training that it began goes on."""
         return {"optimization_step": self._steps, "shadow_params": self._averages}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

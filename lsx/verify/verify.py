@@ -43,6 +43,9 @@ __all__ = ["VerifyOptions", "verify"]
 
 _ESTIMATES, _ESTIMATED_FRAMES = 4, 4
 
+StageProgress = Callable[[str, int | None, int | None], None]
+"""(what begins, stages done, of how many), None where that is not known: before the inputs are, and in a bisection."""
+
 
 def verify(
     bundle: Bundle,
@@ -50,7 +53,7 @@ def verify(
     *,
     options: SamplingOptions | None = None,
     engine: EngineOptions | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: StageProgress = lambda *_: None,
 ) -> Report:
     """Compare a bundle's engines with its checkpoint's reference, on the same noise; record it if all holds.
 
@@ -62,7 +65,7 @@ def verify(
     """
     settings, engine = settings or VerifyOptions(), engine or EngineOptions()
     clip = settings.clip
-    options, say = options or SamplingOptions(), progress or (lambda _: None)
+    options, say = options or SamplingOptions(), _Stages(progress)
     limits = THRESHOLDS[bundle.manifest.precision].override(settings.thresholds)
     chosen = checked_backend(bundle, settings, engine)
     learned = LearnedMetrics(settings.auxiliary)
@@ -70,6 +73,7 @@ def verify(
     with tempfile.TemporaryDirectory(prefix="lsx-verify-") as temporary:
         run = _Run(bundle, checkpoint, options, Path(temporary), say)
         run.make_inputs(clip, settings.max_chunks, settings.truth)
+        say.total = 2 * len(run.inputs) + 4
         run.make_reference()
         report = _empty_report(bundle, chosen, options, clip, limits, run.inputs)
         say("loading the engines")
@@ -105,6 +109,22 @@ def _empty_report(
         options=asdict(options) | {"chunks": len(inputs), "frames": sum(one.new for one in inputs)},
         thresholds=limits,
     )
+
+
+class _Stages:
+    """Tells each stage as it begins, and how many are done."""
+
+    def __init__(self, progress: StageProgress) -> None:
+        self._progress = progress
+        self._done = 0
+        self.total: int | None = None
+
+    def __call__(self, label: str) -> None:
+        if self.total is None or self._done == self.total:
+            self._progress(label, None, None)
+            return
+        self._progress(label, self._done, self.total)
+        self._done += 1
 
 
 class _Run:
@@ -189,7 +209,7 @@ class _Run:
                 clip.add(chunk, outcome.pixels, expected["pixels"])
         report.tokens = worst(tokens)
         report.drift = [worst(list(step)) for step in zip(*drifts, strict=True)]
-        self._say("whole clip")
+        self._say("figures of all frames")
         report.clip = clip.figures(learned, self.samples)
         report.frames = clip.worst()
 

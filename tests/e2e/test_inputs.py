@@ -118,7 +118,8 @@ def test_progress_tells_steps_and_the_whole_from_the_start(
     assert seen[-1].seconds_left == 0
     before_a_frame = [p for p in seen if not p.frames and p.step]
     assert before_a_frame, "no denoising step was told before the first chunk was done"
-    assert all(p.seconds_left is not None for p in before_a_frame)
+    assert {p.seconds_left for p in before_a_frame if p.chunk == 1} == {None}
+    assert all(p.seconds_left for p in seen if 0 < p.frames < LENGTH)
 
 
 def test_the_old_keyword_works_and_warns(bundle: Bundles) -> None:

@@ -19,8 +19,12 @@ from lsx.core.tensors import Precision
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-REASONS = ("needs a GPU", "needs the model hub", "needs a server", "takes minutes")
+REASONS = ("needs a GPU", "needs the model hub", "needs the network", "needs a server", "takes minutes")
 _BLOCK = re.compile(r"(?:<!-- not run: ([^\n]*?) -->\n)?```(sh|python)\n(.*?)```", re.DOTALL)
+_FENCE = re.compile(r"^ *```(.*)$", re.MULTILINE)
+_COMMAND = re.compile(r"(\$ |lsx |make |pip |git |python |docker |curl |ffmpeg )")
+_SHOWN = ("text", "json", "toml", "yaml")
+"""What is not run: what a command prints, and what a file holds."""
 
 
 def _blocks(page: Path) -> Iterator[tuple[str | None, str, str]]:
@@ -56,6 +60,28 @@ def test_its_blocks_run(page: Path, work: Path) -> None:
         assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
 
+def faults_of(text: str) -> list[str]:
+    """Fences of a page that no test runs and that do not say why: without a label, or commands as text."""
+    labels = [match[1].strip() for match in _FENCE.finditer(text)][::2]
+    known = ("sh", "python", *_SHOWN)
+    found = [f"fence {number} is labelled {label!r}" for number, label in enumerate(labels, 1) if label not in known]
+    for block in re.findall(rf"```(?:{'|'.join(_SHOWN)})\n(.*?)```", text, re.DOTALL):
+        found += [f"a command as text: {line}" for line in block.splitlines() if _COMMAND.match(line)]
+    return found
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_its_fences_say_what_they_are(page: Path) -> None:
+    assert faults_of(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_fence_without_a_label_would_be_seen() -> None:
+    assert faults_of("```sh\nlsx doctor\n```\n\n```text\nresult: x\n```\n") == []
+    assert faults_of("```sh\nlsx doctor\n```\n\n```\nmake demo\n```\n") == ["fence 2 is labelled ''"]
+    assert faults_of("```console\n$ lsx doctor\n```\n") == ["fence 1 is labelled 'console'"]
+    assert faults_of("```text\nmake demo\n```\n") == ["a command as text: make demo"]
+
+
 def test_every_error_is_explained() -> None:
     rows = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8").splitlines()
     explained = [row.split("|")[1:4] for row in rows if row.startswith("| `")]
@@ -79,6 +105,13 @@ def test_the_drawings_are_the_codes() -> None:
 
 def test_the_front_page_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 650
+
+
+def test_make_help_names_every_target() -> None:
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert phony is not None
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {line.split()[1] for line in shown.splitlines()} == {*phony[1].split()} - {"help"}
 
 
 def test_the_site_builds_strictly(tmp_path: Path) -> None:

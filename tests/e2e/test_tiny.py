@@ -66,7 +66,7 @@ def test_an_overlap_is_mixed_in_latents_and_in_pixels_where_a_bundle_keeps_none(
     truth = render_truth(clip, sound, 28)
     made, reports = [], []
     for keeps in (True, False):
-        monkeypatch.setattr("lsx.runtime.lipsync.keeps_latents", lambda _, keeps=keeps: keeps)
+        monkeypatch.setattr("lsx.runtime.loaded_bundle.keeps_latents", lambda _, keeps=keeps: keeps)
         output = tmp_path / f"{keeps}.mkv"
         reports.append(lipsync.run(np.stack(list(clip.frames)), sound, output, steps=2, overlap=4, crf=0))
         made.append(np.stack(frames_of(output)))

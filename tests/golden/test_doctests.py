@@ -49,7 +49,8 @@ PLAIN = {
     "SamplingOptions.guidance_batch",
 }
 PLAIN |= {"RunReport.faceless_spans", "RunReport.repeated_calls"}
-"""Properties that a class's own example shows, or that lsx itself asks."""
+PLAIN |= {"SoundReader.frames", "SoundReader.packets", "SoundReader.stream"}
+"""Members that a class's own example shows, or that lsx itself asks."""
 
 
 @pytest.mark.parametrize("name", [name for name, found in PUBLIC.items() if ">>> " in (found.__doc__ or "")])

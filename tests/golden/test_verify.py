@@ -43,12 +43,15 @@ def own(bundle: Bundles, tmp_path: Path) -> Bundle:
     return copy_of(bundle("fp32", 64), tmp_path)
 
 
-def checked(bundle: Bundle, checkpoint: Callable[[int], Path]) -> Report:
+def checked(
+    bundle: Bundle, checkpoint: Callable[[int], Path], progress: Callable[..., None] = lambda *_: None
+) -> Report:
     return verify(
         bundle,
         VerifyOptions(backend="onnxruntime"),
         options=QUICK,
         engine=EngineOptions(checkpoint_dir=checkpoint(64)),
+        progress=progress,
     )
 
 
@@ -58,7 +61,10 @@ def zeroed(weights: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 def test_a_good_bundle_is_stamped_until_it_changes(own: Bundle, checkpoint: Callable[[int], Path]) -> None:
-    report = checked(own, checkpoint)
+    told: list[tuple[str, int | None, int | None]] = []
+    report = checked(own, checkpoint, lambda *stage: told.append(stage))
+    assert [(done, total) for _, done, total in told] == [(done, 6) for done in range(6)]
+    assert told[-1][0] == "figures of all frames"
     assert report.passed
     assert report.clip is not None
     assert report.clip.mouth_ssim > 0.9999

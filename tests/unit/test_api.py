@@ -20,6 +20,12 @@ def test_every_public_name_is_there() -> None:
         lsx.no_such_name  # noqa: B018
 
 
+def test_every_public_name_is_on_the_page_of_the_api() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    listed = [line.removeprefix("::: lsx.") for line in page.splitlines() if line.startswith("::: lsx.")]
+    assert sorted(listed) == sorted({*lsx.__all__} - {*errors.__all__, "__version__"})
+
+
 def test_bundles_are_where_they_were() -> None:
     import lsx.bundle
 

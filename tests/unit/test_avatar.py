@@ -10,19 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
 from lsx import Bundle, FootageOptions, LipSync, prepare_avatar
 from lsx.core.clock import FrameClock
-from lsx.core.noise import named_noise
 from lsx.core.tensors import Precision
-from lsx.denoising.moments import conditioning_of
-from lsx.engines.loading import load_engine
 from lsx.errors import BundleError, FaceNotFound, IntegrityError, MediaError, OutputError, UsageError
 from lsx.faces.avatar import Avatar
 from lsx.faces.avatar_folder import AVATAR
-from lsx.faces.rows_file import RowsReader, RowsWriter
 from lsx.media.video_reader import ColourTags, VideoReader
 from lsx.media.video_writer import VideoWriter
 
@@ -57,61 +52,6 @@ def avatar(opened: Bundle, media: Path, tmp_path_factory: pytest.TempPathFactory
 
 def frames_of(path: Path) -> np.ndarray[Any, Any]:
     return np.stack(list(VideoReader(path, None).frames()))
-
-
-def test_rows_are_a_safetensors_file(tmp_path: Path) -> None:
-    rows = np.arange(5 * 2 * 3, dtype=np.float32).reshape(5, 2, 3)
-    with RowsWriter(tmp_path / "rows.safetensors", "rows", (2, 3), "float32") as writer:
-        for row in rows:
-            writer.append(row)
-        with pytest.raises(ValueError, match=r"uint8\[3\]"):
-            writer.append(np.zeros(3, np.uint8))
-    assert np.array_equal(load_file(tmp_path / "rows.safetensors")["rows"], rows)
-    reader = RowsReader(tmp_path / "rows.safetensors")
-    assert reader.shape == (5, 2, 3)
-    for index in (4, 0, 2):
-        assert np.array_equal(reader.row(index), rows[index])
-    (tmp_path / "rows.safetensors").write_bytes((tmp_path / "rows.safetensors").read_bytes()[:-1])
-    with pytest.raises(MediaError, match="damaged"):
-        RowsReader(tmp_path / "rows.safetensors")
-
-
-def test_a_long_file_is_not_held(tmp_path: Path) -> None:
-    """400 MiB of rows, read through: what this process holds of them stays under 100 MiB."""
-    path = tmp_path / "rows.safetensors"
-    with RowsWriter(path, "rows", (2**20,), "uint8") as writer:
-        for number in range(400):
-            writer.append(np.full(2**20, number % 256, np.uint8))
-    reader = RowsReader(path)
-    before = _mapped()
-    most = 0
-    for number in range(400):
-        assert reader.row(number)[-1] == number % 256
-        most = max(most, _mapped() - before)
-    assert most < 100 * 2**20
-
-
-def _mapped() -> int:
-    """Bytes of files in this process's memory."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("RssFile")) * 1024
-
-
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("seed", range(3))
-def test_the_conditioning_is_the_graphs_own(bundle: Bundles, precision: Precision, seed: int) -> None:
-    """Bit for bit: moments with one noise, sampled here with another."""
-    opened = bundle(precision, 64)
-    faces = np.random.default_rng(seed).integers(0, 256, (4, 64, 64, 3), np.uint8)
-    noise = named_noise("avatar.noise", (2, 4, 4, 8, 8), seed)
-    with load_engine(opened, "vae_encoder", threads=1) as engine:
-        wanted = engine.infer({"faces": faces, "noise": noise})["conditioning"]
-        other = engine.infer({"faces": faces, "noise": np.zeros_like(noise)})
-    sampled = conditioning_of(other["moments"], noise, other["conditioning"][0, 0, 0])
-    assert sampled.shape == (1, 9, 4, 8, 8)
-    if precision == "fp16":
-        sampled = sampled.astype(np.float16).astype(np.float32)
-    assert np.array_equal(sampled, wanted)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from lsx.denoising.chunk_runner import (
     seeded_noise,
 )
 from lsx.denoising.executor import Executor, HostExecutor, Lender, Only, io_of
+from lsx.denoising.executor_cache import executor_cache_for
 from lsx.errors import EngineError, NonFiniteOutput, OutOfDeviceMemory
 from tests.unit.test_program import MODEL, ToyEngine
 
@@ -142,3 +143,13 @@ def test_without_the_memory_nothing_is_kept(executor: HostExecutor) -> None:
     plain = ChunkRunner(Only(executor), MODEL, seeded_noise(0))
     wanted = plain.result(plain.submit(FACES, TOKENS, 0))["pixels"]
     assert all(np.array_equal(runner.result(pending)["pixels"], wanted) for pending in (first, second))
+
+
+def test_a_run_that_asks_for_anothers_chunk_gets_nothing() -> None:
+    executors = executor_cache_for({g: ToyEngine(g, MODEL) for g in LOOP_GRAPHS}, MODEL)
+    lender = executors.lender(SamplingOptions(steps=1))
+    first, second = (ChunkRunner(lender, MODEL, seeded_noise(seed)) for seed in (0, 1))
+    pending = first.submit(FACES, TOKENS, 0)
+    with pytest.raises(EngineError, match="did not submit"):
+        second.result(pending)
+    assert first.result(pending)["pixels"].shape == (16, 64, 64, 3)

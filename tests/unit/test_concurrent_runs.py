@@ -17,13 +17,12 @@ from lsx import CancelToken, Face, LipSync
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.tensors import TensorSpec
 from lsx.engines.engine import Array, Engine, FeedDict
-from lsx.errors import Cancelled, EngineClosed, EngineError, UsageError
+from lsx.errors import Cancelled, EngineClosed, UsageError
 from lsx.runtime.frame_stream import FrameStream
 from tests.simulated_device import SimulatedDevice, SimulatedEngine
 from tests.unit.test_program import MODEL, ToyEngine
 
 Opened = Callable[..., LipSync]
-
 POINTS = np.array([[24.0, 24], [40, 24], [32, 34]])
 CLIPS = 8
 LENGTH = 20  # two chunks
@@ -349,18 +348,3 @@ def test_asyncio(opened: Opened) -> None:
         assert len(cast(Any, results[5])) == 3
 
     asyncio.run(main())
-
-
-def test_a_run_that_asks_for_anothers_call_gets_nothing() -> None:
-    from lsx.core.sampling import SamplingOptions
-    from lsx.denoising.chunk_runner import ChunkRunner, seeded_noise
-    from lsx.denoising.executor_cache import executor_cache_for
-
-    executors = executor_cache_for({g: ToyEngine(g, MODEL) for g in LOOP_GRAPHS}, MODEL)
-    lender = executors.lender(SamplingOptions(steps=1))
-    first, second = (ChunkRunner(lender, MODEL, seeded_noise(seed)) for seed in (0, 1))
-    faces, tokens = np.zeros((16, 64, 64, 3), np.uint8), np.zeros((16, MODEL.tokens, MODEL.audio_dim), np.float32)
-    pending = first.submit(faces, tokens, 0)
-    with pytest.raises(EngineError, match="did not submit"):
-        second.result(pending)
-    assert first.result(pending)["pixels"].shape == (16, 64, 64, 3)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
 import lsx
-from lsx.cli import export
+from lsx.cli import export, progress
 from lsx.cli.console import detail, mode, out, warn
 from lsx.cli.main import main
 from lsx.cli.progress import task
@@ -218,3 +222,47 @@ def test_progress_as_json_lines(capsys: pytest.CaptureFixture[str], monkeypatch:
         work.update("lip-sync", 3, 10, "3 of 10 frames")
     line = json.loads(capsys.readouterr().err)
     assert line == {"progress": "run", "what": "lip-sync", "done": 3, "total": 10, "note": "3 of 10 frames"}
+
+
+NOTE = "16 of 125 frames, chunk 2 of 8, step 5 of 12, 7.91 frames/s, 0:20 left"
+LABEL = "lip-sync on onnxruntime"
+
+
+def _line_on_a_terminal(columns: int, note: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The last line that a task showed."""
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, width=columns, soft_wrap=True, _environ={"TERM": "xterm"})
+    monkeypatch.setattr(progress, "err", terminal)
+    with task("run") as work:
+        work.update(LABEL, 16, 125, note)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue()).strip().splitlines()
+    assert all(cell_len(line) < columns for line in lines)
+    return lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said", "has_bar", "has_elapsed"),
+    [
+        (34, "0:20 left", False, False),
+        (60, "0:20 left", True, False),
+        (80, "16 of 125 frames, chunk 2 of 8, 0:20 left", True, False),
+        (100, "16 of 125 frames, chunk 2 of 8, step 5 of 12, 0:20 left", True, False),
+        (120, NOTE, True, True),
+    ],
+)
+def test_a_narrow_terminal_shows_the_time_left_and_no_half_words(
+    columns: int, said: str, has_bar: bool, has_elapsed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = _line_on_a_terminal(columns, NOTE, monkeypatch)
+    assert line.startswith(LABEL)
+    assert said in line
+    assert (line.count("\u2501") >= 9, line.endswith("0:00:00")) == (has_bar, has_elapsed)
+
+
+def test_the_time_left_stays_wherever_it_stands_in_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = _line_on_a_terminal(80, "step 5/99, loss 0.1234, 1.23 s a step, 0:10:00 left, 1.0 GiB", monkeypatch)
+    assert line.endswith("step 5/99, loss 0.1234, 0:10:00 left")
+
+
+def test_a_label_that_does_not_fit_ends_in_an_ellipsis(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _line_on_a_terminal(20, "0:20 left", monkeypatch) == "lip-sync\u2026 0:20 left"

@@ -244,8 +244,9 @@ class _TwoFaces:
 
 
 def test_several_faces_are_done_in_one_pass_the_nearest_pasted_last() -> None:
-    calls, results, _ = _line(Chunker(frames=16, length=48), _TwoFaces())
+    calls, results, line = _line(Chunker(frames=16, length=48), _TwoFaces())
     assert calls.numbers == [0, 1, 1, 2]  # the second face is there in the second chunk alone
+    assert (line.collected, line.computed) == (3, 3)
     assert [int(original[0, 0, 0]) for _, original in results] == list(range(48))
     for index, (result, _) in enumerate(results):
         assert abs(int(result[32, 32, 0]) - (255 - index)) <= 1  # never inverted twice: the near one covers
@@ -265,6 +266,7 @@ def test_silent_frames_stay_as_they_are_and_cost_no_call() -> None:
     )
     results = list(StageChain(line.stages(_source(_frames(44), 44)), StageTimes()))
     assert (chunker.count, chunker.silent) == (3, 1)
+    assert (line.collected, line.computed) == (3, 2)
     assert calls.numbers == [0, 2]
     assert calls.frames == [list(range(16)), list(range(28, 44))]
     assert [result is original for result, original in results] == [10 <= i < 34 for i in range(44)]

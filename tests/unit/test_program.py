@@ -14,11 +14,11 @@ from lsx.core.model_spec import ModelSpec
 from lsx.core.noise import named_noise
 from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Dtype, TensorSpec
-from lsx.denoising.chunk_program import ProgramInputs, chunk_program, keeps_latents
+from lsx.denoising.chunk_program import chunk_program
 from lsx.denoising.chunk_runner import ChunkRunner, audio_batch, repeated_latents, seeded_noise
 from lsx.denoising.executor import HostExecutor, Only, io_of
 from lsx.denoising.memory_plan import lifetimes, plan_memory
-from lsx.denoising.program import Copy, Program, RunGraph, View, reads_and_writes
+from lsx.denoising.program import Copy, Program, View
 from lsx.denoising.schedule import schedule
 from lsx.engines.device import ALIGNMENT
 from lsx.engines.engine import Array, Engine, FeedDict
@@ -206,34 +206,12 @@ def test_live_buffers_never_overlap(options: SamplingOptions, model: ModelSpec) 
     assert plan.size <= kept + 8 * largest + len(program.buffers) * ALIGNMENT
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_nothing_is_read_that_nothing_wrote(options: SamplingOptions) -> None:
-    program = chunk_program(MODEL, io_of(toy_engines()), options)
-    written = {b.name for owner in ("input", "constant") for b in program.owned(owner)}
-    for operation in program.operations:
-        reads, writes = reads_and_writes(operation)
-        assert {view.buffer for view in reads} <= written
-        written |= {view.buffer for view in writes}
-    assert {b.name for b in program.owned("output")} <= written
-
-
 def test_a_read_of_nothing_is_refused() -> None:
     program = chunk_program(MODEL, io_of(toy_engines()), OPTIONS[0])
     missing = Copy(source=View(buffer="sample.1"), target=View(buffer="sample.0"), phase="x")
     broken = Program(buffers=program.buffers, operations=(missing, *program.operations), constants=program.constants)
     with pytest.raises(EngineError, match=r"reads sample\.1, which nothing wrote"):
         plan_memory(broken)
-
-
-def test_the_features_stay_until_the_last_shallow_step() -> None:
-    program = chunk_program(MODEL, io_of(toy_engines()), SamplingOptions(steps=7, cache_interval=3))
-    spans = lifetimes(program)
-    unets = [
-        (i, o.graph) for i, o in enumerate(program.operations) if isinstance(o, RunGraph) and o.graph.startswith("unet")
-    ]
-    assert [graph for _, graph in unets] == ["unet", "unet_shallow", "unet_shallow"] * 2 + ["unet"]
-    assert spans["deep.1"] == (unets[0][0], unets[2][0])
-    assert spans["deep.4"] == (unets[3][0], unets[5][0])
 
 
 @pytest.mark.parametrize(
@@ -249,49 +227,6 @@ def test_the_host_executor_equals_a_plain_loop(options: SamplingOptions, model: 
         for name, array in wanted.items():
             assert np.abs(made[name] - array).max() <= 1e-5 * np.abs(array).max()
         assert set(results.seconds) == {"VAE encode", "denoise", "VAE decode"}
-
-
-@pytest.mark.parametrize(
-    ("model", "options"), [(LARGE, OPTIONS[1]), *((MODEL, options) for options in OPTIONS)], ids=str
-)
-def test_latents_that_are_kept_equal_a_plain_loop(options: SamplingOptions, model: ModelSpec) -> None:
-    engines = toy_engines(model)
-    program = chunk_program(model, io_of(engines), options, given=ProgramInputs(kept=True))
-    kept = named_noise("kept", (options.steps + 1, 5, model.frames, model.latent, model.latent), 0)
-    kept[:, 4] = np.linspace(1, 0, model.frames, dtype=np.float32)[:, None, None]
-    inputs = toy_inputs(model, options) | {"kept": kept}
-    made = HostExecutor(program, engines).submit(inputs).result(None).arrays
-    wanted = plain_loop(engines, inputs, options)
-    assert set(made) == {*wanted, "nonfinite"}
-    for name, array in wanted.items():
-        assert np.abs(made[name] - array).max() <= 1e-5 * np.abs(array).max()
-    # all of the first frame's latents are the neighbour's, none of the last one's
-    assert np.abs(made["steps_out"][:, :, 0] - kept[:, :4, 0]).max() <= 1e-5
-    plan_memory(program)
-
-
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_nothing_kept_changes_no_bit(options: SamplingOptions) -> None:
-    inputs, made = toy_inputs(MODEL, options), []
-    for keeps in (True, False):
-        engines = toy_engines(keeps=keeps)
-        executor = HostExecutor(chunk_program(MODEL, io_of(engines), options), engines)
-        made.append(executor.submit(inputs).result(None).arrays)
-    assert set(made[0]) == set(made[1])
-    assert all(np.array_equal(made[0][name], made[1][name]) for name in made[0])
-
-
-def test_graphs_that_keep_no_latents_are_not_given_any() -> None:
-    graphs = io_of(toy_engines(keeps=False))
-    assert not keeps_latents(graphs)
-    with pytest.raises(EngineError, match="takes no latents to keep: export it again"):
-        chunk_program(MODEL, graphs, OPTIONS[0], given=ProgramInputs(kept=True))
-
-
-def test_a_graph_that_does_not_belong_is_refused() -> None:
-    engines = toy_engines() | {"unet": ToyEngine("unet", ModelSpec(version="test", resolution=128))}
-    with pytest.raises(EngineError, match="do not belong together"):
-        chunk_program(MODEL, io_of(engines), OPTIONS[0])
 
 
 def test_wrong_inputs_are_refused() -> None:

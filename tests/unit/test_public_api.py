@@ -33,6 +33,18 @@ def test_nothing_public_has_changed_or_gone() -> None:
     assert breaks(api_of(last.read_text(encoding="utf-8")), public_api()) == []
 
 
+def test_what_is_not_released_has_a_version_of_its_own() -> None:
+    """Bundles, records and reports carry it: with the last release's they would say what that could not write."""
+    log = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    news = log.partition("## Unreleased\n")[2].partition("\n## ")[0].strip()
+    released = re.search(r"^## (\d+)\.(\d+)\.(\d+) ", log, re.MULTILINE)
+    assert released is not None
+    here = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)(\.dev0)?", lsx.__version__)
+    assert here is not None
+    later = [int(n) for n in here.groups()[:3]] > [int(n) for n in released.groups()]
+    assert (later, here[4] is not None) == (bool(news), bool(news))
+
+
 def test_all_exports_are_looked_at() -> None:
     assert {*lsx.__all__} - {"__version__"} <= {*public_api().members}
 

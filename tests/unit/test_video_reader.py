@@ -11,7 +11,7 @@ import pytest
 from examples.synthetic_clip import portrait_frames, write_clip
 from lsx.errors import MediaError
 from lsx.media import video_reader
-from lsx.media.video_reader import ColourTags, VideoReader, dithered, ping_pong
+from lsx.media.video_reader import ColourTags, VideoReader, ping_pong
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +48,6 @@ def test_other_rates_are_placed_by_time(tmp_path: Path) -> None:
     reader = VideoReader(path)
     assert reader.count == 16  # 0.62 s
     assert len(list(reader.frames())) == 16
-
-
-def test_dithering_keeps_the_mean() -> None:
-    for level in (0, 1000, 12345, 65280):
-        picture = np.full((16, 16, 3), level, np.uint16)
-        made = dithered(picture)
-        assert made.dtype == np.uint8
-        assert abs(made.mean() - level / 256) <= 1 / 128
-        assert int(made.max()) - int(made.min()) <= 1
 
 
 def test_tags() -> None:

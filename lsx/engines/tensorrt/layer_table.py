@@ -65,7 +65,7 @@ class PlanLayer:
 
     @property
     def precision(self) -> str:
-        """Of the first output."""
+        """The first output's dtype; empty where there is no output."""
         return self.outputs[0].dtype if self.outputs else ""
 
     moved: int = 0

@@ -1,0 +1,104 @@
+"""One run over files: from opened inputs to a whole output, and the report of it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from lsx.core.cancel import CancelToken
+from lsx.core.sampling import SamplingOptions
+from lsx.core.threaded_stages import StageTimes
+from lsx.faces.detector import detector_threads
+from lsx.media.comparison import LAYOUTS
+from lsx.media.encoding import EncodeOptions
+from lsx.media.targets import Output
+from lsx.runtime.avatar_video import AvatarVideo, faces_of
+from lsx.runtime.frame_pipeline import FramePipeline
+from lsx.runtime.live_runs import LiveRuns, ended_by
+from lsx.runtime.loaded_bundle import LoadedBundle
+from lsx.runtime.run_files import OpenedInputs, sound_notes, speaker_notes, write_frames, writer_like
+from lsx.runtime.run_progress import watched
+from lsx.runtime.run_report import Progress, ProgressCallback, RunReport
+
+__all__ = ["FileRun"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FileRun:
+    """A run whose inputs are opened and whose options are checked. Parameters as in LipSync.run."""
+
+    loaded: LoadedBundle
+    runs: LiveRuns
+    inputs: OpenedInputs
+    target: Output
+    compare: Path | None
+    options: SamplingOptions
+    encode: EncodeOptions
+    require_face: bool
+    """Whether it ends at the first frame without a face."""
+    progress: ProgressCallback | None
+    cancel: CancelToken | None
+
+    def run(self) -> RunReport:
+        """Make the output. Raises what LipSync.run does; nothing is left under the output's name then."""
+        reader, timeline, footage = self.inputs.video, self.inputs.plan.timeline, self.inputs.footage
+        sound, shown = self.inputs.heard, self.inputs.plan.timeline.shown()
+        pipeline = self._pipeline()
+        started = time.perf_counter()
+        times = StageTimes()
+        frames = self.runs.start(pipeline.stages(reader.at(timeline.source(pipeline.chunker.source_length))), times)
+        with ExitStack() as stack:
+            stack.enter_context(closing(frames))
+            stack.enter_context(ended_by(self.cancel, frames))
+            writer = stack.enter_context(writer_like(self.target, reader, self.encode, sound, None, shown))
+            layout, comparison = LAYOUTS[footage.compare_layout], None
+            if self.compare is not None:
+                comparison = writer_like(self.compare, reader, self.encode, sound, layout, shown)
+                stack.enter_context(comparison)
+            made = watched(frames, pipeline, self.options.steps, self.progress)
+            times.busy["mux"] = write_frames(made, writer, comparison, layout)
+        times.waits["infer"] += pipeline.runner.waited
+        times.split("infer", pipeline.runner.seconds)
+        return self._report(pipeline, times, time.perf_counter() - started)
+
+    def _pipeline(self) -> FramePipeline:
+        """Choose the faces, for which all frames are looked at first where `speaker` asks for it."""
+        reader, _, plan, _, footage = self.inputs
+        faces = faces_of(reader, footage, plan.timeline, self.loaded.detector(), self.loaded.bundle, self._looked)
+        aligner = plan.aligner(faces, threads=detector_threads(footage.detect_every), require_face=self.require_face)
+        avatar = reader.avatar if isinstance(reader, AvatarVideo) else None
+        pipeline = self.loaded.pipeline(plan, self.options, aligner, footage=footage, avatar=avatar)
+        pipeline.frames_owned = self.compare is None
+        return pipeline
+
+    def _looked(self, done: int, frames: int) -> None:
+        self.runs.check(self.cancel)
+        if self.progress is not None:
+            self.progress(
+                Progress(frames=0, total=self.inputs.plan.timeline.frames, fps=0.0, looked=done, to_look=frames)
+            )
+
+    def _report(self, pipeline: FramePipeline, times: StageTimes, seconds: float) -> RunReport:
+        timeline, choices = self.inputs.plan.timeline, pipeline.aligner.faces.choices
+        return RunReport(
+            output=self.target if isinstance(self.target, Path) else None,
+            frames=pipeline.chunker.length,
+            seconds=seconds,
+            faceless=tuple(pipeline.aligner.faceless),
+            stages=dict(times.busy),
+            waits=dict(times.waits),
+            bottleneck=times.bottleneck or "",
+            notes=(*sound_notes(self.inputs.heard.samples()), *speaker_notes(choices, self.inputs.video.clock)),
+            choices=choices,
+            source_frames=timeline.used,
+            fps=float(timeline.shown().rate),
+            speed=timeline.speed,
+            chunks=pipeline.chunker.count,
+            silent_chunks=pipeline.chunker.silent,
+            saved_chunks=max(pipeline.chunker.whole - pipeline.runner.submitted, 0),
+            seam=pipeline.seams.ratio,
+            blended=pipeline.blended,
+            repeated_chunks=pipeline.runner.repeated,
+        )
