@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from dbos import DBOS
@@ -12,7 +14,20 @@ from sqlalchemy import event
 
 from lsx.errors import UsageError
 
-__all__ = ["ASSETS", "JOBS", "KEYS", "WORKERS", "database_url", "engine_for", "migrate", "now_ms"]
+__all__ = [
+    "ASSETS",
+    "JOBS",
+    "KEYS",
+    "WORKERS",
+    "check_local",
+    "database_url",
+    "engine_for",
+    "migrate",
+    "now_ms",
+    "persistently",
+]
+
+_T = TypeVar("_T")
 
 _BUSY_MS = 30_000
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.s3fs", "ceph"})
@@ -152,6 +167,16 @@ def migrate(url: str) -> None:
         _tables.create_all(engine)
     finally:
         engine.dispose()
+
+
+def persistently(work: Callable[[], _T], pause: float = 0.5, longest: float = 10.0) -> _T:
+    """What `work` gives, tried again as long as the database is away."""
+    while True:
+        try:
+            return work()
+        except sa.exc.OperationalError:
+            time.sleep(pause)
+            pause = min(2 * pause, longest)
 
 
 def now_ms(connection: sa.Connection) -> int:

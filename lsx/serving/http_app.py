@@ -80,8 +80,10 @@ async def _counted(request: Request, call_next: Any) -> Response:
     started = time.perf_counter()
     length = request.headers.get("content-length", "")
     is_upload = request.url.path == "/v1/assets"
-    if not is_upload and length.isdigit() and int(length) > _MOST_JSON:
-        response: Response = _answer(ApiProblem(413, "too_large", f"at most {_MOST_JSON} bytes are taken"))
+    unsized = "transfer-encoding" in request.headers
+    if not is_upload and (unsized or (length.isdigit() and int(length) > _MOST_JSON)):
+        detail = f"at most {_MOST_JSON} bytes are taken, with a Content-Length"
+        response: Response = _answer(ApiProblem(413, "too_large", detail))
     else:
         response = await call_next(request)
     for name, value in _HEADERS.items():

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from fastapi import Request
 
@@ -18,6 +19,7 @@ __all__ = ["COOKIE", "Gate", "needs"]
 
 COOKIE = "lsx_key"
 _EVERYBODY = "local"
+_LOOPBACK = frozenset({"localhost", "::1"})
 
 
 class Gate:
@@ -36,6 +38,7 @@ class Gate:
         """The key that a request has; None where none is needed. Raises ApiProblem."""
         text = _given(request)
         if text is None and self.is_open():
+            _check_own_page(request)
             return None
         key = None if text is None else self._keys.find(text)
         if key is None:
@@ -64,6 +67,17 @@ class Gate:
             if len(asked) >= most:
                 raise queue_full(f"at most {most} requests a minute", "rate_limited", int(asked[0] + 60 - now) + 1)
             asked.append(now)
+
+
+def _check_own_page(request: Request) -> None:
+    """Refuse what another site's page asks of a server without keys, under whatever name of this machine.
+
+    Raises ApiProblem.
+    """
+    host, origin = request.url.hostname or "", request.headers.get("origin")
+    named = host in _LOOPBACK or host.startswith("127.")
+    if not named or (origin is not None and urlsplit(origin).netloc != request.url.netloc):
+        raise ApiProblem(403, "other_site", "without keys this server answers its own page and programs alone")
 
 
 def _given(request: Request) -> str | None:

@@ -173,9 +173,8 @@ class JobBook:
             for row, job in zip(rows, self.jobs(rows), strict=True):
                 if status is None or job.status == status:
                     found.append(job)
-                if len(found) == limit + 1:
-                    last = found[limit - 1]
-                    return JobList(data=found[:limit], next_cursor=f"{_created(rows, last, place)}.{last.id}")
+                if len(found) == limit + 1 and place is not None:
+                    return JobList(data=found[:limit], next_cursor=f"{place[0]}.{place[1]}")
                 place = (row.created_ms, row.id)
             if len(rows) <= limit:
                 break
@@ -272,11 +271,6 @@ def _same_request(connection: sa.Connection, number: str, fingerprint: str) -> b
     if before is not None and before != fingerprint:
         raise invalid("this Idempotency-Key came with another request before", code="idempotency_key_reused")
     return before is not None
-
-
-def _created(rows: Sequence[Any], job: Job, place: tuple[int, str] | None) -> int:
-    """When a job of a page was made; one of an earlier page ended it at `place`."""
-    return next((row.created_ms for row in rows if row.id == job.id), place[0] if place is not None else 0)
 
 
 def _place_of(cursor: str | None) -> tuple[int, str] | None:

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from lsx.errors import DeviceLost, EngineClosed, LsxError, UsageError
 from lsx.runtime.lipsync import LipSync
 from lsx.runtime.run_files import open_inputs
 from lsx.runtime.run_report import Progress, RunReport
-from lsx.serving.database import JOBS, now_ms
+from lsx.serving.database import JOBS, now_ms, persistently
 from lsx.serving.executor import as_step
 from lsx.serving.job_book import WORKFLOW
 from lsx.serving.job_options import RunOptions, run_options
@@ -76,22 +76,33 @@ class JobSteps:
 
     def _begin(self, job: str) -> None:
         """Count the start; it is no step, so that every start is counted."""
-        with self._engine.begin() as connection:
-            first = sa.func.coalesce(JOBS.c.started_ms, now_ms(connection))
-            values = {"attempts": JOBS.c.attempts + 1, "started_ms": first, "progress": {"stage": "probe"}}
-            connection.execute(JOBS.update().where(JOBS.c.id == job).values(**values))
+
+        def count() -> None:
+            with self._engine.begin() as connection:
+                first = sa.func.coalesce(JOBS.c.started_ms, now_ms(connection))
+                values = {"attempts": JOBS.c.attempts + 1, "started_ms": first, "progress": {"stage": "probe"}}
+                connection.execute(JOBS.update().where(JOBS.c.id == job).values(**values))
+
+        persistently(count)
         logger(job=job).info("job begins")
 
     def _end(self, job: str) -> None:
         """Free the job's place in the queue."""
-        with self._engine.begin() as connection:
-            now = now_ms(connection)
-            values = {"finished_ms": now, "expires_ms": now + int(self._settings.keep_hours * _HOUR_MS)}
-            connection.execute(JOBS.update().where(JOBS.c.id == job).values(**values))
+
+        def free() -> None:
+            with self._engine.begin() as connection:
+                now = now_ms(connection)
+                values = {"finished_ms": now, "expires_ms": now + int(self._settings.keep_hours * _HOUR_MS)}
+                connection.execute(JOBS.update().where(JOBS.c.id == job).values(**values))
+
+        persistently(free)
 
     def _request(self, job: str) -> Mapping[str, Any]:
-        with self._engine.connect() as connection:
-            request = connection.execute(sa.select(JOBS.c.request).where(JOBS.c.id == job)).scalar()
+        def read() -> Any:
+            with self._engine.connect() as connection:
+                return connection.execute(sa.select(JOBS.c.request).where(JOBS.c.id == job)).scalar()
+
+        request = persistently(read)
         if request is None:
             raise Rejected("removed: the job was removed")
         found: Mapping[str, Any] = request
@@ -208,7 +219,7 @@ class JobSteps:
     def _mark(self, job: str, progress: dict[str, Any]) -> None:
         """Say how far the job is. DBOS raises, over `Exception`, where it was cancelled, timed out or taken over."""
         DBOS.set_event("mark", int(time.time()))
-        with self._engine.begin() as connection:
+        with suppress(sa.exc.OperationalError), self._engine.begin() as connection:  # the next mark says it
             connection.execute(JOBS.update().where(JOBS.c.id == job).values(progress=progress))
 
     def _publish(self, job: str, made: dict[str, Any]) -> dict[str, Any]:

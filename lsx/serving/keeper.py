@@ -65,10 +65,10 @@ class Keeper:
 
     def sweep(self) -> None:
         """Free the places of jobs that ended without a word, and announce what is to be announced."""
-        told = sa.or_(JOBS.c.announced.is_(None), JOBS.c.announced == _STARTED)
+        untold = sa.or_(JOBS.c.announced.is_(None), JOBS.c.announced == _STARTED)
+        begun = sa.or_(JOBS.c.started_ms.is_not(None), JOBS.c.finished_ms.is_not(None))
         with self._engine.connect() as connection:
-            unfinished = sa.or_(JOBS.c.finished_ms.is_(None), told)
-            rows = connection.execute(sa.select(JOBS).where(unfinished).limit(10 * _AT_ONCE)).all()
+            rows = connection.execute(sa.select(JOBS).where(untold, begun).limit(10 * _AT_ONCE)).all()
         for row, job in zip(rows, self._book.jobs(rows), strict=True):
             ended = job.status in TERMINAL
             if ended and row.finished_ms is None:

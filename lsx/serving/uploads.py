@@ -25,6 +25,7 @@ __all__ = ["Uploads"]
 
 _HOUR_MS = 3_600_000
 _NAME = 200
+_PROBES = 4  # at once: each is a process
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Uploads:
     def __init__(self, engine: sa.Engine, store: Store, settings: ServeSettings) -> None:
         self._engine, self._store, self._settings = engine, store, settings
         self._folder = settings.data / "incoming"
+        self._probes = anyio.CapacityLimiter(_PROBES)
         self._limits = MediaLimits(
             max_seconds=settings.max_seconds, max_pixels=settings.max_pixels, max_streams=settings.max_streams
         )
@@ -65,7 +67,7 @@ class Uploads:
         try:
             size, digest = await self._receive(part, body, most)
             upload = _Upload(number, owner, name, media_type, size, digest)
-            return await anyio.to_thread.run_sync(self._keep, part, upload)
+            return await anyio.to_thread.run_sync(self._keep, part, upload, limiter=self._probes)
         finally:
             part.unlink(missing_ok=True)
 

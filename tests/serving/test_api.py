@@ -19,10 +19,12 @@ from lsx.serving.heartbeat import beating
 from lsx.serving.http_app import create_app
 from lsx.serving.settings import ServeSettings
 
+_LOCAL = "http://127.0.0.1:8000"
+
 
 @pytest.fixture
 def client(settings: ServeSettings) -> Iterator[TestClient]:
-    with TestClient(create_app(settings)) as client:
+    with TestClient(create_app(settings), base_url=_LOCAL) as client:
         yield client
 
 
@@ -61,7 +63,7 @@ def test_a_refused_upload_leaves_nothing(
     settings: ServeSettings, content: bytes, status: int, code: str | None
 ) -> None:
     few = settings.model_copy(update={"max_upload_bytes": 1000})
-    with TestClient(create_app(few)) as client:
+    with TestClient(create_app(few), base_url=_LOCAL) as client:
         sized = client.post("/v1/assets", content=content)
         unsized = client.post("/v1/assets", content=iter([content]))
     for answer in (sized, unsized):
@@ -104,7 +106,7 @@ def test_the_same_key_is_the_same_job(
 
 def test_the_queue_is_bounded(settings: ServeSettings, video: Path, sound: Path) -> None:
     """Never more than the bound, however many come at once."""
-    with TestClient(create_app(settings.model_copy(update={"max_queued": 7}))) as client:
+    with TestClient(create_app(settings.model_copy(update={"max_queued": 7})), base_url=_LOCAL) as client:
         body = _request(client, video, sound)
         with ThreadPoolExecutor(32) as pool:
             answers = list(pool.map(lambda _: client.post("/v1/jobs", json=body), range(32)))
@@ -193,7 +195,7 @@ def test_keys_scopes_and_owners(settings: ServeSettings, video: Path, sound: Pat
     keys = KeyBook(engine)
     texts = {scope: keys.create(scope, [scope], 1)[1] for scope in ("jobs", "read", "metrics", "admin")}
     headers = {scope: {"Authorization": f"Bearer {text}"} for scope, text in texts.items()}
-    with TestClient(create_app(settings)) as client:
+    with TestClient(create_app(settings), base_url=_LOCAL) as client:
         assert client.get("/v1/jobs").status_code == 401
         assert client.get("/v1/jobs", headers={"X-Api-Key": texts["jobs"][:-1] + "x"}).status_code == 401
         assert client.get("/v1/health/live").status_code == 200
@@ -222,11 +224,19 @@ def test_keys_scopes_and_owners(settings: ServeSettings, video: Path, sound: Pat
     engine.dispose()
 
 
+def test_other_sites_pages(client: TestClient) -> None:
+    """Without keys a page of another site gets nothing, also under a name that leads to this machine."""
+    assert client.get("/v1/jobs", headers={"Origin": "https://example.com"}).status_code == 403
+    assert client.get("/v1/jobs", headers={"Host": "rebound.example.com:8000"}).status_code == 403
+    assert client.get("/v1/jobs", headers={"Origin": _LOCAL}).status_code == 200
+    assert client.post("/v1/jobs", content=iter([b"{}"])).status_code == 413
+
+
 def test_requests_a_minute(settings: ServeSettings) -> None:
     engine = engine_for(str(settings.database))
     text = KeyBook(engine).create("a", ["jobs"])[1]
     engine.dispose()
-    with TestClient(create_app(settings.model_copy(update={"requests_a_minute": 3}))) as client:
+    with TestClient(create_app(settings.model_copy(update={"requests_a_minute": 3})), base_url=_LOCAL) as client:
         codes = [client.get("/v1/jobs", headers={"X-Api-Key": text}).status_code for _ in range(5)]
     assert codes == [200, 200, 200, 429, 429]
 
@@ -268,7 +278,7 @@ def _names(target: dict[str, str]) -> list[str]:
 
 
 def test_a_database_that_is_away(settings: ServeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+    with TestClient(create_app(settings), base_url=_LOCAL, raise_server_exceptions=False) as client:
 
         def away(*_: Any, **__: Any) -> Any:
             raise sa.exc.OperationalError("connect", {}, Exception("gone"))
