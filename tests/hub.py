@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,8 @@ class Hub:
         self.files = files
         self.lies: set[str] = set()
         self.cut: dict[str, int] = {}
+        self.slow: dict[str, float] = {}
+        """Seconds that pass after the half of a file."""
         self.served: list[tuple[str, int]] = []
         """Names and the byte from which each was asked for."""
         self.endpoint = ""
@@ -95,7 +98,10 @@ def hub_of(files: dict[str, dict[str, Path]]) -> Iterator[Hub]:
                 return
             hub.served.append((name, start))
             stop = hub.cut.pop(name, None)
-            self.wfile.write(content[start:stop])
+            half = max(start, len(content) // 2)
+            self.wfile.write(content[start:half] if stop is None else b"")
+            time.sleep(hub.slow.get(name, 0.0))
+            self.wfile.write(content[half:] if stop is None else content[start:stop])
             if stop is not None:
                 self.wfile.flush()
                 self.close_connection = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from html import escape
 
@@ -58,8 +59,13 @@ def _parts(report: BenchReport) -> Iterator[str]:
     if report.sweep is not None:
         yield from _sweep(report.sweep)
     yield "<h2>Machine and options</h2>"
-    options = {name: value for name, value in report.options.items() if value not in ("None", "()", "False")}
+    options = {name: _words(text) for name, text in report.options.items() if text not in ("None", "()", "False")}
     yield table(("", ""), (*report.machine.items(), *b.items(), *options.items()), numbers=False)
+
+
+def _words(option: str) -> str:
+    """An option as the report keeps it, a tuple of names or paths as a list."""
+    return ", ".join(re.findall(r"'([^']*)'", option)) if option.startswith("(") else option
 
 
 def _time(seconds: float) -> str:

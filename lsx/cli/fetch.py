@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lsx.cli.console import emit, export_extra, out
 from lsx.cli.progress import task
+
+if TYPE_CHECKING:
+    from lsx.models.fetching import HubFile
 
 __all__ = ["fetch"]
 
@@ -35,15 +38,11 @@ def fetch(
     emit(model=model, bytes=plan.bytes, files=[file.path for file in plan.files])
     if dry_run:
         return
-    done = 0
     with task("fetch") as work:
-        for_all = max(plan.bytes, 1)
 
-        def show(file: object) -> None:
-            nonlocal done
-            name, size = getattr(file, "path", ""), getattr(file, "size", 0)
-            work.update(f"downloading {name}", done, for_all, f"{size / 2**20:.0f} MiB")
-            done += size
+        def show(file: HubFile, come: int) -> None:
+            note = f"{come / 2**20:.0f} of {plan.bytes / 2**20:.0f} MiB"
+            work.update(f"downloading {file.path}", come, max(plan.bytes, 1), note)
 
         fetch_files(plan, output, endpoint=hub, progress=show)
     out.print(f"checkpoint: {output} ({model}; every hash is the hub's)")

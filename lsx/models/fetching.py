@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ _REPOSITORIES = {
     "latentsync-1.6": "ByteDance/LatentSync-1.6",
 }
 _FILES = {"latentsync_unet.pt": "latentsync_unet.pt", "whisper/tiny.pt": "whisper/tiny.pt"}
+_PAUSE = 0.5  # seconds between two looks at what has come
 _VAE_REPOSITORY = "stabilityai/sd-vae-ft-mse"
 _VAE_FILES = {
     "config.json": "vae/config.json",
@@ -79,18 +81,18 @@ def fetch(
     output: Path,
     *,
     endpoint: str | None = None,
-    progress: Callable[[HubFile], None] = lambda _: None,
+    progress: Callable[[HubFile, int], None] = lambda _, __: None,
 ) -> None:
     """Download what `plan` misses into `output`, check every file's hash, and write down where all came from.
 
     An interrupted download goes on where it ended when this is called again. A file whose hash is not the hub's is
-    removed. progress : called before each file.
+    removed. progress : called before each file and twice a second, from another thread too, with the file that is
+    coming and the bytes of `plan` that have come.
 
     Raises OutputError where the disk is too small or cannot be written, CheckpointError where a download fails.
     """
-    from huggingface_hub import hf_hub_download
-
-    with _written(output):
+    come = 0
+    with _written(output), _without_bars():
         output.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(output).free
         if free < 1.05 * plan.bytes:
@@ -100,19 +102,13 @@ def fetch(
             )
         parts = output / ".download"
         for file in plan.missing:
-            progress(file)
-            with _asked(file.repository):
-                path = hf_hub_download(
-                    file.repository,
-                    file.name,
-                    revision=file.revision,
-                    local_dir=parts / file.repository,
-                    endpoint=endpoint,
-                )
-            _check(Path(path), file)
+            progress(file, come)
+            with _watched(parts, file, come, progress):
+                path = _downloaded(file, parts, endpoint)
             target = output / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
-            Path(path).replace(target)
+            path.replace(target)
+            come += file.size
         content = {
             "model": plan.model,
             "files": {f.path: {"repository": f.repository, "revision": f.revision} for f in plan.files},
@@ -120,6 +116,65 @@ def fetch(
         }
         write_whole(output / SOURCE, (json.dumps(content, indent=1) + "\n").encode())
         shutil.rmtree(parts, ignore_errors=True)
+
+
+def _downloaded(file: HubFile, parts: Path, endpoint: str | None) -> Path:
+    """Where a file is once it has come, whole. Raises CheckpointError."""
+    from huggingface_hub import hf_hub_download
+
+    with _asked(file.repository):
+        path = Path(
+            hf_hub_download(
+                file.repository,
+                file.name,
+                revision=file.revision,
+                local_dir=parts / file.repository,
+                endpoint=endpoint,
+            )
+        )
+    _check(path, file)
+    return path
+
+
+@contextmanager
+def _watched(folder: Path, file: HubFile, before: int, progress: Callable[[HubFile, int], None]) -> Iterator[None]:
+    """Tell now and then, during the block, how many bytes have come: `before`, and those of `file` in `folder`."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(_PAUSE):
+            progress(file, before + min(_bytes_in(folder), file.size))
+
+    thread = threading.Thread(target=look, name="lsx-fetch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _bytes_in(folder: Path) -> int:
+    """Bytes of unfinished downloads; one that is finished meanwhile counts no more."""
+    size = 0
+    for path in folder.rglob("*.incomplete"):
+        with suppress(OSError):
+            size += path.stat().st_size
+    return size
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep the hub's library from drawing bars of its own during the block."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    disabled = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not disabled:
+            enable_progress_bars()
 
 
 def _listed(repository: str, names: dict[str, str], endpoint: str | None) -> Iterator[HubFile]:

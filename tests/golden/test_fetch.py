@@ -68,6 +68,20 @@ def test_an_interrupted_download_goes_on(hub: Hub, tmp_path: Path) -> None:
     assert not plan_fetch("latentsync-1.6", target, endpoint=hub.endpoint).missing
 
 
+def test_the_bytes_of_a_large_file_are_told_while_it_comes(hub: Hub, tmp_path: Path) -> None:
+    hub.slow[UNET] = 2.0
+    told: list[tuple[str, int]] = []
+    plan = plan_fetch("latentsync-1.6", tmp_path / "c", endpoint=hub.endpoint)
+    sizes = {file.path: file.size for file in plan.missing}
+    before = sum(file.size for file in plan.missing[: list(sizes).index(UNET)])
+    fetch(plan, tmp_path / "c", endpoint=hub.endpoint, progress=lambda file, come: told.append((file.path, come)))
+    assert [come for _, come in told] == sorted(come for _, come in told)
+    part = [(come - before) / sizes[UNET] for path, come in told if path == UNET]
+    assert part[0] == 0
+    assert any(0.2 < share <= 0.5 for share in part)
+    assert told[-1][1] <= plan.bytes
+
+
 def test_what_is_not_the_hubs_is_removed(hub: Hub, tmp_path: Path) -> None:
     target = tmp_path / "checkpoint"
     hub.lies.add("whisper/tiny.pt")

@@ -174,6 +174,20 @@ def test_one_round_has_no_quartiles_and_graphs_are_explained() -> None:
     assert page.count('<div class="wide">') >= page.count("<table") + page.count("<svg") - 1
 
 
+def test_options_that_are_lists_are_shown_as_words() -> None:
+    options = {
+        "graphs": "('step',)",
+        "clip": "(PosixPath('v.mp4'), PosixPath('a b.wav'))",
+        "steps": "4",
+        "beside": "()",
+    }
+    page = bench_html(report().model_copy(update={"options": options}))
+    for shown in (">step<", ">v.mp4, a b.wav<", ">4<"):
+        assert shown in page
+    assert "PosixPath" not in page
+    assert "beside" not in page
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_report_of_an_earlier_schema_is_read(version: int, tmp_path: Path) -> None:
     """They called a contender a system, and the first a chunk a call."""
