@@ -105,7 +105,7 @@ def live() -> dict[str, str]:
     return {"status": "live"}
 
 
-@router.get("/v1/health/ready", tags=["server"], responses=problems(503))
+@router.get("/v1/health/ready", tags=["server"], responses={503: {"description": "Not ready; `checks` says why"}})
 def ready(request: Request) -> JSONResponse:
     """Whether jobs can be taken and made: the database answers, a worker was seen, there is space."""
     state = request.app.state

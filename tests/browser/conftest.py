@@ -101,9 +101,9 @@ def served(tmp_path: Path, made: Path, clips: Clips) -> Iterator[Served]:
     listener.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One Chromium for all tests, with a microphone that hums."""
+    """A Chromium for a module's tests, with a microphone that hums: Playwright keeps an event loop running meanwhile."""
     api = pytest.importorskip("playwright.sync_api")
     if not CHROMIUM.exists():
         pytest.skip(f"no browser at {CHROMIUM}; install it: apt-get install chromium")
