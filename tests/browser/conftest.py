@@ -103,7 +103,7 @@ def served(tmp_path: Path, made: Path, clips: Clips) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A Chromium for a module's tests, with a microphone that hums: Playwright keeps an event loop running meanwhile."""
+    """A Chromium for the tests of a module, with a microphone that hums. Playwright runs an event loop meanwhile."""
     api = pytest.importorskip("playwright.sync_api")
     if not CHROMIUM.exists():
         pytest.skip(f"no browser at {CHROMIUM}; install it: apt-get install chromium")
