@@ -17,7 +17,7 @@ from lsx.errors import UsageError
 from lsx.serving.database import ASSETS, JOBS, now_ms
 from lsx.serving.ids import keyed_id, new_id
 from lsx.serving.job_options import named_option, run_options
-from lsx.serving.problems import conflict, gone, invalid, not_found, queue_full
+from lsx.serving.problems import conflict, invalid, not_found, queue_full
 from lsx.serving.schemas import Job, JobError, JobList, JobProgress, JobRequest, JobUrls, iso
 from lsx.serving.settings import ServeSettings
 from lsx.serving.statuses import TERMINAL, JobStatus, outcome_of
@@ -255,8 +255,6 @@ class JobBook:
         made = found[0].output if found and found[0].status == "SUCCESS" else None
         if made is None:
             raise conflict("not_ready", f"the job is {self.jobs([row])[0].status}, and has no output")
-        if row.expires_ms is not None and made.get("removed"):
-            raise gone("the output was removed")
         return Output(made["key"], int(made["size"]), _file_name(row), "video/mp4")
 
 
