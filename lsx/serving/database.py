@@ -16,12 +16,14 @@ from lsx.errors import UsageError
 
 __all__ = [
     "ASSETS",
+    "HOUR_MS",
     "JOBS",
     "KEYS",
     "WORKERS",
     "check_local",
     "database_url",
     "engine_for",
+    "finish",
     "migrate",
     "now_ms",
     "persistently",
@@ -29,6 +31,7 @@ __all__ = [
 
 _T = TypeVar("_T")
 
+HOUR_MS = 3_600_000
 _BUSY_MS = 30_000
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.s3fs", "ceph"})
 
@@ -167,6 +170,13 @@ def migrate(url: str) -> None:
         _tables.create_all(engine)
     finally:
         engine.dispose()
+
+
+def finish(connection: sa.Connection, number: str, keep_hours: float) -> None:
+    """Free a job's place in the queue, and keep the job for so long from now; what has ended stays as it is."""
+    now = now_ms(connection)
+    ended = JOBS.update().where(JOBS.c.id == number, JOBS.c.finished_ms.is_(None))
+    connection.execute(ended.values(finished_ms=now, expires_ms=now + int(keep_hours * HOUR_MS)))
 
 
 def persistently(work: Callable[[], _T], pause: float = 0.5, longest: float = 10.0) -> _T:

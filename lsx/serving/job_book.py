@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus
 
-from lsx.errors import UsageError
-from lsx.serving.database import ASSETS, JOBS, now_ms
+from lsx.serving.database import JOBS, finish, now_ms
 from lsx.serving.ids import keyed_id, new_id
-from lsx.serving.job_options import named_option, run_options
+from lsx.serving.job_checks import check_kinds, check_options, named_assets, owned_assets
 from lsx.serving.problems import conflict, invalid, not_found, queue_full
 from lsx.serving.schemas import Job, JobError, JobList, JobProgress, JobRequest, JobUrls, iso
 from lsx.serving.settings import ServeSettings
@@ -99,14 +98,14 @@ class JobBook:
         """
         content, fingerprint = request.model_dump(mode="json", exclude_unset=True), _fingerprint(asked or request)
         number = keyed_id("job", owner.id, key) if key is not None else new_id("job")
-        assets = _named_assets(request)
-        _check_options(request)
+        assets = named_assets(request)
+        check_options(request)
         with self._writing() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
             if not _same_request(connection, number, fingerprint):
-                found = _owned_assets(connection, owner, assets)
-                _check_kinds(request, found)
+                found = owned_assets(connection, owner.id, assets)
+                check_kinds(assets, found)
                 self._check_room(connection, owner)
                 row = {
                     "id": number,
@@ -223,8 +222,7 @@ class JobBook:
     def _free(self, number: str) -> None:
         """Give the job's place in the queue free."""
         with self._writing() as connection:
-            ended = JOBS.update().where(JOBS.c.id == number, JOBS.c.finished_ms.is_(None))
-            connection.execute(ended.values(finished_ms=now_ms(connection)))
+            finish(connection, number, self._settings.keep_hours)
 
     def retry(self, owner: Owner, number: str, key: str | None = None) -> Job:
         """A new job like one that failed or was cancelled. Raises ApiProblem."""
@@ -278,49 +276,6 @@ def _place_of(cursor: str | None) -> tuple[int, str] | None:
     if not created.isdigit() or len(created) > 15 or not number:
         raise invalid("cursor is none that a list gave", "cursor")
     return int(created), number
-
-
-def _named_assets(request: JobRequest) -> dict[str, str]:
-    """The ids of the uploads that a request names, with the kind that each is used as. Raises ApiProblem."""
-    used: dict[str, str] = {}
-    kinds = [given.type for given in request.input]
-    segments = getattr(request.options, "segments", None) or []
-    if kinds.count("video") != 1 or kinds.count("audio") != (0 if segments else 1):
-        wanted = "one video, as the segments have the sounds" if segments else "one video and one audio"
-        raise invalid(f"give {wanted}", "input")
-    for given in request.input:
-        if (given.asset_id is None) == (given.url is None):
-            raise invalid("give asset_id or url, and not both", "input")
-        if given.asset_id is not None:
-            used[given.asset_id] = given.type
-    return used | {segment.audio: "audio" for segment in segments}
-
-
-def _check_options(request: JobRequest) -> None:
-    """Raise ApiProblem for what `lsx run` refuses."""
-    try:
-        run_options(request.options.model_dump(exclude_unset=True))
-    except UsageError as error:
-        name = named_option(error)
-        raise invalid(str(error), "options" if name is None else f"options.{name}", "invalid_options") from error
-
-
-def _owned_assets(connection: sa.Connection, owner: Owner, used: Mapping[str, str]) -> dict[str, Any]:
-    found = connection.execute(sa.select(ASSETS).where(ASSETS.c.id.in_(list(used)), ASSETS.c.owner == owner.id)).all()
-    assets = {asset.id: asset for asset in found}
-    for number in used:
-        if number not in assets:
-            raise invalid(f"there is no asset {number}; upload it first", "input", "no_such_asset")
-    return assets
-
-
-def _check_kinds(request: JobRequest, assets: Mapping[str, Any]) -> None:
-    for number, kind in _named_assets(request).items():
-        asset = assets[number]
-        if kind == "video" and asset.kind != "video":
-            raise invalid(f"{number} has no picture; give a video", "input", "no_video")
-        if kind == "audio" and not asset.facts.get("has_sound", True):
-            raise invalid(f"{number} has no sound", "input", "no_sound")
 
 
 def _file_name(row: Any) -> str:

@@ -21,7 +21,7 @@ from lsx.errors import DeviceLost, EngineClosed, LsxError, UsageError
 from lsx.runtime.lipsync import LipSync
 from lsx.runtime.run_files import open_inputs
 from lsx.runtime.run_report import Progress, RunReport
-from lsx.serving.database import JOBS, now_ms, persistently
+from lsx.serving.database import JOBS, finish, now_ms, persistently
 from lsx.serving.executor import as_step
 from lsx.serving.job_book import WORKFLOW
 from lsx.serving.job_options import RunOptions, run_options
@@ -34,7 +34,6 @@ __all__ = ["JobSteps"]
 
 _MARK_SECONDS = 0.5
 """Between two marks of progress, at which a job learns that it was cancelled or is another's now."""
-_HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,9 +90,7 @@ class JobSteps:
 
         def free() -> None:
             with self._engine.begin() as connection:
-                now = now_ms(connection)
-                values = {"finished_ms": now, "expires_ms": now + int(self._settings.keep_hours * _HOUR_MS)}
-                connection.execute(JOBS.update().where(JOBS.c.id == job).values(**values))
+                finish(connection, job, self._settings.keep_hours)
 
         persistently(free)
 

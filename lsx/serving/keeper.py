@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from dbos import DBOS, EnqueueOptions
 
 from lsx.errors import LsxError
-from lsx.serving.database import ASSETS, JOBS, database_url, engine_for, now_ms
+from lsx.serving.database import ASSETS, HOUR_MS, JOBS, database_url, engine_for, finish, now_ms
 from lsx.serving.executor import as_step, drained_at_sigterm, launch
 from lsx.serving.heartbeat import beating, seen_since
 from lsx.serving.job_book import VERSION, JobBook
@@ -31,7 +31,6 @@ HOOK_QUEUE, _HOOK_WORKFLOW = "hooks", "webhook"
 _SWEEP_SECONDS = 1.0
 _TAKEOVER_PAUSE = 15.0
 _RETENTION_PAUSE = 300.0
-_ORPHAN_MS = 3_600_000
 _STARTED = "PROCESSING"
 _AT_ONCE = 200
 
@@ -72,7 +71,8 @@ class Keeper:
         for row, job in zip(rows, self._book.jobs(rows), strict=True):
             ended = job.status in TERMINAL
             if ended and row.finished_ms is None:
-                self._set(row.id, finished=True)
+                with self._engine.begin() as connection:
+                    finish(connection, row.id, self._settings.keep_hours)
             if job.status != row.announced and (ended or job.status == _STARTED):
                 self._announce(row, job)
 
@@ -82,15 +82,8 @@ class Keeper:
         if url is not None and kind in row.request.get("webhook_events_filter", HOOK_EVENTS):
             body = event_of(job.status, job.model_dump(mode="json"), time.time()).decode()
             _enqueue_hook(url, f"hook-{row.id}-{job.status.lower()}", body, 0, 0)
-        self._set(row.id, announced=job.status)
-
-    def _set(self, number: str, *, finished: bool = False, announced: str | None = None) -> None:
         with self._engine.begin() as connection:
-            now = now_ms(connection)
-            values: dict[str, Any] = {} if announced is None else {"announced": announced}
-            if finished:
-                values |= {"finished_ms": now, "expires_ms": now + int(self._settings.keep_hours * 3_600_000)}
-            connection.execute(JOBS.update().where(JOBS.c.id == number).values(**values))
+            connection.execute(JOBS.update().where(JOBS.c.id == row.id).values(announced=job.status))
 
     def take_over(self) -> list[str]:
         """Give the jobs of executors that were not seen for long to others; the executors."""
@@ -142,13 +135,13 @@ class Keeper:
     def remove_orphans(self, now: int) -> None:
         """Files of the store that no job's result and no upload's row names, and that are older than an hour."""
         for found in self._store.list("outputs"):
-            if found.modified_ms < now - _ORPHAN_MS and not self._is_named(found.key):
+            if found.modified_ms < now - HOUR_MS and not self._is_named(found.key):
                 self._store.remove(found.key)
         with self._engine.connect() as connection:
             for found in self._store.list("uploads"):
                 number = found.key.rpartition("/")[2]
                 kept = connection.execute(sa.select(ASSETS.c.id).where(ASSETS.c.id == number)).scalar()
-                if found.modified_ms < now - _ORPHAN_MS and kept is None:
+                if found.modified_ms < now - HOUR_MS and kept is None:
                     self._store.remove(found.key)
 
     def _is_named(self, key: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import obstore
 import sqlalchemy as sa
 
 from lsx.bundle.bundle import Bundle
+from lsx.core.atomic_files import check_folder
 from lsx.errors import LsxError, OutputError, UsageError
 from lsx.serving.api_keys import KeyBook
 from lsx.serving.database import check_local, database_url, engine_for, migrate
@@ -41,8 +41,7 @@ def _prepared(settings: ServeSettings) -> str:
         settings.data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{settings.data}: cannot be created: {error.strerror}") from error
-    if not os.access(settings.data, os.W_OK):
-        raise OutputError(f"{settings.data}: not writable")
+    check_folder(settings.data)
     url = database_url(settings.database, settings.data)
     if url.startswith("sqlite"):
         check_local(settings.data)

@@ -13,7 +13,7 @@ import anyio
 import sqlalchemy as sa
 
 from lsx.errors import MediaError
-from lsx.serving.database import ASSETS, now_ms
+from lsx.serving.database import ASSETS, HOUR_MS, now_ms
 from lsx.serving.ids import new_id
 from lsx.serving.media_probe import MediaLimits, probed
 from lsx.serving.problems import ApiProblem, too_large, unsupported_media
@@ -23,7 +23,6 @@ from lsx.serving.store import Store
 
 __all__ = ["Uploads"]
 
-_HOUR_MS = 3_600_000
 _NAME = 200
 _PROBES = 4  # at once: each is a process
 
@@ -105,7 +104,7 @@ class Uploads:
                 "sha256": upload.digest,
                 "facts": asdict(facts),
                 "created_ms": created,
-                "expires_ms": created + int(self._settings.keep_upload_hours * _HOUR_MS),
+                "expires_ms": created + int(self._settings.keep_upload_hours * HOUR_MS),
             }
             connection.execute(ASSETS.insert(), values)
             row = connection.execute(sa.select(ASSETS).where(ASSETS.c.id == upload.id)).one()

@@ -1,0 +1,61 @@
+"""What a request for a job must be, beyond its form: inputs that fit, uploads that are there, options that run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from lsx.errors import UsageError
+from lsx.serving.database import ASSETS
+from lsx.serving.job_options import named_option, run_options
+from lsx.serving.problems import invalid
+from lsx.serving.schemas import JobRequest
+
+__all__ = ["check_kinds", "check_options", "named_assets", "owned_assets"]
+
+
+def named_assets(request: JobRequest) -> dict[str, str]:
+    """The ids of the uploads that a request names, with the kind that each is used as. Raises ApiProblem."""
+    used: dict[str, str] = {}
+    kinds = [given.type for given in request.input]
+    segments = getattr(request.options, "segments", None) or []
+    if kinds.count("video") != 1 or kinds.count("audio") != (0 if segments else 1):
+        wanted = "one video, as the segments have the sounds" if segments else "one video and one audio"
+        raise invalid(f"give {wanted}", "input")
+    for given in request.input:
+        if (given.asset_id is None) == (given.url is None):
+            raise invalid("give asset_id or url, and not both", "input")
+        if given.asset_id is not None:
+            used[given.asset_id] = given.type
+    return used | {segment.audio: "audio" for segment in segments}
+
+
+def check_options(request: JobRequest) -> None:
+    """Raise ApiProblem for what `lsx run` refuses."""
+    try:
+        run_options(request.options.model_dump(exclude_unset=True))
+    except UsageError as error:
+        name = named_option(error)
+        raise invalid(str(error), "options" if name is None else f"options.{name}", "invalid_options") from error
+
+
+def owned_assets(connection: sa.Connection, owner: str, used: Mapping[str, str]) -> dict[str, Any]:
+    """The rows of the uploads that a request names, by their ids. Raises ApiProblem for one that is not the owner's."""
+    found = connection.execute(sa.select(ASSETS).where(ASSETS.c.id.in_(list(used)), ASSETS.c.owner == owner)).all()
+    assets = {asset.id: asset for asset in found}
+    for number in used:
+        if number not in assets:
+            raise invalid(f"there is no asset {number}; upload it first", "input", "no_such_asset")
+    return assets
+
+
+def check_kinds(used: Mapping[str, str], assets: Mapping[str, Any]) -> None:
+    """Raise ApiProblem for an upload that has not what it is used for: a picture, a sound."""
+    for number, kind in used.items():
+        asset = assets[number]
+        if kind == "video" and asset.kind != "video":
+            raise invalid(f"{number} has no picture; give a video", "input", "no_video")
+        if kind == "audio" and not asset.facts.get("has_sound", True):
+            raise invalid(f"{number} has no sound", "input", "no_sound")
