@@ -82,6 +82,10 @@ def run(
     ] = None,
     compare: Annotated[Path | None, typer.Option(help="Also write original and result there.")] = None,
     no_face: Annotated[str, typer.Option(help="Frames without a face: pass leaves them, error stops.")] = "pass",
+    resume_dir: Annotated[
+        Path | None, typer.Option(help="Folder that keeps finished sections: a run that was ended goes on from there.")
+    ] = None,
+    resume_every: Annotated[float, typer.Option(help="Seconds of the result in a section.")] = 60.0,
     warm_up: Annotated[
         bool, typer.Option("--warm-up", help="Take memory, run once and capture before the clip's time is taken.")
     ] = False,
@@ -164,8 +168,10 @@ def run(
     backend = best_backend(opened, backend, engine)
     from lsx.runtime.lipsync import LipSync
     from lsx.runtime.run_files import is_face_required, open_inputs, sound_notes
+    from lsx.runtime.run_sections import Resumption
 
     is_face_required(no_face)
+    Resumption.of(resume_dir, resume_every, output, compare)
     inputs = open_inputs(video, audio, output, bundle=opened, compare=compare, encode=encode, footage=footage)
     check_report(report_file, (bundle, video, audio, segments, output, compare))
     plan = inputs.plan
@@ -189,6 +195,8 @@ def run(
                 encode=encode,
                 compare=compare,
                 no_face=no_face,  # type: ignore[arg-type]  # checked there
+                resume_dir=resume_dir,
+                resume_every=resume_every,
                 progress=lambda now: _show_progress(work, now, lipsync.backend),
             )
     for note in report.notes:
@@ -226,10 +234,13 @@ def _show(report: RunReport, output: Path, compare: Path | None) -> None:
     """What was done."""
     console = err if output == STANDARD_OUTPUT else out
     if not (mode.object or mode.quiet):
-        rate = report.frames / report.seconds
+        rate = (report.frames - report.resumed_frames) / report.seconds
         console.print(f"result: {output} ({report.frames} frames, {report.seconds:.1f} s, {rate:.2f} frames/s)")
         if compare is not None:
             console.print(f"original and result: {compare}")
+        if report.resumed_frames:
+            came = _time_code(report.resumed_frames / report.fps)
+            console.print(f"resumed: {report.resumed_frames} frames, up to {came}, had been made before")
         worked = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.stages.items())
         console.print(f"stages: {worked}; the bottleneck is {report.bottleneck}")
         if report.silent_chunks:

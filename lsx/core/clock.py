@@ -24,6 +24,8 @@ class FrameClock:
     """Seconds of a tick; where `starts` is None a frame lasts one."""
     starts: NDArray[np.int64] | None = None
     """First tick of each frame, and of what would come after the last, rising: [frames + 1]. None is an even rate."""
+    whole_rate: Fraction | None = None
+    """The rate of the whole that this is a part of."""
 
     @classmethod
     def at_rate(cls, rate: Fraction | int) -> FrameClock:
@@ -32,7 +34,9 @@ class FrameClock:
 
     @property
     def rate(self) -> Fraction:
-        """Frames a second, in the mean."""
+        """Frames a second, in the mean; of a part, that of the whole: encoders go by it."""
+        if self.whole_rate is not None:
+            return self.whole_rate
         if self.starts is None:
             return 1 / self.tick
         return Fraction(len(self.starts) - 1) / (int(self.starts[-1]) * self.tick)
@@ -72,6 +76,12 @@ class FrameClock:
         if self.starts is None:
             return self
         return FrameClock(self.tick, np.concatenate([[0], np.cumsum(np.diff(self.starts)[order])]))
+
+    def part(self, start: int, stop: int) -> FrameClock:
+        """The clock of frames `start` to `stop` alone, the first at 0."""
+        if self.starts is None:
+            return self
+        return FrameClock(self.tick, self.starts[start : stop + 1] - self.starts[start], self.rate)
 
     def frames_in(self, seconds: Fraction) -> int:
         """Frames until at least `seconds` have passed; with times of their own no more than there are."""

@@ -15,7 +15,7 @@ from lsx.core.model_spec import ModelSpec
 from lsx.core.noise import named_noise
 from lsx.core.threaded_stages import Stopped
 from lsx.denoising.chunk_program import ProgramInputs
-from lsx.denoising.executor import Lender, Submission
+from lsx.denoising.executor import Lender, Results, Submission
 from lsx.denoising.moments import conditioning_of
 from lsx.engines.engine import Array
 from lsx.errors import EngineError, NonFiniteOutput, OutOfDeviceMemory
@@ -84,6 +84,10 @@ def kept_latents(steps: NDArray[np.float32], after: Neighbour) -> NDArray[np.flo
     kept[:, :-1, : frames - after.shift] = steps[:, :, after.shift :]
     kept[:, -1] = after.share[:, None, None]
     return kept
+
+
+def _unknown(_: Submission) -> Results:
+    raise EngineError("a run asked for what an earlier one made. Please report this")
 
 
 class ChunkRunner:
@@ -198,6 +202,10 @@ class ChunkRunner:
             if self._stop.cancelled:
                 pending.submission.abandoned = True
         return pending
+
+    def earlier(self, steps: NDArray[np.float32]) -> PendingChunk:
+        """A chunk that an earlier run made, by its latents after each step, for others to go on from."""
+        return PendingChunk({}, Submission(self, _unknown), {"steps_out": steps})
 
     def _kept(self, after: Neighbour | None) -> dict[str, Array]:
         if after is not None and (steps := self._arrays_of(after.chunk).get("steps_out")) is not None:

@@ -25,6 +25,8 @@ class SeenFrame:
     """The frame in little."""
     new_shot: bool | None = None
     """Whether a shot begins with it; None where that is not known yet."""
+    since: int = 0
+    """Frames since faces were looked for, and not only followed."""
 
 
 Followed = Callable[[Frame, Sequence[Face]], list[Face] | None]
@@ -57,9 +59,17 @@ class FaceFollower:
         if faces is None:
             faces, self._since = self._detect(frame), 0
         self._latest = faces
-        return SeenFrame(faces, thumbnail, new_shot)
+        return SeenFrame(faces, thumbnail, new_shot, self._since)
 
     def follow(self, seen: SeenFrame) -> tuple[list[TrackedFace], bool]:
         """The next frame's faces with their tracks, and whether a shot begins with it."""
         new_shot = self._cuts.begins(seen.thumbnail) if seen.new_shot is None else seen.new_shot
         return self._tracker.update(seen.faces, new_shot=new_shot), new_shot
+
+    def go_on_after(self, frames: Sequence[SeenFrame]) -> None:
+        """Look at the next frame as if these had been looked at here. The last one has its thumbnail.
+
+        All of them are still to be given to `follow`.
+        """
+        self._cuts.go_on_after([bool(seen.new_shot) for seen in frames], frames[-1].thumbnail)
+        self._latest, self._since = frames[-1].faces, frames[-1].since

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -48,3 +49,9 @@ class ShotCuts:
             self._last = number
             return True
         return number == 0
+
+    def go_on_after(self, new_shots: Sequence[bool], thumbnail: NDArray[np.uint8]) -> None:
+        """Answer for the next frame as if frames had come whose answers these were, the last with that thumbnail."""
+        begun = [number for number, new_shot in enumerate(new_shots) if new_shot and number > 0]
+        self._last, self._count = begun[-1] if begun else -LEAST_SHOT, len(new_shots)
+        self._detector.process_frame(FrameTimecode(self._count - 1, fps=float(FPS)), thumbnail)

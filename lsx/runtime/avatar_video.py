@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,17 @@ class AvatarFaces:
 
     def look(self, _: Frame) -> None:
         """Nothing: it is known."""
+
+    def keep_history(self, marks: Collection[int]) -> None:
+        """There is none."""
+
+    def history(self, last: int) -> dict[str, NDArray[Any]]:
+        """There is none."""
+        del last
+        return {}
+
+    def go_on_after(self, *_: Any) -> None:
+        """Nothing goes from frame to frame."""
 
     def aligned(self, source: int, _: Any, __: Frame) -> dict[Slot, AlignedFace]:
         """The faces of source frame `source`, with their moments."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Part", "PlannedChunk", "chunk_count", "counted", "planned_chunks"]
+__all__ = ["BEGINNING", "Border", "Part", "PlannedChunk", "chunk_count", "counted", "planned_chunks"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +29,20 @@ class Part:
     def share(self, index: int) -> float:
         """The share of what is made in the output frame `index`, 0..1."""
         return 1.0 if self.speech is None else float(self.speech[index - self.start])
+
+
+class Border(NamedTuple):
+    """A place in a run at which it may be left, and gone on from: no chunk before it counts in a frame after it."""
+
+    frame: int
+    """The first output frame after it."""
+    chunk: int
+    """The number of the first chunk after it."""
+    read: int
+    """The first output frame that the chunks after it are made of, or pass on."""
+
+
+BEGINNING = Border(0, 0, 0)
 
 
 def counted(weights: NDArray[np.float32]) -> range:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from lsx.denoising.chunk_runner import PendingChunk
 from lsx.faces.alignment import AlignedFace
-from lsx.runtime.chunk_plan import Part, PlannedChunk, chunk_count, counted, planned_chunks
+from lsx.runtime.chunk_plan import BEGINNING, Border, Part, PlannedChunk, chunk_count, counted, planned_chunks
 from lsx.runtime.face_aligner import AlignedFrame
 from lsx.runtime.face_choice import Slot
 
@@ -40,7 +41,7 @@ class Chunk:
     last: bool = False
     """Whether it is the last of its place in the plan: the faces of all slots there are done with it."""
     pending: PendingChunk | None = None
-    """The chunk while it is computed."""
+    """What its runner knows it by, where it is computed."""
     pixels: NDArray[Any] | None = None
     """What was computed, levels [F, H, W, 3]; this run's own."""
 
@@ -101,11 +102,35 @@ class Chunker:
             return 0
         return sum(not planned.heard for planned in self.plan())
 
-    def chunks(self, items: Iterator[AlignedFrame]) -> Iterator[Chunk]:
-        """The planned chunks, as soon as their last frames have come."""
-        queue = _FrameQueue(self.length)
+    def borders(self, every: int) -> list[Border]:
+        """Where the run may be left: after about `every` frames each, the last at least half as long."""
         plan = _Upcoming(self.plan(), self.frames * self.stride, self.source_length)
-        number = 0
+        found: list[Border] = []
+        number, first, wanted = 0, 0, every
+        while True:
+            # frames that nothing is made of go on by as many as a chunk has; what is left of them, with the next chunk
+            last = min(plan.counted, self.length)
+            if plan.is_going_on:
+                last = first + (last - first) // self.frames * self.frames
+            while max(wanted, first) <= last and max(wanted, first) + every / 2 <= self.length:
+                place = max(wanted, first)
+                found.append(Border(place, number, min(plan.made_of, place)))
+                wanted = place + every
+            planned = plan.following()
+            if planned is None:
+                return found
+            number += 1
+            first = min(plan.counted, planned.frames[-1] + 1)
+
+    def chunks(self, items: Iterator[AlignedFrame], border: Border = BEGINNING) -> Iterator[Chunk]:
+        """The planned chunks, as soon as their last frames have come.
+
+        border : where the run goes on; `items` come from its first frame to read on.
+        """
+        queue = _FrameQueue(self.length, border.frame)
+        planned_after = islice(self.plan(), border.chunk, None)
+        plan = _Upcoming(planned_after, self.frames * self.stride, self.source_length)
+        number = border.chunk
         for item in items:
             queue.add(item)
             while (planned := plan.due(item.index)) is not None:
@@ -160,9 +185,20 @@ class _Upcoming:
         self.made_of = min((planned.frames.start for planned in self._ahead), default=self._end)
         """The first frame that they are made of."""
 
+    @property
+    def is_going_on(self) -> bool:
+        """Whether there is a chunk to come."""
+        return bool(self._ahead)
+
     def due(self, frame: int) -> PlannedChunk | None:
         """The next chunk, where its last frame is this one; then it is no longer among those to come."""
         if not self._ahead or self._ahead[0].frames[-1] != frame:
+            return None
+        return self.following()
+
+    def following(self) -> PlannedChunk | None:
+        """The next chunk, which is then no longer among those to come; None where there is none."""
+        if not self._ahead:
             return None
         planned = self._ahead.popleft()
         self._look()
@@ -172,11 +208,11 @@ class _Upcoming:
 class _FrameQueue:
     """Frames that have come: those that are still needed, and which of them are still to be given on."""
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, first: int) -> None:
         self._length = length
         self._held: dict[int, AlignedFrame] = {}
         self._come = 0
-        self.first = 0
+        self.first = first
         """The first frame that was not given on."""
 
     def add(self, item: AlignedFrame) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from lsx.core.threaded_stages import in_order
 from lsx.errors import FaceNotFound, LsxError, MediaError
 from lsx.faces.alignment import Affine, AlignedFace, Aligner, crop_face
 from lsx.faces.speaker import SpeakerChoice
+from lsx.runtime.chunk_plan import BEGINNING, Border
 from lsx.runtime.face_choice import FaceChoice, Slot
 
 __all__ = ["AlignedFrame", "FaceAligner", "FoundFaces", "FrameFaces", "SourceFrames"]
@@ -53,6 +54,18 @@ class FrameFaces(Protocol):
     def choices(self) -> tuple[SpeakerChoice, ...]:
         """Whom it took, and from which frame on."""
 
+    def keep_history(self, marks: Collection[int]) -> None:
+        """Keep from now on what is seen. marks : source frames after which the run may be left."""
+
+    def history(self, last: int) -> dict[str, NDArray[Any]]:
+        """What was seen up to the source frame `last`, and was not given before: arrays by name."""
+
+    def go_on_after(self, sources: Sequence[int], history: Sequence[Mapping[str, NDArray[Any]]], width: int) -> None:
+        """Go on as if the source frames `sources`, rising, had been aligned here, `width` pixels wide.
+
+        history : of them, as `history` gave it, from the first to the last.
+        """
+
 
 class FoundFaces:
     """Faces as they are chosen in the frames of one clip, aligned and cut out."""
@@ -74,11 +87,28 @@ class FoundFaces:
         """What the choice sees."""
         return self._choice.look(frame)
 
+    def keep_history(self, marks: Collection[int]) -> None:
+        """Keep what the choice sees."""
+        self._choice.keep_history(marks)
+
+    def history(self, last: int) -> dict[str, NDArray[Any]]:
+        """What the choice saw."""
+        return self._choice.history(last)
+
+    def go_on_after(self, sources: Sequence[int], history: Sequence[Mapping[str, NDArray[Any]]], width: int) -> None:
+        """Choose and align once more, from what was seen."""
+        seen = self._choice.go_on_after(history)
+        for source in sources:
+            self._choose(source, seen.get(source), width)
+
+    def _choose(self, source: int, seen: Any, width: int) -> None:
+        chosen = self._choice.choose(source, seen, width)
+        self._known.add(source, {slot: self._aligners[slot].affine(face.points) for slot, face in chosen.items()})
+
     def aligned(self, source: int, seen: Any, frame: Frame) -> dict[Slot, AlignedFace]:
         """The chosen faces; of a frame that comes again those of its first time."""
         if source > self._known.latest:
-            chosen = self._choice.choose(source, seen, frame.shape[1])
-            self._known.add(source, {slot: self._aligners[slot].affine(face.points) for slot, face in chosen.items()})
+            self._choose(source, seen, frame.shape[1])
         return {
             slot: AlignedFace(affine, crop_face(frame, affine, self._resolution))
             for slot, affine in self._known.at(source).items()
@@ -101,11 +131,17 @@ class FaceAligner:
     clock: FrameClock = MODEL_CLOCK
     """When the source's frames are shown."""
     faceless: list[int] = field(default_factory=list)
+    border: Border = BEGINNING
+    """Where the run goes on; the frames before it were aligned by an earlier one."""
+    latest: int = -1
+    """The last source frame that was looked at."""
+    any_face: bool = False
+    """Whether any frame has had a face."""
 
     def check(self, source: SourceFrames) -> Iterator[tuple[int, int, Frame]]:
         """Output index, source index and frame. Raises MediaError for what is no frame."""
         shape: tuple[int, ...] | None = None
-        for index, (number, frame) in enumerate(source):
+        for index, (number, frame) in enumerate(source, self.border.read):
             wrong = not isinstance(frame, np.ndarray) or frame.dtype != np.uint8
             if wrong or frame.ndim != 3 or frame.shape[2] != 3 or (shape is not None and frame.shape != shape):
                 description = (
@@ -119,7 +155,7 @@ class FaceAligner:
 
     def detect(self, items: Iterator[tuple[int, int, Frame]]) -> Iterator[_Seen]:
         """Each source frame is looked at once, when it first comes: first times rise, whatever they leave out."""
-        latest = -1
+        latest = self.latest
 
         def first_time(item: tuple[int, int, Frame]) -> tuple[int, int, Frame, bool]:
             nonlocal latest
@@ -135,20 +171,20 @@ class FaceAligner:
 
     def align(self, items: Iterator[_Seen]) -> Iterator[AlignedFrame]:
         """Crops of the chosen faces. Raises FaceNotFound."""
-        any_face = False
         for index, source, frame, seen in items:
             faces = self.faces.aligned(source, seen, frame)
-            any_face = any_face or bool(faces)
+            self.any_face = self.any_face or bool(faces)
+            new = self.border.frame <= index < self.length
             missing = not faces and (self.needed is None or (index < self.length and bool(self.needed[index])))
             if missing and self.require_face:
                 raise FaceNotFound(
                     f"no face in the frame at {float(self.clock.seconds(source)):.2f} s (frame {source}). "
                     "Cut it out, or let such frames pass through: --no-face pass"
                 )
-            if missing and index < self.length:
+            if missing and new:
                 self.faceless.append(index)
             yield AlignedFrame(index, frame, faces)
-        if not any_face:
+        if not self.any_face:
             raise FaceNotFound(
                 "no face was found in any frame. Check that the picture is upright and the face at least 40 pixels high"
                 + self.faces.advice

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+
+from numpy.typing import NDArray
 
 from lsx.core.clock import FPS, MODEL_CLOCK, FrameClock
 from lsx.core.footage import FootageOptions
@@ -16,6 +19,7 @@ from lsx.errors import FaceNotFound, UsageError
 from lsx.faces.alignment import Face
 from lsx.faces.detector import FaceDetector
 from lsx.faces.following import FaceFollower, SeenFrame
+from lsx.faces.seen_history import SeenHistory, seen_frames
 from lsx.faces.speaker import ActiveTrack, SpeakerChoice, chooser_for, track_in_box
 from lsx.faces.track_file import Tracks, VideoIdentity
 from lsx.faces.tracks import TrackedFace, box_of
@@ -24,7 +28,17 @@ from lsx.runtime.speaking_faces import Looked, heard_in, looked_at, speaking
 from lsx.runtime.sync_agreement import SyncJudge, agreements
 from lsx.runtime.timeline import Timeline
 
-__all__ = ["Detector", "FaceChoice", "GivenFaces", "LiveFaces", "RecordedFaces", "Slot", "faces_for", "given_faces"]
+__all__ = [
+    "Detector",
+    "FaceChoice",
+    "GivenFaces",
+    "LiveFaces",
+    "RecordedFaces",
+    "Slot",
+    "Unseen",
+    "faces_for",
+    "given_faces",
+]
 
 _MARGIN = 8 * FPS  # frames beyond a run's last that are looked at too: they tell who spoke before them
 
@@ -57,8 +71,37 @@ class FaceChoice(Protocol):
     def choices(self) -> tuple[SpeakerChoice, ...]:
         """Whom it took, and from which frame on."""
 
+    def keep_history(self, marks: Collection[int]) -> None:
+        """Keep from now on what is seen. marks : source frames after which the run may be left."""
 
-class GivenFaces:
+    def history(self, last: int) -> dict[str, NDArray[Any]]:
+        """What was seen up to the source frame `last`, and was not given before: arrays by name."""
+
+    def go_on_after(self, history: Sequence[Mapping[str, NDArray[Any]]]) -> dict[int, Any]:
+        """What an earlier run saw, by source frame, all of which is still to be given to `choose`.
+
+        Frames are looked at from here on as if these had been.
+        """
+
+
+class Unseen:
+    """A choice that sees nothing in frames, or nothing that would have to be kept."""
+
+    def keep_history(self, marks: Collection[int]) -> None:
+        """There is none."""
+
+    def history(self, last: int) -> dict[str, NDArray[Any]]:
+        """There is none."""
+        del last
+        return {}
+
+    def go_on_after(self, history: Sequence[Mapping[str, NDArray[Any]]]) -> dict[int, Any]:
+        """There is none."""
+        del history
+        return {}
+
+
+class GivenFaces(Unseen):
     """One face a frame, from a caller's own detector."""
 
     advice = ""
@@ -103,6 +146,7 @@ class LiveFaces:
     def __init__(self, follower: FaceFollower, rules: Sequence[SpeakerRule], clock: FrameClock = MODEL_CLOCK) -> None:
         self._follower, self._rules, self._clock = follower, rules, clock
         self._choosers: _Choosers | None = None
+        self._history: SeenHistory | None = None
 
     def look(self, frame: Frame) -> SeenFrame:
         """Faces, and the frame in little."""
@@ -111,6 +155,8 @@ class LiveFaces:
     def choose(self, source: int, seen: SeenFrame, width: int) -> dict[Slot, Face]:
         """The rules' faces. A box is one of the first frame's faces."""
         tracked, new_shot = self._follower.follow(seen)
+        if self._history is not None:
+            self._history.add(source, replace(seen, new_shot=new_shot))
         if self._choosers is None:
             self._choosers = _Choosers([_resolved(rule, self._clock.seconds(source), tracked) for rule in self._rules])
         return self._choosers.choose(source, tracked, width, new_shot=new_shot)
@@ -120,8 +166,22 @@ class LiveFaces:
         """Whom it took."""
         return () if self._choosers is None else self._choosers.choices
 
+    def keep_history(self, marks: Collection[int]) -> None:
+        """Keep from now on what is seen."""
+        self._history = SeenHistory(marks)
 
-class RecordedFaces:
+    def history(self, last: int) -> dict[str, NDArray[Any]]:
+        """What was seen up to the source frame `last`, and was not given before."""
+        return {} if self._history is None else self._history.taken(last)
+
+    def go_on_after(self, history: Sequence[Mapping[str, NDArray[Any]]]) -> dict[int, SeenFrame]:
+        """What an earlier run saw, by source frame."""
+        frames = {source: seen for arrays in history for source, seen in seen_frames(arrays)}
+        self._follower.go_on_after(list(frames.values()))
+        return frames
+
+
+class RecordedFaces(Unseen):
     """The faces of a tracks.json, or of a look at the whole video before; nothing is looked for."""
 
     advice = ". Its faces were looked for before, and the chosen ones may be in none of these frames"

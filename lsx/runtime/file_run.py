@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +13,17 @@ from lsx.core.threaded_stages import StageTimes
 from lsx.faces.detector import detector_threads
 from lsx.media.comparison import LAYOUTS
 from lsx.media.encoding import EncodeOptions
-from lsx.media.targets import Output
+from lsx.media.joined_video import join_videos
+from lsx.media.targets import Output, container_of
 from lsx.runtime.avatar_video import AvatarVideo, faces_of
+from lsx.runtime.face_aligner import SourceFrames
 from lsx.runtime.frame_pipeline import FramePipeline
 from lsx.runtime.live_runs import LiveRuns, ended_by
 from lsx.runtime.loaded_bundle import LoadedBundle
-from lsx.runtime.run_files import OpenedInputs, sound_notes, speaker_notes, write_frames, writer_like
+from lsx.runtime.run_files import FrameSink, OpenedInputs, sound_notes, speaker_notes, write_frames, writer_like
 from lsx.runtime.run_progress import watched
 from lsx.runtime.run_report import Progress, ProgressCallback, RunReport
+from lsx.runtime.run_sections import Resumption, RunSections, SectionedVideo
 
 __all__ = ["FileRun"]
 
@@ -40,21 +43,27 @@ class FileRun:
     """Whether it ends at the first frame without a face."""
     progress: ProgressCallback | None
     cancel: CancelToken | None
+    resumption: Resumption | None
+    """Where it is taken up, and kept."""
+    backend: str
 
     def run(self) -> RunReport:
         """Make the output. Raises what LipSync.run does; nothing is left under the output's name then."""
-        reader, timeline, footage = self.inputs.video, self.inputs.plan.timeline, self.inputs.footage
-        sound, shown = self.inputs.heard, self.inputs.plan.timeline.shown()
-        pipeline = self._pipeline()
-        started = time.perf_counter()
-        times = StageTimes()
-        frames = self.runs.start(pipeline.stages(reader.at(timeline.source(pipeline.chunker.source_length))), times)
+        reader, footage = self.inputs.video, self.inputs.footage
         with ExitStack() as stack:
+            sections = self._sections(stack)
+            pipeline = self._pipeline()
+            if sections is not None:
+                sections.go_on(pipeline, self.inputs.plan.timeline, reader.width)
+            started = time.perf_counter()
+            times = StageTimes()
+            frames = self.runs.start(pipeline.stages(self._source(pipeline)), times)
             stack.enter_context(closing(frames))
             stack.enter_context(ended_by(self.cancel, frames))
-            writer = stack.enter_context(writer_like(self.target, reader, self.encode, sound, None, shown))
+            writer = stack.enter_context(self._writer(sections, pipeline))
             layout, comparison = LAYOUTS[footage.compare_layout], None
             if self.compare is not None:
+                sound, shown = self.inputs.heard, self.inputs.plan.timeline.shown()
                 comparison = writer_like(self.compare, reader, self.encode, sound, layout, shown)
                 stack.enter_context(comparison)
             made = watched(frames, pipeline, self.options.steps, self.progress)
@@ -62,6 +71,31 @@ class FileRun:
         times.waits["infer"] += pipeline.runner.waited
         times.split("infer", pipeline.runner.seconds)
         return self._report(pipeline, times, time.perf_counter() - started)
+
+    def _sections(self, stack: ExitStack) -> RunSections | None:
+        if self.resumption is None:
+            return None
+        facts = (self.backend, self.require_face, container_of(self.target))
+        opened = self.resumption.sections(self.inputs, self.loaded.bundle, self.options, self.encode, *facts)
+        return stack.enter_context(opened)
+
+    def _source(self, pipeline: FramePipeline) -> SourceFrames:
+        """The frames that are still to be read."""
+        places = self.inputs.plan.timeline.source(pipeline.chunker.source_length)
+        return self.inputs.video.at(places[pipeline.aligner.border.read :])
+
+    def _writer(self, sections: RunSections | None, pipeline: FramePipeline) -> AbstractContextManager[FrameSink]:
+        reader, sound, encode = self.inputs.video, self.inputs.heard, self.encode
+        timeline, shown = self.inputs.plan.timeline, self.inputs.plan.timeline.shown()
+        if sections is None or not sections.borders:
+            return writer_like(self.target, reader, encode, sound, None, shown)
+        return SectionedVideo(
+            sections,
+            pipeline,
+            timeline,
+            lambda path, clock: writer_like(path, reader, encode, None, None, clock),
+            lambda parts: join_videos(parts, self.target, shown, encode.audio_codec, sound),
+        )
 
     def _pipeline(self) -> FramePipeline:
         """Choose the faces, for which all frames are looked at first where `speaker` asks for it."""
@@ -97,8 +131,9 @@ class FileRun:
             speed=timeline.speed,
             chunks=pipeline.chunker.count,
             silent_chunks=pipeline.chunker.silent,
-            saved_chunks=max(pipeline.chunker.whole - pipeline.runner.submitted, 0),
+            saved_chunks=max(pipeline.chunker.whole - pipeline.start.computed - pipeline.runner.submitted, 0),
             seam=pipeline.seams.ratio,
             blended=pipeline.blended,
-            repeated_chunks=pipeline.runner.repeated,
+            repeated_chunks=pipeline.start.repeated + pipeline.runner.repeated,
+            resumed_frames=pipeline.aligner.border.frame,
         )

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lsx.core.tensors import Frame
 from lsx.faces.compositing import Compositor
@@ -14,20 +12,10 @@ from lsx.faces.retouch import Retouch
 from lsx.runtime.chunker import Chunk
 from lsx.runtime.face_aligner import AlignedFrame
 from lsx.runtime.face_choice import Slot
+from lsx.runtime.run_state import MadeFace
 from lsx.runtime.seams import SeamMeter
 
 __all__ = ["FramePaster"]
-
-
-@dataclass(slots=True, eq=False)
-class _Made:
-    """A face of one frame, as far as it is made."""
-
-    pixels: NDArray[Any]
-    share: float
-    """Of it in the frame, 0..1."""
-    chunk: int | None
-    """Number of the one chunk that made it; None where several did."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +25,8 @@ class FramePaster:
     seams: SeamMeter
     retouch: Retouch
     compositor: Compositor
-    _made: dict[int, dict[Slot, _Made]] = field(default_factory=dict)
+    made: dict[int, dict[Slot, MadeFace]] = field(default_factory=dict)
+    """Faces of the frames that are not finished, by output frame."""
 
     def add(self, chunk: Chunk) -> None:
         """Take what a chunk made, each frame for what it counts there."""
@@ -47,22 +36,22 @@ class FramePaster:
             item, weight = chunk.items[position], chunk.weights[position]
             if chunk.slot not in item.faces:
                 continue
-            layers = self._made.setdefault(item.index, {})
+            layers = self.made.setdefault(item.index, {})
             share = chunk.part.share(item.index)
             if weight == 1:
-                layers[chunk.slot] = _Made(chunk.pixels[position], share, chunk.number)
+                layers[chunk.slot] = MadeFace(chunk.pixels[position], share, chunk.number)
                 continue
             pixels = weight * chunk.pixels[position].astype(np.float32)
             if (before := layers.get(chunk.slot)) is not None:
                 pixels += before.pixels
-            layers[chunk.slot] = _Made(pixels, share, None)
+            layers[chunk.slot] = MadeFace(pixels, share, None)
 
     def finish(self, item: AlignedFrame, *, owned: bool) -> tuple[Frame, Frame]:
         """(result, original) of the next frame; the same array where nothing changed.
 
         owned : whether the frame may be painted on; otherwise it is copied first.
         """
-        layers = self._made.pop(item.index, {})
+        layers = self.made.pop(item.index, {})
         self.seams.add({slot: (made.pixels, made.chunk) for slot, made in layers.items()})
         visible = [slot for slot, made in layers.items() if made.share]
         if not visible:

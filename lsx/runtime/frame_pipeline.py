@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, Protocol
 
 import numpy as np
@@ -15,11 +16,13 @@ from lsx.core.threaded_stages import Stage, run_stages
 from lsx.denoising.chunk_runner import ChunkRunner
 from lsx.faces.compositing import Compositor, PasteMask
 from lsx.faces.retouch import Retouch
+from lsx.runtime.chunk_plan import Border
 from lsx.runtime.chunker import Chunk, Chunker
 from lsx.runtime.face_aligner import FaceAligner, FoundFaces, SourceFrames
 from lsx.runtime.face_choice import Detector, GivenFaces
 from lsx.runtime.frame_paster import FramePaster
 from lsx.runtime.last_chunks import LastChunks
+from lsx.runtime.run_state import MadeChunk, RunState
 from lsx.runtime.seams import SeamMeter
 
 __all__ = ["FramePipeline", "Voice", "chunk_stages", "clip_chunks", "face_stages"]
@@ -43,7 +46,7 @@ def face_stages(aligner: FaceAligner, source: SourceFrames) -> list[Stage]:
 
 def chunk_stages(aligner: FaceAligner, chunker: Chunker, source: SourceFrames) -> list[Stage]:
     """The stages before the engines: source frames to chunks of aligned faces."""
-    return [*face_stages(aligner, source), Stage("chunk", chunker.chunks, capacity=1)]
+    return [*face_stages(aligner, source), Stage("chunk", partial(chunker.chunks, border=aligner.border), capacity=1)]
 
 
 def clip_chunks(source: SourceFrames, detector: Detector, model: ModelSpec, length: int) -> Iterator[Chunk]:
@@ -71,6 +74,12 @@ class FramePipeline:
     retouch: Retouch = field(default_factory=Retouch)
     mask: PasteMask = "soft"
     seams: SeamMeter = field(default_factory=SeamMeter)
+    start: RunState = field(default_factory=RunState)
+    """What there is where the run goes on, at the aligner's border."""
+    borders: Mapping[int, Border] = field(default_factory=dict)
+    """Where it may be left, by the first frame after each."""
+    states: dict[int, RunState] = field(default_factory=dict, init=False)
+    """What there was at each of these, once the frame before it has come out."""
     collected: int = field(default=0, init=False)
     """Chunks of the plan that came from the engines, whole, or past them because nothing was to be made."""
     computed: int = field(default=0, init=False)
@@ -94,6 +103,8 @@ class FramePipeline:
 
     def _infer(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         made = LastChunks()
+        for earlier in self.start.chunks:
+            made.add_earlier(earlier, self.runner.earlier(earlier.steps))
         for chunk in chunks:
             if chunk.faces is not None:
                 tokens = self.voices[chunk.part.voice].tokens([item.index for item in chunk.items])
@@ -107,15 +118,55 @@ class FramePipeline:
         for chunk in chunks:
             if chunk.pending is not None:
                 chunk.pixels = self.runner.result(chunk.pending)["pixels"]
-                chunk.pending = None
                 self.computed += chunk.last
             self.collected += chunk.last
             yield chunk
 
     def _composite(self, chunks: Iterator[Chunk]) -> Iterator[tuple[Frame, Frame]]:
         """(result, original) of each output frame; the same array where nothing changed."""
-        paster = FramePaster(self.seams, self.retouch, Compositor(self.mask))
+        self.seams.across, self.seams.inside = list(self.start.across), list(self.start.inside)
+        paster = FramePaster(self.seams, self.retouch, Compositor(self.mask), self.start.made)
+        trail = _Trail(self.start)
         for chunk in chunks:
             paster.add(chunk)
+            trail.add(chunk, self.runner)
             for item in chunk.done:
-                yield paster.finish(item, owned=self.frames_owned)
+                finished = paster.finish(item, owned=self.frames_owned)
+                if (border := self.borders.get(item.index + 1)) is not None:
+                    self.states[border.frame] = self._state(border, paster, trail)
+                yield finished
+
+    def _state(self, border: Border, paster: FramePaster, trail: _Trail) -> RunState:
+        return RunState(
+            faceless=[index for index in self.aligner.faceless if index < border.frame],
+            any_face=self.aligner.any_face,
+            computed=trail.computed,
+            repeated=self.start.repeated + self.runner.repeated,
+            across=list(self.seams.across),
+            inside=list(self.seams.inside),
+            made={index: dict(layers) for index, layers in paster.made.items()},
+            chunks=trail.reaching(border.read),
+        )
+
+
+class _Trail:
+    """The chunks that came last, for what goes on from them, and how many were computed."""
+
+    def __init__(self, start: RunState) -> None:
+        self.computed = start.computed
+        self._chunks: list[MadeChunk] = list(start.chunks)
+
+    def add(self, chunk: Chunk, runner: ChunkRunner) -> None:
+        if chunk.pending is None:
+            return
+        self.computed += 1
+        made = chunk.pending.arrays if runner.keeps else None
+        if made is not None and "steps_out" in made:
+            frames = tuple(item.index for item in chunk.items)
+            self._chunks = [one for one in self._chunks if one.frames[-1] >= frames[0]]
+            self._chunks.append(MadeChunk(chunk.slot, chunk.part.voice, frames, made["steps_out"]))
+        chunk.pending = None
+
+    def reaching(self, frame: int) -> list[MadeChunk]:
+        """Those that have `frame`, or one after it."""
+        return [made for made in self._chunks if made.frames[-1] >= frame]

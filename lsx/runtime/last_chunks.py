@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lsx.denoising.chunk_runner import Neighbour, PendingChunk
-from lsx.runtime.chunk_plan import Part
 from lsx.runtime.chunker import Chunk
 from lsx.runtime.face_choice import Slot
+from lsx.runtime.run_state import MadeChunk
 
 __all__ = ["LastChunks"]
 
@@ -15,12 +16,12 @@ __all__ = ["LastChunks"]
 @dataclass(frozen=True, slots=True, eq=False)
 class _Made:
     slot: Slot
-    part: Part
-    frames: list[int]
+    voice: int
+    frames: Sequence[int]
     pending: PendingChunk
 
     def is_before(self, chunk: Chunk) -> bool:
-        same = self.slot == chunk.slot and self.part is chunk.part
+        same = self.slot == chunk.slot and self.voice == chunk.part.voice
         return same and chunk.items[0].index in self.frames
 
 
@@ -48,4 +49,8 @@ class LastChunks:
 
     def add(self, chunk: Chunk, pending: PendingChunk) -> None:
         """Remember a chunk that was submitted; chunks come in the order of their frames."""
-        self._made.append(_Made(chunk.slot, chunk.part, [item.index for item in chunk.items], pending))
+        self._made.append(_Made(chunk.slot, chunk.part.voice, [item.index for item in chunk.items], pending))
+
+    def add_earlier(self, chunk: MadeChunk, pending: PendingChunk) -> None:
+        """Remember a chunk that an earlier run made."""
+        self._made.append(_Made(chunk.slot, chunk.voice, chunk.frames, pending))

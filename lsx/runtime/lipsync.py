@@ -32,6 +32,7 @@ from lsx.runtime.loaded_bundle import LoadedBundle, load_run_engines
 from lsx.runtime.run_files import is_face_required, open_inputs
 from lsx.runtime.run_keywords import RunKeywords, StreamKeywords
 from lsx.runtime.run_report import ProgressCallback, RunReport
+from lsx.runtime.run_sections import Resumption
 
 __all__ = ["LipSync"]
 
@@ -200,6 +201,8 @@ class LipSync:
         encode: EncodeOptions | None = None,
         compare: Path | str | None = None,
         no_face: Literal["pass", "error"] = "pass",
+        resume_dir: Path | str | None = None,
+        resume_every: float = 60.0,
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
         **keywords: Unpack[RunKeywords],
@@ -225,6 +228,8 @@ class LipSync:
         encode, keywords : the same of EncodeOptions (codec, encoder, preset, pix_fmt, audio_codec, crf).
         compare : a path; also write original and result there, as `compare_layout` of FootageOptions says.
         no_face : `pass` leaves frames without a face as they are, `error` stops at the first.
+        resume_dir : a folder that keeps each finished section, `resume_every` seconds of the result, until the whole is
+            written. A run with the same inputs and options that was ended before goes on from there.
         progress : called from the calling thread: at the start, after every frame, and between denoising steps.
         cancel : ends the run within one chunk when it is cancelled, from any thread.
 
@@ -246,6 +251,7 @@ class LipSync:
         self._runs.check(cancel)
         self._check_settings(options)
         target = as_output(output)
+        resumption = Resumption.of(resume_dir, resume_every, target, compare)
         return FileRun(
             loaded=self._loaded,
             runs=self._runs,
@@ -259,6 +265,8 @@ class LipSync:
             encode=encode,
             progress=progress,
             cancel=cancel,
+            resumption=resumption,
+            backend=self.backend,
         ).run()
 
     def stream(

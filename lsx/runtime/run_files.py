@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from lsx.runtime.avatar_video import AvatarVideo, open_source
 from lsx.runtime.run_plan import RunPlan, plan_of
 
 __all__ = [
+    "FrameSink",
     "OpenedInputs",
     "is_face_required",
     "open_inputs",
@@ -150,7 +151,7 @@ def writer_like(
     target: Output,
     reader: VideoSource,
     encode: EncodeOptions,
-    sound: SoundReader,
+    sound: SoundReader | None,
     layout: Layout | None = None,
     clock: FrameClock = MODEL_CLOCK,
 ) -> VideoWriter:
@@ -170,8 +171,15 @@ def writer_like(
     )
 
 
+class FrameSink(Protocol):
+    """What takes the frames of a result, in order."""
+
+    def write(self, frame: Frame) -> None:
+        """Take a frame uint8 [height, width, 3] RGB."""
+
+
 def write_frames(
-    frames: Iterable[tuple[Frame, Frame]], writer: VideoWriter, comparison: VideoWriter | None, layout: Layout
+    frames: Iterable[tuple[Frame, Frame]], writer: FrameSink, comparison: VideoWriter | None, layout: Layout
 ) -> float:
     """Write the results of `frames`, pairs of (result, original); to `comparison` both, as `layout` shows them.
 

@@ -103,6 +103,8 @@ class RunReport:
     """What the frames were blended in that chunks have in common; None without an overlap."""
     repeated_chunks: int = 0
     """Chunks of 16 frames that overflowed and were done again in the bundle's fallback precision."""
+    resumed_frames: int = 0
+    """Frames that an earlier run had made, which was ended, and from which this one went on."""
 
     def as_json(self) -> str:
         """The report as JSON, in the form that docs/schemas/run_report.json describes.

@@ -25,6 +25,7 @@ from lsx.serving.database import JOBS, finish, now_ms, persistently
 from lsx.serving.executor import as_step
 from lsx.serving.job_book import WORKFLOW
 from lsx.serving.job_options import RunOptions, run_options
+from lsx.serving.kept_sections import KeptSections, sections_key
 from lsx.serving.logs import logger
 from lsx.serving.settings import ServeSettings
 from lsx.serving.statuses import ERROR_CODES, Rejected
@@ -93,6 +94,7 @@ class JobSteps:
                 finish(connection, job, self._settings.keep_hours)
 
         persistently(free)
+        self._store.remove(sections_key(job))
 
     def _request(self, job: str) -> Mapping[str, Any]:
         def read() -> Any:
@@ -162,7 +164,8 @@ class JobSteps:
         with self._folder(job) as folder:
             inputs = self._inputs(self._request(job), folder)
             output = folder / "out.mp4"
-            report = self._run(job, inputs, output)
+            with KeptSections(self._store, job, folder) as sections:
+                report = self._run(job, inputs, output, sections)
             self._mark(job, {"stage": "publish", "frames": report.frames, "total": report.frames})
             digest, size = sha256_of(output), output.stat().st_size
             key = f"outputs/{job}/{digest}.mp4"
@@ -176,9 +179,10 @@ class JobSteps:
             "faceless": [list(span) for span in report.faceless_spans],
             "notes": list(report.notes),
             "run_seconds": report.seconds,
+            "resumed_frames": report.resumed_frames,
         }
 
-    def _run(self, job: str, inputs: _Inputs, output: Path) -> RunReport:
+    def _run(self, job: str, inputs: _Inputs, output: Path, sections: KeptSections) -> RunReport:
         """The run, on a thread of its own, while this one marks progress: a mark raises where the job is not ours."""
         token, latest = CancelToken(), [Progress(frames=0, total=0, fps=0.0)]
         chosen = inputs.options
@@ -195,12 +199,15 @@ class JobSteps:
                 chosen.sampling,
                 footage=chosen.footage,
                 encode=chosen.encode,
+                resume_dir=sections.folder,
+                resume_every=self._settings.resume_every,
                 progress=told,
                 cancel=token,
             )
             try:
                 while not wait([future], _MARK_SECONDS).done:
                     self._mark(job, _progress(latest[0]))
+                    sections.push()
             except BaseException:
                 token.cancel()
                 raise
@@ -222,9 +229,10 @@ class JobSteps:
     def _publish(self, job: str, made: dict[str, Any]) -> dict[str, Any]:
         """Count the job as ended. Idempotent."""
         self._end(job)
-        made_now = {"jobs": 1, "frames": made["frames"], "render_seconds": made["run_seconds"]}
+        frames = made["frames"] - made["resumed_frames"]
+        made_now = {"jobs": 1, "frames": frames, "render_seconds": made["run_seconds"]}
         self.totals = {name: self.totals[name] + value for name, value in made_now.items()}
-        logger(job=job).info("job is done", frames=made["frames"], seconds=made["run_seconds"])
+        logger(job=job).info("job is done", frames=frames, seconds=made["run_seconds"])
         return made
 
     def _without_paths(self, text: str, folder: Path) -> str:

@@ -16,6 +16,7 @@ from lsx.serving.database import ASSETS, HOUR_MS, JOBS, database_url, engine_for
 from lsx.serving.executor import as_step, drained_at_sigterm, launch
 from lsx.serving.heartbeat import beating, seen_since
 from lsx.serving.job_book import VERSION, JobBook
+from lsx.serving.kept_sections import sections_key
 from lsx.serving.logs import log_to_stderr, logger
 from lsx.serving.outside import AddressRefused
 from lsx.serving.processes import given_settings
@@ -143,6 +144,10 @@ class Keeper:
                 kept = connection.execute(sa.select(ASSETS.c.id).where(ASSETS.c.id == number)).scalar()
                 if found.modified_ms < now - HOUR_MS and kept is None:
                     self._store.remove(found.key)
+            for number in {found.key.split("/")[1] for found in self._store.list("sections")}:
+                active = sa.select(JOBS.c.id).where(JOBS.c.id == number, JOBS.c.finished_ms.is_(None))
+                if connection.execute(active).scalar() is None:
+                    self._store.remove(sections_key(number))
 
     def _is_named(self, key: str) -> bool:
         """Whether a job's result is this file, or the job may still say so."""

@@ -166,6 +166,26 @@ def test_kills_cancel_and_the_next_job(small: Bundle, clip: tuple[Path, Path, Pa
         assert list((tmp_path / "data" / "work").rglob("*.mp4")) == []
 
 
+def test_a_killed_workers_job_goes_on_where_it_was(
+    small: Bundle, clip: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    """From the last section that was kept; the result is, to the byte, that of a run that nobody ended."""
+    sound = write_wav(tmp_path / "sound.wav", speech(8))
+    with serving(Path(small.path), tmp_path / "data", "--resume-every", "2") as served:
+        job = served.submit(served.upload(clip[0]), served.upload(sound))
+        store = tmp_path / "data" / "store" / "sections" / job["id"]
+        until(lambda: [*store.rglob("00001.mp4")])
+        served.kill("lsx.serving.worker")
+        assert served.ended(job["id"])["attempts"] == 2
+        made = served.api.get(f"/v1/jobs/{job['id']}/output").content
+        done = [line for line in served.lines() if line.get("event") == "job is done"]
+        assert [line["frames"] for line in done] == [200 - 128]
+        assert not store.exists()
+    with LipSync.open(small, threads=1) as lipsync:
+        lipsync.run(clip[0], sound, tmp_path / "own.mp4", steps=1, resume_dir=tmp_path / "kept", resume_every=2)
+    assert made == (tmp_path / "own.mp4").read_bytes()
+
+
 def _answers(served: Served) -> bool:
     """A new HTTP process has another port: the log says which."""
     ports = [line["port"] for line in served.lines() if line.get("event") == "listening"]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
-from lsx.runtime.chunk_plan import Part, chunk_count, planned_chunks
+from lsx.runtime.chunk_plan import BEGINNING, Border, Part, chunk_count, planned_chunks
+from lsx.runtime.chunker import Chunker
+from lsx.runtime.face_aligner import AlignedFrame
 
 F = 16
+EMPTY = np.zeros((1, 1, 3), np.uint8)
 
 
 def starts(parts: list[Part], readable: int, overlap: int = 0) -> list[int]:
@@ -54,6 +59,38 @@ def test_the_weights_add_up_to_one_in_a_part_and_to_nothing_beyond(overlap: int)
             expected = np.zeros(readable)
             expected[one.start : one.stop] = 1
             np.testing.assert_allclose(total, expected, atol=1e-6)
+
+
+def _passed(chunker: Chunker, border: Border) -> list[tuple[int, tuple[int, ...], list[int]]]:
+    """Number, frames and finished frames of every chunk from a border on."""
+    items = (AlignedFrame(index, EMPTY, {}) for index in range(border.read, chunker.source_length))
+    return [
+        (chunk.number, tuple(item.index for item in chunk.items), [item.index for item in chunk.done])
+        for chunk in chunker.chunks(items, border)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_run_may_be_left_at_a_border_and_gone_on_from(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    length, stride, overlap, every = (int(rng.integers(*span)) for span in ((17, 400), (1, 4), (0, 9), (1, 90)))
+    parts = []
+    for voice in range(int(rng.integers(1, 4))):
+        start, stop = sorted(rng.integers(0, length + 1, 2).tolist())
+        parts.append(Part(start, max(stop, start + 1), voice))
+    chunker = Chunker(frames=F, length=length, overlap=overlap, stride=stride, parts=parts)
+    whole, planned, borders = _passed(chunker, BEGINNING), list(chunker.plan()), chunker.borders(every)
+    assert borders or length < 1.5 * every + 2 * F * stride
+    assert all(later.frame - earlier.frame >= every for earlier, later in itertools.pairwise([BEGINNING, *borders]))
+    for border in borders:
+        assert border.frame + every / 2 <= length
+        assert all(chunk.kept.start >= border.frame for chunk in planned[border.chunk :])
+        # when the frame before it is finished, exactly the chunks before it have come
+        come = next(number for number, (_, _, done) in enumerate(whole) if border.frame - 1 in done)
+        assert max((number for number, frames, _ in whole[: come + 1] if frames), default=-1) == border.chunk - 1
+        after = _passed(chunker, border)
+        assert [one[:2] for one in after if one[1]] == [one[:2] for one in whole if one[1] and one[0] >= border.chunk]
+        assert [index for *_, done in after for index in done] == list(range(border.frame, length))
 
 
 def test_a_plan_of_any_length_begins_at_once() -> None:

@@ -18,7 +18,7 @@ from lsx.runtime import source_frames
 from lsx.runtime.chunk_plan import Part
 from lsx.runtime.chunker import Chunker
 from lsx.runtime.face_aligner import FaceAligner, FoundFaces, SourceFrames
-from lsx.runtime.face_choice import FaceChoice, GivenFaces, Slot
+from lsx.runtime.face_choice import FaceChoice, GivenFaces, Slot, Unseen
 from lsx.runtime.frame_pipeline import FramePipeline
 from lsx.runtime.source_frames import indexed, stream_plan
 
@@ -228,7 +228,7 @@ def test_frames_that_no_chunk_needs_are_not_held_back() -> None:
         assert len(come) <= 16 * number + 2
 
 
-class _TwoFaces:
+class _TwoFaces(Unseen):
     """A near face and one behind it, where the frame's level says so."""
 
     advice = ""

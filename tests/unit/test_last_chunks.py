@@ -51,6 +51,6 @@ def test_faces_and_interleaved_chunks_go_on_from_their_own() -> None:
 
 
 def test_another_part_is_no_neighbour() -> None:
-    chunks = _neighbours([Part(0, 28), Part(28, 40)], 40, 4)
+    chunks = _neighbours([Part(0, 28), Part(28, 40, 1)], 40, 4)
     # the second part is shorter than a chunk and begins with frames of the first
     assert [before for _, before, _, _ in chunks] == [None, 0, None]
