@@ -40,9 +40,8 @@ __all__ = ["LipSync"]
 class LipSync:
     """A bundle's engines, loaded once. Open with `LipSync.open`; close it, or use it as a context manager.
 
-    It may be used from any number of threads. Each run owns its state; the engines, the device's buffers and the
-    executor are one run's at a time, a chunk of 16 frames each, in the order of the asking. So several runs at once
-    give, byte for byte, what each gives alone. Closing ends the runs under way with EngineClosed.
+    It may be used from any number of threads. Each run owns its state; engines, buffers and executor are one run's at a
+    time, a chunk of 16 frames each. So several runs at once give, byte for byte, what each gives alone.
 
     Examples
     --------
@@ -80,16 +79,15 @@ class LipSync:
         require_verified: bool = False,
         **keywords: Unpack[EngineKeywords],
     ) -> LipSync:
-        """Load the engines of the bundle at `path`.
+        """Load the engines of the bundle at `path`, its folder, or an opened Bundle.
 
         Parameters
         ----------
-        path : a bundle's folder, or an opened Bundle.
         backend : `auto` takes the best that works here: tensorrt, tensorrt-rtx, onnxruntime, torch.
         engine, keywords : how engines are loaded, as EngineOptions, by its fields, or both, where a keyword goes first.
         cuda_graph : on a GPU, capture each schedule into a CUDA graph and launch that.
-        require_verified : refuse a bundle without a record of `lsx verify` for this backend, and every run with
-            settings that no record covers. Without it TensorRT plans and quantized graphs are warned of.
+        require_verified : refuse bundles and settings without a record of `lsx verify` for this backend; without it
+            TensorRT plans and quantized graphs are warned of.
 
         Raises UsageError, BundleError, IntegrityError, NotVerified, BackendUnavailable, EngineError.
 
@@ -112,9 +110,9 @@ class LipSync:
         )
 
     def close(self) -> None:
-        """End the runs under way, whose callers get EngineClosed, and free the engines. Waits for at most a chunk.
+        """End the runs under way, whose callers get EngineClosed, and free the engines. From any thread.
 
-        It may be called from any thread, also from a run's own callbacks; there it does not wait.
+        Waits for at most a chunk; in a run's own callbacks it does not wait.
 
         Examples
         --------
@@ -147,9 +145,7 @@ class LipSync:
 
     @property
     def schedules(self) -> dict[ScheduleKey, int]:
-        """Device bytes of every schedule that is kept ready, by (steps, guidance batch, cache interval, sampler).
-
-        On a CPU they are 0. Weights and activation memory, which schedules share, are apart.
+        """Device bytes of every schedule that is kept ready, without what they share; 0 on a CPU.
 
         Examples
         --------
@@ -173,10 +169,9 @@ class LipSync:
         return self._loaded.detector()
 
     def warm_up(self, options: SamplingOptions) -> dict[str, float]:
-        """Make ready for clips with these options: take memory, run once, capture. The first clip does it otherwise.
+        """Take memory, run once and capture, as the first clip with these options would; the seconds of each on a GPU.
 
-        Returns the seconds of `warm up` and `capture` on a GPU; on a CPU there are none. Raises UsageError,
-        EngineError, OutOfDeviceMemory, EngineClosed.
+        Raises UsageError, EngineError, OutOfDeviceMemory, EngineClosed.
 
         Examples
         --------
@@ -209,24 +204,21 @@ class LipSync:
     ) -> RunReport:
         """Lip-sync `video` to `audio`, and write `output` (.mp4, .mov, .mkv) when it is whole.
 
-        The output lasts as long as the audio, rounded up to a frame: a shorter video plays back and forth, a longer
-        one is cut. `footage` changes that.
+        The output lasts as long as the audio: a shorter video plays back and forth, a longer one is cut.
 
         Parameters
         ----------
-        video : a path; an open binary file; frames uint8 [frames, height, width, 3] RGB at 25 a second; or what
-            `open_inputs` made of one. A file is copied to a temporary one first: video is read by seeking. Or an
-            avatar, or its path: its faces and their latents are not computed again.
+        video : a path; an open binary file, which is copied first; frames uint8 [frames, height, width, 3] RGB at 25
+            a second; what `open_inputs` made of one; an avatar, or its path.
         audio : a path; an open binary file; or samples int16 or float32 (-1..1) [samples], mono at 16 kHz. None where
             `segments` of FootageOptions has the sounds.
         output : a path; or an open binary file, or `-` for standard output, which get fragmented MP4 while it is made.
-        sampling, keywords : how it is denoised, as SamplingOptions, by its fields (steps, guidance, cache_interval,
-            seed, sampler), or both, where a keyword goes first.
-        footage, keywords : which part of the video, when the sound begins, how long the result lasts: the same of
-            FootageOptions (length, extend, remap_limit, audio_offset, start, end, fps, speaker, faces, detect_every,
-            segments, mix, overlap, colour_match, sharpen, mask, silence, audio_context, compare_layout).
-        encode, keywords : the same of EncodeOptions (codec, encoder, preset, pix_fmt, audio_codec, crf).
-        compare : a path; also write original and result there, as `compare_layout` of FootageOptions says.
+        sampling, footage, encode, keywords : how it is denoised, as SamplingOptions, by its fields (steps, guidance,
+            cache_interval, seed, sampler), or both, where a keyword goes first; which frames, faces and sounds, the
+            same of FootageOptions (length, extend, remap_limit, audio_offset, start, end, fps, speaker, faces,
+            detect_every, segments, mix, overlap, colour_match, sharpen, mask, silence, audio_context, compare_layout);
+            and of EncodeOptions (codec, encoder, preset, pix_fmt, audio_codec, crf).
+        compare : a path; also write original and result there, as `compare_layout` says.
         no_face : `pass` leaves frames without a face as they are, `error` stops at the first.
         resume_dir : a folder that keeps each finished section, `resume_every` seconds of the result, until the whole is
             written. A run with the same inputs and options that was ended before goes on from there.
@@ -252,13 +244,12 @@ class LipSync:
         self._check_settings(options)
         target = as_output(output)
         resumption = Resumption.of(resume_dir, resume_every, target, compare)
+        inputs = open_inputs(video, audio, target, bundle=self.bundle, compare=compare, encode=encode, footage=footage)
         return FileRun(
             loaded=self._loaded,
             runs=self._runs,
             require_face=is_face_required(no_face),
-            inputs=open_inputs(
-                video, audio, target, bundle=self.bundle, compare=compare, encode=encode, footage=footage
-            ),
+            inputs=inputs,
             target=target,
             compare=None if compare is None else Path(compare),
             options=options,
@@ -286,23 +277,21 @@ class LipSync:
 
         Parameters
         ----------
-        frames : uint8 [H, W, 3] RGB at 25 a second, all of one size. They are not painted on. A sequence is read by
-            index, from another thread; a one-shot iterable is too, and its last GiB is kept for playing again.
+        frames : uint8 [H, W, 3] RGB at 25 a second, of one size; not painted on. A sequence is read by index, from
+            another thread; of a one-shot iterable the last GiB is kept for playing again, and its length is unknown.
         samples : int16 or float32 (-1..1) [samples], mono at 16 kHz.
         length : frames to make, or a word as of FootageOptions; default the audio's, rounded up.
         sampling, keywords : how it is denoised, as SamplingOptions, by its fields (steps, guidance, cache_interval,
             seed, sampler), or both, where a keyword goes first.
         footage, keywords : the same of FootageOptions (extend, remap_limit, audio_offset, start, end, fps, speaker,
-            detect_every, overlap, colour_match, sharpen, mask, silence, audio_context). What
-            needs the number of frames needs a sequence.
+            detect_every, overlap, colour_match, sharpen, mask, silence, audio_context).
         detector : frame to Face or None, called once for each source frame, in order, instead of `speaker`.
         noise : (name, shape) to float32 array, called with "latents" once, and with "masked.<chunk>" and
             "reference.<chunk>" for each chunk; default seeded.
         cancel : ends the stream within one chunk when it is cancelled, from any thread, as closing it does.
 
-        Frames without a face pass through, as the very array that was given. Raises at once or when asked for a frame:
-        UsageError, MediaError, EngineError; Cancelled by `cancel`; EngineClosed by `close`; FaceNotFound at the end
-        when no frame had a face.
+        Frames without a face pass through, as the very array that was given. Raises UsageError, MediaError,
+        EngineError; Cancelled by `cancel`; EngineClosed by `close`; FaceNotFound at the end when no frame had a face.
 
         Examples
         --------
@@ -327,9 +316,7 @@ class LipSync:
 
     @parameters_of(run)
     async def arun(self, *arguments: Any, cancel: CancelToken | None = None, **options: Any) -> RunReport:
-        """Call `run` on a thread of its own. Cancelling the task stops the work and removes the partial file first.
-
-        Parameters and errors as in `run`; `progress` is called from that thread.
+        """Call `run` on a thread of its own, also its `progress`. Cancelling the task removes the partial file first.
 
         Examples
         --------

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 
+from lsx.errors import UsageError
 from lsx.serving.job_book import APPLICATION, VERSION
 from lsx.serving.logs import logger
 
@@ -31,9 +33,21 @@ def as_step(name: str, work: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def launch(
-    engine: sa.Engine, executor: str, queue: str, register: Callable[[], None], *, poll: float, at_once: int
+    engine: sa.Engine,
+    executor: str,
+    queue: str,
+    register: Callable[[], None],
+    *,
+    poll: float,
+    at_once: int,
+    traces: Sequence[str] = (),
 ) -> None:
-    """Start DBOS as `executor` on `queue`, of which it runs `at_once` workflows; `register` declares them."""
+    """Start DBOS as `executor` on `queue`, of which it runs `at_once` workflows; `register` declares them.
+
+    traces : OTLP addresses that get a span of each workflow and step. Raises UsageError without OpenTelemetry.
+    """
+    if traces and find_spec("opentelemetry.sdk") is None:
+        raise UsageError("traces need OpenTelemetry: pip install 'lsx[traces]'")
     for name in [name for name in os.environ if name.startswith("DBOS_")]:
         del os.environ[name]  # they would override what is said here
     config = DBOSConfig(
@@ -44,7 +58,8 @@ def launch(
         serializer=DBOSPortableJSONSerializer(),
         run_migrations=False,
         log_level="WARNING",
-        enable_otlp=False,
+        enable_otlp=bool(traces),
+        otlp_traces_endpoints=list(traces),
     )
     DBOS(config=config)
     register()

@@ -190,7 +190,7 @@ def main() -> int:
     executor, stop = settings.executor(name), threading.Event()
     try:
         keeper = Keeper(settings, engine, store_at(settings.store, settings.data))
-        launch(engine, executor, HOOK_QUEUE, keeper.register, poll=1.0, at_once=16)
+        launch(engine, executor, HOOK_QUEUE, keeper.register, poll=1.0, at_once=16, traces=settings.traces)
     except LsxError as error:
         logger().error("the keeper cannot start", error=str(error))
         return 3

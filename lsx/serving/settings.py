@@ -67,6 +67,9 @@ class ServeSettings(BaseModel):
     hook_pauses: tuple[float, ...] = Field(
         default=(5, 300, 1800, 7200, 18000, 36000), description="Seconds before each further try of a webhook"
     )
+    traces: tuple[str, ...] = Field(
+        default=(), description="OTLP addresses, as http://host:4318/v1/traces, that get a span of each job and step"
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
 
     @property

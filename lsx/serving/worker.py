@@ -41,7 +41,15 @@ def work(settings: ServeSettings, name: str) -> None:
     with LipSync.open(bundle, settings.backend, options, require_verified=settings.require_verified) as lipsync:
         lipsync.warm_up(SamplingOptions())
         steps = JobSteps(settings, engine, store, lipsync, scratch)
-        launch(engine, executor, GPU_QUEUE, steps.register, poll=settings.poll_seconds, at_once=1)
+        launch(
+            engine,
+            executor,
+            GPU_QUEUE,
+            steps.register,
+            poll=settings.poll_seconds,
+            at_once=1,
+            traces=settings.traces,
+        )
         with beating(engine, executor, "worker", lambda: _facts(lipsync) | {"totals": steps.totals}):
             logger().info("worker is ready", bundle=str(settings.bundle), backend=lipsync.backend)
             if (replaced := os.environ.get(REPLACED)) is not None:

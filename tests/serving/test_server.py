@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from standardwebhooks import Webhook
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
@@ -49,7 +50,7 @@ class _Hooks:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                outer.tries.append(self.headers["webhook-id"])
+                outer.tries.append(self.headers.get("webhook-id", ""))
                 down = len(outer.tries) <= refused
                 if not down:
                     outer.taken.append(({name.lower(): value for name, value in self.headers.items()}, body))
@@ -110,17 +111,32 @@ def test_a_job_is_what_a_run_is(small: Bundle, clip: tuple[Path, Path, Path], tm
     assert list((tmp_path / "data" / "work").rglob("*.mp4")) == []
 
 
-def test_the_manuals_client(small: Bundle, clip: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    """The Python block of docs/serving.md, as it stands there."""
+@pytest.fixture
+def collector() -> Iterator[_Hooks]:
+    """A receiver of traces."""
+    receiver = _Hooks(refused=0)
+    yield receiver
+    receiver.close()
+
+
+def test_the_manuals_client(small: Bundle, clip: tuple[Path, Path, Path], tmp_path: Path, collector: _Hooks) -> None:
+    """The Python block of docs/serving.md, as it stands there, traced."""
     page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
     block = re.search(r"```python\n(.*?)```", page, re.DOTALL)
     assert block is not None
     (tmp_path / "video.mp4").write_bytes(clip[0].read_bytes())
     (tmp_path / "speech.wav").write_bytes(clip[1].read_bytes())
-    with serving(Path(small.path), tmp_path / "data") as served:
+    traces = f"http://127.0.0.1:{collector.server.server_port}/v1/traces"
+    with serving(Path(small.path), tmp_path / "data", "--traces", traces) as served:
         text = f"SERVER = {served.url!r}\n{block[1]}"
         subprocess.run([sys.executable, "-c", text], cwd=tmp_path, check=True)
+        assert served.end() == 0  # what was traced is sent by then
     assert (tmp_path / "served.mp4").stat().st_size > 1000
+    sent = [ExportTraceServiceRequest.FromString(body) for _, body in collector.taken]
+    spans = [span for part in sent for of in part.resource_spans for scope in of.scope_spans for span in scope.spans]
+    lengths = {span.name: span.end_time_unix_nano - span.start_time_unix_nano for span in spans}
+    assert lengths["lipsync"] >= lengths["render"] > 0
+    assert {"probe", "render", "publish"} < set(lengths)
 
 
 def test_refused_before_the_gpu_and_failed(
