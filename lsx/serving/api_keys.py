@@ -78,6 +78,10 @@ class KeyBook:
                 raise UsageError(f"there is no key {number} that is not revoked; `lsx serve key list` has all")
         self._forget()
 
+    def is_fresh(self) -> bool:
+        """Whether the next answer needs no database."""
+        return time.monotonic() - self._known[0] < _CACHE_SECONDS - 1
+
     def any(self) -> bool:
         """Whether there is a key that works."""
         return bool(self._working())

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 
 from lsx.serving.api_keys import ApiKey, KeyBook, Scope
 from lsx.serving.job_book import Owner
@@ -29,6 +30,10 @@ class Gate:
         self._keys, self._settings = keys, settings
         self._lock = threading.Lock()
         self._asked: dict[str, deque[float]] = {}
+
+    def asks_nobody(self) -> bool:
+        """Whether keys are known well enough to answer at once, without the database."""
+        return self._keys.is_fresh()
 
     def is_open(self) -> bool:
         """Whether no key is needed: nobody else reaches this address, and none was made."""
@@ -87,11 +92,13 @@ def _given(request: Request) -> str | None:
     return request.headers.get("x-api-key") or request.cookies.get(COOKIE)
 
 
-def needs(scope: Scope) -> Callable[[Request], Owner]:
+def needs(scope: Scope) -> Callable[[Request], Awaitable[Owner]]:
     """The owner of a request that needs `scope`, as a dependency of a route."""
 
-    def owner(request: Request) -> Owner:
+    async def owner(request: Request) -> Owner:
         gate: Gate = request.app.state.gate
-        return gate.owner(request, scope)
+        if gate.asks_nobody():
+            return gate.owner(request, scope)
+        return await run_in_threadpool(gate.owner, request, scope)
 
     return owner

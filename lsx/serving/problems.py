@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from starlette.responses import JSONResponse
+
 __all__ = [
     "ApiProblem",
+    "answer",
     "conflict",
     "gone",
     "invalid",
@@ -54,6 +57,11 @@ class ApiProblem(Exception):
         title = _TITLES.get(self.status, "Error")
         content = {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail}
         return content | {"code": self.code, "errors": self.errors}
+
+
+def answer(problem: ApiProblem) -> JSONResponse:
+    """The response that tells of it."""
+    return JSONResponse(problem.body(), problem.status, problem.headers, "application/problem+json")
 
 
 def not_found(what: str) -> ApiProblem:

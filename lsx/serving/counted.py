@@ -1,0 +1,73 @@
+"""What every request goes through: it is counted, its JSON is bounded, and browsers get the headers that they mind."""
+
+from __future__ import annotations
+
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lsx.serving.problems import ApiProblem, answer
+from lsx.serving.serve_metrics import ServeMetrics
+
+__all__ = ["Counted"]
+
+_MOST_JSON = 1 << 20
+_UPLOADS = frozenset({"/v1/assets"})
+"""Paths whose bodies are files."""
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
+    "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Counted:
+    """An application round another."""
+
+    def __init__(self, app: ASGIApp, metrics: ServeMetrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(raw=message["headers"])
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                if headers.get("content-type", "").startswith("text/html"):
+                    headers["Content-Security-Policy"] = _POLICY
+            await send(message)
+
+        try:
+            await (_too_large if _is_too_large(scope) else self._app)(scope, receive, sent)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            self._metrics.requests.labels(scope["method"], route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
+
+
+def _is_too_large(scope: Scope) -> bool:
+    """Whether a body is larger than JSON may be, or may be so: it does not say."""
+    if scope["path"] in _UPLOADS:
+        return False
+    headers = Headers(scope=scope)
+    length = headers.get("content-length", "")
+    return "transfer-encoding" in headers or (length.isdigit() and int(length) > _MOST_JSON)
+
+
+async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
+    problem = ApiProblem(413, "too_large", f"at most {_MOST_JSON} bytes are taken, with a Content-Length")
+    await answer(problem)(scope, receive, send)
