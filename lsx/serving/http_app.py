@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 import lsx
 from lsx.errors import OutputError
-from lsx.serving import asset_routes, job_routes, site_routes
+from lsx.serving import asset_routes, avatar_routes, job_routes, site_routes
 from lsx.serving.api_keys import KeyBook
 from lsx.serving.database import database_url, engine_for
 from lsx.serving.downloads import Downloads
@@ -68,7 +68,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     state.keys = KeyBook(engine)
     state.gate = Gate(state.keys, settings)
     state.metrics = ServeMetrics(engine)
-    for router in (job_routes.router, asset_routes.router, site_routes.router):
+    for router in (job_routes.router, asset_routes.router, avatar_routes.router, site_routes.router):
         app.include_router(router)
     app.middleware("http")(_counted)
     _tell_errors(app)
@@ -79,7 +79,8 @@ async def _counted(request: Request, call_next: Any) -> Response:
     """Count a request, refuse JSON bodies that are too large, and add the headers that browsers mind."""
     started = time.perf_counter()
     length = request.headers.get("content-length", "")
-    is_upload = request.url.path == "/v1/assets"
+    is_video = request.url.path == "/v1/avatars" and not avatar_routes.is_json(request.headers.get("content-type"))
+    is_upload = request.url.path == "/v1/assets" or is_video
     unsized = "transfer-encoding" in request.headers
     if not is_upload and (unsized or (length.isdigit() and int(length) > _MOST_JSON)):
         detail = f"at most {_MOST_JSON} bytes are taken, with a Content-Length"

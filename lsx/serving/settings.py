@@ -51,6 +51,9 @@ class ServeSettings(BaseModel):
     deadline_factor: float = Field(default=120, ge=0, description="Seconds that a second of output adds to the limit")
     keep_hours: float = Field(default=168, gt=0, description="Hours for which results and ended jobs are kept")
     keep_upload_hours: float = Field(default=48, gt=0, description="Hours for which uploads are kept that no job uses")
+    avatar_cache_bytes: int = Field(
+        default=20 << 30, ge=0, description="Bytes of avatars that a worker keeps at most of what an object store gave"
+    )
     grace_seconds: float = Field(default=600, ge=0, description="Time that a running job gets to end at SIGTERM")
     takeover_seconds: float = Field(
         default=60, ge=5, description="A worker not seen for so long loses its job to another"
