@@ -18,6 +18,7 @@ from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import FileEntry
 from lsx.core.atomic_files import sha256_of
 from lsx.core.footage import FootageOptions
+from lsx.core.prepared_footage import check_fixed
 from lsx.core.tensors import Frame
 from lsx.errors import IntegrityError, MediaError, UsageError
 from lsx.faces.alignment import Affine, AlignedFace
@@ -160,19 +161,7 @@ class Avatar:
         own = self.manifest
         fps: Any = own.fps if own.fps == "source" else Fraction(own.fps)
         prepared: dict[str, Any] = {"start": own.start, "end": own.end, "fps": fps, "speaker": own.speaker}
-        for name, value in prepared.items():
-            given = getattr(asked, name)
-            if given not in (value, FootageOptions.model_fields[name].default):
-                raise UsageError(
-                    f"{name} is {given}, and the avatar was prepared with {value}; leave {name} out, or prepare another"
-                )
-        if asked.faces is not None:
-            raise UsageError("faces is given, and an avatar has its own; leave faces out")
-        for segment in asked.segments or ():
-            if segment.speaker not in (None, own.speaker):
-                raise UsageError(
-                    f"segments: one is spoken by {segment.speaker!r}, and the avatar was prepared with {own.speaker!r}"
-                )
+        check_fixed(asked, prepared)
         if asked.segments is not None and own.proxy is not None and own.proxy.has_sound:
             raise UsageError(
                 "segments leave the video's own sound between them, and a proxy has none; prepare without proxy"

@@ -89,7 +89,8 @@ def prepare_avatar(
     backend, engine : what encodes, as of LipSync.open. Another one gives the same within its own rounding.
     start, end, fps, speaker, faces : as of FootageOptions. The runs then have these.
     proxy : keep the frames of the part, without loss, and not the video's file.
-    progress : called with the frames that are done, and all.
+    progress : called with the frames that are done, and all; while all are looked at first, with none that is done.
+        What it raises ends the preparation, of which nothing is left.
 
     Raises UsageError, BundleError, MediaError, FaceNotFound, OutputError, EngineError.
 
@@ -120,7 +121,9 @@ def prepare_avatar(
         folder_beside(output, "prepared avatar", is_avatar) as folder,
     ):
         detector = FaceDetector(found, opened.manifest.faces.family)
-        choice = faces_for(footage, detector, source, part, judge=lambda: sync_judge(opened))
+        choice = faces_for(
+            footage, detector, source, part, lambda *_: progress(0, part.frames), lambda: sync_judge(opened)
+        )
         preparation = _Preparation(
             source=source,
             part=part,

@@ -7,14 +7,13 @@ import time
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lsx.serving.avatar_routes import is_json
 from lsx.serving.problems import ApiProblem, answer
 from lsx.serving.serve_metrics import ServeMetrics
 
 __all__ = ["Counted"]
 
 _MOST_JSON = 1 << 20
-_UPLOADS = frozenset({"/v1/assets"})
-"""Paths whose bodies are files."""
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
     "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -61,9 +60,9 @@ class Counted:
 
 def _is_too_large(scope: Scope) -> bool:
     """Whether a body is larger than JSON may be, or may be so: it does not say."""
-    if scope["path"] in _UPLOADS:
-        return False
     headers = Headers(scope=scope)
+    if scope["path"] == "/v1/assets" or (scope["path"] == "/v1/avatars" and not is_json(headers.get("content-type"))):
+        return False
     length = headers.get("content-length", "")
     return "transfer-encoding" in headers or (length.isdigit() and int(length) > _MOST_JSON)
 

@@ -16,9 +16,11 @@ from lsx.errors import UsageError
 
 __all__ = [
     "ASSETS",
+    "AVATARS",
     "HOUR_MS",
     "JOBS",
     "KEYS",
+    "PREPARATIONS",
     "WORKERS",
     "check_local",
     "database_url",
@@ -88,6 +90,35 @@ ASSETS = sa.Table(
     sa.Column("expires_ms", sa.BigInteger),
 )
 """Uploads; `facts` is what the probe found."""
+
+AVATARS = sa.Table(
+    "lsx_avatars",
+    _tables,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("owner", sa.String(64), nullable=False, index=True),
+    sa.Column("fingerprint", sa.String(64), nullable=False),
+    sa.Column("request", _Json, nullable=False),
+    sa.Column("facts", _Json, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False, index=True),
+    sa.Column("started_ms", sa.BigInteger),
+    sa.Column("finished_ms", sa.BigInteger, index=True),
+    sa.Column("progress", _Json),
+)
+"""Avatars beside DBOS's workflows of the same ids. `facts` is what the probe found of the video; `finished_ms` frees
+the place in the queue. An avatar is ready when there is a preparation of it."""
+
+PREPARATIONS = sa.Table(
+    "lsx_preparations",
+    _tables,
+    sa.Column("avatar", sa.ForeignKey("lsx_avatars.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("encoder", sa.String(16), primary_key=True),
+    sa.Column("prefix", sa.Text, nullable=False),
+    sa.Column("facts", _Json, nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("used_ms", sa.BigInteger, nullable=False),
+)
+"""What was prepared, once for each VAE encoder: whole in the store under `prefix` before it is named here."""
 
 KEYS = sa.Table(
     "lsx_keys",

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 import lsx
 from lsx.errors import OutputError
-from lsx.serving import asset_routes, job_routes, site_routes
+from lsx.serving import asset_routes, avatar_routes, job_routes, site_routes
 from lsx.serving.api_keys import KeyBook
 from lsx.serving.counted import Counted
 from lsx.serving.database import database_url, engine_for
@@ -56,7 +56,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     state.keys = KeyBook(engine)
     state.gate = Gate(state.keys, settings)
     state.metrics = ServeMetrics(engine)
-    for router in (job_routes.router, asset_routes.router, site_routes.router):
+    for router in (job_routes.router, asset_routes.router, avatar_routes.router, site_routes.router):
         app.include_router(router)
     app.add_middleware(Counted, metrics=state.metrics)
     _tell_errors(app)

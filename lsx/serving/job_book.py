@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import threading
 from collections.abc import Iterable, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus
+from dbos import WorkflowStatus
 
+from lsx.serving.avatar_book import AvatarBook
 from lsx.serving.database import JOBS, finish, now_ms
+from lsx.serving.gpu_queue import APPLICATION, GPU_QUEUE, VERSION, GpuQueue, Owner, dbos_client, longest
+from lsx.serving.idempotency import fingerprint_of, same_request
 from lsx.serving.ids import keyed_id, new_id
 from lsx.serving.job_checks import check_kinds, check_options, named_assets, owned_assets
-from lsx.serving.problems import conflict, invalid, not_found, queue_full
+from lsx.serving.pages import cursor_of, is_after, place_of
+from lsx.serving.problems import conflict, not_found
 from lsx.serving.schemas import Job, JobError, JobList, JobProgress, JobRequest, JobUrls, iso
 from lsx.serving.settings import ServeSettings
 from lsx.serving.statuses import TERMINAL, JobStatus, outcome_of
 
-__all__ = ["APPLICATION", "GPU_QUEUE", "VERSION", "WORKFLOW", "JobBook", "Output", "dbos_client"]
+__all__ = ["APPLICATION", "GPU_QUEUE", "VERSION", "WORKFLOW", "JobBook", "Output", "Owner", "dbos_client"]
 
-APPLICATION, VERSION, WORKFLOW = "lsx", "lsx-jobs-1", "lipsync"
-"""DBOS's names; the version changes when the order of a job's steps does."""
-GPU_QUEUE = "gpu"
-
-_LOCK = 7_205_118  # PostgreSQL's advisory lock of those who take a place in the queue
-_RETRY_SECONDS = 10
+WORKFLOW = "lipsync"
+"""DBOS's name of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,38 +37,15 @@ class Output:
     media_type: str
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose a request is."""
-
-    id: str
-    most_queued: int
-
-
-def dbos_client(engine: sa.Engine) -> DBOSClient:
-    """A client that runs no workflow, and says at once where the database is away."""
-    return DBOSClient(
-        system_database_engine=engine,
-        serializer=DBOSPortableJSONSerializer(),
-        application_name=APPLICATION,
-        lazy=True,
-        retry_connection_errors=False,
-    )
-
-
 class JobBook:
     """Jobs of all owners. Used from any thread."""
 
     def __init__(self, engine: sa.Engine, settings: ServeSettings) -> None:
         self._engine, self._settings = engine, settings
-        self._client = dbos_client(engine)
-        # SQLite has one writer: those of this process wait in turn, and not for a lock that they poll.
-        self._turn: Any = threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
-
-    @contextmanager
-    def _writing(self) -> Any:
-        with self._turn, self._engine.begin() as connection:
-            yield connection
+        self._queue = GpuQueue(engine, settings)
+        self._client = self._queue.client
+        self.avatars = AvatarBook(self._queue)
+        """Those that jobs may name."""
 
     def known(self, owner: Owner, key: str | None, asked: JobRequest) -> Job | None:
         """The job that this Idempotency-Key gave before. Raises ApiProblem where it came with another request."""
@@ -80,7 +53,7 @@ class JobBook:
             return None
         number = keyed_id("job", owner.id, key)
         with self._engine.connect() as connection:
-            before = _same_request(connection, number, _fingerprint(asked))
+            before = same_request(connection, JOBS, number, _fingerprint(asked))
         return self.get(owner, number) if before else None
 
     def create(
@@ -100,13 +73,12 @@ class JobBook:
         number = keyed_id("job", owner.id, key) if key is not None else new_id("job")
         assets = named_assets(request)
         check_options(request)
-        with self._writing() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-            if not _same_request(connection, number, fingerprint):
+        avatar = self.avatars.named(owner, request)
+        with self._queue.placing() as connection:
+            if not same_request(connection, JOBS, number, fingerprint):
                 found = owned_assets(connection, owner.id, assets)
                 check_kinds(assets, found)
-                self._check_room(connection, owner)
+                self._queue.check_room(connection, owner)
                 row = {
                     "id": number,
                     "owner": owner.id,
@@ -118,31 +90,9 @@ class JobBook:
                     "attempts": 0,
                 }
                 connection.execute(JOBS.insert(), row)
-                options = self._enqueue_options(number, request.priority, found.values())
-                self._client.enqueue_in_transaction(connection, options, number)
+                seconds = longest([*found.values(), *avatar])
+                self._queue.enqueue(connection, WORKFLOW, number, request.priority, seconds)
         return self.get(owner, number)
-
-    def _enqueue_options(self, number: str, priority: int, assets: Iterable[Any]) -> EnqueueOptions:
-        seconds = max((float(asset.facts["duration"]) for asset in assets), default=0.0)
-        deadline = self._settings.deadline_seconds + self._settings.deadline_factor * seconds
-        return EnqueueOptions(
-            workflow_name=WORKFLOW,
-            queue_name=GPU_QUEUE,
-            workflow_id=number,
-            app_version=VERSION,
-            workflow_timeout=deadline,
-            priority=priority,
-        )
-
-    def _check_room(self, connection: sa.Connection, owner: Owner) -> None:
-        """Raise ApiProblem where the queue, or the owner's share of it, is full."""
-        waiting = sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.finished_ms.is_(None))
-        if connection.execute(waiting).scalar_one() >= self._settings.max_queued:
-            raise queue_full("the queue is full; try again later", "queue_full", _RETRY_SECONDS)
-        own = connection.execute(waiting.where(JOBS.c.owner == owner.id)).scalar_one()
-        if own >= owner.most_queued:
-            detail = f"this key has {own} jobs that wait or run, as many as it may; try again when one has ended"
-            raise queue_full(detail, "quota_reached", _RETRY_SECONDS)
 
     def get(self, owner: Owner, number: str) -> Job:
         """A job. Raises ApiProblem, also for another owner's."""
@@ -158,14 +108,13 @@ class JobBook:
     def page(self, owner: Owner, status: JobStatus | None, limit: int, cursor: str | None) -> JobList:
         """The owner's jobs, latest first. Raises ApiProblem for a cursor that this did not give."""
         found: list[Job] = []
-        place = _place_of(cursor)
+        place = place_of(cursor)
         while len(found) <= limit:
             query = sa.select(JOBS).where(JOBS.c.owner == owner.id)
             if status is not None and status not in TERMINAL:
                 query = query.where(JOBS.c.finished_ms.is_(None))
             if place is not None:
-                after = sa.and_(JOBS.c.created_ms == place[0], JOBS.c.id < place[1])
-                query = query.where(sa.or_(JOBS.c.created_ms < place[0], after))
+                query = query.where(is_after(JOBS, place))
             query = query.order_by(JOBS.c.created_ms.desc(), JOBS.c.id.desc()).limit(limit + 1)
             with self._engine.connect() as connection:
                 rows = connection.execute(query).all()
@@ -173,7 +122,7 @@ class JobBook:
                 if status is None or job.status == status:
                     found.append(job)
                 if len(found) == limit + 1 and place is not None:
-                    return JobList(data=found[:limit], next_cursor=f"{place[0]}.{place[1]}")
+                    return JobList(data=found[:limit], next_cursor=cursor_of(place))
                 place = (row.created_ms, row.id)
             if len(rows) <= limit:
                 break
@@ -186,7 +135,7 @@ class JobBook:
             return []
         found = self._client.list_workflows(workflow_ids=ids, load_input=False, limit=len(ids))
         kept = {workflow.workflow_id: workflow for workflow in found}
-        places = self._places() if any(row.started_ms is None and row.finished_ms is None for row in rows) else {}
+        places = self._queue.places() if any(row.started_ms is None and row.finished_ms is None for row in rows) else {}
         return [_job(row, kept.get(row.id), places.get(row.id)) for row in rows]
 
     def snapshot(self, ids: Iterable[str]) -> dict[str, Job]:
@@ -195,23 +144,12 @@ class JobBook:
             rows = connection.execute(sa.select(JOBS).where(JOBS.c.id.in_(list(ids)))).all()
         return {job.id: job for job in self.jobs(rows)}
 
-    def _places(self) -> dict[str, int]:
-        """Which place in the queue each waiting job has, from 1 on."""
-        query = (
-            sa.select(JOBS.c.id)
-            .where(JOBS.c.started_ms.is_(None), JOBS.c.finished_ms.is_(None))
-            .order_by(JOBS.c.priority, JOBS.c.created_ms, JOBS.c.id)
-        )
-        with self._engine.connect() as connection:
-            return {number: place for place, number in enumerate(connection.execute(query).scalars(), 1)}
-
     def cancel(self, owner: Owner, number: str) -> Job:
         """End a job that has not ended: it is CANCELED at once. Raises ApiProblem."""
         job = self.get(owner, number)
         if job.status in TERMINAL:
             raise conflict("already_ended", f"the job is {job.status} already")
-        with self._turn:
-            self._client.cancel_workflow(number)
+        self._queue.cancel(number)
         job = self.get(owner, number)
         if job.status in TERMINAL:
             self._free(number)
@@ -221,7 +159,7 @@ class JobBook:
 
     def _free(self, number: str) -> None:
         """Give the job's place in the queue free."""
-        with self._writing() as connection:
+        with self._queue.writing() as connection:
             finish(connection, number, self._settings.keep_hours)
 
     def retry(self, owner: Owner, number: str, key: str | None = None) -> Job:
@@ -235,15 +173,13 @@ class JobBook:
     def delete(self, owner: Owner, number: str) -> None:
         """Cancel where it has not ended, and forget. Its files are the store's. Raises ApiProblem."""
         if self.get(owner, number).status not in TERMINAL:
-            with self._turn:
-                self._client.cancel_workflow(number)
+            self._queue.cancel(number)
         self.forget([number])
 
     def forget(self, numbers: Sequence[str]) -> None:
         """Remove jobs from the database."""
-        with self._turn:
-            self._client.delete_workflows(list(numbers))
-        with self._writing() as connection:
+        self._queue.forget(numbers)
+        with self._queue.writing() as connection:
             connection.execute(JOBS.delete().where(JOBS.c.id.in_(numbers)))
 
     def output(self, owner: Owner, number: str) -> Output:
@@ -257,25 +193,7 @@ class JobBook:
 
 
 def _fingerprint(request: JobRequest) -> str:
-    content = request.model_dump(mode="json", exclude_unset=True)
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _same_request(connection: sa.Connection, number: str, fingerprint: str) -> bool:
-    """Whether the job is there, from this request. Raises ApiProblem where it is from another."""
-    before = connection.execute(sa.select(JOBS.c.fingerprint).where(JOBS.c.id == number)).scalar()
-    if before is not None and before != fingerprint:
-        raise invalid("this Idempotency-Key came with another request before", code="idempotency_key_reused")
-    return before is not None
-
-
-def _place_of(cursor: str | None) -> tuple[int, str] | None:
-    if cursor is None:
-        return None
-    created, _, number = cursor.partition(".")
-    if not created.isdigit() or len(created) > 15 or not number:
-        raise invalid("cursor is none that a list gave", "cursor")
-    return int(created), number
+    return fingerprint_of(request.model_dump(mode="json", exclude_unset=True))
 
 
 def _file_name(row: Any) -> str:

@@ -7,13 +7,23 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from lsx.core.footage import FootageOptions
+from lsx.core.prepared_footage import FIXED, check_fixed
 from lsx.errors import UsageError
 from lsx.serving.database import ASSETS
 from lsx.serving.job_options import named_option, run_options
 from lsx.serving.problems import invalid
 from lsx.serving.schemas import JobRequest
 
-__all__ = ["check_kinds", "check_options", "named_assets", "owned_assets"]
+__all__ = [
+    "check_kinds",
+    "check_options",
+    "check_prepared",
+    "named_assets",
+    "named_avatar",
+    "owned_assets",
+    "prepare_footage",
+]
 
 
 def named_assets(request: JobRequest) -> dict[str, str]:
@@ -21,15 +31,23 @@ def named_assets(request: JobRequest) -> dict[str, str]:
     used: dict[str, str] = {}
     kinds = [given.type for given in request.input]
     segments = getattr(request.options, "segments", None) or []
-    if kinds.count("video") != 1 or kinds.count("audio") != (0 if segments else 1):
+    if kinds.count("video") + kinds.count("avatar") != 1 or kinds.count("audio") != (0 if segments else 1):
         wanted = "one video, as the segments have the sounds" if segments else "one video and one audio"
-        raise invalid(f"give {wanted}", "input")
+        raise invalid(f"give {wanted}; an avatar may take the video's place", "input")
     for given in request.input:
-        if (given.asset_id is None) == (given.url is None):
+        is_avatar = given.type == "avatar"
+        if is_avatar != (given.avatar_id is not None) or (is_avatar and (given.asset_id or given.url) is not None):
+            raise invalid("give an avatar by its avatar_id alone, and others by asset_id or url", "input")
+        if not is_avatar and (given.asset_id is None) == (given.url is None):
             raise invalid("give asset_id or url, and not both", "input")
         if given.asset_id is not None:
             used[given.asset_id] = given.type
     return used | {segment.audio: "audio" for segment in segments}
+
+
+def named_avatar(request: JobRequest) -> str | None:
+    """The id of the avatar that a request names in the place of a video."""
+    return next((given.avatar_id for given in request.input if given.avatar_id is not None), None)
 
 
 def check_options(request: JobRequest) -> None:
@@ -39,6 +57,21 @@ def check_options(request: JobRequest) -> None:
     except UsageError as error:
         name = named_option(error)
         raise invalid(str(error), "options" if name is None else f"options.{name}", "invalid_options") from error
+
+
+def check_prepared(request: JobRequest, prepared: Mapping[str, Any]) -> None:
+    """Raise ApiProblem for options that an avatar has otherwise. prepared : the request that it was made from."""
+    asked = run_options(request.options.model_dump(exclude_unset=True)).footage
+    own = prepare_footage(prepared)
+    try:
+        check_fixed(asked, {name: getattr(own, name) for name in FIXED})
+    except UsageError as error:
+        raise invalid(str(error), f"options.{named_option(error)}", "invalid_options") from error
+
+
+def prepare_footage(request: Mapping[str, Any]) -> FootageOptions:
+    """What an avatar is prepared with, of a request for it. Raises UsageError."""
+    return FootageOptions(**{name: request[name] for name in FIXED if name in request})
 
 
 def owned_assets(connection: sa.Connection, owner: str, used: Mapping[str, str]) -> dict[str, Any]:

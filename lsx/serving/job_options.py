@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from lsx.core.footage import FootageOptions
 from lsx.core.keywords import options_of, split_keywords
+from lsx.core.prepared_footage import FIXED
 from lsx.core.sampling import SamplingOptions
 from lsx.core.segments import Segment
 from lsx.errors import UsageError
 from lsx.media.encoding import EncodeOptions
 
-__all__ = ["JobOptions", "RunOptions", "run_options"]
+__all__ = ["JobOptions", "PrepareOptions", "RunOptions", "named_option", "run_options"]
 
 _LEFT_OUT = frozenset({"faces", "compare_layout", "encoder"})
 """What names a file of the server's, or has no use here."""
@@ -115,6 +116,24 @@ if TYPE_CHECKING:
 else:
     JobOptions = _job_options()
 """The request's `options`: types and bounds. What depends on several of them `run_options` refuses."""
+
+
+def _prepare_options() -> type[BaseModel]:
+    footage = _footage_fields()
+    model: type[BaseModel] = create_model(
+        "PrepareOptions",
+        __config__=ConfigDict(extra="forbid"),
+        __doc__="How an avatar is prepared: options of `lsx prepare`, by the same names.",
+        **{name: footage[name] for name in FIXED},
+    )
+    return model
+
+
+if TYPE_CHECKING:
+    PrepareOptions = BaseModel
+else:
+    PrepareOptions = _prepare_options()
+"""The options that jobs with an avatar then have."""
 
 
 class RunOptions(BaseModel):

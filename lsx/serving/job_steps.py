@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from lsx.errors import DeviceLost, EngineClosed, LsxError, UsageError
 from lsx.runtime.lipsync import LipSync
 from lsx.runtime.run_files import open_inputs
 from lsx.runtime.run_report import Progress, RunReport
+from lsx.serving.avatar_steps import AvatarSteps
 from lsx.serving.database import JOBS, finish, now_ms, persistently
 from lsx.serving.executor import as_step
 from lsx.serving.job_book import WORKFLOW
@@ -42,6 +44,7 @@ class _Inputs:
     """A job's files on this machine, and its options."""
 
     video: Path
+    """Or an avatar's folder."""
     audio: Path | None
     options: RunOptions
 
@@ -55,11 +58,13 @@ class JobSteps:
         """scratch : a folder of this process alone."""
         self._settings, self._engine, self._store, self._lipsync = settings, engine, store, lipsync
         self._scratch = scratch
+        self._avatars = AvatarSteps(settings, engine, store, lipsync, scratch)
         self.totals = {"jobs": 0, "frames": 0, "render_seconds": 0.0}
         """What this process has made since it began."""
 
     def register(self) -> None:
-        """Declare the workflow and its steps to DBOS."""
+        """Declare the workflows and their steps to DBOS."""
+        self._avatars.register()
         probe = as_step("probe", self._probe)
         render = as_step("render", self._render)
         publish = as_step("publish", self._publish)
@@ -118,9 +123,12 @@ class JobSteps:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _inputs(self, request: Mapping[str, Any], folder: Path) -> _Inputs:
-        """The job's inputs, fetched to this machine. Raises Rejected where one has been removed."""
+        """The job's inputs, fetched to this machine; an avatar is prepared where it is not, or for another bundle.
+
+        Raises Rejected where one has been removed.
+        """
         options = dict(request.get("options", {}))
-        wanted = {given["type"]: given["asset_id"] for given in request["input"]}
+        wanted = {given["type"]: given["asset_id"] for given in request["input"] if given.get("asset_id")}
         sounds = {segment["audio"]: segment["audio"] for segment in options.get("segments") or ()}
         try:
             paths = {number: self._store.fetch(f"uploads/{number}", folder) for number in {*wanted.values(), *sounds}}
@@ -129,7 +137,10 @@ class JobSteps:
         except FileNotFoundError as error:
             raise Rejected("upload_expired: an upload of this job was removed; upload it again") from error
         audio = wanted.get("audio")
-        return _Inputs(paths[wanted["video"]], None if audio is None else paths[audio], run_options(options, paths))
+        avatar = next((given["avatar_id"] for given in request["input"] if given.get("avatar_id")), None)
+        job = folder.name
+        video = paths[wanted["video"]] if avatar is None else self._avatars.folder(avatar, partial(self._mark, job))
+        return _Inputs(video, None if audio is None else paths[audio], run_options(options, paths))
 
     def _probe(self, job: str) -> None:
         """Refuse, before any work, what cannot be made. Raises Rejected."""
@@ -237,8 +248,7 @@ class JobSteps:
 
     def _without_paths(self, text: str, folder: Path) -> str:
         """A message as a user of the API may read it: uploads by their ids."""
-        shown = text.replace(f"{folder}/uploads-", "").replace(f"{self._store.fetch('uploads', folder)}/", "")
-        return shown.replace(f"{folder}/", "")
+        return self._store.without_paths(text.replace(f"{folder}/uploads-", "").replace(f"{folder}/", ""))
 
 
 def _progress(latest: Progress) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from dbos import DBOS, EnqueueOptions
 
 from lsx.errors import LsxError
-from lsx.serving.database import ASSETS, HOUR_MS, JOBS, database_url, engine_for, finish, now_ms
+from lsx.serving.avatar_keeper import AvatarKeeper
+from lsx.serving.database import ASSETS, AVATARS, HOUR_MS, JOBS, database_url, engine_for, finish, now_ms
 from lsx.serving.executor import as_step, drained_at_sigterm, launch
 from lsx.serving.heartbeat import beating, seen_since
 from lsx.serving.job_book import VERSION, JobBook
@@ -42,6 +43,7 @@ class Keeper:
     def __init__(self, settings: ServeSettings, engine: sa.Engine, store: Store) -> None:
         self._settings, self._engine, self._store = settings, engine, store
         self._book = JobBook(engine, settings)
+        self._avatars = AvatarKeeper(engine, store, settings.takeover_seconds)
         self._secret = hook_secret(settings.hook_secret, settings.data)
 
     def register(self) -> None:
@@ -65,6 +67,7 @@ class Keeper:
 
     def sweep(self) -> None:
         """Free the places of jobs that ended without a word, and announce what is to be announced."""
+        self._avatars.sweep()
         untold = sa.or_(JOBS.c.announced.is_(None), JOBS.c.announced == _STARTED)
         begun = sa.or_(JOBS.c.started_ms.is_not(None), JOBS.c.finished_ms.is_not(None))
         with self._engine.connect() as connection:
@@ -117,14 +120,19 @@ class Keeper:
             for number in some:
                 self._store.remove(f"outputs/{number}")
         self._remove_uploads(now)
+        self._avatars.remove_unused(now)
+        self._avatars.remove_orphans(now)
         self.remove_orphans(now)
         return len(numbers)
 
     def _remove_uploads(self, now: int) -> None:
-        """Uploads that are too old, and that no job that has not ended names."""
+        """Uploads that are too old, and that no job and no avatar that has not ended names."""
         with self._engine.connect() as connection:
             old = connection.execute(sa.select(ASSETS.c.id).where(ASSETS.c.expires_ms < now)).scalars().all()
-            active = connection.execute(sa.select(JOBS.c.request).where(JOBS.c.finished_ms.is_(None))).scalars().all()
+            active = [
+                connection.execute(sa.select(table.c.request).where(table.c.finished_ms.is_(None))).scalars().all()
+                for table in (JOBS, AVATARS)
+            ]
         used = str(active)
         gone = [number for number in old if number not in used]
         for number in gone:

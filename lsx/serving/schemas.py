@@ -43,12 +43,15 @@ class _Strict(BaseModel):
 
 
 class Input(_Strict):
-    """A video or a sound, uploaded before, or at an address that the server's owner allows."""
+    """A video or a sound, uploaded before, or at an address that the server's owner allows; or an avatar."""
 
-    type: Literal["video", "audio"]
+    type: Literal["video", "audio", "avatar"]
     asset_id: str | None = Field(default=None, pattern=r"^asset_[0-9a-z]{26}$")
     url: Annotated[str, StringConstraints(max_length=2048)] | None = Field(
         default=None, description="https, on a host of --allow-url"
+    )
+    avatar_id: str | None = Field(
+        default=None, pattern=r"^avatar_[0-9a-z]{26}$", description="with the type avatar, and with no other"
     )
 
 
@@ -83,7 +86,7 @@ class JobRequest(_Strict):
 class JobProgress(BaseModel):
     """How far a job is."""
 
-    stage: Literal["probe", "look", "denoise", "publish"]
+    stage: Literal["probe", "prepare", "look", "denoise", "publish"]
     frames: int = 0
     total: int = 0
     fps: float = 0.0

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from lsx.serving.database import JOBS, WORKERS, now_ms
+from lsx.serving.database import AVATARS, JOBS, PREPARATIONS, WORKERS, now_ms
 
 __all__ = ["ServeMetrics"]
 
@@ -45,6 +45,7 @@ class ServeMetrics:
         with self._engine.connect() as connection:
             now = now_ms(connection)
             yield self._jobs(connection)
+            yield _avatars(connection)
             yield self._oldest(connection, now)
             yield from _workers(connection, now)
 
@@ -62,11 +63,33 @@ class ServeMetrics:
         return family
 
     def _oldest(self, connection: sa.Connection, now: int) -> Metric:
-        waiting = sa.select(sa.func.min(JOBS.c.created_ms))
-        waiting = waiting.where(JOBS.c.started_ms.is_(None), JOBS.c.finished_ms.is_(None))
-        oldest = connection.execute(waiting).scalar()
+        waiting = [
+            sa.select(sa.func.min(table.c.created_ms)).where(
+                table.c.started_ms.is_(None), table.c.finished_ms.is_(None)
+            )
+            for table in (JOBS, AVATARS)
+        ]
+        oldest = min(filter(None, (connection.execute(query).scalar() for query in waiting)), default=None)
         value = 0.0 if oldest is None else (now - oldest) / 1000
-        return GaugeMetricFamily("lsx_queue_oldest_seconds", "How long the oldest waiting job has waited", value=value)
+        return GaugeMetricFamily(
+            "lsx_queue_oldest_seconds", "How long the oldest waiting job or avatar has waited", value=value
+        )
+
+
+def _avatars(connection: sa.Connection) -> Metric:
+    ready = sa.exists().where(PREPARATIONS.c.avatar == AVATARS.c.id)
+    status = sa.case(
+        (ready, "READY"),
+        (AVATARS.c.finished_ms.is_not(None), "FAILED"),
+        (AVATARS.c.started_ms.is_not(None), "PROCESSING"),
+        else_="PENDING",
+    )
+    rows = connection.execute(sa.select(status.label("status"), sa.func.count()).group_by(sa.text("status")))
+    counted = {str(name): int(count) for name, count in rows}
+    family = GaugeMetricFamily("lsx_avatars", "Avatars that are kept, by status", labels=["status"])
+    for name in ("PENDING", "PROCESSING", "READY", "FAILED"):
+        family.add_metric([name], counted.get(name, 0))
+    return family
 
 
 def _workers(connection: sa.Connection, now: int) -> Iterator[Metric]:

@@ -54,6 +54,9 @@ class ServeSettings(BaseModel):
     resume_every: float = Field(
         default=60, gt=0, description="Seconds of output that a job keeps at a time: a killed worker loses no more"
     )
+    avatar_cache_bytes: int = Field(
+        default=20 << 30, ge=0, description="Bytes of avatars that a worker keeps at most of what an object store gave"
+    )
     grace_seconds: float = Field(default=600, ge=0, description="Time that a running job gets to end at SIGTERM")
     takeover_seconds: float = Field(
         default=60, ge=5, description="A worker not seen for so long loses its job to another"

@@ -26,6 +26,7 @@ ERROR_CODES = {
     "UsageError": "invalid_options",
     "MediaError": "unreadable_media",
     "FaceNotFound": "no_face",
+    "BundleError": "unfit_bundle",
     "OutputError": "output_failed",
     "NotVerified": "not_verified",
     "OutOfDeviceMemory": "out_of_device_memory",

@@ -55,6 +55,10 @@ class FolderStore:
         del scratch
         return self._root / key
 
+    def without_paths(self, text: str) -> str:
+        """A message as a user of the API may read it: files by their keys, uploads by their ids."""
+        return text.replace(f"{self._root}/uploads/", "").replace(f"{self._root}/", "")
+
     def read(self, key: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """The bytes from `start` to `stop`, in pieces. Raises FileNotFoundError at once."""
         return _pieces((self._root / key).open("rb"), start, stop)
@@ -120,6 +124,10 @@ class ObjectStore:
                     file.write(piece)
             part.rename(target)
         return target
+
+    def without_paths(self, text: str) -> str:
+        """The same: there are none of its own."""
+        return text
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """The bytes from `start` to `stop`, in pieces. Raises FileNotFoundError at once."""

@@ -15,6 +15,7 @@ from lsx.core.sampling import SamplingOptions
 from lsx.engines.registry import EngineOptions
 from lsx.errors import LsxError
 from lsx.runtime.lipsync import LipSync
+from lsx.serving.avatar_files import encoder_digest
 from lsx.serving.database import database_url, engine_for
 from lsx.serving.executor import drained_at_sigterm, launch
 from lsx.serving.heartbeat import beating
@@ -64,6 +65,7 @@ def _facts(lipsync: LipSync) -> dict[str, Any]:
     return {
         "bundle": Path(lipsync.bundle.path).name,
         "digest": hashlib.sha256(manifest.text().encode()).hexdigest()[:16],
+        "encoder": encoder_digest(lipsync.bundle),
         "resolution": manifest.model.resolution,
         "backend": lipsync.backend,
         "precision": manifest.precision,

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from fastapi import FastAPI
 
-from lsx.serving.database import JOBS
+from lsx.serving.database import AVATARS, JOBS, PREPARATIONS
 from lsx.serving.heartbeat import beating
 
 __all__ = ["HandWorkers"]
@@ -66,6 +66,16 @@ class HandWorkers:
             self._store.put(key, copied)
             made = {"key": key, "size": size, "seconds": 2.0, "notes": []}
             self._set(number, "SUCCESS", row, output=json.dumps(made), completed_at=now)
+
+    def prepare_avatars(self) -> None:
+        """Make every avatar ready."""
+        with self._engine.begin() as connection:
+            now = int(time.time() * 1000)
+            for number in connection.execute(sa.select(AVATARS.c.id)).scalars().all():
+                facts = {"frames": 50, "seconds": 2.0, "width": 128, "height": 128, "source": "source", "bytes": 1}
+                values = {"avatar": number, "encoder": "0" * 16, "prefix": f"avatars/{number}", "facts": facts}
+                connection.execute(PREPARATIONS.insert().values(**values, created_ms=now, used_ms=now))
+                connection.execute(AVATARS.update().where(AVATARS.c.id == number).values(started_ms=now))
 
     def fail_next(self, message: str) -> None:
         """Let the job that would be finished next fail instead."""

@@ -120,16 +120,19 @@ def collector() -> Iterator[_Hooks]:
 
 
 def test_the_manuals_client(small: Bundle, clip: tuple[Path, Path, Path], tmp_path: Path, collector: _Hooks) -> None:
-    """The Python block of docs/serving.md, as it stands there, traced."""
+    """The Python blocks of docs/serving.md, as they stand there, one after the other, traced."""
     page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
-    block = re.search(r"```python\n(.*?)```", page, re.DOTALL)
-    assert block is not None
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
     (tmp_path / "video.mp4").write_bytes(clip[0].read_bytes())
     (tmp_path / "speech.wav").write_bytes(clip[1].read_bytes())
     traces = f"http://127.0.0.1:{collector.server.server_port}/v1/traces"
     with serving(Path(small.path), tmp_path / "data", "--traces", traces) as served:
-        text = f"SERVER = {served.url!r}\n{block[1]}"
+        text = "\n".join([f"SERVER = {served.url!r}", *blocks])
         subprocess.run([sys.executable, "-c", text], cwd=tmp_path, check=True)
+        with_avatar = served.api.get("/v1/jobs").json()["data"][0]
+        assert with_avatar["input"][0]["type"] == "avatar"
+        assert served.ended(with_avatar["id"])["status"] == "COMPLETED"
         assert served.end() == 0  # what was traced is sent by then
     assert (tmp_path / "served.mp4").stat().st_size > 1000
     sent = [ExportTraceServiceRequest.FromString(body) for _, body in collector.taken]

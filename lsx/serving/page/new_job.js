@@ -2,6 +2,7 @@
 
 import { announce, make, say } from "./dom.js";
 import { call, newKey, sentenceOf } from "./api.js";
+import { AvatarChoice } from "./avatar_choice.js";
 import { FileSlot } from "./file_slot.js";
 import { OptionsForm } from "./options_form.js";
 import { bytes, roughly } from "./words.js";
@@ -14,11 +15,12 @@ export class NewJob {
     #onJob;
     #video = new FileSlot("video");
     #audio = new FileSlot("audio");
+    #avatars = new AvatarChoice(this.#video);
     #options = null;
     #key = newKey();
     #sent = "";
 
-    /** place : the section to fill; onJob gets the submitted job and the video's File. */
+    /** place : the section to fill; onJob gets the submitted job and the video's File, or null. */
     constructor(place, onJob) {
         this.#place = place;
         this.#onJob = onJob;
@@ -60,6 +62,7 @@ export class NewJob {
             "form",
             { noValidate: true, "aria-labelledby": "new-job-title" },
             make("div", { class: "slots" }, this.#video.element, this.#audio.element),
+            this.#avatars.element,
             make(
                 "section",
                 { class: "panel", "aria-labelledby": "options-title" },
@@ -93,6 +96,7 @@ export class NewJob {
     async start() {
         document.addEventListener("dragover", (event) => event.preventDefault());
         document.addEventListener("drop", (event) => this.#drop(event));
+        this.#avatars.start();
         try {
             const { data } = await call("/v1/models");
             if (data.length > 0) this.#offer(data[0]);
@@ -135,7 +139,7 @@ export class NewJob {
         const missing = [
             [this.#video, "Choose a video first."],
             [this.#audio, "Choose a sound first."],
-        ].filter(([slot]) => !slot.isFilled);
+        ].filter(([slot]) => !slot.isFilled && !(slot === this.#video && this.#avatars.chosen));
         for (const [slot, message] of missing) if (slot.error.hidden) slot.refuse(message);
         if (missing.length > 0)
             missing[0][0].element.querySelector("input:not([hidden]), button:not([hidden])").focus();
@@ -150,11 +154,12 @@ export class NewJob {
         if (options === null) return;
         this.#busy(true);
         try {
-            const [video, audio] = await Promise.all([this.#video.asset(), this.#audio.asset()]);
+            const avatar = this.#avatars.chosen;
+            const [video, audio] = await Promise.all([avatar ?? this.#video.asset(), this.#audio.asset()]);
             const job = await this.#send(this.#body(video, audio, options));
             announce("Job submitted.");
             this.#key = newKey();
-            this.#onJob(job, this.#video.file);
+            this.#onJob(job, avatar ? null : this.#video.file);
         } catch (error) {
             this.#refused(error);
         } finally {
@@ -167,13 +172,15 @@ export class NewJob {
         this.button.textContent = is ? "Submitting" : "Start";
     }
 
+    /** video : an upload, or an avatar. */
     #body(video, audio, options) {
-        const names = { video: this.#video.file.name, sound: this.#audio.file.name };
+        const isAvatar = video === this.#avatars.chosen;
+        const names = { video: isAvatar ? video.name : this.#video.file.name, sound: this.#audio.file.name };
         const metadata = Object.fromEntries(
             Object.entries(names).map(([key, name]) => [key, name.slice(0, MOST_METADATA)]),
         );
         const input = [
-            { type: "video", asset_id: video.id },
+            isAvatar ? { type: "avatar", avatar_id: video.id } : { type: "video", asset_id: video.id },
             { type: "audio", asset_id: audio.id },
         ];
         const name = this.name.value.trim();
