@@ -111,7 +111,7 @@ class AvatarBook:
             made = connection.execute(query).all()
         first = {preparation.avatar: preparation for preparation in reversed(made)}
         latest = {preparation.avatar: preparation for preparation in made}
-        places = self._queue.places() if any(row.started_ms is None for row in rows) else {}
+        places = self._queue.places(rows)
         return [
             _ready(row, first[row.id], latest[row.id])
             if row.id in latest

@@ -49,6 +49,10 @@ def longest(media: Iterable[Any]) -> float:
     return max((float(one.facts["duration"]) for one in media), default=0.0)
 
 
+def _waits(table: sa.Table) -> tuple[Any, Any]:
+    return table.c.started_ms.is_(None), table.c.finished_ms.is_(None)
+
+
 class GpuQueue:
     """Places for jobs and avatars of all owners. Used from any thread."""
 
@@ -74,14 +78,14 @@ class GpuQueue:
 
     def check_room(self, connection: sa.Connection, owner: Owner) -> None:
         """Raise ApiProblem where the queue, or the owner's share of it, is full."""
-        owners = [
-            row.owner
-            for table in (JOBS, AVATARS)
-            for row in connection.execute(sa.select(table.c.owner).where(table.c.finished_ms.is_(None)))
-        ]
-        if len(owners) >= self.settings.max_queued:
+        every = own = 0
+        for table in (JOBS, AVATARS):
+            mine = sa.func.sum(sa.case((table.c.owner == owner.id, 1), else_=0))
+            counts = sa.select(sa.func.count(), mine).where(table.c.finished_ms.is_(None))
+            found, found_own = connection.execute(counts).one()
+            every, own = every + found, own + (found_own or 0)
+        if every >= self.settings.max_queued:
             raise queue_full("the queue is full; try again later", "queue_full", _RETRY_SECONDS)
-        own = owners.count(owner.id)
         if own >= owner.most_queued:
             detail = f"this key has {own} jobs that wait or run, as many as it may; try again when one has ended"
             raise queue_full(detail, "quota_reached", _RETRY_SECONDS)
@@ -99,15 +103,29 @@ class GpuQueue:
         )
         self.client.enqueue_in_transaction(connection, options, number)
 
-    def places(self) -> dict[str, int]:
-        """Which place in the queue each job and avatar has that waits, from 1 on."""
-        waiting: list[tuple[int, int, str]] = []
+    def places(self, rows: Sequence[Any]) -> dict[str, int]:
+        """Which place in the queue each of these jobs or avatars has that waits, from 1 on."""
+        asked = [row for row in rows if row.started_ms is None and row.finished_ms is None]
+        if not asked:
+            return {}
         with self.engine.connect() as connection:
+            if len(asked) == 1:
+                return {asked[0].id: 1 + self._before(connection, asked[0])}
+            waiting: list[tuple[int, int, str]] = []
             for table in (JOBS, AVATARS):
                 query = sa.select(table.c.priority, table.c.created_ms, table.c.id)
-                query = query.where(table.c.started_ms.is_(None), table.c.finished_ms.is_(None))
-                waiting += [(row.priority, row.created_ms, row.id) for row in connection.execute(query)]
+                waiting += [tuple(row) for row in connection.execute(query.where(*_waits(table)))]
         return {number: place for place, (_, _, number) in enumerate(sorted(waiting), 1)}
+
+    def _before(self, connection: sa.Connection, row: Any) -> int:
+        """How many wait before it."""
+        place = (row.priority, row.created_ms, row.id)
+        count = 0
+        for table in (JOBS, AVATARS):
+            earlier = sa.tuple_(table.c.priority, table.c.created_ms, table.c.id) < sa.tuple_(*place)
+            query = sa.select(sa.func.count()).select_from(table).where(*_waits(table), earlier)
+            count += connection.execute(query).scalar_one()
+        return count
 
     def cancel(self, number: str) -> None:
         """End a workflow; one that runs learns it at its next mark."""

@@ -135,7 +135,7 @@ class JobBook:
             return []
         found = self._client.list_workflows(workflow_ids=ids, load_input=False, limit=len(ids))
         kept = {workflow.workflow_id: workflow for workflow in found}
-        places = self._queue.places() if any(row.started_ms is None and row.finished_ms is None for row in rows) else {}
+        places = self._queue.places(rows)
         return [_job(row, kept.get(row.id), places.get(row.id)) for row in rows]
 
     def snapshot(self, ids: Iterable[str]) -> dict[str, Job]:
