@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from lsx.faces.alignment import Face
 from lsx.faces.following import SeenFrame
 
-__all__ = ["SeenHistory", "seen_frames"]
+__all__ = ["NO_THUMBNAIL", "SeenHistory", "seen_arrays", "seen_frames"]
 
-_NO_THUMBNAIL = np.zeros((0, 0, 3), np.uint8)
+NO_THUMBNAIL = np.zeros((0, 0, 3), np.uint8)
 
 
 class SeenHistory:
@@ -27,7 +27,7 @@ class SeenHistory:
 
     def add(self, source: int, seen: SeenFrame) -> None:
         """The next frame, of which is known whether a shot begins with it."""
-        kept = seen if source in self._marks else replace(seen, thumbnail=_NO_THUMBNAIL)
+        kept = seen if source in self._marks else replace(seen, thumbnail=NO_THUMBNAIL)
         self._seen.append((source, kept))
 
     def taken(self, last: int) -> dict[str, NDArray[Any]]:
@@ -35,10 +35,11 @@ class SeenHistory:
         stop = next((n for n, (source, _) in enumerate(self._seen) if source > last), len(self._seen))
         taken = self._seen[:stop]
         del self._seen[:stop]
-        return _arrays(taken)
+        return seen_arrays(taken)
 
 
-def _arrays(frames: Sequence[tuple[int, SeenFrame]]) -> dict[str, NDArray[Any]]:
+def seen_arrays(frames: Sequence[tuple[int, SeenFrame]]) -> dict[str, NDArray[Any]]:
+    """Frames, each with its source frame, as `seen_frames` reads them; of thumbnails the last one's."""
     faces = [face for _, seen in frames for face in seen.faces]
     nowhere = (np.nan,) * 4
     return {
@@ -51,7 +52,7 @@ def _arrays(frames: Sequence[tuple[int, SeenFrame]]) -> dict[str, NDArray[Any]]:
         "score": np.array([face.score for face in faces], np.float64),
         "has_opening": np.array([face.mouth_opening is not None for face in faces], bool),
         "opening": np.array([face.mouth_opening or 0.0 for face in faces], np.float64),
-        "thumbnail": frames[-1][1].thumbnail if frames else _NO_THUMBNAIL,
+        "thumbnail": frames[-1][1].thumbnail if frames else NO_THUMBNAIL,
     }
 
 
@@ -75,7 +76,7 @@ def seen_frames(arrays: Mapping[str, NDArray[Any]]) -> Iterator[tuple[int, SeenF
             source,
             SeenFrame(
                 faces=faces[stops[number - 1] if number else 0 : stops[number]],
-                thumbnail=arrays["thumbnail"] if last else _NO_THUMBNAIL,
+                thumbnail=arrays["thumbnail"] if last else NO_THUMBNAIL,
                 new_shot=bool(arrays["new_shot"][number]),
                 since=int(arrays["since"][number]),
             ),

@@ -100,12 +100,13 @@ def faces_of(
     detector: FaceDetector,
     bundle: Bundle,
     looked: Looked,
+    kept: Path | None = None,
 ) -> FrameFaces:
     """Where the faces of a run over `video` come from. Raises UsageError, MediaError, FaceNotFound.
 
-    looked : called while all frames are looked at, where that is needed first.
+    looked : called while all frames are looked at, where that is needed first. kept : a file that has that, or gets it.
     """
     if isinstance(video, AvatarVideo):
         return AvatarFaces(video.avatar)
-    choice = faces_for(footage, detector, video, timeline, looked, lambda: sync_judge(bundle))
+    choice = faces_for(footage, detector, video, timeline, looked, lambda: sync_judge(bundle), kept)
     return FoundFaces(choice, bundle.model.resolution)

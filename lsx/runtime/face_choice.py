@@ -24,6 +24,7 @@ from lsx.faces.speaker import ActiveTrack, SpeakerChoice, chooser_for, track_in_
 from lsx.faces.track_file import Tracks, VideoIdentity
 from lsx.faces.tracks import TrackedFace, box_of
 from lsx.media.given import VideoSource
+from lsx.runtime.kept_look import Look
 from lsx.runtime.speaking_faces import Looked, heard_in, looked_at, speaking
 from lsx.runtime.sync_agreement import SyncJudge, agreements
 from lsx.runtime.timeline import Timeline
@@ -228,6 +229,7 @@ def faces_for(
     timeline: Timeline,
     looked: Looked = lambda _, __: None,
     judge: Callable[[], AbstractContextManager[SyncJudge | None]] = nullcontext,
+    kept: Path | None = None,
 ) -> FaceChoice:
     """The faces of a run, as its options say. Raises UsageError, MediaError, FaceNotFound.
 
@@ -235,7 +237,7 @@ def faces_for(
 
     video : what the run plays, to which `footage.faces` must belong; None where nothing is known of it.
     timeline : which of its frames, and when. looked : called while all frames are looked at. judge : opens
-    StableSyncNet, which is asked besides, where there is one.
+    StableSyncNet, which is asked besides, where there is one. kept : a file that has the look at all frames or gets it.
     """
     rules = footage.speaker_rules
     asks = any(rule.place == "active" for rule in rules)
@@ -249,13 +251,17 @@ def faces_for(
         return RecordedFaces(_recorded(footage.faces, video), rules, timeline.clock)
     frames = timeline.first_times(_MARGIN)
     sound = heard_in(video, int(frames[0]) if footage.faces is None else 0)  # first: a video without is refused at once
-    if footage.faces is None:
-        tracks = looked_at(video, frames, _follower(footage, detector), looked)
-    else:
-        tracks = _recorded(footage.faces, video)
-    with judge() as asked:
-        agreed = None if asked is None else agreements(tracks, video, sound.samples(), asked, looked)
-    return RecordedFaces(tracks, rules, timeline.clock, speaking(tracks, video.clock, sound, agreed))
+    look = None if kept is None else Look.read(kept, VideoIdentity.of(video))
+    if look is None:
+        if footage.faces is None:
+            tracks = looked_at(video, frames, _follower(footage, detector), looked)
+        else:
+            tracks = _recorded(footage.faces, video)
+        with judge() as asked:
+            look = Look(tracks, None if asked is None else agreements(tracks, video, sound.samples(), asked, looked))
+        if kept is not None:
+            look.write(kept)
+    return RecordedFaces(look.tracks, rules, timeline.clock, speaking(look.tracks, video.clock, sound, look.agreements))
 
 
 def _recorded(file: Path, video: VideoSource | None) -> Tracks:

@@ -52,7 +52,7 @@ class FileRun:
         reader, footage = self.inputs.video, self.inputs.footage
         with ExitStack() as stack:
             sections = self._sections(stack)
-            pipeline = self._pipeline()
+            pipeline = self._pipeline(None if sections is None else sections.look)
             if sections is not None:
                 sections.go_on(pipeline, self.inputs.plan.timeline, reader.width)
             started = time.perf_counter()
@@ -97,10 +97,11 @@ class FileRun:
             lambda parts: join_videos(parts, self.target, shown, encode.audio_codec, sound),
         )
 
-    def _pipeline(self) -> FramePipeline:
-        """Choose the faces, for which all frames are looked at first where `speaker` asks for it."""
+    def _pipeline(self, kept: Path | None) -> FramePipeline:
+        """Choose the faces, for which all frames are looked at first where `speaker` asks for it; or `kept` has them."""
         reader, _, plan, _, footage = self.inputs
-        faces = faces_of(reader, footage, plan.timeline, self.loaded.detector(), self.loaded.bundle, self._looked)
+        detector, bundle = self.loaded.detector(), self.loaded.bundle
+        faces = faces_of(reader, footage, plan.timeline, detector, bundle, self._looked, kept)
         aligner = plan.aligner(faces, threads=detector_threads(footage.detect_every), require_face=self.require_face)
         avatar = reader.avatar if isinstance(reader, AvatarVideo) else None
         pipeline = self.loaded.pipeline(plan, self.options, aligner, footage=footage, avatar=avatar)

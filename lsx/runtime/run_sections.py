@@ -140,6 +140,11 @@ class RunSections:
                 return found[:number]  # there is none, or it was damaged
         return found
 
+    @property
+    def look(self) -> Path:
+        """The file that has the look at the whole video, where one was taken before the run."""
+        return self._folder / "look.npz"
+
     def first(self, number: int) -> int:
         """The first output frame of a section."""
         return self.borders[number - 1].frame if number else BEGINNING.frame

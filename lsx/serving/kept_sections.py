@@ -43,8 +43,8 @@ class KeptSections:
         finished = sorted({*self.folder.glob("*/*.npz")} - self._pushed)
         for state in finished:
             videos = [path for path in state.parent.glob(f"{state.stem}.*") if path != state]
-            if not videos:
-                continue
+            if state.stem.isdigit() and not videos:
+                continue  # it is not finished
             try:
                 for path in (state, *videos):
                     self._store.put(f"{sections_key(self._job)}/{path.parent.name}/{path.name}", self._copied(path))

@@ -16,6 +16,7 @@ from lsx import LipSync, Progress, RunReport, prepare_avatar
 from lsx.errors import UsageError
 from lsx.media.video_reader import VideoReader
 from lsx.runtime.face_survey import survey_faces
+from lsx.runtime.speaking_faces import looked_at
 from tests.marked_clip import QUICK, RATE, heard
 
 FRAMES = 60
@@ -37,7 +38,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not 20 <= number < 34:
             picture[:230, -230:] = cv2.resize(right[number], (230, 230))
         frames.append(picture)
-    return write_clip(tmp_path_factory.mktemp("pair") / "pair.mp4", iter(frames), crf=1)
+    return write_clip(tmp_path_factory.mktemp("pair") / "pair.mp4", iter(frames), crf=1, sound=tiny_clip(1, 50).samples)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,7 @@ CASES: dict[str, dict[str, Any]] = {
     "segments": {"segments": True},
     "faces known": {"faces": True},
     "an avatar": {"avatar": True},
+    "who speaks": {"speaker": "active"},
 }
 
 
@@ -102,6 +104,13 @@ def test_a_run_that_was_ended_goes_on(
     if options.pop("avatar", False):
         video = prepare_avatar(lipsync.bundle, pair, tmp_path / "a.avatar", speaker="right")
     options |= QUICK | {"codec": "h264", "crf": 0}
+    looks = []
+
+    def look(*given: Any) -> Any:
+        looks.append(1)
+        return looked_at(*given)
+
+    monkeypatch.setattr("lsx.runtime.face_choice.looked_at", look)
     plain = lipsync.run(video, audio, tmp_path / "plain.mov", **options)
     kept = options | {"resume_dir": tmp_path / "kept", "resume_every": 0.4 if audio is None else 0.9}
     for frame in (plain.frames // 2 + 2, plain.frames - 1)[: 2 if case.startswith("all") else 1]:
@@ -112,6 +121,7 @@ def test_a_run_that_was_ended_goes_on(
     assert _same(tmp_path / "plain.mov", tmp_path / "out.mov")
     assert _shown(report) == _shown(plain)
     assert report.seam == pytest.approx(plain.seam, rel=0.3)
+    assert len(looks) == (2 if case == "who speaks" else 0)  # of the plain run, and of the one that was ended
     assert not (tmp_path / "kept").exists()
 
 
