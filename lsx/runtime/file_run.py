@@ -98,7 +98,7 @@ class FileRun:
         )
 
     def _pipeline(self, kept: Path | None) -> FramePipeline:
-        """Choose the faces, for which all frames are looked at first where `speaker` asks for it; or `kept` has them."""
+        """Choose the faces; where `speaker` asks for it all frames are looked at first, or `kept` has that."""
         reader, _, plan, _, footage = self.inputs
         detector, bundle = self.loaded.detector(), self.loaded.bundle
         faces = faces_of(reader, footage, plan.timeline, detector, bundle, self._looked, kept)
