@@ -8,6 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lsx.serving.avatar_routes import is_json
+from lsx.serving.form_parts import is_form
 from lsx.serving.problems import ApiProblem, answer
 from lsx.serving.serve_metrics import ServeMetrics
 
@@ -61,7 +62,8 @@ class Counted:
 def _is_too_large(scope: Scope) -> bool:
     """Whether a body is larger than JSON may be, or may be so: it does not say."""
     headers = Headers(scope=scope)
-    if scope["path"] == "/v1/assets" or (scope["path"] == "/v1/avatars" and not is_json(headers.get("content-type"))):
+    kind, path = headers.get("content-type", ""), scope["path"]
+    if path == "/v1/assets" or (path == "/v1/avatars" and not is_json(kind)) or (path == "/v1/jobs" and is_form(kind)):
         return False
     length = headers.get("content-length", "")
     return "transfer-encoding" in headers or (length.isdigit() and int(length) > _MOST_JSON)

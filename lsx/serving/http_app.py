@@ -25,6 +25,7 @@ from lsx.serving.job_book import JobBook
 from lsx.serving.job_events import JobEvents
 from lsx.serving.logs import logger
 from lsx.serving.problems import ApiProblem, answer, unavailable
+from lsx.serving.schemas import JobRequest
 from lsx.serving.serve_metrics import ServeMetrics
 from lsx.serving.settings import ServeSettings
 from lsx.serving.store import store_at
@@ -60,7 +61,21 @@ def create_app(settings: ServeSettings) -> FastAPI:
         app.include_router(router)
     app.add_middleware(Counted, metrics=state.metrics)
     _tell_errors(app)
+    _describe_jobs(app)
     return app
+
+
+def _describe_jobs(app: FastAPI) -> None:
+    """Have the schema of a job's request among the others: its route reads the body itself, which may be a form."""
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = described()
+        own = JobRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema["components"]["schemas"] |= own.pop("$defs", {}) | {"JobRequest": own}
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _tell_errors(app: FastAPI) -> None:

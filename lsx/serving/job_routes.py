@@ -13,9 +13,11 @@ from fastapi.responses import RedirectResponse
 from sse_starlette import EventSourceResponse
 
 from lsx.serving.byte_ranges import ranged
+from lsx.serving.form_parts import is_form
 from lsx.serving.http_auth import needs
 from lsx.serving.job_book import JobBook, Owner
 from lsx.serving.job_events import JobEvents
+from lsx.serving.job_form import job_of_form, read_job
 from lsx.serving.outside import AddressRefused, check_url
 from lsx.serving.problems import invalid
 from lsx.serving.schemas import Job, JobList, JobRequest, Problem
@@ -43,22 +45,49 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
+_FILE = {"type": "string", "format": "binary"}
+_FORM = {"type": "object", "properties": {"video": _FILE, "audio": _FILE, "job": {"type": "string"}}}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/JobRequest"}},
+            "multipart/form-data": {"schema": _FORM},
+        },
+    }
+}
+
 
 def _book(request: Request) -> JobBook:
     book: JobBook = request.app.state.book
     return book
 
 
-@router.post("", status_code=202, responses=problems(400, 413, 422))
-def create(
-    request: Request, body: JobRequest, response: Response, owner: Writer, idempotency_key: IdempotencyKey = None
+@router.post("", status_code=202, responses=problems(400, 413, 415, 422, 507), openapi_extra=_BODY)
+async def create(
+    request: Request,
+    response: Response,
+    owner: Writer,
+    idempotency_key: IdempotencyKey = None,
+    content_type: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Job:
-    """Take a job in. It is kept when this answers, whatever happens to the server then."""
-    _check_hook(request, body)
-    book = _book(request)
-    job = book.known(owner, idempotency_key, body) or book.create(
-        owner, request.app.state.downloads.fetched(owner, body), idempotency_key, asked=body
-    )
+    """Take a job in. It is kept when this answers, whatever happens to the server then.
+
+    The body is JSON, or a form with the parts `video` and `audio`, which become uploads, and `job`, the JSON.
+    """
+    if is_form(content_type):
+        body, asked = await job_of_form(request.app.state.uploads, owner, request.stream(), content_type)
+    else:
+        body = asked = read_job(await request.body())
+
+    def entered() -> Job:
+        _check_hook(request, body)
+        book = _book(request)
+        return book.known(owner, idempotency_key, asked) or book.create(
+            owner, request.app.state.downloads.fetched(owner, body), idempotency_key, asked=asked
+        )
+
+    job = await anyio.to_thread.run_sync(entered)
     response.headers["Location"] = job.urls.get
     return job
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -290,3 +291,50 @@ def test_a_database_that_is_away(settings: ServeSettings, monkeypatch: pytest.Mo
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         assert client.get("/v1/health/live").status_code == 200
         assert client.get("/v1/health/ready").json()["checks"]["database"] is False
+
+
+def _form(video: Path, sound: Path, **job: Any) -> dict[str, Any]:
+    return {
+        "video": ("face.mp4", video.read_bytes(), "video/mp4"),
+        "audio": ("voice.wav", sound.read_bytes(), "audio/wav"),
+        "job": (None, json.dumps(job), "application/json"),
+    }
+
+
+def test_a_job_as_a_form(client: TestClient, video: Path, sound: Path) -> None:
+    """Files and job in one request; the same key and files are the same job, other files are another request."""
+    form, key = _form(video, sound, options={"steps": 2}), {"Idempotency-Key": "form"}
+    made = client.post("/v1/jobs", files=form, headers=key)
+    assert made.status_code == 202, made.text
+    job = made.json()
+    assert job["options"] == {"steps": 2}
+    for given, path in zip(job["input"], (video, sound), strict=True):
+        asset = client.get(f"/v1/assets/{given['asset_id']}").json()
+        assert asset["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert client.post("/v1/jobs", files=form, headers=key).json()["id"] == job["id"]
+    other = client.post("/v1/jobs", files=form | {"audio": form["video"]}, headers=key)
+    assert other.json()["code"] == "idempotency_key_reused"
+
+
+def test_forms_that_are_none(client: TestClient, video: Path, sound: Path, settings: ServeSettings) -> None:
+    form = _form(video, sound)
+    for wrong, status, code in (
+        (form | {"picture": ("p.png", b"x", "image/png")}, 422, "invalid_request"),
+        (form | {"job": (None, "[]", "application/json")}, 422, "invalid_request"),
+        (form | {"job": (None, '{"steps": 3}', "application/json")}, 422, "invalid_request"),
+        (form | {"video": ("face.mp4", b"no video", "video/mp4")}, 415, "unreadable_media"),
+        ({"video": form["video"]}, 422, "invalid_request"),
+    ):
+        answer = client.post("/v1/jobs", files=wrong)
+        assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    whole = client.build_request("POST", "/v1/jobs", files=form)
+    content, kind = whole.read(), whole.headers["Content-Type"]
+    for body, given in (
+        (content[: len(content) // 2], kind),
+        (content, "multipart/form-data"),
+        (content, kind + "x"),
+        (b"--" + kind.partition("=")[2].encode() + b"\r\nX: " + b"y" * 9000, kind),
+    ):
+        answer = client.post("/v1/jobs", content=body, headers={"Content-Type": given})
+        assert (answer.status_code, answer.json()["code"]) == (400, "no_form"), answer.text
+    assert not [*settings.data.rglob("*.part")]

@@ -1,0 +1,68 @@
+"""A new job as it comes: JSON, or a form that has its video and sound, too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from lsx.serving.form_parts import form_parts
+from lsx.serving.gpu_queue import Owner
+from lsx.serving.problems import invalid
+from lsx.serving.schemas import JobRequest
+from lsx.serving.uploads import Uploads
+
+__all__ = ["job_of_form", "read_job"]
+
+_MOST_JSON = 1 << 20
+_KINDS = ("video", "audio")
+
+
+def read_job(body: bytes) -> JobRequest:
+    """The request that JSON has. Raises RequestValidationError."""
+    try:
+        return JobRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
+
+
+async def job_of_form(
+    uploads: Uploads, owner: Owner, stream: AsyncIterator[bytes], content_type: str
+) -> tuple[JobRequest, JobRequest]:
+    """The request that names a form's files as uploads, and the same that names them by their content.
+
+    By the second one form is known again, whose files are other uploads each time. Raises ApiProblem,
+    RequestValidationError.
+    """
+    told: dict[str, Any] = {}
+    assets: dict[str, Any] = {}
+    async for part in form_parts(stream, content_type):
+        if part.name in assets or (part.name == "job" and told):
+            raise invalid(f"the form has {part.name} twice", part.name)
+        if part.name == "job":
+            told = _told(await part.read(_MOST_JSON))
+        elif part.name in _KINDS:
+            assets[part.name] = await uploads.take(owner.id, part.filename, part.media_type, None, part.body)
+        else:
+            raise invalid(f"the form has a part {part.name!r}; its parts are video, audio and job", "form")
+    given = [{"type": kind, "asset_id": asset.id} for kind, asset in assets.items()]
+    inputs = told.get("input", [])
+    request = read_job(json.dumps(told | {"input": [*given, *inputs] if isinstance(inputs, list) else inputs}).encode())
+    hashes = {asset.id: asset.sha256 for asset in assets.values()}
+    known_by = [
+        one.model_copy(update={"asset_id": hashes.get(str(one.asset_id), one.asset_id)}) for one in request.input
+    ]
+    return request, request.model_copy(update={"input": known_by})
+
+
+def _told(content: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise invalid(f"job is no JSON: {error}", "job") from error
+    if not isinstance(found, dict):
+        raise invalid(f"job is {type(found).__name__}; give an object", "job")
+    return found
