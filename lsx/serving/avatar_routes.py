@@ -7,12 +7,11 @@ from typing import Annotated, Any
 
 import anyio
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 
 from lsx.serving.avatar_book import AvatarBook, check_prepare
 from lsx.serving.avatar_schemas import Avatar, AvatarList, AvatarQuery, AvatarRequest
 from lsx.serving.gpu_queue import Owner
+from lsx.serving.job_form import read_json
 from lsx.serving.job_routes import IdempotencyKey, Reader, Writer, problems
 from lsx.serving.problems import invalid
 from lsx.serving.uploads import Uploads
@@ -64,7 +63,7 @@ async def create(
     if is_json(content_type):
         if given:
             raise invalid("give the options in the JSON, not in the query", next(iter(given)))
-        asked, sha256 = _read(await request.body()), None
+        asked, sha256 = read_json(AvatarRequest, await request.body()), None
     else:
         asked, sha256 = await _uploaded(request, owner, given, content_type)
 
@@ -74,13 +73,6 @@ async def create(
     avatar = await anyio.to_thread.run_sync(entered)
     response.headers["Location"] = avatar.urls.get
     return avatar
-
-
-def _read(body: bytes) -> AvatarRequest:
-    try:
-        return AvatarRequest.model_validate_json(body)
-    except ValidationError as error:
-        raise RequestValidationError(error.errors()) from error
 
 
 async def _uploaded(

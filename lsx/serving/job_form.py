@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lsx.serving.form_parts import form_parts
 from lsx.serving.gpu_queue import Owner
@@ -15,16 +15,17 @@ from lsx.serving.problems import invalid
 from lsx.serving.schemas import JobRequest
 from lsx.serving.uploads import Uploads
 
-__all__ = ["job_of_form", "read_job"]
+__all__ = ["job_of_form", "read_json"]
 
 _MOST_JSON = 1 << 20
 _KINDS = ("video", "audio")
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
-def read_job(body: bytes) -> JobRequest:
-    """The request that JSON has. Raises RequestValidationError."""
+def read_json(model: type[_Model], body: bytes) -> _Model:
+    """What a body of JSON says. Raises RequestValidationError."""
     try:
-        return JobRequest.model_validate_json(body)
+        return model.model_validate_json(body)
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from error
 
@@ -50,7 +51,9 @@ async def job_of_form(
             raise invalid(f"the form has a part {part.name!r}; its parts are video, audio and job", "form")
     given = [{"type": kind, "asset_id": asset.id} for kind, asset in assets.items()]
     inputs = told.get("input", [])
-    request = read_job(json.dumps(told | {"input": [*given, *inputs] if isinstance(inputs, list) else inputs}).encode())
+    request = read_json(
+        JobRequest, json.dumps(told | {"input": [*given, *inputs] if isinstance(inputs, list) else inputs}).encode()
+    )
     hashes = {asset.id: asset.sha256 for asset in assets.values()}
     known_by = [
         one.model_copy(update={"asset_id": hashes.get(str(one.asset_id), one.asset_id)}) for one in request.input

@@ -17,7 +17,7 @@ from lsx.serving.form_parts import is_form
 from lsx.serving.http_auth import needs
 from lsx.serving.job_book import JobBook, Owner
 from lsx.serving.job_events import JobEvents
-from lsx.serving.job_form import job_of_form, read_job
+from lsx.serving.job_form import job_of_form, read_json
 from lsx.serving.outside import AddressRefused, check_url
 from lsx.serving.problems import invalid
 from lsx.serving.schemas import Job, JobList, JobRequest, Problem
@@ -78,7 +78,7 @@ async def create(
     if is_form(content_type):
         body, asked = await job_of_form(request.app.state.uploads, owner, request.stream(), content_type)
     else:
-        body = asked = read_job(await request.body())
+        body = asked = read_json(JobRequest, await request.body())
 
     def entered() -> Job:
         _check_hook(request, body)
