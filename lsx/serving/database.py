@@ -122,9 +122,7 @@ def database_url(text: str | None, data: Path) -> str:
     try:
         url = sa.make_url(text)
     except (sa.exc.ArgumentError, ValueError):  # their texts have parts of the address, and so of the password
-        raise UsageError(
-            "the database's address cannot be read; give postgresql://USER:PASSWORD@HOST/NAME"
-        ) from None
+        raise UsageError("the database's address cannot be read; give postgresql://USER:PASSWORD@HOST/NAME") from None
     kind = url.get_backend_name()
     if kind not in ("sqlite", "postgresql"):
         raise UsageError(f"the database is of kind {kind}; give postgresql:// or sqlite:///")

@@ -1,4 +1,4 @@
-"""Uploads that are small and would be endless, huge, or something else's names: refused, and nothing is left of them."""
+"""Uploads that are small and would be endless, huge, or names of other files: refused, and nothing is left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
@@ -81,15 +80,11 @@ def _box(kind: bytes, content: bytes) -> bytes:
 
 def _of_streams(count: int) -> bytes:
     """An MP4 that says of its one stream so many times that there is one."""
-    whole = b""
-    for kind, content in _boxes(_repeated("mp4", 2, size=(64, 48))):
-        if kind == b"moov":
-            parts = list(_boxes(content))
-            track = next(_box(*part) for part in parts if part[0] == b"trak")
-            rest = b"".join(_box(*part) for part in parts if part[0] != b"trak")
-            content = rest + track * count
-        whole += _box(kind, content)
-    return whole
+    boxes = dict(_boxes(_repeated("mp4", 2, size=(64, 48))))
+    parts = dict(_boxes(boxes[b"moov"]))
+    track = _box(b"trak", parts.pop(b"trak"))
+    boxes[b"moov"] = b"".join(_box(*part) for part in parts.items()) + track * count
+    return b"".join(_box(*box) for box in boxes.items())
 
 
 def _attachments(count: int) -> bytes:
@@ -117,7 +112,8 @@ _SCRIPTS = {
     "hls-concat": "#EXTM3U\n#EXTINF:1,\nconcat:/etc/hostname|/etc/hosts\n#EXT-X-ENDLIST\n",
     "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><BaseURL>'
     "http://127.0.0.1:9/</BaseURL></Period></MPD>",
-    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+    "m=video 9 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
     "m3u": "http://127.0.0.1:9/a.mp3\nfile:///etc/passwd\n",
     "smil": '<smil><body><video src="http://127.0.0.1:9/a.mp4"/></body></smil>',
 }
@@ -132,7 +128,7 @@ _BOMBS: dict[str, Callable[[], bytes]] = {
     "900-streams": lambda: _of_streams(900),
     "attachments": lambda: _attachments(4),
     "zip": _zipped,
-} | {name: lambda text=text: text.encode() for name, text in _SCRIPTS.items()}  # type: ignore[misc]
+} | {name: lambda text=text: text.encode() for name, text in _SCRIPTS.items()}
 
 
 @pytest.fixture(scope="module")

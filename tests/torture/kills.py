@@ -44,10 +44,11 @@ class Storm:
     """At most."""
     pause: float
     """Seconds between two kills, on average."""
-    seconds: float = 900.0
-    """No kills after so long: what is left is then made within a few minutes."""
+    seconds: float = 780.0
+    """After so long no more is asked and nothing killed; what waits is then made within two minutes."""
     queued: int = 500
     """Jobs that wait at most: clients wait for a place."""
+    workers: str = "cpu:2"
 
 
 class _Killer:
@@ -93,6 +94,16 @@ def _counted(settings: ServeSettings, numbers: list[str]) -> dict[str, Any]:
     }
 
 
+def _submitted(client: Client, seeds: list[int], end: float) -> list[str]:
+    """Ids of the jobs that four clients submit, each under a key of its own; none after `end`, by the monotonic clock."""
+
+    def submit(place: int) -> str | None:
+        return str(client.submit(seeds[place], f"job-{place}")["id"]) if time.monotonic() < end else None
+
+    with ThreadPoolExecutor(4) as pool:
+        return [number for number in pool.map(submit, range(len(seeds))) if number is not None]
+
+
 def _all_ended(settings: ServeSettings, seconds: float) -> None:
     with database(settings) as engine:
 
@@ -106,26 +117,25 @@ def _all_ended(settings: ServeSettings, seconds: float) -> None:
 def kills(table: Table, settings: ServeSettings, storm: Storm) -> None:
     """Random kill -9 of workers, keeper and HTTP while jobs are submitted and made."""
     most = {"max_queued": storm.queued, "max_queued_per_key": storm.queued, "job_attempts": 1000}
-    settings = settings.model_copy(update=most | {"workers": "cpu:2", "poll_seconds": 0.05})
+    settings = settings.model_copy(update=most | {"workers": storm.workers, "poll_seconds": 0.05})
     choose, began = random.Random(1), time.monotonic()
     with fake_server(settings) as served:
         client = Client(served, settings.data / "media")
         killer = _Killer(served, lambda: choose.uniform(0.2, 2 * storm.pause), storm)
         try:
-            with ThreadPoolExecutor(4) as pool:
-                seeds = [1000 * number + choose.choice((0, 0, 2, 30)) for number in range(storm.jobs)]
-                made = list(pool.map(lambda pair: client.submit(pair[1], f"job-{pair[0]}"), enumerate(seeds)))
+            seeds = [1000 * number + choose.choice((0, 0, 2, 30)) for number in range(storm.jobs)]
+            numbers = _submitted(client, seeds, began + storm.seconds)
             _all_ended(settings, storm.seconds)
         finally:
             killer.stop()
         client.close()
-    numbers = [job["id"] for job in made]
-    found = _counted(settings, numbers)
-    done = found["statuses"] == Counter({"SUCCESS": storm.jobs}) and len(set(numbers)) == storm.jobs
-    once = found["outputs"] == Counter({1: storm.jobs})
+    jobs, found = len(numbers), _counted(settings, numbers)
+    done = found["statuses"] == Counter({"SUCCESS": jobs}) and len(set(numbers)) == jobs
+    once = found["outputs"] == Counter({1: jobs})
     figures = (
-        f"{storm.jobs} jobs in {time.monotonic() - began:.0f} s, {killer.kills.total()} kills {dict(killer.kills)}: "
-        f"{found['lost']} lost, {dict(found['statuses'])}, outputs {dict(found['outputs'])}, {found['attempts']} starts"
+        f"{jobs} of {storm.jobs} jobs in {time.monotonic() - began:.0f} s, {killer.kills.total()} kills "
+        f"{dict(killer.kills)}: {found['lost']} lost, {dict(found['statuses'])}, "
+        f"outputs {dict(found['outputs'])}, {found['attempts']} starts"
     )
     fine = done and once and not found["lost"] and found["integrity"] == "ok"
     table.add("kill -9", kind_of(settings), figures, fine=fine)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -111,7 +113,8 @@ def _left(engine: sa.Engine, *prefixes: str) -> dict[str, int]:
 
 
 def _files(settings: ServeSettings) -> int:
-    return len(list((settings.data / "store" / "outputs").glob("old_*/*")))
+    found = os.walk(settings.data / "store" / "outputs")  # which minds no folder that goes meanwhile
+    return sum(len(names) for folder, _, names in found if Path(folder).name.startswith("old_"))
 
 
 def _size(settings: ServeSettings, engine: sa.Engine) -> int:
