@@ -122,14 +122,15 @@ def test_no_secret_is_told(
     settings = settings.model_copy(update=update | {"hook_pauses": ()})
     engine = engine_for(address)
     key = KeyBook(engine).create("test", ["admin"])[1]
-    engine.dispose()
     with fake_server(settings) as served:
         client = _KeyedClient(served, settings.data / "media", key)
         job = client.submit(0, webhook_url=f"http://127.0.0.1:9/hook?token={_TOKEN}")["id"]
         client.ended(job)
         until(lambda: 'status="COMPLETED"} 1.0' in client.ask("GET", "/v1/metrics").text)
+        until(lambda: _ended(engine, f"hook-{job}-completed-0"))
         told = _calls(served.url, client, key)
         client.close()
+    engine.dispose()
     file = tmp_path / "serve.toml"
     told += _cli(settings, file, "serve", "--print-config")
     told += _cli(settings, file, "serve", "doctor", "--store", "s3://bucket/lsx")
@@ -138,6 +139,12 @@ def test_no_secret_is_told(
     assert "403" in told
     secrets = (_PASSWORD, _ACCESS, _SECRET, _TOKEN, _HOOK, _HOOK.removeprefix("whsec_"), key.split("_", 2)[2][:-4])
     assert [secret for secret in secrets if secret in _without_cookie(told, key)] == []
+
+
+def _ended(engine: sa.Engine, workflow: str) -> bool:
+    with engine.connect() as connection:
+        query = sa.text("SELECT status FROM dbos.workflow_status WHERE workflow_uuid = :workflow")
+        return connection.execute(query, {"workflow": workflow}).scalar() == "SUCCESS"
 
 
 def _without_cookie(told: str, key: str) -> str:

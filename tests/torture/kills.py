@@ -95,7 +95,7 @@ def _counted(settings: ServeSettings, numbers: list[str]) -> dict[str, Any]:
 
 
 def _submitted(client: Client, seeds: list[int], end: float) -> list[str]:
-    """Ids of the jobs that four clients submit, each under a key of its own; none after `end`, by the monotonic clock."""
+    """Ids of the jobs that four clients submit, each under its own key; none after `end`, a monotonic time."""
 
     def submit(place: int) -> str | None:
         return str(client.submit(seeds[place], f"job-{place}")["id"]) if time.monotonic() < end else None
