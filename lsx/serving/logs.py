@@ -42,6 +42,8 @@ def log_to_stderr(level: str, **bound: Any) -> None:
         )
     )
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
+    dbos = logging.getLogger("dbos")  # without a handler it takes one of its own, whose lines are no JSON
+    dbos.handlers, dbos.propagate = [handler], False
 
 
 def logger(**bound: Any) -> Any:
