@@ -11,7 +11,7 @@ KEPT_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_P
 # Each of the test workers computes on one core: they share the machine.
 ONE_THREAD := LSX_THREADS=1 OMP_NUM_THREADS=1 $(KEPT_MEMORY)
 
-.PHONY: help coverage docs gpu gpu-kit corpus soak torture test-browser tiny demo test lint check stubs setup format clean
+.PHONY: help coverage docs gpu gpu-kit corpus soak torture audit test-browser tiny demo test lint check stubs setup format clean
 
 help:
 	@echo 'make setup    .venv with everything; the others make it first'
@@ -28,7 +28,8 @@ help:
 	@echo 'make tiny     lsx-tiny trained from nothing, on two cores in under two hours'
 	@echo 'make corpus   a thousand damaged media files'
 	@echo 'make soak     an hour of 1080p with its memory watched, and a batch killed thirty times'
-	@echo 'make torture  a server killed, frozen and flooded, on SQLite and PostgreSQL'
+	@echo 'make torture  a server killed, frozen, flooded and cut off, on SQLite and PostgreSQL'
+	@echo 'make audit    known weaknesses of what constraints.txt names; needs a network'
 	@echo 'make test-browser  the page of lsx serve, in Chromium'
 	@echo 'make clean    remove what was made'
 
@@ -72,10 +73,19 @@ SOAK ?= soak
 soak: setup
 	$(BIN)/python -m tests.soak $(SOAK) $(SOAK_OPTIONS)
 
-# A server killed, frozen and flooded, on SQLite and PostgreSQL; a table of figures. TORTURE is the folder.
+# A server killed, frozen, flooded and cut off, on SQLite and PostgreSQL; a table of figures. TORTURE is the folder. Its
+# connections are seen by strace, installed where it is missing and can be.
 TORTURE ?= torture
 torture: setup
+	-command -v strace >/dev/null || { apt-get update -qq && apt-get install -y -qq strace; }
 	$(BIN)/python -m tests.torture $(TORTURE) $(TORTURE_OPTIONS)
+
+# Known weaknesses of the packages in constraints.txt, by PyPI's word; a package that PyPI does not know of is an error.
+AUDIT := build/audit/bin
+audit: setup
+	@test -x $(AUDIT)/pip-audit || { $(BIN)/python -m venv build/audit && $(AUDIT)/python -m pip install --quiet pip-audit; } \
+	  || { echo 'not audited: pip-audit cannot be installed without a network' >&2; exit 1; }
+	$(AUDIT)/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r constraints.txt
 
 # lsx-tiny from nothing: faces, VAE, both stages, SyncNet. TINY is the folder; goes on where it was stopped.
 TINY ?= tiny

@@ -121,8 +121,8 @@ def database_url(text: str | None, data: Path) -> str:
         return f"sqlite:///{(data / 'jobs.sqlite').absolute()}"
     try:
         url = sa.make_url(text)
-    except sa.exc.ArgumentError as error:
-        raise UsageError("the database's address cannot be read; give postgresql://USER:PASSWORD@HOST/NAME") from error
+    except (sa.exc.ArgumentError, ValueError):  # their texts have parts of the address, and so of the password
+        raise UsageError("the database's address cannot be read; give postgresql://USER:PASSWORD@HOST/NAME") from None
     kind = url.get_backend_name()
     if kind not in ("sqlite", "postgresql"):
         raise UsageError(f"the database is of kind {kind}; give postgresql:// or sqlite:///")
@@ -134,7 +134,7 @@ def database_url(text: str | None, data: Path) -> str:
 def engine_for(url: str, *, pool: int = 5) -> sa.Engine:
     """An engine as DBOS wants it: on SQLite writers in turn, nothing lost at a power cut, readers beside them."""
     if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_size=pool, max_overflow=pool, pool_pre_ping=True)
+        return _server_engine(url, pool)
     engine = sa.create_engine(url, pool_size=pool, max_overflow=pool, connect_args={"timeout": _BUSY_MS / 1000})
 
     @event.listens_for(engine, "connect")
@@ -142,6 +142,19 @@ def engine_for(url: str, *, pool: int = 5) -> sa.Engine:
         connection.isolation_level = "IMMEDIATE"
         for pragma in (f"busy_timeout={_BUSY_MS}", "foreign_keys=ON", "journal_mode=WAL", "synchronous=FULL"):
             connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def _server_engine(url: str, pool: int) -> sa.Engine:
+    engine = sa.create_engine(url, pool_size=pool, max_overflow=pool, pool_pre_ping=True)
+
+    @event.listens_for(engine, "handle_error")
+    def _away(context: Any) -> None:
+        # DBOS waits for a connection that was lost; one that cannot be made it knows by a few of its texts alone, and
+        # ends the job with the others (a host without an address, a socket that is gone).
+        if context.connection is None:
+            context.is_disconnect = True
 
     return engine
 

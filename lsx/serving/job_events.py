@@ -43,28 +43,29 @@ class JobEvents:
                     self._latest = {number: found.get(number) for number in ids}
                     self._round.notify_all()
 
-    def enter(self, owner: str) -> None:
-        """Count a stream of an owner's. Raises ApiProblem for one too many."""
+    def enter(self, owner: str, number: str) -> None:
+        """Count a stream of an owner's, on a job, until `leave`. Raises ApiProblem for one too many."""
         if self._owners[owner] >= self._most:
             raise queue_full(f"at most {self._most} event streams at once", "too_many_streams", _RETRY_SECONDS)
         self._owners[owner] += 1
+        self._watched[number] += 1
 
-    async def follow(self, owner: str, job: Job) -> AsyncIterator[Job]:
+    def leave(self, owner: str, number: str) -> None:
+        """Give the place of a stream free, whether or not anything was sent on it."""
+        self._owners[owner] -= 1
+        self._watched[number] -= 1
+        self._owners += Counter()  # without what is 0
+        self._watched += Counter()
+
+    async def follow(self, job: Job) -> AsyncIterator[Job]:
         """`job`, and what becomes of it, each state once, until it has ended or is removed; after `enter`."""
-        self._watched[job.id] += 1
-        try:
-            yield job
-            while job.status not in TERMINAL:
-                async with self._round:
-                    await self._round.wait()
-                    latest = self._latest.get(job.id, job)
-                if latest is None:
-                    return
-                if latest != job:
-                    job = latest
-                    yield job
-        finally:
-            self._watched[job.id] -= 1
-            self._owners[owner] -= 1
-            self._watched += Counter()
-            self._owners += Counter()
+        yield job
+        while job.status not in TERMINAL:
+            async with self._round:
+                await self._round.wait()
+                latest = self._latest.get(job.id, job)
+            if latest is None:
+                return
+            if latest != job:
+                job = latest
+                yield job

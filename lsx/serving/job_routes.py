@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 
 import anyio
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from sse_starlette import EventSourceResponse
+from starlette.types import Receive, Scope, Send
 
 from lsx.serving.byte_ranges import ranged
 from lsx.serving.http_auth import needs
@@ -42,6 +44,27 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+
+class _JobStream(EventSourceResponse):
+    """A job's events. Its place among the owner's is free when it ends, also where the client went before it began."""
+
+    def __init__(self, watched: JobEvents, owner: str, job: Job) -> None:
+        """Raises ApiProblem for one stream too many."""
+        super().__init__(self._lines(watched, job), ping=_PING)
+        watched.enter(owner, job.id)
+        self._leave = partial(watched.leave, owner, job.id)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._leave()
+
+    @staticmethod
+    async def _lines(watched: JobEvents, job: Job) -> AsyncIterator[dict[str, str]]:
+        async for state in watched.follow(job):
+            yield {"event": "job", "data": json.dumps(state.model_dump(mode="json"))}
 
 
 def _book(request: Request) -> JobBook:
@@ -99,14 +122,7 @@ async def get(request: Request, job_id: str, owner: Reader, wait: Annotated[floa
 async def events(request: Request, job_id: str, owner: Reader) -> EventSourceResponse:
     """The job whenever it changes, as server-sent events, until it has ended."""
     job = await anyio.to_thread.run_sync(_book(request).get, owner, job_id)
-    watched: JobEvents = request.app.state.events
-    watched.enter(owner.id)
-
-    async def lines() -> AsyncIterator[dict[str, str]]:
-        async for state in watched.follow(owner.id, job):
-            yield {"event": "job", "data": json.dumps(state.model_dump(mode="json"))}
-
-    return EventSourceResponse(lines(), ping=_PING)
+    return _JobStream(request.app.state.events, owner.id, job)
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=problems(404, 409))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -33,6 +36,8 @@ _TAKEOVER_PAUSE = 15.0
 _RETENTION_PAUSE = 300.0
 _STARTED = "PROCESSING"
 _AT_ONCE = 200
+_IN_A_ROW = 10 * _AT_ONCE
+_ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]  # DBOS's words
 
 
 class Keeper:
@@ -67,7 +72,7 @@ class Keeper:
         untold = sa.or_(JOBS.c.announced.is_(None), JOBS.c.announced == _STARTED)
         begun = sa.or_(JOBS.c.started_ms.is_not(None), JOBS.c.finished_ms.is_not(None))
         with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(JOBS).where(untold, begun).limit(10 * _AT_ONCE)).all()
+            rows = connection.execute(sa.select(JOBS).where(untold, begun).limit(_IN_A_ROW)).all()
         for row, job in zip(rows, self._book.jobs(rows), strict=True):
             ended = job.status in TERMINAL
             if ended and row.finished_ms is None:
@@ -104,20 +109,40 @@ class Keeper:
         begun = [found.dequeued_at or found.created_at or 0 for found in running if found.executor_id == executor]
         return all(at < limit for at in begun)
 
-    def remove_old(self) -> int:
-        """Forget jobs and uploads that are kept no longer, and files that no row names; how many jobs."""
+    def remove_old(self) -> bool:
+        """Forget jobs, webhooks and uploads that are kept no longer, and files that no row names.
+
+        Whether there is more to remove at once: other duties come between.
+        """
         with self._engine.connect() as connection:
             now = now_ms(connection)
             old = sa.select(JOBS.c.id).where(JOBS.c.expires_ms < now, JOBS.c.finished_ms.is_not(None))
-            numbers = list(connection.execute(old.limit(10 * _AT_ONCE)).scalars())
-        for first in range(0, len(numbers), _AT_ONCE):
-            some = numbers[first : first + _AT_ONCE]
+            numbers = list(connection.execute(old.limit(_IN_A_ROW)).scalars())
+        for some in _batches(numbers):
             self._book.forget(some)
             for number in some:
                 self._store.remove(f"outputs/{number}")
+        hooks = self._remove_hooks(now)
         self._remove_uploads(now)
+        if _IN_A_ROW in (len(numbers), hooks):
+            return True
         self.remove_orphans(now)
-        return len(numbers)
+        return False
+
+    def _remove_hooks(self, now: int) -> int:
+        """Forget the tries of webhooks that are as old as a job may be; how many."""
+        before = datetime.fromtimestamp(now / 1000 - self._settings.keep_hours * HOUR_MS / 1000, UTC).isoformat()
+        found = DBOS.list_workflows(
+            name=_HOOK_WORKFLOW,
+            status=_ENDED,
+            end_time=before,
+            limit=_IN_A_ROW,
+            load_input=False,
+            load_output=False,
+        )
+        for some in _batches([workflow.workflow_id for workflow in found]):
+            DBOS.delete_workflows(some)
+        return len(found)
 
     def _remove_uploads(self, now: int) -> None:
         """Uploads that are too old, and that no job that has not ended names."""
@@ -134,24 +159,25 @@ class Keeper:
 
     def remove_orphans(self, now: int) -> None:
         """Files of the store that no job's result and no upload's row names, and that are older than an hour."""
-        for found in self._store.list("outputs"):
-            if found.modified_ms < now - HOUR_MS and not self._is_named(found.key):
-                self._store.remove(found.key)
-        with self._engine.connect() as connection:
-            for found in self._store.list("uploads"):
-                number = found.key.rpartition("/")[2]
-                kept = connection.execute(sa.select(ASSETS.c.id).where(ASSETS.c.id == number)).scalar()
-                if found.modified_ms < now - HOUR_MS and kept is None:
-                    self._store.remove(found.key)
+        for kind, named in (("outputs", self._named_outputs), ("uploads", self._named_uploads)):
+            old = (found.key for found in self._store.list(kind) if found.modified_ms < now - HOUR_MS)
+            for some in _batches(old):
+                for key in set(some) - named(some):
+                    self._store.remove(key)
 
-    def _is_named(self, key: str) -> bool:
-        """Whether a job's result is this file, or the job may still say so."""
-        number = key.split("/")[1]
-        found = DBOS.list_workflows(workflow_ids=[number], load_input=False)
-        if not found:
-            return False
-        status, made = found[0].status, found[0].output
-        return made["key"] == key if status == "SUCCESS" and made else status in ("PENDING", "ENQUEUED", "DELAYED")
+    def _named_outputs(self, keys: list[str]) -> set[str]:
+        """Those that are a job's result, or may still become it."""
+        numbers = list({key.split("/")[1] for key in keys})
+        found = DBOS.list_workflows(workflow_ids=numbers, load_input=False)
+        made = {workflow.output["key"] for workflow in found if workflow.status == "SUCCESS" and workflow.output}
+        open_jobs = {workflow.workflow_id for workflow in found if workflow.status not in _ENDED}
+        return {key for key in keys if key in made or key.split("/")[1] in open_jobs}
+
+    def _named_uploads(self, keys: list[str]) -> set[str]:
+        numbers = [key.rpartition("/")[2] for key in keys]
+        with self._engine.connect() as connection:
+            kept = set(connection.execute(sa.select(ASSETS.c.id).where(ASSETS.c.id.in_(numbers))).scalars())
+        return {key for key in keys if key.rpartition("/")[2] in kept}
 
     def keep(self, stop: threading.Event) -> None:
         """Do all of it, each at its own pace, until told to stop. What the database refuses is done the next time."""
@@ -165,7 +191,15 @@ class Keeper:
                     self.take_over()
                 if time.monotonic() >= next_removal:
                     next_removal = time.monotonic() + _RETENTION_PAUSE
-                    self.remove_old()
+                    if self.remove_old():
+                        next_removal = time.monotonic()
+
+
+def _batches(items: Iterable[str]) -> Iterator[list[str]]:
+    """In lists as long as one statement of a database takes well."""
+    rest = iter(items)
+    while some := list(islice(rest, _AT_ONCE)):
+        yield some
 
 
 def _enqueue_hook(url: str, number: str, body: str, tries: int, pause: float) -> None:

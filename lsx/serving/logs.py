@@ -26,7 +26,8 @@ def log_to_stderr(level: str, **bound: Any) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # a line with its end at once: between the two, `logging` would write the lines of other threads
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(**bound)
@@ -42,6 +43,8 @@ def log_to_stderr(level: str, **bound: Any) -> None:
         )
     )
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
+    dbos = logging.getLogger("dbos")  # without a handler it takes one of its own, whose lines are no JSON
+    dbos.handlers, dbos.propagate = [handler], False
 
 
 def logger(**bound: Any) -> Any:

@@ -16,6 +16,7 @@ __all__ = ["MediaFacts", "MediaLimits", "probed"]
 
 _MEMORY = 4 << 30
 _SECONDS = 30
+_RATE = 25  # frames a second of what says neither its rate nor its times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,11 +96,14 @@ def _seconds(container: Any, stream: Any) -> float:
         return float(container.duration) / 1_000_000
     if stream.duration:
         return float(stream.duration * stream.time_base)
-    last = 0.0
+    last, untimed = 0.0, 0
     for packet in container.demux(stream):
         if packet.pts is not None:
             last = max(last, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-    return last
+        elif packet.size:
+            untimed += 1
+    rate = float(getattr(stream, "average_rate", None) or _RATE)
+    return max(last, untimed / rate if stream.type == "video" else 0.0)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ __all__ = ["ServeSettings", "settings_of"]
 
 _HOUR = 3600.0
 _HIDDEN = "hidden"
+_SECRETS = ("database", "hook_secret")
 
 
 class ServeSettings(BaseModel):
@@ -80,9 +82,12 @@ class ServeSettings(BaseModel):
         values = self.model_dump(mode="json")
         if values["hook_secret"] is not None:
             values["hook_secret"] = _HIDDEN
-        if self.database is not None and "@" in self.database:
-            scheme, _, rest = self.database.partition("://")
-            values["database"] = f"{scheme}://hidden@{rest.rpartition('@')[2]}"
+        if self.database is not None:
+            text = self.database
+            if "@" in text:
+                scheme, _, rest = text.partition("://")
+                text = f"{scheme}://{_HIDDEN}@{rest.rpartition('@')[2]}"
+            values["database"] = re.sub(r"([?&]\w*password=)[^&]*", rf"\1{_HIDDEN}", text)
         return values
 
 
@@ -99,7 +104,8 @@ def settings_of(config: Path | None = None, **flags: Any) -> ServeSettings:
         name = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             raise UsageError(f"{config}: there is no setting {name}") from error
-        raise UsageError(f"{name} is {first['input']!r}: {first['msg']}") from error
+        given_value = _HIDDEN if name in _SECRETS else repr(first["input"])
+        raise UsageError(f"{name} is {given_value}: {first['msg']}") from None
     except ValueError as error:
         raise UsageError(f"{config}: not readable as TOML: {error}") from error
 

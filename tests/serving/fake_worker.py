@@ -25,7 +25,10 @@ _FRAME = 0.02
 
 
 class _FakeLipSync:
-    """Makes a file of bytes that its options decide, `seed` hundredths of a second long."""
+    """Makes a file of bytes that its options decide, `seed` hundredths of a second long.
+
+    Its rate is the clock: who sees its progress sees how old that is.
+    """
 
     bundle = SimpleNamespace(path="fake")
 
@@ -36,7 +39,7 @@ class _FakeLipSync:
             time.sleep(_FRAME)
             if more["cancel"].cancelled:
                 raise Cancelled("cancelled")
-            more["progress"](Progress(frames=frame, total=frames, fps=50))
+            more["progress"](Progress(frames=frame, total=frames, fps=time.time()))
         output.write_bytes(hashlib.sha256(str(sampling).encode()).digest() * 100)
         return RunReport(output=output, frames=frames, seconds=0, faceless=(), stages={}, waits={}, bottleneck="")
 

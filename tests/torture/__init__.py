@@ -1,0 +1,1 @@
+"""Jobs under kills and load: python -m tests.torture FOLDER (make torture)."""

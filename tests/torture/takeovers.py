@@ -1,0 +1,99 @@
+"""A worker that restarts, machines that never do, and one that was frozen and wakes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from lsx.serving.database import database_url
+from lsx.serving.settings import ServeSettings
+from tests.serving.served import Served, until
+from tests.torture.harness import WORKER, Client, Table, fake_server, kind_of, outputs_of
+
+__all__ = ["takeovers"]
+
+
+def takeovers(table: Table, settings: ServeSettings) -> None:
+    """Jobs of workers that are gone, or seem to be."""
+    settings = settings.model_copy(update={"workers": "cpu:1", "takeover_seconds": 10.0})
+    with fake_server(settings) as served:
+        client = Client(served, settings.data / "media")
+        job = client.submit(998)
+        client.started(job["id"])
+        served.kill(WORKER)
+        began = time.monotonic()
+        until(lambda: client.job(job["id"])["attempts"] == 2)
+        seconds = time.monotonic() - began
+        table.add("worker restarted", kind_of(settings), f"its job again after {seconds:.1f} s", fine=seconds < 5)
+        client.ended(job["id"])
+        other = settings.model_copy(update={"machine": "other"})
+        for check in ("machine gone for ever", "worker frozen, and woken"):
+            _taken_over(table, other, check, served, client)
+        _cancelled(table, other, served, client)
+        client.close()
+
+
+@contextmanager
+def _lone_worker(other: ServeSettings, served: Served, client: Client) -> Iterator[tuple[str, list[int]]]:
+    """A job that another machine's worker has, whose supervisor is gone; the processes that are left there."""
+    [own] = served.processes(WORKER)
+    os.kill(own, signal.SIGSTOP)  # so that the other machine's worker takes the job
+    lone = other.data / f"alone-{time.monotonic_ns()}"
+    lone.mkdir()
+    (lone / "store").symlink_to(other.data / "store")
+    alone = other.model_copy(update={"data": lone, "database": database_url(other.database, other.data)})
+    command = [sys.executable, "-m", "tests.serving.fake_server", alone.model_dump_json(), "alone"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    job = client.submit(998)
+    client.started(job["id"])
+    os.kill(own, signal.SIGCONT)
+    listed = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout
+    children = [int(a) for a, b in (line.split() for line in listed.splitlines()[1:]) if int(b) == process.pid]
+    process.kill()
+    process.wait()
+    try:
+        yield str(job["id"]), children
+    finally:
+        _tell(children, signal.SIGKILL)
+
+
+def _tell(children: list[int], number: int) -> None:
+    for child in children:
+        with suppress(ProcessLookupError):
+            os.kill(child, number)
+
+
+def _taken_over(table: Table, other: ServeSettings, check: str, served: Served, client: Client) -> None:
+    frozen = check.startswith("worker")
+    with _lone_worker(other, served, client) as (job, children):
+        _tell(children, signal.SIGSTOP if frozen else signal.SIGKILL)
+        began = time.monotonic()
+        until(lambda: client.job(job)["attempts"] == 2, 120)
+        seconds = time.monotonic() - began
+        if frozen:
+            _tell(children, signal.SIGCONT)
+        client.ended(job)
+        time.sleep(3 if frozen else 0)  # in which a second output would be published
+    found = len(outputs_of(other, job))
+    said = f"another worker's after {seconds:.0f} s (takeover_seconds 10), {found} output, 2 starts"
+    fine = seconds < 40 and found == 1 and client.job(job)["attempts"] == 2
+    table.add(check, kind_of(other), said, fine=fine)
+
+
+def _cancelled(table: Table, other: ServeSettings, served: Served, client: Client) -> None:
+    """A job of a frozen machine, cancelled before it is taken over, when the machine wakes after that."""
+    with _lone_worker(other, served, client) as (job, children):
+        _tell(children, signal.SIGSTOP)
+        at_once = client.ask("POST", f"/v1/jobs/{job}/cancel").json()["status"]
+        time.sleep(30)  # ten until it counts as gone, fifteen until the keeper looks
+        _tell(children, signal.SIGCONT)
+        client.ended(client.submit(200)["id"])
+        status, starts = client.job(job)["status"], client.job(job)["attempts"]
+    found = len(outputs_of(other, job))
+    fine = (at_once, status, starts, found) == ("CANCELED", "CANCELED", 1, 0)
+    table.add("cancelled before takeover", kind_of(other), f"{status}, {starts} start, {found} outputs", fine=fine)
