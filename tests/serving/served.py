@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,8 +43,11 @@ class Served:
         """The log so far; what is no JSON is left out."""
         text = self.log.read_bytes()[self._before :].decode()
         assert self.process.poll() is None, text[-2000:]
-        texts = text.splitlines()
-        return [json.loads(text) for text in texts if text.startswith("{") and text.endswith("}")]
+        found = []
+        for line in text.splitlines():
+            with suppress(ValueError):  # no JSON, as the end of a line whose process was killed
+                found.append(json.loads(line))
+        return [line for line in found if isinstance(line, dict)]
 
     def ready(self) -> Served:
         """Wait for a worker."""
