@@ -81,27 +81,6 @@ class _JobStream(EventSourceResponse):
             yield {"event": "job", "data": json.dumps(state.model_dump(mode="json"))}
 
 
-class _JobStream(EventSourceResponse):
-    """A job's events. Its place among the owner's is free when it ends, also where the client went before it began."""
-
-    def __init__(self, watched: JobEvents, owner: str, job: Job) -> None:
-        """Raises ApiProblem for one stream too many."""
-        super().__init__(self._lines(watched, job), ping=_PING)
-        watched.enter(owner, job.id)
-        self._leave = partial(watched.leave, owner, job.id)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._leave()
-
-    @staticmethod
-    async def _lines(watched: JobEvents, job: Job) -> AsyncIterator[dict[str, str]]:
-        async for state in watched.follow(job):
-            yield {"event": "job", "data": json.dumps(state.model_dump(mode="json"))}
-
-
 def _book(request: Request) -> JobBook:
     book: JobBook = request.app.state.book
     return book
