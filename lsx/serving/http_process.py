@@ -14,11 +14,14 @@ from lsx.serving.processes import given_settings
 __all__ = ["main"]
 
 _DRAIN_SECONDS, _BACKLOG = 5, 2048
+_SWITCH_SECONDS = 0.0005
+"""Python's default, 5 ms, is how long a thread that comes back from the database may wait for one that computes."""
 
 
 def main() -> int:
     """Serve until SIGTERM."""
     settings = given_settings()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     log_to_stderr(settings.log_level, process="http", machine=settings.machine)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listening:
