@@ -40,7 +40,7 @@ def figures(table: Table, settings: ServeSettings) -> None:
             posts = _rate(pool, lambda number: client.submit(1000 * number), 300)
             gets = _rate(pool, lambda _: client.job(job["id"]), 600)
             same = list(pool.map(lambda _: client.submit(0, "same")["id"], range(64)))
-        said = f"POST {posts[0]:.0f}/s, p99 {posts[1]:.2f} s; GET {gets[0]:.0f}/s, p99 {gets[1]:.2f} s; a worker and clients beside"
+        said = f"POST {posts[0]:.0f}/s, p99 {posts[1]:.2f} s; GET {gets[0]:.0f}/s, p99 {gets[1]:.2f} s; clients beside"
         table.add("requests", kind_of(settings), said, fine=posts[1] < 2)
         table.add("64 equal Idempotency-Keys", kind_of(settings), f"{len(set(same))} job", fine=len(set(same)) == 1)
         client.close()
