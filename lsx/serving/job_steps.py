@@ -240,7 +240,7 @@ class JobSteps:
     def _publish(self, job: str, made: dict[str, Any]) -> dict[str, Any]:
         """Count the job as ended. Idempotent."""
         self._end(job)
-        frames = made["frames"] - made["resumed_frames"]
+        frames = made["frames"] - made.get("resumed_frames", 0)  # which an older worker did not say
         made_now = {"jobs": 1, "frames": frames, "render_seconds": made["run_seconds"]}
         self.totals = {name: self.totals[name] + value for name, value in made_now.items()}
         logger(job=job).info("job is done", frames=frames, seconds=made["run_seconds"])
