@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from examples.synthetic_clip import speech, write_clip, write_wav
 from examples.tiny.clips import tiny_clip
@@ -17,7 +19,7 @@ from lsx.errors import UsageError
 from lsx.media.video_reader import VideoReader
 from lsx.runtime.face_survey import survey_faces
 from lsx.runtime.speaking_faces import looked_at
-from tests.marked_clip import QUICK, RATE, heard
+from tests.marked_clip import QUICK, RATE
 
 FRAMES = 60
 """Of the result: chunks end at 16, 32, 48 and 60; sections of 0.9 s at 32 or, with an overlap of 4, at 24."""
@@ -62,7 +64,12 @@ def _killed(lipsync: LipSync, frame: int, *arguments: Any, **options: Any) -> No
 
 def _same(one: Path, other: Path) -> bool:
     pairs = zip(VideoReader(one, None).frames(), VideoReader(other, None).frames(), strict=True)
-    return all(np.array_equal(a, b) for a, b in pairs) and np.array_equal(heard(one), heard(other))
+    return all(np.array_equal(a, b) for a, b in pairs) and np.array_equal(_heard(one), _heard(other))
+
+
+def _heard(path: Path) -> NDArray[np.int16]:
+    with av.open(str(path)) as opened:
+        return np.concatenate([frame.to_ndarray().reshape(-1) for frame in opened.decode(audio=0)])
 
 
 def _shown(report: RunReport) -> dict[str, Any]:
