@@ -82,7 +82,7 @@ class FileRun:
     def _source(self, pipeline: FramePipeline) -> SourceFrames:
         """The frames that are still to be read."""
         places = self.inputs.plan.timeline.source(pipeline.chunker.source_length)
-        return self.inputs.video.at(places[pipeline.aligner.border.read :])
+        return self.inputs.video.at(places[pipeline.border.read :])
 
     def _writer(self, sections: RunSections | None, pipeline: FramePipeline) -> AbstractContextManager[FrameSink]:
         reader, sound, encode = self.inputs.video, self.inputs.heard, self.encode
@@ -136,5 +136,5 @@ class FileRun:
             seam=pipeline.seams.ratio,
             blended=pipeline.blended,
             repeated_chunks=pipeline.start.repeated + pipeline.runner.repeated,
-            resumed_frames=pipeline.aligner.border.frame,
+            resumed_frames=pipeline.border.frame,
         )

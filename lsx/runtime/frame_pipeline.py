@@ -86,6 +86,11 @@ class FramePipeline:
     """Those that came from the engines."""
 
     @property
+    def border(self) -> Border:
+        """Where the run goes on; its beginning where nothing was made before."""
+        return self.aligner.border
+
+    @property
     def blended(self) -> Literal["latents", "pixels"] | None:
         """What the frames are blended in that chunks have in common; None where they have none."""
         if not self.chunker.overlap:

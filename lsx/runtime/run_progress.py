@@ -24,9 +24,9 @@ def watched(
         yield from chain
         return
     watch = _Watch(pipeline, steps)
-    last = watch.progress(pipeline.aligner.border.frame)
+    last = watch.progress(pipeline.border.frame)
     progress(last)
-    frames = pipeline.aligner.border.frame
+    frames = pipeline.border.frame
     while True:
         while not chain.ready(_PAUSE):
             now = watch.progress(frames)
@@ -63,7 +63,7 @@ class _Watch:
         return Progress(
             frames=frames,
             total=total,
-            fps=(frames - self._pipeline.aligner.border.frame) / seconds if seconds > 0 else 0.0,
+            fps=(frames - self._pipeline.border.frame) / seconds if seconds > 0 else 0.0,
             chunk=min(chunk + 1, self._chunks),
             chunks=self._chunks,
             step=step,

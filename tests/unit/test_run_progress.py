@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lsx.runtime import run_progress
+from lsx.runtime.chunk_plan import BEGINNING, Border
 from lsx.runtime.run_progress import watched
 from lsx.runtime.run_report import Progress
 
@@ -37,6 +38,7 @@ class Run(Iterator[Any]):
         self.chunker = SimpleNamespace(length=frames, count=chunks, silent=silent)
         self.runner = SimpleNamespace(position=(0, 0))
         self.collected = self.computed = 0
+        self.border = BEGINNING
 
     def _events(self, chunks: int, first: float, other: float, silent: int) -> Iterator[bool]:
         """Whether a frame comes, after each moment at which there is something to see."""
@@ -114,3 +116,14 @@ def test_silent_chunks_take_no_time(clock: Clock) -> None:
     seen = told(clock, Run(clock, frames=128, chunks=8, first=5.0, other=5.0, silent=4))
     first = next(now for _, now in seen if now.seconds_left is not None)
     assert first.seconds_left == pytest.approx(15.0, rel=0.2)
+
+
+def test_a_run_that_goes_on_counts_what_it_makes_itself(clock: Clock) -> None:
+    """Two chunks of four were made before: the rate is that of the others, and the frames are those of all."""
+    run = Run(clock, frames=32, chunks=2, first=8.0, other=8.0)
+    run.border, run.collected = Border(32, 2, 32), 2
+    run.chunker.length, run.chunker.count = 64, 4
+    seen = [now for _, now in told(clock, run)]
+    assert (seen[0].frames, seen[-1].frames) == (32, 64)
+    assert seen[-1].fps == pytest.approx(32 / clock.seconds)
+    assert max(now.seconds_left or 0 for now in seen) <= 8.0 + 1.1
