@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lsx.core.atomic_files import write_whole
-from lsx.errors import OutputError
+from lsx.core.array_files import read_arrays, write_arrays
 from lsx.faces.active_speaker import Agreement
 from lsx.faces.following import SeenFrame
 from lsx.faces.seen_history import NO_THUMBNAIL, seen_arrays, seen_frames
@@ -46,20 +43,13 @@ class Look:
                 for start, margin in zip(one.starts, one.margins, strict=True)
             ]
             arrays["agreements"] = np.array(looks, np.float64).reshape(-1, 3)
-        content = io.BytesIO()
-        np.savez(content, **arrays)
-        try:
-            write_whole(path, content.getvalue())
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+        write_arrays(path, arrays)
 
     @classmethod
     def read(cls, path: Path, video: VideoIdentity) -> Look | None:
         """What was kept of this very video; None where there is nothing whole."""
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays = dict(archive)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        arrays = read_arrays(path)
+        if arrays is None:
             return None
         numbers = iter(arrays["tracks"].tolist())
         seen = dict(seen_frames(arrays))

@@ -7,10 +7,8 @@ there is whole.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -23,7 +21,8 @@ from numpy.typing import NDArray
 
 import lsx
 from lsx.bundle.bundle import Bundle
-from lsx.core.atomic_files import sha256_of, write_whole
+from lsx.core.array_files import read_arrays, write_arrays
+from lsx.core.atomic_files import sha256_of
 from lsx.core.clock import FrameClock
 from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Frame
@@ -130,15 +129,18 @@ class RunSections:
         """What the run knew at the end of each section that is there, without a gap."""
         found: list[Mapping[str, NDArray[Any]]] = []
         for number, border in enumerate(self.borders):
-            frames = border.frame - self.first(number)
-            try:
-                with self._state(number).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                    found.append(dict(arrays))
-                if frames_in(self.video(number)) != frames:
-                    return found[:number]
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, MediaError):
-                return found[:number]  # there is none, or it was damaged
+            arrays = read_arrays(self._state(number))
+            if arrays is None or not self._has(number, border.frame - self.first(number)):
+                break  # there is none, or it was damaged
+            found.append(arrays)
         return found
+
+    def _has(self, number: int, frames: int) -> bool:
+        """Whether a section's video has so many frames."""
+        try:
+            return frames_in(self.video(number)) == frames
+        except (OSError, ValueError, KeyError, EOFError, MediaError):
+            return False
 
     @property
     def look(self) -> Path:
@@ -164,14 +166,9 @@ class RunSections:
         frame = self.borders[number].frame
         state = pipeline.states.pop(frame).arrays()
         faces = pipeline.aligner.faces.history(int(source[:frame].max()))
-        content = io.BytesIO()
         arrays: dict[str, Any] = {f"run.{name}": array for name, array in state.items()}
         arrays |= {f"faces.{name}": array for name, array in faces.items()}
-        np.savez(content, **arrays)
-        try:
-            write_whole(self._state(number), content.getvalue())
-        except OSError as error:
-            raise OutputError(f"{self._state(number)}: cannot be written: {error.strerror}") from error
+        write_arrays(self._state(number), arrays)
 
     def remove(self) -> None:
         """Remove all sections, and the folder of all runs where this was the last."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 
 from lsx.serving.outside import AddressRefused, check_url, opened, pieces
+from tests.serving.served import listening
 
 
 @pytest.mark.parametrize(
@@ -95,13 +95,8 @@ def redirecting() -> Iterator[int]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with listening(Handler) as port:
+        yield port
 
 
 def test_redirects_are_not_followed(redirecting: int) -> None:

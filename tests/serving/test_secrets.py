@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from lsx.errors import UsageError
 from lsx.serving.api_keys import KeyBook
 from lsx.serving.database import database_url, engine_for
 from lsx.serving.settings import ServeSettings, settings_of
-from tests.serving.served import until
+from tests.serving.served import listening, until
 from tests.torture.harness import Client, fake_server
 
 _PASSWORD, _ACCESS, _SECRET, _TOKEN = "pw-Zk7Hq2Lx", "AKIAZk7Hq2Lx9Pv4", "s3-Wm3Tn8Rb5Yc1", "query-Jd6Fv0Gs"
@@ -45,13 +44,8 @@ def bucket() -> Iterator[int]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with listening(Handler) as port:
+        yield port
 
 
 def _cli(settings: ServeSettings, file: Path, *arguments: str) -> str:
