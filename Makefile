@@ -11,6 +11,9 @@ KEPT_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_P
 # Each of the test workers computes on one core: they share the machine.
 ONE_THREAD := LSX_THREADS=1 OMP_NUM_THREADS=1 $(KEPT_MEMORY)
 
+# Every test and every command of a test starts a Python: what one of them compiled, the next one reads.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help coverage docs gpu gpu-kit corpus soak torture audit test-browser tiny demo test lint check stubs setup format clean
 
 help:

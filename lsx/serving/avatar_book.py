@@ -11,11 +11,11 @@ from dbos import WorkflowStatus
 from lsx.core.prepared_footage import FIXED
 from lsx.errors import UsageError
 from lsx.serving.avatar_schemas import Avatar, AvatarList, AvatarProgress, AvatarRequest, AvatarStatus, AvatarUrls
-from lsx.serving.database import AVATARS, JOBS, PREPARATIONS, now_ms
-from lsx.serving.gpu_queue import GpuQueue, Owner, longest
-from lsx.serving.idempotency import fingerprint_of, same_request
+from lsx.serving.database import AVATARS, JOBS, PREPARATIONS
+from lsx.serving.gpu_queue import Entry, GpuQueue, Owner
+from lsx.serving.idempotency import fingerprint_of
 from lsx.serving.ids import keyed_id, new_id
-from lsx.serving.job_checks import check_kinds, check_prepared, named_avatar, owned_assets, prepare_footage
+from lsx.serving.job_checks import check_prepared, named_avatar, prepare_footage
 from lsx.serving.job_options import named_option
 from lsx.serving.pages import cursor_of, is_after, place_of
 from lsx.serving.problems import invalid, not_found
@@ -43,7 +43,7 @@ class AvatarBook:
     """Avatars of all owners. Used from any thread."""
 
     def __init__(self, queue: GpuQueue) -> None:
-        self._queue, self._engine = queue, queue.engine
+        self._queue, self._reader = queue, queue.reader
 
     def create(
         self, owner: Owner, request: AvatarRequest, key: str | None = None, *, sha256: str | None = None
@@ -56,23 +56,18 @@ class AvatarBook:
         check_prepare(content)
         fingerprint = fingerprint_of(content if sha256 is None else content | {"asset_id": sha256})
         number = keyed_id("avatar", owner.id, key) if key is not None else new_id("avatar")
-        used = {content["asset_id"]: "video"}
-        with self._queue.placing() as connection:
-            if not same_request(connection, AVATARS, number, fingerprint):
-                found = owned_assets(connection, owner.id, used)
-                check_kinds(used, found)
-                self._queue.check_room(connection, owner)
-                row = {
-                    "id": number,
-                    "owner": owner.id,
-                    "fingerprint": fingerprint,
-                    "request": content,
-                    "facts": found[content["asset_id"]].facts,
-                    "priority": _PRIORITY,
-                    "created_ms": now_ms(connection),
-                }
-                connection.execute(AVATARS.insert(), row)
-                self._queue.enqueue(connection, AVATAR_WORKFLOW, number, _PRIORITY, longest(found.values()))
+        video = content["asset_id"]
+        entry = Entry(
+            table=AVATARS,
+            workflow=AVATAR_WORKFLOW,
+            number=number,
+            owner=owner,
+            fingerprint=fingerprint,
+            priority=_PRIORITY,
+            assets={video: "video"},
+            columns=lambda assets: {"request": content, "facts": assets[video].facts},
+        )
+        self._queue.take(entry)
         return self.get(owner, number)
 
     def get(self, owner: Owner, number: str) -> Avatar:
@@ -80,7 +75,7 @@ class AvatarBook:
         return self.avatars([self._row(owner, number)])[0]
 
     def _row(self, owner: Owner, number: str) -> Any:
-        with self._engine.connect() as connection:
+        with self._reader.connect() as connection:
             row = connection.execute(sa.select(AVATARS).where(AVATARS.c.id == number)).first()
         if row is None or row.owner != owner.id:
             raise not_found("avatar")
@@ -93,7 +88,7 @@ class AvatarBook:
         if place is not None:
             query = query.where(is_after(AVATARS, place))
         query = query.order_by(AVATARS.c.created_ms.desc(), AVATARS.c.id.desc()).limit(limit + 1)
-        with self._engine.connect() as connection:
+        with self._reader.connect() as connection:
             rows = connection.execute(query).all()
         shown = rows[:limit]
         more = cursor_of((shown[-1].created_ms, shown[-1].id)) if len(rows) > limit else None
@@ -106,7 +101,7 @@ class AvatarBook:
             return []
         workflows = self._queue.client.list_workflows(workflow_ids=ids, load_input=False, limit=len(ids))
         by_id = {workflow.workflow_id: workflow for workflow in workflows}
-        with self._engine.connect() as connection:  # after the workflows: one that ended well has its preparation here
+        with self._reader.connect() as connection:  # after the workflows: one that ended well has its preparation here
             query = sa.select(PREPARATIONS).where(PREPARATIONS.c.avatar.in_(ids)).order_by(PREPARATIONS.c.created_ms)
             made = connection.execute(query).all()
         first = {preparation.avatar: preparation for preparation in reversed(made)}
@@ -124,7 +119,7 @@ class AvatarBook:
         number = named_avatar(request)
         if number is None:
             return []
-        with self._engine.connect() as connection:
+        with self._reader.connect() as connection:
             row = connection.execute(sa.select(AVATARS).where(AVATARS.c.id == number)).first()
         if row is None or row.owner != owner.id:
             raise invalid(f"there is no avatar {number}; make it first", "input", "no_such_avatar")

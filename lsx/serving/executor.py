@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 
 from lsx.errors import UsageError
-from lsx.serving.job_book import APPLICATION, VERSION
+from lsx.serving.gpu_queue import APPLICATION, VERSION, dbos_client
 from lsx.serving.logs import logger
 
 __all__ = ["as_step", "drained_at_sigterm", "launch"]
@@ -64,8 +64,9 @@ def launch(
     DBOS(config=config)
     register()
     DBOS.listen_queues([queue])
+    # Before the start: DBOS looks for queues once a second, and the first job would wait for that.
+    dbos_client(engine).register_queue(queue, worker_concurrency=at_once, polling_interval_sec=poll)
     DBOS.launch()
-    DBOS.register_queue(queue, worker_concurrency=at_once, polling_interval_sec=poll)
 
 
 def drained_at_sigterm(grace: float) -> None:

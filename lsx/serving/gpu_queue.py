@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -11,17 +11,19 @@ from typing import Any
 import sqlalchemy as sa
 from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
 
-from lsx.serving.database import AVATARS, JOBS
+from lsx.serving.database import AVATARS, JOBS, now_text, reader
+from lsx.serving.idempotency import check_same
+from lsx.serving.job_checks import check_assets, rows_of_assets
 from lsx.serving.problems import queue_full
 from lsx.serving.settings import ServeSettings
 
-__all__ = ["APPLICATION", "GPU_QUEUE", "VERSION", "GpuQueue", "Owner", "dbos_client", "longest"]
+__all__ = ["APPLICATION", "GPU_QUEUE", "VERSION", "Entry", "GpuQueue", "Owner", "Placed", "dbos_client", "longest"]
 
 APPLICATION, VERSION = "lsx", "lsx-jobs-1"
 """DBOS's names; the version changes when the order of a workflow's steps does."""
 GPU_QUEUE = "gpu"
 
-_LOCK = 7_205_118  # PostgreSQL's advisory lock of those who take a place in the queue
+_TURN = sa.text("SELECT pg_advisory_xact_lock(7205118)")  # PostgreSQL's lock of those who take a place in the queue
 _RETRY_SECONDS = 10
 
 
@@ -31,6 +33,33 @@ class Owner:
 
     id: str
     most_queued: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What asks for a place: a job or an avatar."""
+
+    table: sa.Table
+    workflow: str
+    number: str
+    owner: Owner
+    fingerprint: str
+    """Of the request; the number's row may be there already."""
+    priority: int
+    assets: Mapping[str, str]
+    """The ids of the uploads that it needs, with the kind that each is used as."""
+    columns: Callable[[Mapping[str, Any]], dict[str, Any]]
+    """The columns of its own kind, of the uploads' rows by their ids."""
+    seconds: float = 0.0
+    """Of its longest input that is no upload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A row as it was entered, and its place among those that wait, from 1 on."""
+
+    row: Any
+    place: int
 
 
 def dbos_client(engine: sa.Engine) -> DBOSClient:
@@ -53,11 +82,32 @@ def _waits(table: sa.Table) -> tuple[Any, Any]:
     return table.c.started_ms.is_(None), table.c.finished_ms.is_(None)
 
 
+def _seen(connection: sa.Connection, entry: Entry) -> sa.Select[Any]:
+    """All that is looked at before an entry gets its place: the time, its own row, and who is there already."""
+    before = sa.select(entry.table.c.fingerprint).where(entry.table.c.id == entry.number).scalar_subquery()
+    now: Any = sa.literal_column(now_text(connection)).label("now")
+    jobs, avatars = (_there(entry, table, name) for table, name in ((JOBS, "jobs"), (AVATARS, "avatars")))
+    both = jobs.join(avatars, sa.true())
+    return sa.select(now, before.label("fingerprint"), *jobs.c, *avatars.c).select_from(both)
+
+
+def _there(entry: Entry, table: sa.Table, name: str) -> sa.Subquery:
+    """How many wait or run, how many of these are the entry's owner's, and how many will be started before it."""
+    own, ahead = table.c.owner == entry.owner.id, table.c.started_ms.is_(None) & (table.c.priority <= entry.priority)
+    counts = sa.func.count().label(name), _count_of(own).label(f"{name}_own"), _count_of(ahead).label(f"{name}_ahead")
+    return sa.select(*counts).where(table.c.finished_ms.is_(None)).subquery(f"{name}_there")
+
+
+def _count_of(condition: Any) -> Any:
+    return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
+
+
 class GpuQueue:
     """Places for jobs and avatars of all owners. Used from any thread."""
 
     def __init__(self, engine: sa.Engine, settings: ServeSettings) -> None:
         self.engine, self.settings = engine, settings
+        self.reader = reader(engine)
         self.client = dbos_client(engine)
         # SQLite has one writer: those of this process wait in turn, and not for a lock that they poll.
         self._turn: Any = threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
@@ -68,47 +118,61 @@ class GpuQueue:
         with self._turn, self.engine.begin() as connection:
             yield connection
 
-    @contextmanager
-    def placing(self) -> Iterator[sa.Connection]:
-        """A transaction in which nobody else takes a place."""
-        with self.writing() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-            yield connection
+    def take(self, entry: Entry) -> Placed | None:
+        """Give an entry its row and its place, in one transaction in which nobody else takes a place.
 
-    def check_room(self, connection: sa.Connection, owner: Owner) -> None:
-        """Raise ApiProblem where the queue, or the owner's share of it, is full."""
-        every = own = 0
-        for table in (JOBS, AVATARS):
-            mine = sa.func.sum(sa.case((table.c.owner == owner.id, 1), else_=0))
-            counts = sa.select(sa.func.count(), mine).where(table.c.finished_ms.is_(None))
-            found, found_own = connection.execute(counts).one()
-            every, own = every + found, own + (found_own or 0)
-        if every >= self.settings.max_queued:
+        None where the same request did so before. Raises ApiProblem.
+        """
+        with self.writing() as connection:
+            rows = rows_of_assets(connection, entry.assets)
+            if connection.dialect.name == "postgresql":
+                connection.execute(_TURN)  # others wait from here on: as few statements as can be
+            seen = connection.execute(_seen(connection, entry)).one()
+            if seen.fingerprint is not None:
+                check_same(seen.fingerprint, entry.fingerprint)
+                return None
+            assets = check_assets(rows, entry.owner.id, entry.assets)
+            self._check_room(entry.owner, seen)
+            row = {
+                "id": entry.number,
+                "owner": entry.owner.id,
+                "fingerprint": entry.fingerprint,
+                "priority": entry.priority,
+                "created_ms": seen.now,
+                **entry.columns(assets),
+            }
+            entered = connection.execute(entry.table.insert().returning(*entry.table.c), row).one()
+            self._enqueue(connection, entry, max(longest(assets.values()), entry.seconds))
+        return Placed(entered, seen.jobs_ahead + seen.avatars_ahead + 1)
+
+    def _check_room(self, owner: Owner, seen: Any) -> None:
+        """Raise ApiProblem where the queue, or the owner's share of it, is full. seen : `_seen`'s row."""
+        own = seen.jobs_own + seen.avatars_own
+        if seen.jobs + seen.avatars >= self.settings.max_queued:
             raise queue_full("the queue is full; try again later", "queue_full", _RETRY_SECONDS)
         if own >= owner.most_queued:
             detail = f"this key has {own} jobs that wait or run, as many as it may; try again when one has ended"
             raise queue_full(detail, "quota_reached", _RETRY_SECONDS)
 
-    def enqueue(self, connection: sa.Connection, workflow: str, number: str, priority: int, seconds: float) -> None:
-        """Give a workflow its place, in the caller's transaction. seconds : of its longest input."""
+    def _enqueue(self, connection: sa.Connection, entry: Entry, seconds: float) -> None:
+        """Give its workflow a place, in the caller's transaction. seconds : of its longest input."""
         deadline = self.settings.deadline_seconds + self.settings.deadline_factor * seconds
         options = EnqueueOptions(
-            workflow_name=workflow,
+            workflow_name=entry.workflow,
             queue_name=GPU_QUEUE,
-            workflow_id=number,
+            workflow_id=entry.number,
             app_version=VERSION,
             workflow_timeout=deadline,
-            priority=priority,
+            priority=entry.priority,
         )
-        self.client.enqueue_in_transaction(connection, options, number)
+        self.client.enqueue_in_transaction(connection, options, entry.number)
 
     def places(self, rows: Sequence[Any]) -> dict[str, int]:
         """Which place in the queue each of these jobs or avatars has that waits, from 1 on."""
         asked = [row for row in rows if row.started_ms is None and row.finished_ms is None]
         if not asked:
             return {}
-        with self.engine.connect() as connection:
+        with self.reader.connect() as connection:
             if len(asked) == 1:
                 return {asked[0].id: 1 + self._before(connection, asked[0])}
             waiting: list[tuple[int, int, str]] = []

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from dbos import WorkflowStatus
 
 from lsx.serving.avatar_book import AvatarBook
-from lsx.serving.database import JOBS, finish, now_ms
-from lsx.serving.gpu_queue import APPLICATION, GPU_QUEUE, VERSION, GpuQueue, Owner, dbos_client, longest
-from lsx.serving.idempotency import fingerprint_of, same_request
+from lsx.serving.database import JOBS, finish, reader
+from lsx.serving.gpu_queue import APPLICATION, GPU_QUEUE, VERSION, Entry, GpuQueue, Owner, dbos_client, longest
+from lsx.serving.idempotency import check_same, fingerprint_of
 from lsx.serving.ids import keyed_id, new_id
-from lsx.serving.job_checks import check_kinds, check_options, named_assets, owned_assets
+from lsx.serving.job_checks import check_options, named_assets
 from lsx.serving.pages import cursor_of, is_after, place_of
 from lsx.serving.problems import conflict, not_found
 from lsx.serving.schemas import Job, JobError, JobList, JobProgress, JobRequest, JobUrls, iso
@@ -41,7 +41,7 @@ class JobBook:
     """Jobs of all owners. Used from any thread."""
 
     def __init__(self, engine: sa.Engine, settings: ServeSettings) -> None:
-        self._engine, self._settings = engine, settings
+        self._reader, self._settings = reader(engine), settings
         self._queue = GpuQueue(engine, settings)
         self._client = self._queue.client
         self.avatars = AvatarBook(self._queue)
@@ -52,9 +52,12 @@ class JobBook:
         if key is None:
             return None
         number = keyed_id("job", owner.id, key)
-        with self._engine.connect() as connection:
-            before = same_request(connection, JOBS, number, _fingerprint(asked))
-        return self.get(owner, number) if before else None
+        with self._reader.connect() as connection:
+            before = connection.execute(sa.select(JOBS.c.fingerprint).where(JOBS.c.id == number)).scalar()
+        if before is None:
+            return None
+        check_same(before, _fingerprint(asked))
+        return self.get(owner, number)
 
     def create(
         self,
@@ -73,33 +76,28 @@ class JobBook:
         number = keyed_id("job", owner.id, key) if key is not None else new_id("job")
         assets = named_assets(request)
         check_options(request)
-        avatar = self.avatars.named(owner, request)
-        with self._queue.placing() as connection:
-            if not same_request(connection, JOBS, number, fingerprint):
-                found = owned_assets(connection, owner.id, assets)
-                check_kinds(assets, found)
-                self._queue.check_room(connection, owner)
-                row = {
-                    "id": number,
-                    "owner": owner.id,
-                    "fingerprint": fingerprint,
-                    "request": content,
-                    "priority": request.priority,
-                    "created_ms": now_ms(connection),
-                    "retry_of": retry_of,
-                    "attempts": 0,
-                }
-                connection.execute(JOBS.insert(), row)
-                seconds = longest([*found.values(), *avatar])
-                self._queue.enqueue(connection, WORKFLOW, number, request.priority, seconds)
-        return self.get(owner, number)
+        entry = Entry(
+            table=JOBS,
+            workflow=WORKFLOW,
+            number=number,
+            owner=owner,
+            fingerprint=fingerprint,
+            priority=request.priority,
+            assets=assets,
+            columns=lambda _: {"request": content, "retry_of": retry_of, "attempts": 0},
+            seconds=longest(self.avatars.named(owner, request)),
+        )
+        placed = self._queue.take(entry)
+        if placed is None:
+            return self.get(owner, number)
+        return _job(placed.row, ("PENDING", "", ""), None, placed.place)
 
     def get(self, owner: Owner, number: str) -> Job:
         """A job. Raises ApiProblem, also for another owner's."""
         return self.jobs([self._row(owner, number)])[0]
 
     def _row(self, owner: Owner, number: str) -> Any:
-        with self._engine.connect() as connection:
+        with self._reader.connect() as connection:
             row = connection.execute(sa.select(JOBS).where(JOBS.c.id == number)).first()
         if row is None or row.owner != owner.id:
             raise not_found("job")
@@ -116,7 +114,7 @@ class JobBook:
             if place is not None:
                 query = query.where(is_after(JOBS, place))
             query = query.order_by(JOBS.c.created_ms.desc(), JOBS.c.id.desc()).limit(limit + 1)
-            with self._engine.connect() as connection:
+            with self._reader.connect() as connection:
                 rows = connection.execute(query).all()
             for row, job in zip(rows, self.jobs(rows), strict=True):
                 if status is None or job.status == status:
@@ -136,11 +134,11 @@ class JobBook:
         found = self._client.list_workflows(workflow_ids=ids, load_input=False, limit=len(ids))
         kept = {workflow.workflow_id: workflow for workflow in found}
         places = self._queue.places(rows)
-        return [_job(row, kept.get(row.id), places.get(row.id)) for row in rows]
+        return [_told(row, kept.get(row.id), places.get(row.id)) for row in rows]
 
     def snapshot(self, ids: Iterable[str]) -> dict[str, Job]:
         """The jobs of these ids, by them, whoever owns them."""
-        with self._engine.connect() as connection:
+        with self._reader.connect() as connection:
             rows = connection.execute(sa.select(JOBS).where(JOBS.c.id.in_(list(ids)))).all()
         return {job.id: job for job in self.jobs(rows)}
 
@@ -201,16 +199,18 @@ def _file_name(row: Any) -> str:
     return name if name.endswith(".mp4") else f"{name}.mp4"
 
 
-def _job(row: Any, workflow: WorkflowStatus | None, place: int | None) -> Job:
+def _told(row: Any, workflow: WorkflowStatus | None, place: int | None) -> Job:
     """What the API says of a row and its workflow; without one it is about to be removed."""
-    status: JobStatus = "CANCELED"
-    code, message = "canceled", ""
-    if workflow is not None:
-        ended = workflow.completed_at or workflow.updated_at or 0
-        status, code, message = outcome_of(
-            workflow.status, workflow.error, workflow.workflow_deadline_epoch_ms, int(ended)
-        )
-    made = workflow.output if workflow is not None and status == "COMPLETED" else None
+    if workflow is None:
+        return _job(row, ("CANCELED", "canceled", ""), None, place)
+    ended = workflow.completed_at or workflow.updated_at or 0
+    outcome = outcome_of(workflow.status, workflow.error, workflow.workflow_deadline_epoch_ms, int(ended))
+    return _job(row, outcome, workflow.output if outcome[0] == "COMPLETED" else None, place)
+
+
+def _job(row: Any, outcome: tuple[JobStatus, str, str], made: Any, place: int | None) -> Job:
+    """outcome : status, error code and its message. made : what the workflow returned."""
+    status, code, message = outcome
     finished = row.finished_ms if status in TERMINAL else None
     base = f"/v1/jobs/{row.id}"
     request = row.request

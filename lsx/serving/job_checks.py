@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,13 +16,13 @@ from lsx.serving.problems import invalid
 from lsx.serving.schemas import JobRequest
 
 __all__ = [
-    "check_kinds",
+    "check_assets",
     "check_options",
     "check_prepared",
     "named_assets",
     "named_avatar",
-    "owned_assets",
     "prepare_footage",
+    "rows_of_assets",
 ]
 
 
@@ -74,21 +74,25 @@ def prepare_footage(request: Mapping[str, Any]) -> FootageOptions:
     return FootageOptions(**{name: request[name] for name in FIXED if name in request})
 
 
-def owned_assets(connection: sa.Connection, owner: str, used: Mapping[str, str]) -> dict[str, Any]:
-    """The rows of the uploads that a request names, by their ids. Raises ApiProblem for one that is not the owner's."""
-    found = connection.execute(sa.select(ASSETS).where(ASSETS.c.id.in_(list(used)), ASSETS.c.owner == owner)).all()
-    assets = {asset.id: asset for asset in found}
+def rows_of_assets(connection: sa.Connection, used: Mapping[str, str]) -> Sequence[Any]:
+    """The rows of those uploads of a request that are there."""
+    return connection.execute(sa.select(ASSETS).where(ASSETS.c.id.in_(list(used)))).all()
+
+
+def check_assets(rows: Sequence[Any], owner: str, used: Mapping[str, str]) -> dict[str, Any]:
+    """The rows of the uploads that a request names, by their ids.
+
+    used : the kind that each is used as. Raises ApiProblem for one that is not the owner's, and for one that has not
+    what it is used for: a picture, a sound.
+    """
+    assets = {row.id: row for row in rows if row.owner == owner}
     for number in used:
         if number not in assets:
             raise invalid(f"there is no asset {number}; upload it first", "input", "no_such_asset")
-    return assets
-
-
-def check_kinds(used: Mapping[str, str], assets: Mapping[str, Any]) -> None:
-    """Raise ApiProblem for an upload that has not what it is used for: a picture, a sound."""
     for number, kind in used.items():
         asset = assets[number]
         if kind == "video" and asset.kind != "video":
             raise invalid(f"{number} has no picture; give a video", "input", "no_video")
         if kind == "audio" and not asset.facts.get("has_sound", True):
             raise invalid(f"{number} has no sound", "input", "no_sound")
+    return assets

@@ -33,16 +33,27 @@ def _blocks(page: Path) -> Iterator[tuple[str | None, str, str]]:
         yield match[1], match[2], match[3]
 
 
-@pytest.fixture
-def work(bundle: Callable[[Precision, int], Bundle], checkpoint: Callable[[int], Path], tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def things(
+    bundle: Callable[[Precision, int], Bundle],
+    checkpoint: Callable[[int], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """What the pages speak of, by their names: checkpoint, bundle, video.mp4, speech.wav, clips."""
-    shutil.copytree(checkpoint(64), tmp_path / "checkpoint")
-    shutil.copytree(bundle("fp32", 64).path, tmp_path / "bundle")
-    write_clip(tmp_path / "video.mp4", portrait_frames(40))
-    write_wav(tmp_path / "speech.wav", speech(0.64))
-    (tmp_path / "clips").mkdir()
-    write_clip(tmp_path / "clips" / "talk.mp4", portrait_frames(130), sound=speech(5.2))
-    return tmp_path
+    folder = tmp_path_factory.mktemp("pages")
+    shutil.copytree(checkpoint(64), folder / "checkpoint")
+    shutil.copytree(bundle("fp32", 64).path, folder / "bundle")
+    write_clip(folder / "video.mp4", portrait_frames(40))
+    write_wav(folder / "speech.wav", speech(0.64))
+    (folder / "clips").mkdir()
+    write_clip(folder / "clips" / "talk.mp4", portrait_frames(130), sound=speech(5.2))
+    return folder
+
+
+@pytest.fixture
+def work(things: Path, tmp_path: Path) -> Path:
+    """A page's own copy of them."""
+    return shutil.copytree(things, tmp_path, dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize(

@@ -76,39 +76,51 @@ def hooks() -> Iterator[_Hooks]:
     receiver.close()
 
 
-def test_a_job_is_what_a_run_is(small: Bundle, clip: tuple[Path, Path, Path], tmp_path: Path, hooks: _Hooks) -> None:
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("served") / "data"
+
+
+@pytest.fixture(scope="module")
+def served(small: Bundle, data: Path) -> Iterator[Served]:
+    """The server of those tests that need none of their own."""
+    hooks = ("--allow-hook", "127.0.0.1", "--hook-pauses", "0.2", "--hook-pauses", "0.2")
+    bounds = ("--job-attempts", "1", "--max-steps", "3", "--max-seconds", "70")
+    with serving(Path(small.path), data, *hooks, *bounds, "--resume-every", "2") as server:
+        yield server.ready()
+
+
+def test_a_job_is_what_a_run_is(
+    small: Bundle, clip: tuple[Path, Path, Path], served: Served, data: Path, tmp_path: Path, hooks: _Hooks
+) -> None:
     """To the byte; its webhook comes once, signed, after a receiver that was down; the workers' figures are told."""
-    options = ("--allow-hook", "127.0.0.1", "--hook-pauses", "0.2", "--hook-pauses", "0.2")
-    with serving(Path(small.path), tmp_path / "data", *options) as served:
-        served.ready()
-        video, audio = served.upload(clip[0]), served.upload(clip[1])
-        job = served.submit(
-            video,
-            audio,
-            options={"steps": 2, "guidance": 1.0, "seed": 7},
-            webhook_url=f"http://127.0.0.1:{hooks.server.server_port}/hook",
-            metadata={"order": "1"},
-            output_file_name="résult.mp4",
-        )
-        ended = served.ended(job["id"])
-        assert (ended["status"], ended["attempts"], ended["error"]) == ("COMPLETED", 1, None)
-        made = served.api.get(ended["output_url"])
-        with LipSync.open(small, threads=1) as lipsync:
-            lipsync.run(clip[0], clip[1], tmp_path / "own.mp4", steps=2, guidance=1.0, seed=7)
-        assert made.content == (tmp_path / "own.mp4").read_bytes()
-        assert "r%C3%A9sult.mp4" in made.headers["content-disposition"]
-        headers, body = until(lambda: hooks.taken[0] if hooks.taken else None)
-        event = Webhook((tmp_path / "data" / "webhook-secret").read_text()).verify(body, headers)
-        assert (event["type"], event["data"]["id"]) == ("job.completed", job["id"])
-        assert event["data"]["metadata"] == {"order": "1"}
-        assert (len(hooks.tries), len(set(hooks.tries)), len(hooks.taken)) == (3, 1, 1)
-        with served.api.stream("GET", job["urls"]["events"]) as events:
-            assert '"COMPLETED"' in "".join(events.iter_text())
-        models = served.api.get("/v1/models").json()["data"]
-        assert (models[0]["resolution"], models[0]["backend"]) == (64, "onnxruntime")
-        assert "steps" in models[0]["options"]["properties"]
-        assert served.end() == 0
-    assert list((tmp_path / "data" / "work").rglob("*.mp4")) == []
+    video, audio = served.upload(clip[0]), served.upload(clip[1])
+    job = served.submit(
+        video,
+        audio,
+        options={"steps": 2, "guidance": 1.0, "seed": 7},
+        webhook_url=f"http://127.0.0.1:{hooks.server.server_port}/hook",
+        metadata={"order": "1"},
+        output_file_name="résult.mp4",
+    )
+    ended = served.ended(job["id"])
+    assert (ended["status"], ended["attempts"], ended["error"]) == ("COMPLETED", 1, None)
+    made = served.api.get(ended["output_url"])
+    with LipSync.open(small, threads=1) as lipsync:
+        lipsync.run(clip[0], clip[1], tmp_path / "own.mp4", steps=2, guidance=1.0, seed=7)
+    assert made.content == (tmp_path / "own.mp4").read_bytes()
+    assert "r%C3%A9sult.mp4" in made.headers["content-disposition"]
+    headers, body = until(lambda: hooks.taken[0] if hooks.taken else None)
+    event = Webhook((data / "webhook-secret").read_text()).verify(body, headers)
+    assert (event["type"], event["data"]["id"]) == ("job.completed", job["id"])
+    assert event["data"]["metadata"] == {"order": "1"}
+    assert (len(hooks.tries), len(set(hooks.tries)), len(hooks.taken)) == (3, 1, 1)
+    with served.api.stream("GET", job["urls"]["events"]) as events:
+        assert '"COMPLETED"' in "".join(events.iter_text())
+    models = served.api.get("/v1/models").json()["data"]
+    assert (models[0]["resolution"], models[0]["backend"]) == (64, "onnxruntime")
+    assert "steps" in models[0]["options"]["properties"]
+    assert list((data / "work").rglob("*.mp4")) == []
 
 
 @pytest.fixture
@@ -143,21 +155,21 @@ def test_the_manuals_client(small: Bundle, clip: tuple[Path, Path, Path], tmp_pa
 
 
 def test_refused_before_the_gpu_and_failed(
-    small: Bundle, clip: tuple[Path, Path, Path], video: Path, tmp_path: Path
+    clip: tuple[Path, Path, Path], video: Path, served: Served, data: Path, tmp_path: Path
 ) -> None:
-    with serving(Path(small.path), tmp_path / "data", "--max-steps", "3", "--max-seconds", "30") as served:
-        face, sound = served.upload(clip[0]), served.upload(clip[1])
-        faceless = served.upload(video)
-        many = served.submit(face, sound, options={"steps": 4})
-        none = served.submit(faceless, sound, options={"steps": 1})
-        refused = served.ended(many["id"])
-        assert (refused["status"], refused["error"]["code"]) == ("REJECTED", "invalid_options")
-        assert "at most 3" in refused["error"]["message"]
-        failed = served.ended(none["id"])
-        assert (failed["status"], failed["error"]["code"]) == ("FAILED", "no_face")
-        assert str(tmp_path) not in failed["error"]["message"]
-        long = served.api.post("/v1/assets", params={"filename": "long.wav"}, content=clip[2].read_bytes())
-        assert (long.status_code, long.json()["code"]) == (415, "unreadable_media")
+    face, sound = served.upload(clip[0]), served.upload(clip[1])
+    faceless = served.upload(video)
+    many = served.submit(face, sound, options={"steps": 4})
+    none = served.submit(faceless, sound, options={"steps": 1})
+    refused = served.ended(many["id"])
+    assert (refused["status"], refused["error"]["code"]) == ("REJECTED", "invalid_options")
+    assert "at most 3" in refused["error"]["message"]
+    failed = served.ended(none["id"])
+    assert (failed["status"], failed["error"]["code"]) == ("FAILED", "no_face")
+    assert str(data.parent) not in failed["error"]["message"]
+    longer = write_wav(tmp_path / "longer.wav", speech(71)).read_bytes()
+    long = served.api.post("/v1/assets", params={"filename": "longer.wav"}, content=longer)
+    assert (long.status_code, long.json()["code"]) == (415, "unreadable_media")
 
 
 def _running(served: Served, clip: tuple[Path, Path, Path]) -> dict[str, Any]:
@@ -167,39 +179,39 @@ def _running(served: Served, clip: tuple[Path, Path, Path]) -> dict[str, Any]:
     return job
 
 
-def test_kills_cancel_and_the_next_job(small: Bundle, clip: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_kills_cancel_and_the_next_job(clip: tuple[Path, Path, Path], served: Served, data: Path) -> None:
     """A killed worker's job goes on; a cancelled one frees the worker at its next mark, and leaves nothing."""
-    with serving(Path(small.path), tmp_path / "data") as served:
-        job = _running(served, clip)
-        short = served.submit(served.upload(clip[0]), served.upload(clip[1]))
-        served.kill("lsx.serving.worker")
-        until(lambda: served.job(job["id"])["attempts"] == 2)
-        served.kill("lsx.serving.http_process")
-        until(lambda: _answers(served))
-        cancelled = served.api.post(f"/v1/jobs/{job['id']}/cancel")
-        assert (cancelled.status_code, cancelled.json()["status"]) == (202, "CANCELED")
-        assert served.ended(short["id"])["status"] == "COMPLETED"
-        assert served.job(job["id"])["status"] == "CANCELED"
-        assert served.api.get(f"/v1/jobs/{job['id']}/output").status_code == 409
-        assert [path.name for path in (tmp_path / "data" / "store" / "outputs").iterdir()] == [short["id"]]
-        assert list((tmp_path / "data" / "work").rglob("*.mp4")) == []
+    job = _running(served, clip)
+    short = served.submit(served.upload(clip[0]), served.upload(clip[1]))
+    served.kill("lsx.serving.worker")
+    until(lambda: served.job(job["id"])["attempts"] == 2)
+    served.kill("lsx.serving.http_process")
+    until(lambda: _answers(served))
+    cancelled = served.api.post(f"/v1/jobs/{job['id']}/cancel")
+    assert (cancelled.status_code, cancelled.json()["status"]) == (202, "CANCELED")
+    assert served.ended(short["id"])["status"] == "COMPLETED"
+    assert served.job(job["id"])["status"] == "CANCELED"
+    assert served.api.get(f"/v1/jobs/{job['id']}/output").status_code == 409
+    outputs = data / "store" / "outputs"
+    assert (outputs / short["id"]).is_dir()
+    assert not (outputs / job["id"]).exists()
+    assert list((data / "work").rglob("*.mp4")) == []
 
 
 def test_a_killed_workers_job_goes_on_where_it_was(
-    small: Bundle, clip: tuple[Path, Path, Path], tmp_path: Path
+    small: Bundle, clip: tuple[Path, Path, Path], served: Served, data: Path, tmp_path: Path
 ) -> None:
     """From the last section that was kept; the result is, to the byte, that of a run that nobody ended."""
     sound = write_wav(tmp_path / "sound.wav", speech(8))
-    with serving(Path(small.path), tmp_path / "data", "--resume-every", "2") as served:
-        job = served.submit(served.upload(clip[0]), served.upload(sound))
-        store = tmp_path / "data" / "store" / "sections" / job["id"]
-        until(lambda: [*store.rglob("00001.mp4")])
-        served.kill("lsx.serving.worker")
-        assert served.ended(job["id"])["attempts"] == 2
-        made = served.api.get(f"/v1/jobs/{job['id']}/output").content
-        done = [line for line in served.lines() if line.get("event") == "job is done"]
-        assert [line["frames"] for line in done] == [200 - 128]
-        assert not store.exists()
+    job = served.submit(served.upload(clip[0]), served.upload(sound))
+    store = data / "store" / "sections" / job["id"]
+    until(lambda: [*store.rglob("00001.mp4")])
+    served.kill("lsx.serving.worker")
+    assert served.ended(job["id"])["attempts"] == 2
+    made = served.api.get(f"/v1/jobs/{job['id']}/output").content
+    done = [line for line in served.lines() if line.get("event") == "job is done" and line["job"] == job["id"]]
+    assert [line["frames"] for line in done] == [200 - 128]
+    assert not store.exists()
     with LipSync.open(small, threads=1) as lipsync:
         lipsync.run(clip[0], sound, tmp_path / "own.mp4", steps=1, resume_dir=tmp_path / "kept", resume_every=2)
     assert made == (tmp_path / "own.mp4").read_bytes()
@@ -214,17 +226,16 @@ def _answers(served: Served) -> bool:
     return True
 
 
-def test_a_job_that_kills_its_worker_ends(small: Bundle, clip: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    with serving(Path(small.path), tmp_path / "data", "--job-attempts", "1") as served:
-        job = _running(served, clip)
-        served.kill("lsx.serving.worker")
-        until(lambda: served.job(job["id"])["attempts"] == 2)
-        until(lambda: served.processes("lsx.serving.worker"))
-        served.kill("lsx.serving.worker")
-        ended = served.ended(job["id"])
-        assert (ended["status"], ended["error"]["code"]) == ("FAILED", "worker_crashed")
-        short = served.submit(served.upload(clip[0]), served.upload(clip[1]))
-        assert served.ended(short["id"])["status"] == "COMPLETED"
+def test_a_job_that_kills_its_worker_ends(clip: tuple[Path, Path, Path], served: Served) -> None:
+    job = _running(served, clip)
+    served.kill("lsx.serving.worker")
+    until(lambda: served.job(job["id"])["attempts"] == 2)
+    until(lambda: served.processes("lsx.serving.worker"))
+    served.kill("lsx.serving.worker")
+    ended = served.ended(job["id"])
+    assert (ended["status"], ended["error"]["code"]) == ("FAILED", "worker_crashed")
+    short = served.submit(served.upload(clip[0]), served.upload(clip[1]))
+    assert served.ended(short["id"])["status"] == "COMPLETED"
 
 
 def test_drained_at_sigterm(small: Bundle, clip: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -242,20 +253,18 @@ def test_drained_at_sigterm(small: Bundle, clip: tuple[Path, Path, Path], tmp_pa
         assert served.ended(second["id"])["attempts"] == 1
 
 
-def test_a_new_bundle_without_a_pause(small: Bundle, clip: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_a_new_bundle_without_a_pause(clip: tuple[Path, Path, Path], served: Served) -> None:
     """SIGHUP: a new worker takes over when it is ready, and no job is lost."""
-    with serving(Path(small.path), tmp_path / "data") as served:
-        served.ready()
-        face, sound = served.upload(clip[0]), served.upload(clip[1])
-        jobs = [served.submit(face, sound)["id"] for _ in range(3)]
-        old = served.processes("lsx.serving.worker")
-        served.process.send_signal(signal.SIGHUP)
-        until(lambda: len(served.processes("lsx.serving.worker")) == 2)
-        jobs += [served.submit(face, sound)["id"] for _ in range(3)]
-        until(lambda: old[0] not in served.processes("lsx.serving.worker"))
-        jobs.append(served.submit(face, sound)["id"])
-        assert {served.ended(job)["status"] for job in jobs} == {"COMPLETED"}
-        assert {served.job(job)["attempts"] for job in jobs} == {1}
+    face, sound = served.upload(clip[0]), served.upload(clip[1])
+    jobs = [served.submit(face, sound)["id"] for _ in range(3)]
+    old = until(lambda: served.processes("lsx.serving.worker"))
+    served.process.send_signal(signal.SIGHUP)
+    until(lambda: len(served.processes("lsx.serving.worker")) == 2)
+    jobs += [served.submit(face, sound)["id"] for _ in range(3)]
+    until(lambda: old[0] not in served.processes("lsx.serving.worker"))
+    jobs.append(served.submit(face, sound)["id"])
+    assert {served.ended(job)["status"] for job in jobs} == {"COMPLETED"}
+    assert {served.job(job)["attempts"] for job in jobs} == {1}
 
 
 def test_one_server_a_folder(small: Bundle, tmp_path: Path) -> None:
