@@ -112,10 +112,10 @@ def test_a_worker_that_is_killed_while_it_prepares(
     write_clip(tmp_path / "long.mp4", portrait_frames(250))
     with serving(Path(small.path), tmp_path / "data", "--job-attempts", "2") as served:
         avatar = _begun(served, tmp_path / "long.mp4", end="3")
+        served.kill("lsx.serving.worker")
         removed = _sent(served, tmp_path / "long.mp4")
         early = _sent(served, clip[0])
         faceless = _sent(served, video)
-        served.kill("lsx.serving.worker")
         assert _ended(served, avatar)["frames"] == 75
         begun = [line["avatar"] for line in served.lines() if line.get("event") == "avatar begins"]
         assert begun.count(avatar["id"]) == 2
