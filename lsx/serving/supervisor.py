@@ -19,7 +19,7 @@ __all__ = ["Place", "Supervisor", "migrated", "places_of", "worker_names"]
 
 _TICK = 0.2
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
-_STEADY_SECONDS = 60.0
+_STEADY_SECONDS = 20.0  # a process that lived longer is started again at once when it ends
 _WORKER = "lsx.serving.worker"
 _UNABLE = 3
 """What a process ends with that cannot start however often it is tried: a bundle that does not load, a taken port."""
