@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from dbos import WorkflowStatus
 
 from lsx.serving.avatar_book import AvatarBook
-from lsx.serving.database import JOBS, finish, reader
+from lsx.serving.database import JOBS, finish
 from lsx.serving.gpu_queue import APPLICATION, GPU_QUEUE, VERSION, Entry, GpuQueue, Owner, dbos_client, longest
 from lsx.serving.idempotency import check_same, fingerprint_of
 from lsx.serving.ids import keyed_id, new_id
@@ -41,9 +41,8 @@ class JobBook:
     """Jobs of all owners. Used from any thread."""
 
     def __init__(self, engine: sa.Engine, settings: ServeSettings) -> None:
-        self._reader, self._settings = reader(engine), settings
-        self._queue = GpuQueue(engine, settings)
-        self._client = self._queue.client
+        self._queue, self._settings = GpuQueue(engine, settings), settings
+        self._reader, self._client = self._queue.reader, self._queue.client
         self.avatars = AvatarBook(self._queue)
         """Those that jobs may name."""
 
