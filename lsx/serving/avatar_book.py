@@ -99,8 +99,7 @@ class AvatarBook:
         ids = [row.id for row in rows]
         if not ids:
             return []
-        workflows = self._queue.client.list_workflows(workflow_ids=ids, load_input=False, limit=len(ids))
-        by_id = {workflow.workflow_id: workflow for workflow in workflows}
+        workflows = self._queue.workflows(ids)
         with self._reader.connect() as connection:  # after the workflows: one that ended well has its preparation here
             query = sa.select(PREPARATIONS).where(PREPARATIONS.c.avatar.in_(ids)).order_by(PREPARATIONS.c.created_ms)
             made = connection.execute(query).all()
@@ -110,7 +109,7 @@ class AvatarBook:
         return [
             _ready(row, first[row.id], latest[row.id])
             if row.id in latest
-            else _unready(row, by_id.get(row.id), places.get(row.id))
+            else _unready(row, workflows.get(row.id), places.get(row.id))
             for row in rows
         ]
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import anyio
 from anyio import from_thread
 
-from lsx.serving.job_book import Owner
+from lsx.serving.gpu_queue import Owner
 from lsx.serving.outside import AddressRefused, check_url, opened, pieces
 from lsx.serving.problems import invalid
 from lsx.serving.schemas import Input, JobRequest

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
+from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus
 
 from lsx.serving.database import AVATARS, JOBS, now_text, reader
 from lsx.serving.idempotency import check_same
@@ -109,6 +109,7 @@ class GpuQueue:
         self.engine, self.settings = engine, settings
         self.reader = reader(engine)
         self.client = dbos_client(engine)
+        self._told = dbos_client(self.reader)
         # SQLite has one writer: those of this process wait in turn, and not for a lock that they poll.
         self._turn: Any = threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
 
@@ -167,6 +168,11 @@ class GpuQueue:
         )
         self.client.enqueue_in_transaction(connection, options, entry.number)
 
+    def workflows(self, numbers: Sequence[str]) -> dict[str, WorkflowStatus]:
+        """What DBOS says of each of these that it knows, without its input."""
+        found = self._told.list_workflows(workflow_ids=list(numbers), load_input=False, limit=len(numbers))
+        return {workflow.workflow_id: workflow for workflow in found}
+
     def places(self, rows: Sequence[Any]) -> dict[str, int]:
         """Which place in the queue each of these jobs or avatars has that waits, from 1 on."""
         asked = [row for row in rows if row.started_ms is None and row.finished_ms is None]
@@ -183,13 +189,11 @@ class GpuQueue:
 
     def _before(self, connection: sa.Connection, row: Any) -> int:
         """How many wait before it."""
-        place = (row.priority, row.created_ms, row.id)
-        count = 0
+        place, counts = sa.tuple_(row.priority, row.created_ms, row.id), []
         for table in (JOBS, AVATARS):
-            earlier = sa.tuple_(table.c.priority, table.c.created_ms, table.c.id) < sa.tuple_(*place)
-            query = sa.select(sa.func.count()).select_from(table).where(*_waits(table), earlier)
-            count += connection.execute(query).scalar_one()
-        return count
+            earlier = sa.tuple_(table.c.priority, table.c.created_ms, table.c.id) < place
+            counts.append(sa.select(sa.func.count()).select_from(table).where(*_waits(table), earlier))
+        return sum(connection.execute(sa.select(*(count.scalar_subquery() for count in counts))).one())
 
     def cancel(self, number: str) -> None:
         """End a workflow; one that runs learns it at its next mark."""

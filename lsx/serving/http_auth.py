@@ -12,7 +12,7 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
 from lsx.serving.api_keys import ApiKey, KeyBook, Scope
-from lsx.serving.job_book import Owner
+from lsx.serving.gpu_queue import Owner
 from lsx.serving.problems import ApiProblem, queue_full
 from lsx.serving.settings import ServeSettings
 

@@ -11,7 +11,7 @@ from dbos import WorkflowStatus
 
 from lsx.serving.avatar_book import AvatarBook
 from lsx.serving.database import JOBS, finish
-from lsx.serving.gpu_queue import APPLICATION, GPU_QUEUE, VERSION, Entry, GpuQueue, Owner, dbos_client, longest
+from lsx.serving.gpu_queue import Entry, GpuQueue, Owner, longest
 from lsx.serving.idempotency import check_same, fingerprint_of
 from lsx.serving.ids import keyed_id, new_id
 from lsx.serving.job_checks import check_options, named_assets
@@ -21,7 +21,7 @@ from lsx.serving.schemas import Job, JobError, JobList, JobProgress, JobRequest,
 from lsx.serving.settings import ServeSettings
 from lsx.serving.statuses import TERMINAL, JobStatus, outcome_of
 
-__all__ = ["APPLICATION", "GPU_QUEUE", "VERSION", "WORKFLOW", "JobBook", "Output", "Owner", "dbos_client"]
+__all__ = ["WORKFLOW", "JobBook", "Output"]
 
 WORKFLOW = "lipsync"
 """DBOS's name of it."""
@@ -42,7 +42,7 @@ class JobBook:
 
     def __init__(self, engine: sa.Engine, settings: ServeSettings) -> None:
         self._queue, self._settings = GpuQueue(engine, settings), settings
-        self._reader, self._client = self._queue.reader, self._queue.client
+        self._reader = self._queue.reader
         self.avatars = AvatarBook(self._queue)
         """Those that jobs may name."""
 
@@ -130,8 +130,7 @@ class JobBook:
         ids = [row.id for row in rows]
         if not ids:
             return []
-        found = self._client.list_workflows(workflow_ids=ids, load_input=False, limit=len(ids))
-        kept = {workflow.workflow_id: workflow for workflow in found}
+        kept = self._queue.workflows(ids)
         places = self._queue.places(rows)
         return [_told(row, kept.get(row.id), places.get(row.id)) for row in rows]
 
@@ -182,8 +181,8 @@ class JobBook:
     def output(self, owner: Owner, number: str) -> Output:
         """What a job made: what its workflow's result names, whatever files there are. Raises ApiProblem."""
         row = self._row(owner, number)
-        found = self._client.list_workflows(workflow_ids=[number], load_input=False)
-        made = found[0].output if found and found[0].status == "SUCCESS" else None
+        found = self._queue.workflows([number]).get(number)
+        made = found.output if found is not None and found.status == "SUCCESS" else None
         if made is None:
             raise conflict("not_ready", f"the job is {self.jobs([row])[0].status}, and has no output")
         return Output(made["key"], int(made["size"]), _file_name(row), "video/mp4")

@@ -16,8 +16,9 @@ from starlette.types import Receive, Scope, Send
 
 from lsx.serving.byte_ranges import ranged
 from lsx.serving.form_parts import is_form
+from lsx.serving.gpu_queue import Owner
 from lsx.serving.http_auth import needs
-from lsx.serving.job_book import JobBook, Owner
+from lsx.serving.job_book import JobBook
 from lsx.serving.job_events import JobEvents
 from lsx.serving.job_form import job_of_form, read_json
 from lsx.serving.outside import AddressRefused, check_url

@@ -18,8 +18,9 @@ from lsx.errors import LsxError
 from lsx.serving.avatar_keeper import AvatarKeeper
 from lsx.serving.database import ASSETS, AVATARS, HOUR_MS, JOBS, database_url, engine_for, finish, now_ms
 from lsx.serving.executor import as_step, drained_at_sigterm, launch
+from lsx.serving.gpu_queue import VERSION
 from lsx.serving.heartbeat import beating, seen_since
-from lsx.serving.job_book import VERSION, JobBook
+from lsx.serving.job_book import JobBook
 from lsx.serving.kept_sections import sections_key
 from lsx.serving.logs import log_to_stderr, logger
 from lsx.serving.outside import AddressRefused

@@ -11,9 +11,9 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 import lsx
+from lsx.serving.gpu_queue import Owner
 from lsx.serving.heartbeat import seen_since
 from lsx.serving.http_auth import COOKIE, Gate
-from lsx.serving.job_book import Owner
 from lsx.serving.job_options import JobOptions
 from lsx.serving.job_routes import Reader, problems
 from lsx.serving.problems import ApiProblem, not_found, unavailable

@@ -18,8 +18,8 @@ from lsx.runtime.lipsync import LipSync
 from lsx.serving.avatar_files import encoder_digest
 from lsx.serving.database import database_url, engine_for
 from lsx.serving.executor import drained_at_sigterm, launch
+from lsx.serving.gpu_queue import GPU_QUEUE
 from lsx.serving.heartbeat import beating
-from lsx.serving.job_book import GPU_QUEUE
 from lsx.serving.job_steps import JobSteps
 from lsx.serving.logs import log_to_stderr, logger
 from lsx.serving.processes import REPLACED, given_settings

@@ -14,8 +14,8 @@ from lsx.errors import Cancelled
 from lsx.runtime.run_report import Progress, RunReport
 from lsx.serving.database import database_url, engine_for
 from lsx.serving.executor import drained_at_sigterm, launch
+from lsx.serving.gpu_queue import GPU_QUEUE
 from lsx.serving.heartbeat import beating
-from lsx.serving.job_book import GPU_QUEUE
 from lsx.serving.job_steps import JobSteps
 from lsx.serving.logs import log_to_stderr
 from lsx.serving.processes import given_settings

@@ -13,7 +13,8 @@ from dbos import DBOS
 
 from lsx.serving.database import ASSETS, JOBS, engine_for, now_ms
 from lsx.serving.executor import launch
-from lsx.serving.job_book import JobBook, Owner
+from lsx.serving.gpu_queue import Owner
+from lsx.serving.job_book import JobBook
 from lsx.serving.keeper import HOOK_QUEUE, Keeper
 from lsx.serving.schemas import JobRequest
 from lsx.serving.settings import ServeSettings
