@@ -18,6 +18,7 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 import torch
+from numpy.typing import NDArray
 from onnxscript import optimizer
 from torch import Tensor, nn
 
@@ -49,35 +50,61 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _brisk() -> Iterator[None]:
-    """A quarter of a small graph's tracing left out: torch fills its table of operators anew for each graph, and Python
-    looks for cycles among millions of nodes that are all alive."""
+    """Half of a graph's tracing left out: torch traces it a second time to take operators apart of which ours has none,
+    fills its table of operators anew for each graph, and Python looks for cycles among millions of live nodes.
+
+    Where another torch has these things elsewhere, it does them as it does.
+    """
     collected = gc.isenabled()
     gc.disable()
     try:
-        with _kept_operators():
+        with contextlib.ExitStack() as patched:
+            try:
+                from torch.onnx._internal.exporter import _decomp, _fx_passes
+                from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+                filled = functools.partial(_operators, ONNXRegistry.from_torchlib)
+                lowered = functools.partial(
+                    _lowered, _fx_passes.decompose_with_registry, _decomp.get_onnx_implemented_overloads
+                )
+                patched.enter_context(mock.patch.object(ONNXRegistry, "from_torchlib", staticmethod(filled)))
+                patched.enter_context(mock.patch.object(_fx_passes, "decompose_with_registry", lowered))
+            except (ImportError, AttributeError):
+                pass
             yield
     finally:
         if collected:
             gc.enable()
 
 
-@contextlib.contextmanager
-def _kept_operators() -> Iterator[None]:
-    """Torch's table of operators, filled once; where another torch has it elsewhere, it fills it as it does."""
-    try:
-        from torch.onnx._internal.exporter._registration import ONNXRegistry
-    except ImportError:
-        yield
-        return
-    filled = staticmethod(functools.partial(_operators, ONNXRegistry.from_torchlib))
-    with mock.patch.object(ONNXRegistry, "from_torchlib", filled):
-        yield
-
-
 @functools.cache
 def _operators(fill: Any, **options: Any) -> Any:
     """What `fill` gives, once for each of its options."""
     return fill(**options)
+
+
+def _lowered(decompose: Any, implemented: Any, program: torch.export.ExportedProgram, registry: Any) -> Any:
+    """The program in operators that ONNX has: as it is but for its casts, or by `decompose` where that is not enough.
+
+    implemented : gives the operators that a registry translates.
+    """
+    aten, graph = torch.ops.aten, program.graph_module.graph
+    known = {*implemented(registry), aten.to.dtype, aten._assert_tensor_metadata.default}
+    calls = [node for node in graph.nodes if node.op == "call_function"]
+    if any(node.target not in known or _writes(node.target) for node in calls):
+        return decompose(program, registry)
+    for node in calls:
+        if node.target is aten.to.dtype:
+            source, dtype = node.args[:2]
+            node.target, node.args, node.kwargs = aten._to_copy.default, (source,), {"dtype": dtype}
+    program.graph_module.recompile()
+    return program
+
+
+def _writes(operator: Any) -> bool:
+    """Whether an operator changes what it is given."""
+    schema = getattr(operator, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)
 
 
 def trace(
@@ -110,6 +137,7 @@ def trace(
         model: ir.Model = translated.model
         optimizer.fold_constants(model)
     _name_axes(model, dynamic or ())
+    _say_lengths(model)
     _fold_cast_like(model)
     for step in (
         passes.IdentityEliminationPass(),
@@ -137,6 +165,27 @@ def _name_axes(model: ir.Model, dynamic: Sequence[dict[int, str] | None]) -> Non
     for value in (*model.graph.inputs, *model.graph.outputs):
         if value.shape is not None:
             value.shape = ir.Shape([n if isinstance(n, int) else names[str(n)] for n in value.shape])
+
+
+def _say_lengths(model: ir.Model) -> None:
+    """Every length of a Reshape's result where it is known, in place of one that is inferred or taken over."""
+    for node in model.graph:
+        if node.op_type != "Reshape" or node.inputs[1] is None or node.inputs[1].const_value is None:
+            continue
+        result = node.outputs[0].shape
+        if result is None or not result.is_static() or (node.inputs[1].const_value.numpy() > 0).all():
+            continue
+        lengths = np.array(result.numpy(), dtype=np.int64)
+        node.replace_input_with(1, _lengths(model, f"{node.outputs[0].name}_lengths", lengths))
+        node.attributes["allowzero"] = ir.AttrInt64("allowzero", 1)
+
+
+def _lengths(model: ir.Model, name: str, lengths: NDArray[np.int64]) -> ir.Value:
+    """A Reshape's lengths as a constant of the graph."""
+    value = ir.Value(name=name, const_value=ir.tensor(lengths))
+    value.dtype, value.shape = ir.DataType.INT64, ir.Shape(lengths.shape)
+    model.graph.register_initializer(value)
+    return value
 
 
 def _fold_cast_like(model: ir.Model) -> None:
@@ -195,10 +244,7 @@ def free_leading_axis(model: ir.Model, axis: str, tensors: Mapping[str, int]) ->
                 raise RuntimeError(f"{node.name}: a Reshape to {lengths.tolist()} whose result is of unknown shape")
             lengths = np.array(known.numpy(), dtype=np.int64)
         lengths[0] = -1
-        value = ir.Value(name=f"{node.outputs[0].name}_shape", const_value=ir.tensor(lengths))
-        value.dtype, value.shape = ir.DataType.INT64, ir.Shape(lengths.shape)
-        model.graph.register_initializer(value)
-        node.replace_input_with(1, value)
+        node.replace_input_with(1, _lengths(model, f"{node.outputs[0].name}_shape", lengths))
     for value in (*model.graph.inputs, *model.graph.outputs):
         if value.name is not None and value.name in tensors and value.shape is not None:
             lengths_of: list[Any] = list(value.shape)

@@ -165,11 +165,11 @@ class VaeDecoderGraph(GraphModule):
         mask = self.mask.to(torch.float32)
         z = (latents[0].transpose(0, 1) * (1 / LATENT_SCALE)).to(dtype)
         decoded = self.decoder(self.post_quant_conv(z)).to(torch.float32)
-        pasted = decoded * (1 - mask) + _to_pixels(faces) * mask
+        pasted = decoded * (torch.ones_like(mask) - mask) + _to_pixels(faces) * mask
         # Float to uint8 truncates and is undefined outside [0, 256): round and clip first; the Cast comes last.
         pixels = ((pasted + 1) * 127.5).permute(0, 2, 3, 1)
         faces_out = torch.clamp(torch.round(pixels), 0, 255).to(torch.uint8)
-        bad = torch.isnan(decoded) | torch.isinf(decoded)
+        bad = torch.logical_or(torch.isnan(decoded), torch.isinf(decoded))
         nonfinite = bad.to(torch.float32).sum(dim=(1, 2, 3))
         return faces_out, pixels.to(torch.float32 if dtype == torch.float32 else torch.float16), nonfinite
 
