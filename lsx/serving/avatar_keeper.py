@@ -12,6 +12,8 @@ from lsx.serving.store import Store
 
 __all__ = ["AvatarKeeper"]
 
+_SLASHES = 3  # a preparation lies in avatars/AVATAR/ENCODER/PREPARATION; what lies elsewhere is none of lsx's
+
 
 class AvatarKeeper:
     """Looks after avatars in a database and its store. One of several does no harm."""
@@ -58,7 +60,8 @@ class AvatarKeeper:
         latest: dict[str, int] = {}
         for found in self._store.list("avatars"):
             prefix = found.key.rpartition("/")[0]
-            latest[prefix] = max(latest.get(prefix, 0), found.modified_ms)
+            if prefix.count("/") == _SLASHES:
+                latest[prefix] = max(latest.get(prefix, 0), found.modified_ms)
         with self._engine.connect() as connection:
             named = set(connection.execute(sa.select(PREPARATIONS.c.prefix)).scalars())
             busy = set(connection.execute(sa.select(AVATARS.c.id).where(AVATARS.c.finished_ms.is_(None))).scalars())

@@ -18,7 +18,7 @@ from lsx.serving.uploads import Uploads
 
 __all__ = ["Downloads"]
 
-_TIMEOUT = 30.0
+_TIMEOUT, _LONGEST = 30.0, 1800.0
 
 
 class Downloads:
@@ -41,7 +41,7 @@ class Downloads:
             raise invalid("this server takes no URLs; upload the file", "input", "url_refused")
         try:
             parts = check_url(given.url, allowed=self._settings.allow_url)
-            with opened("GET", parts, timeout=_TIMEOUT) as response:
+            with opened("GET", parts, timeout=_TIMEOUT, longest=_LONGEST) as response:
                 if response.status != 200:
                     raise AddressRefused(f"it answers {response.status}; redirects are not followed")
                 length = response.getheader("Content-Length")

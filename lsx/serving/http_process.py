@@ -9,7 +9,7 @@ import uvicorn
 
 from lsx.serving.http_app import create_app
 from lsx.serving.logs import log_to_stderr, logger
-from lsx.serving.processes import given_settings
+from lsx.serving.processes import given_settings, named
 
 __all__ = ["main"]
 
@@ -24,7 +24,7 @@ def main() -> int:
     sys.setswitchinterval(_SWITCH_SECONDS)
     log_to_stderr(settings.log_level, process="http", machine=settings.machine)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listening:
+    with named(settings, "http"), socket.socket(family, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((settings.host, settings.port))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -24,7 +24,7 @@ from lsx.serving.job_book import JobBook
 from lsx.serving.kept_sections import sections_key
 from lsx.serving.logs import log_to_stderr, logger
 from lsx.serving.outside import AddressRefused
-from lsx.serving.processes import given_settings
+from lsx.serving.processes import given_settings, named
 from lsx.serving.schemas import HOOK_EVENTS, Job
 from lsx.serving.settings import ServeSettings
 from lsx.serving.statuses import TERMINAL
@@ -37,6 +37,7 @@ HOOK_QUEUE, _HOOK_WORKFLOW = "hooks", "webhook"
 _SWEEP_SECONDS = 1.0
 _TAKEOVER_PAUSE = 15.0
 _RETENTION_PAUSE = 300.0
+_FAILED_PAUSE = 15.0
 _STARTED = "PROCESSING"
 _AT_ONCE = 200
 _IN_A_ROW = 10 * _AT_ONCE
@@ -73,7 +74,6 @@ class Keeper:
 
     def sweep(self) -> None:
         """Free the places of jobs that ended without a word, and announce what is to be announced."""
-        self._avatars.sweep()
         untold = sa.or_(JOBS.c.announced.is_(None), JOBS.c.announced == _STARTED)
         begun = sa.or_(JOBS.c.started_ms.is_not(None), JOBS.c.finished_ms.is_not(None))
         with self._engine.connect() as connection:
@@ -169,10 +169,10 @@ class Keeper:
 
     def remove_orphans(self, now: int) -> None:
         """Files of the store that no job's result and no upload's row names, and that are older than an hour."""
-        for kind, named in (("outputs", self._named_outputs), ("uploads", self._named_uploads)):
+        for kind, wanted in (("outputs", self._named_outputs), ("uploads", self._named_uploads)):
             old = (found.key for found in self._store.list(kind) if found.modified_ms < now - HOUR_MS)
             for some in _batches(old):
-                for key in set(some) - named(some):
+                for key in set(some) - wanted(some):
                     self._store.remove(key)
         with self._engine.connect() as connection:
             for number in {found.key.split("/")[1] for found in self._store.list("sections")}:
@@ -195,19 +195,41 @@ class Keeper:
         return {key for key in keys if key.rpartition("/")[2] in kept}
 
     def keep(self, stop: threading.Event) -> None:
-        """Do all of it, each at its own pace, until told to stop. What the database refuses is done the next time."""
-        next_takeover = time.monotonic() + self._settings.takeover_seconds
-        next_removal = time.monotonic() + _SWEEP_SECONDS
+        """Do all of it, each at its own pace, until told to stop. What fails is done again, and keeps nothing else."""
+        duties = (
+            _Duty("sweep", self.sweep, _SWEEP_SECONDS),
+            _Duty("avatars", self._avatars.sweep, _SWEEP_SECONDS),
+            _Duty("takeover", self.take_over, _TAKEOVER_PAUSE, time.monotonic() + self._settings.takeover_seconds),
+            _Duty("removal", self.remove_old, _RETENTION_PAUSE),
+        )
         while not stop.wait(_SWEEP_SECONDS):
-            with suppress(sa.exc.SQLAlchemyError):
-                self.sweep()
-                if time.monotonic() >= next_takeover:
-                    next_takeover = time.monotonic() + _TAKEOVER_PAUSE
-                    self.take_over()
-                if time.monotonic() >= next_removal:
-                    next_removal = time.monotonic() + _RETENTION_PAUSE
-                    if self.remove_old():
-                        next_removal = time.monotonic()
+            for duty in duties:
+                duty.do_if_due()
+
+
+@dataclass(slots=True)
+class _Duty:
+    """One of the keeper's."""
+
+    name: str
+    work: Callable[[], object]
+    """What is done; where it gives True there is more of it at once."""
+    pause: float
+    due: float = 0.0
+
+    def do_if_due(self) -> None:
+        if time.monotonic() >= self.due:
+            self.due = time.monotonic() + self._done()
+
+    def _done(self) -> float:
+        """Do it; the seconds until it is due again."""
+        try:
+            return 0.0 if self.work() is True else self.pause
+        except sa.exc.SQLAlchemyError:
+            return _SWEEP_SECONDS  # the database is away
+        except Exception:
+            logger().error("a duty of the keeper failed", duty=self.name, exc_info=True)
+            return _FAILED_PAUSE
 
 
 def _batches(items: Iterable[str]) -> Iterator[list[str]]:
@@ -230,21 +252,25 @@ def main() -> int:
     """Keep, with the settings on standard input, under the name in the first argument."""
     settings, name = given_settings(), sys.argv[1]
     log_to_stderr(settings.log_level, process=name, machine=settings.machine)
-    engine = engine_for(database_url(settings.database, settings.data))
-    executor, stop = settings.executor(name), threading.Event()
     try:
-        keeper = Keeper(settings, engine, store_at(settings.store, settings.data))
-        launch(engine, executor, HOOK_QUEUE, keeper.register, poll=1.0, at_once=16, traces=settings.traces)
+        with named(settings, name):
+            _work(settings, settings.executor(name))
     except LsxError as error:
         logger().error("the keeper cannot start", error=str(error))
         return 3
+    return 0
+
+
+def _work(settings: ServeSettings, executor: str) -> None:
+    engine, stop = engine_for(database_url(settings.database, settings.data)), threading.Event()
+    keeper = Keeper(settings, engine, store_at(settings.store, settings.data))
+    launch(engine, executor, HOOK_QUEUE, keeper.register, poll=1.0, at_once=16, traces=settings.traces)
     thread = threading.Thread(target=keeper.keep, args=(stop,), name="keep", daemon=True)
     with beating(engine, executor, "keeper", dict):
         thread.start()
         drained_at_sigterm(min(settings.grace_seconds, 10))
         stop.set()
         thread.join(5)
-    return 0
 
 
 if __name__ == "__main__":

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import http.client
 import ipaddress
+import re
 import socket
 import ssl
+import threading
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 __all__ = ["AddressRefused", "check_url", "opened"]
+
+_SENT = re.compile(r"[!-~]+")
+_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # the last four bytes are an IPv4 address
+_GLOBAL = ipaddress.ip_network("2000::/3")
+_6TO4 = ipaddress.ip_network("2002::/16")
 
 
 class AddressRefused(Exception):
@@ -24,6 +32,8 @@ def check_url(url: str, *, allowed: Collection[str] | None, private: Collection[
     allowed : the hosts that may be asked; None are all. private : hosts that may be asked wherever they are, over http
     and any port too. Raises AddressRefused. Where the host's name leads is seen when it is opened.
     """
+    if not _SENT.fullmatch(url):
+        raise AddressRefused("write what is no ASCII in it with % and two digits, and a host's name as xn--")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -32,6 +42,8 @@ def check_url(url: str, *, allowed: Collection[str] | None, private: Collection[
     host = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not host:
         raise AddressRefused("give an https:// URL")
+    if not _NAME.fullmatch(host) and ":" not in host:
+        raise AddressRefused("its host has no name that there can be")
     if parts.username is not None or parts.password is not None:
         raise AddressRefused("leave user and password out of it")
     if host in private:
@@ -54,17 +66,20 @@ def _check_address(text: str, *, literal: bool = False) -> None:
         raise AddressRefused("its host has no address") from None
     if getattr(address, "ipv4_mapped", None) is not None:
         address = address.ipv4_mapped
-    if not address.is_global or address.is_multicast:
+    if address.version == 6 and address in _NAT64:
+        address = ipaddress.IPv4Address(address.packed[-4:])
+    if not address.is_global or address.is_multicast or (address.version == 6 and not _is_native(address)):
         raise AddressRefused("its host is not a public one")
 
 
+def _is_native(address: ipaddress.IPv6Address) -> bool:
+    """Whether an IPv6 address holds no IPv4 address, to which a router would pass it on."""
+    return address in _GLOBAL and address not in _6TO4
+
+
 def _addresses(host: str, port: int, *, private: bool) -> list[str]:
-    """Where a host's name leads; all must be public. Raises AddressRefused."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise AddressRefused("its host has no address") from error
-    addresses = [str(entry[4][0]) for entry in found]
+    """Where a host's name leads; all must be public. Raises AddressRefused, OSError where it is not found."""
+    addresses = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     if not private:
         for address in addresses:
             _check_address(address)
@@ -77,11 +92,22 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, host: str, port: int, address: str, timeout: float, tls: ssl.SSLContext | None) -> None:
         super().__init__(host, port, timeout=timeout)
         self._address, self._tls = address, tls
+        self._link: socket.socket | None = None  # `sock` is None as soon as the answer is the last on it
+        self.was_cut = False
 
     def connect(self) -> None:
-        self.sock = socket.create_connection((self._address, self.port), self.timeout)
+        self.sock = self._link = socket.create_connection((self._address, self.port), self.timeout)
         if self._tls is not None:
-            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
+            secure = self._tls.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
+            self.sock = self._link = secure
+            secure.do_handshake()
+
+    def cut(self) -> None:
+        """End it from another thread, whatever it waits for."""
+        self.was_cut = True
+        if self._link is not None:
+            with suppress(OSError):
+                socket.socket.shutdown(self._link, socket.SHUT_RDWR)
 
 
 @contextmanager
@@ -92,19 +118,30 @@ def opened(
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
     timeout: float = 15.0,
+    longest: float = 15.0,
     private: Collection[str] = (),
 ) -> Iterator[http.client.HTTPResponse]:
-    """Ask what `check_url` let pass. Redirects are not followed. Raises AddressRefused, OSError, HTTPException."""
+    """Ask what `check_url` let pass. Redirects are not followed.
+
+    timeout : seconds without a byte. longest : seconds for all of it, the block too. Raises AddressRefused, OSError,
+    HTTPException.
+    """
     host = parts.hostname or ""
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
     address = _addresses(host, port, private=host in private)[0]
     connection = _Connection(host, port, address, timeout, ssl.create_default_context() if secure else None)
+    late = threading.Timer(longest, connection.cut)
+    late.daemon = True
+    late.start()
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request(method, target, body, dict(headers or {}))
         yield connection.getresponse()
+        if connection.was_cut:  # which may look like an end
+            raise TimeoutError(f"it took more than {longest:.0f} s")
     finally:
+        late.cancel()
         connection.close()
 
 

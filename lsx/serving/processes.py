@@ -1,19 +1,23 @@
-"""Processes of `lsx serve`: started with their settings on standard input, one of each name on a machine."""
+"""Processes of `lsx serve`: started with their settings on standard input, one of each name, none without parent."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
+from lsx.serving.logs import logger
 from lsx.serving.settings import ServeSettings
 
-__all__ = ["REPLACED", "given_settings", "locked", "started"]
+__all__ = ["REPLACED", "given_settings", "locked", "named", "started"]
 
 REPLACED = "LSX_REPLACED_PROCESS"
 """Variable with the number of the process that a new worker tells to drain when it is ready."""
@@ -22,7 +26,10 @@ REPLACED = "LSX_REPLACED_PROCESS"
 def started(
     module: str, name: str, settings: ServeSettings, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start `python -m MODULE NAME` with `settings`, and `environment` beside this process's own."""
+    """Start `python -m MODULE NAME` with `settings`, and `environment` beside this process's own.
+
+    The child's standard input stays open: its end tells the child that this process is gone.
+    """
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DBOS_", "LSX_SERVE_"))}
     command = [sys.executable, "-m", module, name]
     child = subprocess.Popen(  # noqa: S603
@@ -30,16 +37,25 @@ def started(
     )
     assert child.stdin is not None  # noqa: S101
     try:
-        child.stdin.write(json.dumps(settings.model_dump(mode="json")).encode())
-        child.stdin.close()
+        child.stdin.write(json.dumps(settings.model_dump(mode="json")).encode() + b"\n")
+        child.stdin.flush()
     except BrokenPipeError:
         pass  # it has ended already, which its exit code says
     return child
 
 
 def given_settings() -> ServeSettings:
-    """Those that `started` wrote."""
-    return ServeSettings.model_validate(json.load(sys.stdin))
+    """Those that `started` wrote. From now on this process gets SIGTERM when the one that started it is gone."""
+    settings = ServeSettings.model_validate_json(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    return settings
+
+
+def _end_with_parent() -> None:
+    with suppress(OSError):
+        while os.read(0, 1):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager
@@ -48,11 +64,32 @@ def locked(folder: Path, name: str) -> Iterator[bool]:
 
     The system frees it when the process is gone, however it ends.
     """
+    with _lock_file(folder, name) as file:
+        yield _is_free(file)
+
+
+@contextmanager
+def named(settings: ServeSettings, name: str) -> Iterator[None]:
+    """Have the name of a process for itself until the block ends; wait for a process of a killed supervisor.
+
+    Two executors of one name would take each other's jobs.
+    """
+    with _lock_file(settings.data / "locks", name) as file:
+        if not _is_free(file):
+            logger().warning("waits for the process that had this name before")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _lock_file(folder: Path, name: str) -> IO[str]:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name.replace(':', '-')}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True
+    return (folder / f"{name.replace(':', '-')}.lock").open("w")
+
+
+def _is_free(file: IO[str]) -> bool:
+    """Whether nobody had the lock; then this process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

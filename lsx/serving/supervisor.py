@@ -6,7 +6,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -22,7 +21,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _STEADY_SECONDS = 20.0  # a process that lived longer is started again at once when it ends
 _WORKER = "lsx.serving.worker"
 _UNABLE = 3
-"""What a process ends with that cannot start however often it is tried: a bundle that does not load, a taken port."""
+"""What a process ends with that cannot start: a bundle that does not load, a taken port. The first time it ends all."""
 
 
 @dataclass(slots=True)
@@ -34,6 +33,7 @@ class Place:
     name: str
     environment: Mapping[str, str] = field(default_factory=dict)
     child: subprocess.Popen[bytes] | None = None
+    starts: int = 0
     began: float = 0.0
     pause: float = _FIRST_PAUSE
     due: float = 0.0
@@ -91,12 +91,11 @@ class Supervisor:
     def run(self) -> None:
         """Work until told to end. Raises UsageError where another one has this machine's names, EngineError where a
         process cannot start."""
-        with ExitStack() as held:
-            for name in ("supervisor", *(place.name for place in self._places)):
-                if not held.enter_context(locked(self._settings.data / "locks", name)):
-                    raise UsageError(
-                        f"{self._settings.data}: another lsx serve works there; end it, or give another --data"
-                    )
+        with locked(self._settings.data / "locks", "supervisor") as free:
+            if not free:
+                raise UsageError(
+                    f"{self._settings.data}: another lsx serve works there; end it, or give another --data"
+                )
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, self._told)
             try:
@@ -131,7 +130,13 @@ class Supervisor:
             place.child = None
             self._ended(place, code, now)
         if place.child is None and now >= place.due:
-            place.child, place.began = started(place.module, place.name, self._settings, place.environment), now
+            self._start(place, now)
+
+    def _start(self, place: Place, now: float) -> None:
+        """Start the process of a place, which tells the one that it replaces to drain once it is ready."""
+        replaced = {} if place.before is None else {REPLACED: str(place.before[1].pid)}
+        place.child = started(place.module, place.name, self._settings, {**place.environment, **replaced})
+        place.began, place.starts = now, place.starts + 1
 
     def _ended(self, place: Place, code: int | None, now: float) -> None:
         """Decide what comes after a process that ended. Raises EngineError."""
@@ -139,7 +144,7 @@ class Supervisor:
             logger().error("the new worker cannot start; the old one goes on", name=place.name)
             (place.name, place.child), place.before = place.before, None
             return
-        if code == _UNABLE:
+        if code == _UNABLE and place.starts == 1:
             raise EngineError(f"{place.name} cannot start; the line of the log before this says why")
         logger().warning("a process ended", name=place.name, code=code, pause=place.pause)
         place.due, place.pause = now + place.pause, min(2 * place.pause, _LONGEST_PAUSE)
@@ -152,9 +157,7 @@ class Supervisor:
                 continue
             place.before = (place.name, old)
             place.name = place.name.removesuffix("+") if place.name.endswith("+") else f"{place.name}+"
-            told = {REPLACED: str(old.pid)}
-            place.child = started(place.module, place.name, self._settings, {**place.environment, **told})
-            place.began = time.monotonic()
+            self._start(place, time.monotonic())
 
     def _children(self) -> Iterator[subprocess.Popen[bytes]]:
         for place in self._places:
@@ -164,13 +167,13 @@ class Supervisor:
                 yield place.before[1]
 
     def _end(self) -> None:
-        """Pass the signal on and wait for all, as long as a worker may take to drain; a second signal kills."""
+        """Pass the signal on and wait for all, as long as a worker may take to drain; a second signal to end kills."""
         for child in self._children():
             if child.poll() is None:
                 child.terminate()
         until = time.monotonic() + self._settings.grace_seconds + 15
         while any(child.poll() is None for child in self._children()):
-            if self._signals or time.monotonic() > until:
+            if any(number != signal.SIGHUP for number in self._signals) or time.monotonic() > until:
                 for child in self._children():
                     if child.poll() is None:
                         child.kill()

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from lsx.serving.gpu_queue import GPU_QUEUE
 from lsx.serving.heartbeat import beating
 from lsx.serving.job_steps import JobSteps
 from lsx.serving.logs import log_to_stderr, logger
-from lsx.serving.processes import REPLACED, given_settings
+from lsx.serving.processes import REPLACED, given_settings, named
 from lsx.serving.settings import ServeSettings
 from lsx.serving.store import store_at
 
@@ -54,7 +55,8 @@ def work(settings: ServeSettings, name: str) -> None:
         with beating(engine, executor, "worker", lambda: _facts(lipsync) | {"totals": steps.totals}):
             logger().info("worker is ready", bundle=str(settings.bundle), backend=lipsync.backend)
             if (replaced := os.environ.get(REPLACED)) is not None:
-                os.kill(int(replaced), signal.SIGTERM)
+                with suppress(ProcessLookupError):
+                    os.kill(int(replaced), signal.SIGTERM)
             drained_at_sigterm(settings.grace_seconds)
     engine.dispose()
     logger().info("worker ends")
@@ -77,7 +79,8 @@ def main() -> int:
     settings, name = given_settings(), sys.argv[1]
     log_to_stderr(settings.log_level, process=name, machine=settings.machine)
     try:
-        work(settings, name)
+        with named(settings, name):
+            work(settings, name)
     except LsxError as error:
         logger().error("the worker cannot start", error=str(error), code=error.exit_code)
         return 3

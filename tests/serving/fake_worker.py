@@ -18,7 +18,7 @@ from lsx.serving.gpu_queue import GPU_QUEUE
 from lsx.serving.heartbeat import beating
 from lsx.serving.job_steps import JobSteps
 from lsx.serving.logs import log_to_stderr
-from lsx.serving.processes import given_settings
+from lsx.serving.processes import given_settings, named
 from lsx.serving.store import store_at
 
 _FRAME = 0.02
@@ -60,9 +60,10 @@ def main() -> None:
     lipsync: Any = _FakeLipSync()
     steps = _FakeSteps(settings, engine, store_at(settings.store, settings.data), lipsync, scratch)
     executor = settings.executor(name)
-    launch(engine, executor, GPU_QUEUE, steps.register, poll=settings.poll_seconds, at_once=1)
-    with beating(engine, executor, "worker", dict, pause=1.0):
-        drained_at_sigterm(settings.grace_seconds)
+    with named(settings, name):
+        launch(engine, executor, GPU_QUEUE, steps.register, poll=settings.poll_seconds, at_once=1)
+        with beating(engine, executor, "worker", dict, pause=1.0):
+            drained_at_sigterm(settings.grace_seconds)
 
 
 if __name__ == "__main__":

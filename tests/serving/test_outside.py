@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -31,6 +32,12 @@ from tests.serving.served import listening
         "https://",
         "https://[broken",
         "https://other.example/a",
+        "https://example.com/\u00fc.mp4",
+        "https://ex\u00e4mple.com/a",
+        "https://example.com/a b",
+        "https://example.com/a\r\nHost: b",
+        f"https://{'a' * 70}.com/",
+        "https://a..com/",
     ],
 )
 def test_what_is_refused(url: str) -> None:
@@ -54,7 +61,20 @@ def test_what_is_allowed() -> None:
     assert check_url("http://127.0.0.1:9/a", allowed=None, private=("127.0.0.1",)).port == 9
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "192.168.0.1", "fe80::1", "fd00::1", "100.64.0.1"])
+_INSIDE = ("127.0.0.1", "10.1.2.3", "192.168.0.1", "fe80::1", "fd00::1", "100.64.0.1", "fec0::1", "::127.0.0.1")
+_IPV4_INSIDE_IPV6 = ("64:ff9b::a00:1", "64:ff9b::7f00:1", "2002:7f00:1::", "2002:0a00:0001::1", "::ffff:10.0.0.1")
+
+
+def test_ipv6_that_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A native address, and a public IPv4 one as a network without IPv4 writes it."""
+    found = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", (a, 443)) for a in ("2606:2800:220:1::1", "64:ff9b::808:808")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(socket, "create_connection", lambda *_: (_ for _ in ()).throw(ConnectionRefusedError))
+    with pytest.raises(ConnectionRefusedError), opened("GET", check_url("https://example.com/", allowed=None)):
+        pass
+
+
+@pytest.mark.parametrize("address", [*_INSIDE, *_IPV4_INSIDE_IPV6])
 def test_a_name_that_leads_inside(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     """Also where one of several addresses is private: a DNS server may give them in any order."""
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, 443)) for each in ("93.184.216.34", address)]
@@ -84,14 +104,29 @@ def test_the_address_that_was_checked_is_the_one_that_is_asked(monkeypatch: pyte
 def redirecting() -> Iterator[int]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path == "/large":
+            if self.path == "/dripping":
+                self.connection.settimeout(0.05)
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+                while not self._is_gone():
+                    self.wfile.write(b"X-Drip: 1\r\n")
+                return
+            if self.path in ("/large", "/endless"):
                 self.send_response(200)
                 self.end_headers()
                 self.wfile.write(b"x" * 5000)
+                while self.path == "/endless" and self.connection.recv(1):
+                    pass
                 return
             self.send_response(302)
             self.send_header("Location", "http://169.254.169.254/")
             self.end_headers()
+
+        def _is_gone(self) -> bool:
+            """Whether the other side ended, after a twentieth of a second."""
+            try:
+                return not self.connection.recv(1)
+            except TimeoutError:
+                return False
 
         def log_message(self, *_: Any) -> None: ...
 
@@ -111,3 +146,18 @@ def test_no_more_is_read_than_is_taken(redirecting: int) -> None:
     parts = check_url(f"http://127.0.0.1:{redirecting}/large", allowed=None, private=private)
     with opened("GET", parts, private=private) as response, pytest.raises(AddressRefused, match="1000 bytes"):
         list(pieces(response, 1000, 300))
+
+
+def test_a_receiver_that_drips_is_cut_off(redirecting: int) -> None:
+    """Each byte comes in time, and all of them never do."""
+    private = ("127.0.0.1",)
+    parts = check_url(f"http://127.0.0.1:{redirecting}/dripping", allowed=None, private=private)
+    with pytest.raises((OSError, HTTPException)), opened("GET", parts, longest=0.5, private=private):
+        pass
+
+
+def test_a_body_that_was_cut_off_is_no_end(redirecting: int) -> None:
+    private = ("127.0.0.1",)
+    parts = check_url(f"http://127.0.0.1:{redirecting}/endless", allowed=None, private=private)
+    with pytest.raises(TimeoutError, match="more than"), opened("GET", parts, longest=0.5, private=private) as response:
+        list(pieces(response, 1 << 30, 100))
