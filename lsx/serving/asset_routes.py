@@ -11,6 +11,7 @@ from lsx.serving.byte_ranges import ranged
 from lsx.serving.job_routes import Reader, Writer, problems
 from lsx.serving.problems import not_found
 from lsx.serving.schemas import Asset
+from lsx.serving.upload_labels import length_of, media_type_of
 from lsx.serving.uploads import Uploads, asset_of
 
 __all__ = ["router"]
@@ -38,8 +39,7 @@ async def upload(
     content_type: Annotated[str, Header()] = "application/octet-stream",
 ) -> Asset:
     """Keep the request's body, a video or a sound, and say what it is."""
-    length = request.headers.get("content-length", "")
-    known = int(length) if length.isdigit() else None
+    known = length_of(request.headers.get("content-length", ""))
     return await _uploads(request).take(owner.id, filename, content_type, known, request.stream())
 
 
@@ -59,5 +59,6 @@ def content(request: Request, asset_id: str, owner: Reader) -> Response:
     if row is None:
         raise not_found("asset")
     kind = "video/mp4" if row.kind == "video" else "audio/mpeg"
-    known = row.media_type if row.media_type.startswith(("video/", "audio/")) else kind
+    stated = media_type_of(row.media_type)
+    known = stated if stated.startswith(("video/", "audio/")) else kind
     return ranged(request, request.app.state.store, f"uploads/{row.id}", known, row.filename, attached=False)

@@ -14,7 +14,7 @@ from lsx.serving.avatar_schemas import Avatar, AvatarList, AvatarProgress, Avata
 from lsx.serving.database import AVATARS, JOBS, PREPARATIONS
 from lsx.serving.gpu_queue import Entry, GpuQueue, Owner
 from lsx.serving.idempotency import fingerprint_of
-from lsx.serving.ids import keyed_id, new_id
+from lsx.serving.ids import is_id, keyed_id, new_id
 from lsx.serving.job_checks import check_prepared, named_avatar, prepare_footage
 from lsx.serving.job_options import named_option
 from lsx.serving.pages import cursor_of, is_after, place_of
@@ -75,8 +75,10 @@ class AvatarBook:
         return self.avatars([self._row(owner, number)])[0]
 
     def _row(self, owner: Owner, number: str) -> Any:
-        with self._reader.connect() as connection:
-            row = connection.execute(sa.select(AVATARS).where(AVATARS.c.id == number)).first()
+        row = None
+        if is_id(number):
+            with self._reader.connect() as connection:
+                row = connection.execute(sa.select(AVATARS).where(AVATARS.c.id == number)).first()
         if row is None or row.owner != owner.id:
             raise not_found("avatar")
         return row

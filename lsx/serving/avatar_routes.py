@@ -14,6 +14,7 @@ from lsx.serving.gpu_queue import Owner
 from lsx.serving.job_form import read_json
 from lsx.serving.job_routes import IdempotencyKey, Reader, Writer, problems
 from lsx.serving.problems import invalid
+from lsx.serving.upload_labels import length_of
 from lsx.serving.uploads import Uploads
 
 __all__ = ["is_json", "router"]
@@ -81,8 +82,7 @@ async def _uploaded(
     """The request, with an upload of its body, and the body's SHA-256. Raises ApiProblem."""
     name = given.pop("filename", "")
     check_prepare(given)
-    length = request.headers.get("content-length", "")
-    known = int(length) if length.isdigit() else None
+    known = length_of(request.headers.get("content-length", ""))
     uploads: Uploads = request.app.state.uploads
     asset = await uploads.take(owner.id, name, content_type or "application/octet-stream", known, request.stream())
     return AvatarRequest(asset_id=asset.id, **given), asset.sha256

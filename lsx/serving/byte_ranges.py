@@ -13,7 +13,8 @@ from lsx.serving.store import Store
 
 __all__ = ["ranged"]
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
+_DIGITS = 18  # no file has a byte beyond, and Python reads no number of thousands of them
 
 
 def ranged(request: Request, store: Store, key: str, media_type: str, name: str, *, attached: bool) -> Response:
@@ -43,10 +44,14 @@ def _bounds(header: str | None, size: int) -> tuple[int, int] | None:
     if found is None or not (found[1] or found[2]):
         return None  # several ranges, and what is none, get the whole
     if not found[1]:
-        start, stop = max(size - int(found[2]), 0), size
+        start, stop = max(size - _byte(found[2]), 0), size
     else:
-        start, stop = int(found[1]), min(int(found[2]) + 1, size) if found[2] else size
+        start, stop = _byte(found[1]), min(_byte(found[2]) + 1, size) if found[2] else size
     if start >= stop:
         headers = {"Content-Range": f"bytes */{size}"}
         raise ApiProblem(416, "range_beyond_end", f"the file has {size} bytes", headers=headers)
     return start, stop
+
+
+def _byte(digits: str) -> int:
+    return int(digits) if len(digits) <= _DIGITS else 10**_DIGITS

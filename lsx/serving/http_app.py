@@ -106,11 +106,20 @@ def _tell_errors(app: FastAPI) -> None:
         logger().error("the store does not take a file", error=str(error))
         return answer(ApiProblem(507, "no_space", "the server cannot keep the file now"))
 
+    async def failed(request: Request, error: Exception) -> Response:
+        logger().error("a request failed", method=request.method, route=_route(request), exc_info=error)
+        return answer(ApiProblem(500, "internal_error", "the server failed; its log says more"))
+
     app.add_exception_handler(ApiProblem, refused)
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(HTTPException, other)
     app.add_exception_handler(sa.exc.SQLAlchemyError, no_database)
     app.add_exception_handler(OutputError, no_space)
+    app.add_exception_handler(Exception, failed)
+
+
+def _route(request: Request) -> str:
+    return str(getattr(request.scope.get("route"), "path", "none"))
 
 
 def _place(loc: Any) -> str:

@@ -13,7 +13,7 @@ from lsx.serving.avatar_book import AvatarBook
 from lsx.serving.database import JOBS, finish
 from lsx.serving.gpu_queue import Entry, GpuQueue, Owner, longest
 from lsx.serving.idempotency import check_same, fingerprint_of
-from lsx.serving.ids import keyed_id, new_id
+from lsx.serving.ids import is_id, keyed_id, new_id
 from lsx.serving.job_checks import check_options, named_assets
 from lsx.serving.pages import cursor_of, is_after, place_of
 from lsx.serving.problems import conflict, not_found
@@ -96,8 +96,10 @@ class JobBook:
         return self.jobs([self._row(owner, number)])[0]
 
     def _row(self, owner: Owner, number: str) -> Any:
-        with self._reader.connect() as connection:
-            row = connection.execute(sa.select(JOBS).where(JOBS.c.id == number)).first()
+        row = None
+        if is_id(number):
+            with self._reader.connect() as connection:
+                row = connection.execute(sa.select(JOBS).where(JOBS.c.id == number)).first()
         if row is None or row.owner != owner.id:
             raise not_found("job")
         return row

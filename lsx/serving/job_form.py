@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from lsx.serving.form_parts import form_parts
 from lsx.serving.gpu_queue import Owner
@@ -63,7 +64,7 @@ async def job_of_form(
 
 def _told(content: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(content)
+        found = from_json(content)
     except ValueError as error:
         raise invalid(f"job is no JSON: {error}", "job") from error
     if not isinstance(found, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,15 +11,17 @@ from lsx.serving.problems import invalid
 
 __all__ = ["cursor_of", "is_after", "place_of"]
 
+_CURSOR = re.compile(r"([0-9]{1,15})\.([0-9a-z_]{1,64})")
+
 
 def place_of(cursor: str | None) -> tuple[int, str] | None:
     """When the row was made after which the page begins, and its id. Raises ApiProblem for a cursor of no list's."""
     if cursor is None:
         return None
-    created, _, number = cursor.partition(".")
-    if not created.isdigit() or len(created) > 15 or not number:
+    found = _CURSOR.fullmatch(cursor)
+    if found is None:
         raise invalid("cursor is none that a list gave", "cursor")
-    return int(created), number
+    return int(found[1]), found[2]
 
 
 def cursor_of(place: tuple[int, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -38,6 +39,20 @@ def _file_name(value: str) -> str:
     return value
 
 
+def _url(value: str) -> str:
+    """What Python's HTTP client and its look-up of names can send."""
+    try:
+        (urlsplit(value).hostname or "").encode("idna")
+    except ValueError:
+        raise ValueError("a URL whose host can be a name") from None
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("a URL in ASCII: other characters as %C3%BC, hosts as xn--...")
+    return value
+
+
+_Url = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_url)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -47,9 +62,7 @@ class Input(_Strict):
 
     type: Literal["video", "audio", "avatar"]
     asset_id: str | None = Field(default=None, pattern=r"^asset_[0-9a-z]{26}$")
-    url: Annotated[str, StringConstraints(max_length=2048)] | None = Field(
-        default=None, description="https, on a host of --allow-url"
-    )
+    url: _Url | None = Field(default=None, description="https, on a host of --allow-url")
     avatar_id: str | None = Field(
         default=None, pattern=r"^avatar_[0-9a-z]{26}$", description="with the type avatar, and with no other"
     )
@@ -77,7 +90,7 @@ class JobRequest(_Strict):
     input: list[Input] = Field(min_length=1, max_length=2)
     options: JobOptions = Field(default_factory=JobOptions)
     priority: int = Field(default=5, ge=1, le=9, description="1 goes first, 9 last")
-    webhook_url: Annotated[str, StringConstraints(max_length=2048)] | None = None
+    webhook_url: _Url | None = None
     webhook_events_filter: list[HookEvent] = Field(default=list(HOOK_EVENTS), max_length=5)
     output_file_name: Annotated[str, StringConstraints(max_length=120), AfterValidator(_file_name)] | None = None
     metadata: Annotated[dict[str, str], AfterValidator(_metadata)] = Field(default_factory=dict)

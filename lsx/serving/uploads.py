@@ -14,16 +14,16 @@ import sqlalchemy as sa
 
 from lsx.errors import MediaError
 from lsx.serving.database import ASSETS, HOUR_MS, now_ms
-from lsx.serving.ids import new_id
+from lsx.serving.ids import is_id, new_id
 from lsx.serving.media_probe import MediaLimits, probed
 from lsx.serving.problems import ApiProblem, too_large, unsupported_media
 from lsx.serving.schemas import Asset, iso
 from lsx.serving.settings import ServeSettings
 from lsx.serving.store import Store
+from lsx.serving.upload_labels import file_name_of, media_type_of
 
 __all__ = ["Uploads"]
 
-_NAME = 200
 _PROBES = 4  # at once: each is a process
 
 
@@ -65,7 +65,7 @@ class Uploads:
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             size, digest = await self._receive(part, body, most)
-            upload = _Upload(number, owner, name, media_type, size, digest)
+            upload = _Upload(number, owner, file_name_of(name), media_type_of(media_type), size, digest)
             return await anyio.to_thread.run_sync(self._keep, part, upload, limiter=self._probes)
         finally:
             part.unlink(missing_ok=True)
@@ -98,8 +98,8 @@ class Uploads:
                 "id": upload.id,
                 "owner": upload.owner,
                 "kind": facts.kind,
-                "filename": upload.name[:_NAME],
-                "media_type": upload.media_type[:_NAME],
+                "filename": upload.name,
+                "media_type": upload.media_type,
                 "size": upload.size,
                 "sha256": upload.digest,
                 "facts": asdict(facts),
@@ -112,6 +112,8 @@ class Uploads:
 
     def row(self, owner: str, number: str) -> Any:
         """The row of an owner's upload; None where there is none."""
+        if not is_id(number):
+            return None
         query = sa.select(ASSETS).where(ASSETS.c.id == number, ASSETS.c.owner == owner)
         with self._engine.connect() as connection:
             return connection.execute(query).first()
