@@ -26,6 +26,9 @@ __all__ = ["WORKFLOW", "JobBook", "Output"]
 WORKFLOW = "lipsync"
 """DBOS's name of it."""
 
+_BATCH = 500
+"""Rows at a time in which jobs of a status are looked for: of the status itself DBOS alone has the word."""
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -107,14 +110,14 @@ class JobBook:
     def page(self, owner: Owner, status: JobStatus | None, limit: int, cursor: str | None) -> JobList:
         """The owner's jobs, latest first. Raises ApiProblem for a cursor that this did not give."""
         found: list[Job] = []
-        place = place_of(cursor)
+        place, batch = place_of(cursor), limit + 1 if status is None else _BATCH
         while len(found) <= limit:
             query = sa.select(JOBS).where(JOBS.c.owner == owner.id)
             if status is not None and status not in TERMINAL:
                 query = query.where(JOBS.c.finished_ms.is_(None))
             if place is not None:
                 query = query.where(is_after(JOBS, place))
-            query = query.order_by(JOBS.c.created_ms.desc(), JOBS.c.id.desc()).limit(limit + 1)
+            query = query.order_by(JOBS.c.created_ms.desc(), JOBS.c.id.desc()).limit(batch)
             with self._reader.connect() as connection:
                 rows = connection.execute(query).all()
             for row, job in zip(rows, self.jobs(rows), strict=True):
@@ -123,7 +126,7 @@ class JobBook:
                 if len(found) == limit + 1 and place is not None:
                     return JobList(data=found[:limit], next_cursor=cursor_of(place))
                 place = (row.created_ms, row.id)
-            if len(rows) <= limit:
+            if len(rows) < batch:
                 break
         return JobList(data=found, next_cursor=None)
 
