@@ -18,6 +18,7 @@ from lsx.serving.job_options import JobOptions
 from lsx.serving.job_routes import Reader, problems
 from lsx.serving.problems import ApiProblem, not_found, unavailable
 from lsx.serving.schemas import Login
+from lsx.serving.store import free_bytes
 
 __all__ = ["router"]
 
@@ -115,7 +116,7 @@ def ready(request: Request) -> JSONResponse:
         database = True
     except sa.exc.SQLAlchemyError:
         database, workers = False, 0
-    free = state.store.free_bytes()
+    free = free_bytes(state.store, state.settings.data)
     space = free is None or free >= state.settings.min_free_bytes
     checks = {"database": database, "workers": workers, "space": space}
     fine = database and workers > 0 and space

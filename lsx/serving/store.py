@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError
 from obstore.store import from_url
 
 from lsx.errors import OutputError, UsageError
 
-__all__ = ["FolderStore", "ObjectStore", "Store", "StoredFile", "store_at"]
+__all__ = ["FolderStore", "ObjectStore", "Store", "StoredFile", "free_bytes", "store_at"]
 
 _PART = 8 << 20
+_NO_CREATE = "status code: 501"  # what S3's likes answer to a header that they do not know
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +102,36 @@ class ObjectStore:
     """S3, GCS or Azure. Keys are made of ids alone."""
 
     def __init__(self, store: Any) -> None:
-        self._store = store
+        self._store, self._creates = store, True
 
     def put(self, key: str, file: Path) -> None:
-        """Upload `file` to `key`, whole or not at all; what is there already stays. Raises OutputError."""
+        """Upload `file` to `key`, whole or not at all; what is there already stays. Raises OutputError.
+
+        Of two at once the first stays, too, but for files of more than 8 MiB, which come in parts, and for stores
+        without conditional writes.
+        """
         try:
-            if self.size(key) is None:
+            if self.size(key) is None and not self._created(key, file):
                 obstore.put(self._store, key, file, use_multipart=file.stat().st_size > _PART, chunk_size=_PART)
         except AlreadyExistsError:
             pass
         except (BaseError, OSError) as error:
             raise OutputError(f"{key}: cannot be stored: {_first_line(error)}") from error
         file.unlink(missing_ok=True)
+
+    def _created(self, key: str, file: Path) -> bool:
+        """Whether the store took the file as one that must not be there. Raises AlreadyExistsError, BaseError."""
+        if not self._creates or file.stat().st_size > _PART:
+            return False
+        try:
+            obstore.put(self._store, key, file, mode="create", use_multipart=False)
+        except NotImplementedError:  # as AWS_CONDITIONAL_PUT=disabled asks for
+            self._creates = False
+        except GenericError as error:
+            if _NO_CREATE not in str(error):
+                raise
+            self._creates = False
+        return self._creates
 
     def fetch(self, key: str, scratch: Path) -> Path:
         """A copy of the file in the folder `scratch`. Raises FileNotFoundError."""
@@ -179,6 +198,13 @@ def store_at(address: str | None, data: Path) -> Store:
         return ObjectStore(from_url(address))
     except (BaseError, ValueError) as error:
         raise UsageError(f"the store's address is {address!r}: {_first_line(error)}") from error
+
+
+def free_bytes(store: Store, data: Path) -> int | None:
+    """Left in the data folder, where uploads come in, or in the store, whichever has less; None where nothing is."""
+    return min(
+        (free for free in (FolderStore(data).free_bytes(), store.free_bytes()) if free is not None), default=None
+    )
 
 
 def _moved(file: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import AsyncIterator
@@ -19,11 +20,12 @@ from lsx.serving.media_probe import MediaLimits, probed
 from lsx.serving.problems import ApiProblem, too_large, unsupported_media
 from lsx.serving.schemas import Asset, iso
 from lsx.serving.settings import ServeSettings
-from lsx.serving.store import Store
+from lsx.serving.store import Store, free_bytes
 from lsx.serving.upload_labels import file_name_of, media_type_of
 
 __all__ = ["Uploads"]
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PROBES = 4  # at once: each is a process
 
 
@@ -57,16 +59,20 @@ class Uploads:
         most = self._settings.max_upload_bytes
         if length is not None and length > most:
             raise too_large(f"the upload has {length} bytes; at most {most} are taken")
-        free = self._store.free_bytes()
+        free = free_bytes(self._store, self._settings.data)
         if free is not None and free - (length or 0) < self._settings.min_free_bytes:
-            raise ApiProblem(507, "no_space", "the server has no space for uploads now")
+            raise _no_space()
         number = new_id("asset")
         part = self._folder / f"{number}.part"
-        self._folder.mkdir(parents=True, exist_ok=True)
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
             size, digest = await self._receive(part, body, most)
             upload = _Upload(number, owner, file_name_of(name), media_type_of(media_type), size, digest)
             return await anyio.to_thread.run_sync(self._keep, part, upload, limiter=self._probes)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise _no_space() from error
         finally:
             part.unlink(missing_ok=True)
 
@@ -117,6 +123,10 @@ class Uploads:
         query = sa.select(ASSETS).where(ASSETS.c.id == number, ASSETS.c.owner == owner)
         with self._engine.connect() as connection:
             return connection.execute(query).first()
+
+
+def _no_space() -> ApiProblem:
+    return ApiProblem(507, "no_space", "the server has no space for uploads now")
 
 
 def asset_of(row: Any) -> Asset:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -132,3 +134,22 @@ def test_what_nobody_thought_of(settings: ServeSettings, monkeypatch: pytest.Mon
     assert "inner" not in answer.text
     line = next(line for line in logged if line["event"] == "a request failed")
     assert (line["route"], str(line["exc_info"])) == ("/v1/jobs", "an inner word")
+
+
+def test_a_full_data_folder(settings: ServeSettings, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uploads come in there, also those for an object store; and it may become full while one comes."""
+    full = settings.model_copy(update={"store": "memory:///", "min_free_bytes": 1 << 60})
+    settings.data.mkdir()
+    with TestClient(create_app(full), base_url=_LOCAL) as client:
+        answer = client.post("/v1/assets", content=sound.read_bytes())
+        assert (answer.status_code, answer.json()["code"]) == (507, "no_space")
+        assert client.get("/v1/health/ready").json()["checks"]["space"] is False
+    with TestClient(create_app(settings), base_url=_LOCAL) as client:
+
+        def no_more(_: int) -> None:
+            raise OSError(errno.ENOSPC, "full")
+
+        monkeypatch.setattr(os, "fsync", no_more)
+        answer = client.post("/v1/assets", content=sound.read_bytes())
+        assert (answer.status_code, answer.json()["code"]) == (507, "no_space")
+        assert list((settings.data / "incoming").iterdir()) == []

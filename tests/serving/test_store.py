@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
-from obstore.store import MemoryStore
+from obstore.store import MemoryStore, S3Store
 
 from lsx.errors import UsageError
-from lsx.serving.store import FolderStore, ObjectStore, Store, store_at
+from lsx.serving.store import FolderStore, ObjectStore, Store, free_bytes, store_at
+from tests.serving.served import listening
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -46,6 +50,51 @@ def test_what_is_there_stays(store: Store, tmp_path: Path) -> None:
     _put(store, "outputs/a", b"first", tmp_path)
     _put(store, "outputs/a", b"second", tmp_path)
     assert b"".join(store.read("outputs/a")) == b"first"
+
+
+def test_of_two_at_once_the_first_stays(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where neither saw the other's file before it wrote its own."""
+    _put(store, "outputs/a", b"first", tmp_path)
+    monkeypatch.setattr(ObjectStore, "size", lambda *_: None)
+    _put(store, "outputs/a", b"second", tmp_path)
+    assert b"".join(store.read("outputs/a")) == b"first"
+
+
+def test_a_store_without_conditional_writes(tmp_path: Path) -> None:
+    asked: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append(self.headers["If-None-Match"])
+            self._answer(501 if asked[-1] else 200)
+
+        def do_HEAD(self) -> None:
+            self._answer(404)
+
+        def _answer(self, status: int) -> None:
+            self.send_response(status)
+            self.send_header("ETag", '"a"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with listening(Handler) as port:
+        login = {"access_key_id": "a", "secret_access_key": "b", "region": "a"}
+        address = {"endpoint": f"http://127.0.0.1:{port}"}
+        no_wait: Any = {"max_retries": 0}
+        s3 = S3Store("b", config={**login, **address}, client_options={"allow_http": True}, retry_config=no_wait)  # type: ignore[typeddict-item]
+        store = ObjectStore(s3)
+        for _ in range(2):
+            _put(store, "outputs/a", b"content", tmp_path)
+    assert asked == ["*", None, None]
+
+
+def test_free_space(tmp_path: Path) -> None:
+    memory = ObjectStore(MemoryStore())
+    assert free_bytes(memory, tmp_path / "none") is None
+    assert free_bytes(memory, tmp_path) == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
 
 
 def test_what_is_not_there(store: Store, tmp_path: Path) -> None:
