@@ -81,10 +81,10 @@ def test_a_store_without_conditional_writes(tmp_path: Path) -> None:
         def log_message(self, *_: Any) -> None: ...
 
     with listening(Handler) as port:
-        login = {"access_key_id": "a", "secret_access_key": "b", "region": "a"}
-        address = {"endpoint": f"http://127.0.0.1:{port}"}
+        config: Any = {"access_key_id": "a", "secret_access_key": "b", "region": "a"}
+        config["endpoint"] = f"http://127.0.0.1:{port}"
         no_wait: Any = {"max_retries": 0}
-        s3 = S3Store("b", config={**login, **address}, client_options={"allow_http": True}, retry_config=no_wait)  # type: ignore[typeddict-item]
+        s3 = S3Store("b", config=config, client_options={"allow_http": True}, retry_config=no_wait)
         store = ObjectStore(s3)
         for _ in range(2):
             _put(store, "outputs/a", b"content", tmp_path)
