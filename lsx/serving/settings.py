@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import re
 import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from lsx.errors import UsageError
+from lsx.serving.settings_sources import layered, variable_of
 
 __all__ = ["ServeSettings", "settings_of"]
 
 _HOUR = 3600.0
 _HIDDEN = "hidden"
 _SECRETS = ("database", "hook_secret")
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_WORKERS = re.compile(r"auto|none|cpu:[0-9]{1,4}|gpu:[0-9]{1,4}(,gpu:[0-9]{1,4})*")
+_LABEL = r"[0-9A-Za-z_]([0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?"
+_NAME = re.compile(rf"({_LABEL}\.)*(?![0-9]+\.?$){_LABEL}\.?")
 
 
 class ServeSettings(BaseModel):
@@ -77,10 +83,38 @@ class ServeSettings(BaseModel):
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
 
+    @field_validator("host")
+    @classmethod
+    def _is_host(cls, value: str) -> str:
+        if _ip(value) is None and not (_NAME.fullmatch(value) and len(value) < 255):
+            raise ValueError("give an address of this machine, as 127.0.0.1 or ::1, or its name")
+        return value
+
+    @field_validator("workers")
+    @classmethod
+    def _are_workers(cls, value: str) -> str:
+        if not _WORKERS.fullmatch(value):
+            raise ValueError("give auto, none, cpu:N, or GPUs as gpu:0,gpu:1")
+        return value
+
+    @field_validator("log_level")
+    @classmethod
+    def _is_level(cls, value: str) -> str:
+        if value.upper() not in _LEVELS:
+            raise ValueError("give DEBUG, INFO, WARNING or ERROR")
+        return value.upper()
+
     @property
     def is_loopback(self) -> bool:
         """Whether nobody on other machines can reach it."""
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+        address = _ip(self.host)
+        return self.host == "localhost" if address is None else address.is_loopback
+
+    @property
+    def url(self) -> str:
+        """Where its page is."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/"
 
     def executor(self, kind: str) -> str:
         """The name of this machine's process of that kind among all machines'."""
@@ -100,42 +134,28 @@ class ServeSettings(BaseModel):
         return values
 
 
+def _ip(host: str) -> IPv4Address | IPv6Address | None:
+    """A host that is an address; None for a name."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
 def settings_of(config: Path | None = None, **flags: Any) -> ServeSettings:
     """The settings of a file, the environment and flags; a flag that is None was not given. Raises UsageError."""
     if config is not None and not config.is_file():
         raise UsageError(f"{config}: no such file")
     given = {name: value for name, value in flags.items() if value is not None}
-
     try:
-        return ServeSettings(**_layered(config, given))
+        return ServeSettings(**layered(ServeSettings, config, given))
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             raise UsageError(f"{config}: there is no setting {name}") from error
         given_value = _HIDDEN if name in _SECRETS else repr(first["input"])
-        raise UsageError(f"{name} is {given_value}: {first['msg']}") from None
+        where = name if name in given else variable_of(name) or name
+        raise UsageError(f"{where} is {given_value}: {first['msg'].removeprefix('Value error, ')}") from None
     except ValueError as error:
         raise UsageError(f"{config}: not readable as TOML: {error}") from error
-
-
-def _layered(config: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
-    """What is given in any of the three places, from the one that goes first."""
-    from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
-
-    class Configured(BaseSettings, ServeSettings):
-        model_config = SettingsConfigDict(env_prefix="LSX_SERVE_", toml_file=config, extra="forbid")
-
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            del dotenv_settings, file_secret_settings
-            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
-
-    return Configured(**flags).model_dump(exclude_unset=True)
