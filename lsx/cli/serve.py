@@ -136,12 +136,15 @@ def _run(settings: ServeSettings, *, http: bool) -> None:
 
     if settings.bundle is not None:
         Bundle.open(settings.bundle)
-    from lsx.serving.start import check_start, serve
+    from lsx.serving.start import addressed, check_start, serve
 
     check_start(settings, http=http)
-    if http:
-        out.print(f"lsx serve: http://{settings.host}:{settings.port}/ (data: {settings.data})", markup=False)
-    serve(settings, http=http)
+    if not http:
+        serve(settings, http=False)
+        return
+    with addressed(settings) as known:
+        out.print(f"lsx serve: {known.url} (data: {known.data})", markup=False)
+        serve(known, http=True)
 
 
 def create(

@@ -224,7 +224,7 @@ def check_local(path: Path, mounts: Path = Path("/proc/mounts")) -> None:
         lines = [line.split() for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines()]
     except OSError:
         return
-    place = path.absolute()
+    place = path.resolve()
     over = [(where, kind) for _, where, kind, *_ in lines if place.is_relative_to(where.replace("\\040", " "))]
     where, kind = max(over, key=lambda found: len(found[0]), default=("", ""))
     if kind in _NETWORK_FILE_SYSTEMS:

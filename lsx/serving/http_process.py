@@ -7,9 +7,12 @@ import sys
 
 import uvicorn
 
+from lsx.errors import UsageError
 from lsx.serving.http_app import create_app
+from lsx.serving.listening import bound
 from lsx.serving.logs import log_to_stderr, logger
 from lsx.serving.processes import given_settings, named
+from lsx.serving.settings import ServeSettings
 
 __all__ = ["main"]
 
@@ -23,14 +26,18 @@ def main() -> int:
     settings = given_settings()
     sys.setswitchinterval(_SWITCH_SECONDS)
     log_to_stderr(settings.log_level, process="http", machine=settings.machine)
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with named(settings, "http"), socket.socket(family, socket.SOCK_STREAM) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with named(settings, "http"):
         try:
-            listening.bind((settings.host, settings.port))
-        except OSError as error:
-            logger().error("cannot listen", host=settings.host, port=settings.port, error=error.strerror)
+            listening = bound(settings.host, settings.port)
+        except UsageError as error:
+            logger().error("cannot listen", host=settings.host, port=settings.port, error=str(error))
             return 3
+        _serve(settings, listening)
+    return 0
+
+
+def _serve(settings: ServeSettings, listening: socket.socket) -> None:
+    with listening:
         config = uvicorn.Config(
             create_app(settings),
             log_config=None,
@@ -41,7 +48,6 @@ def main() -> int:
         listening.listen(_BACKLOG)  # what comes before the server is up waits
         logger().info("listening", host=settings.host, port=listening.getsockname()[1])
         uvicorn.Server(config).run(sockets=[listening])
-    return 0
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import obstore
 import sqlalchemy as sa
@@ -17,13 +18,15 @@ from lsx.errors import LsxError, OutputError, UsageError
 from lsx.serving.api_keys import KeyBook
 from lsx.serving.database import check_local, database_url, engine_for, migrate
 from lsx.serving.heartbeat import seen_since
+from lsx.serving.listening import bound
 from lsx.serving.logs import log_to_stderr
+from lsx.serving.processes import locked
 from lsx.serving.settings import ServeSettings
 from lsx.serving.store import FolderStore, store_at
 from lsx.serving.supervisor import Supervisor, migrated, places_of
 from lsx.serving.webhooks import hook_secret
 
-__all__ = ["Check", "check_start", "diagnose", "key_book", "serve"]
+__all__ = ["Check", "addressed", "check_start", "diagnose", "key_book", "serve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ def _prepared(settings: ServeSettings) -> str:
     url = database_url(settings.database, settings.data)
     if url.startswith("sqlite"):
         check_local(settings.data)
+        check_local(Path(sa.make_url(url).database or "").parent)
     return url
 
 
@@ -53,6 +57,8 @@ def check_start(settings: ServeSettings, *, http: bool) -> None:
     url = _prepared(settings)
     if url.startswith("sqlite") and settings.store is not None and "://" in settings.store:
         raise UsageError("a store that machines share needs a database that they share: --database postgresql://...")
+    if http:
+        bound(settings.host, settings.port).close()
     places_of(settings, http=http)
     store_at(settings.store, settings.data)
     hook_secret(settings.hook_secret, settings.data)
@@ -60,6 +66,13 @@ def check_start(settings: ServeSettings, *, http: bool) -> None:
         raise UsageError(
             f"--host {settings.host} can be reached by others, and there is no key; make one: lsx serve key create NAME"
         )
+
+
+@contextmanager
+def addressed(settings: ServeSettings) -> Iterator[ServeSettings]:
+    """The settings, with a free port in place of 0, which stays theirs until the block ends. Raises UsageError."""
+    with bound(settings.host, settings.port) as held:
+        yield settings.model_copy(update={"port": held.getsockname()[1]})
 
 
 def serve(settings: ServeSettings, *, http: bool) -> None:
@@ -93,6 +106,7 @@ def diagnose(settings: ServeSettings) -> list[Check]:
         _checked("database", lambda: _database(settings)),
         _checked("store", lambda: _store(settings)),
         _checked("keys", lambda: _keys(settings)),
+        _checked("address", lambda: _address(settings)),
         _checked("workers", lambda: ", ".join(place.name for place in places_of(settings, http=False)) or "none"),
     ]
 
@@ -152,3 +166,14 @@ def _keys(settings: ServeSettings) -> str:
     if not count and not settings.is_loopback:
         raise UsageError("there is none, and --host can be reached by others")
     return f"{count}" if count else "none; loopback is open to everybody on this machine"
+
+
+def _address(settings: ServeSettings) -> str:
+    try:
+        bound(settings.host, settings.port).close()
+    except UsageError:
+        with locked(settings.data / "locks", "supervisor") as free:
+            if free:
+                raise
+        return f"{settings.url}, where the lsx serve of this folder listens"
+    return settings.url
