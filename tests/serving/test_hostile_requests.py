@@ -95,6 +95,13 @@ def test_a_forms_job_that_is_no_json(client: TestClient, job: bytes) -> None:
     assert (answer.status_code, answer.json()["errors"][0]["loc"]) == (422, "job")
 
 
+@pytest.mark.parametrize("steps", [True, "3"])
+def test_a_forms_numbers_are_numbers(client: TestClient, steps: Any) -> None:
+    job = json.dumps(_body(options={"steps": steps})).encode()
+    answer = client.post("/v1/jobs", **_form(("job", "", job)))
+    assert (answer.status_code, answer.json()["errors"][0]["loc"]) == (422, "options.steps")
+
+
 @pytest.mark.parametrize(
     "url",
     [
