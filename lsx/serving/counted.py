@@ -11,6 +11,7 @@ from lsx.serving.avatar_routes import is_json
 from lsx.serving.form_parts import is_form
 from lsx.serving.problems import ApiProblem, answer
 from lsx.serving.serve_metrics import ServeMetrics
+from lsx.serving.upload_labels import length_of
 
 __all__ = ["Counted"]
 
@@ -65,8 +66,8 @@ def _is_too_large(scope: Scope) -> bool:
     kind, path = headers.get("content-type", ""), scope["path"]
     if path == "/v1/assets" or (path == "/v1/avatars" and not is_json(kind)) or (path == "/v1/jobs" and is_form(kind)):
         return False
-    length = headers.get("content-length", "")
-    return "transfer-encoding" in headers or (length.isdigit() and int(length) > _MOST_JSON)
+    length = headers.get("content-length")
+    return "transfer-encoding" in headers or (length is not None and (length_of(length) or 0) > _MOST_JSON)
 
 
 async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,6 +14,7 @@ from lsx.serving.outside import AddressRefused, check_url, opened, pieces
 from lsx.serving.problems import invalid
 from lsx.serving.schemas import Input, JobRequest
 from lsx.serving.settings import ServeSettings
+from lsx.serving.upload_labels import length_of
 from lsx.serving.uploads import Uploads
 
 __all__ = ["Downloads"]
@@ -47,7 +48,7 @@ class Downloads:
                 length = response.getheader("Content-Length")
                 name = unquote(parts.path.rpartition("/")[2])
                 media_type = response.getheader("Content-Type", "application/octet-stream")
-                known = int(length) if length is not None and length.isdigit() else None
+                known = None if length is None else length_of(length)
 
                 async def body() -> AsyncIterator[bytes]:
                     coming = pieces(response, self._settings.max_upload_bytes)

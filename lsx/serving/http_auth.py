@@ -14,13 +14,13 @@ from fastapi.concurrency import run_in_threadpool
 from lsx.serving.api_keys import ApiKey, KeyBook, Scope
 from lsx.serving.gpu_queue import Owner
 from lsx.serving.problems import ApiProblem, queue_full
-from lsx.serving.settings import ServeSettings
+from lsx.serving.settings import ServeSettings, is_loopback
 
 __all__ = ["COOKIE", "Gate", "needs"]
 
 COOKIE = "lsx_key"
 _EVERYBODY = "local"
-_LOOPBACK = frozenset({"localhost", "::1"})
+_HARMLESS = frozenset({"GET", "HEAD"})
 
 
 class Gate:
@@ -42,9 +42,13 @@ class Gate:
     def key_of(self, request: Request) -> ApiKey | None:
         """The key that a request has; None where none is needed. Raises ApiProblem."""
         text = _given(request)
-        if text is None and self.is_open():
+        cookie = request.cookies.get(COOKIE) if text is None else None
+        if text is None and cookie is None and self.is_open():
             _check_own_page(request)
             return None
+        if cookie is not None:
+            _check_same_origin(request)
+        text = text or cookie
         key = None if text is None else self._keys.find(text)
         if key is None:
             detail = "the key is none of this server's" if text else "give a key: Authorization: Bearer lsx_..."
@@ -79,17 +83,29 @@ def _check_own_page(request: Request) -> None:
 
     Raises ApiProblem.
     """
-    host, origin = request.url.hostname or "", request.headers.get("origin")
-    named = host in _LOOPBACK or host.startswith("127.")
-    if not named or (origin is not None and urlsplit(origin).netloc != request.url.netloc):
+    if not is_loopback(request.url.hostname or "") or not _is_own_origin(request):
         raise ApiProblem(403, "other_site", "without keys this server answers its own page and programs alone")
+
+
+def _check_same_origin(request: Request) -> None:
+    """Refuse what another page changes with the cookie of this one. Raises ApiProblem."""
+    site = request.headers.get("sec-fetch-site")  # the browser's own word; not told over plain HTTP
+    same = _is_own_origin(request) if site is None else site in ("same-origin", "none")
+    if request.method not in _HARMLESS and not same:
+        raise ApiProblem(403, "other_site", "a browser's key is for this server's own page")
+
+
+def _is_own_origin(request: Request) -> bool:
+    """Whether no other page asks, as far as the browser says."""
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == request.url.netloc
 
 
 def _given(request: Request) -> str | None:
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and text.strip():
         return text.strip()
-    return request.headers.get("x-api-key") or request.cookies.get(COOKIE)
+    return request.headers.get("x-api-key")
 
 
 def needs(scope: Scope) -> Callable[[Request], Awaitable[Owner]]:

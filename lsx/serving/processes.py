@@ -14,10 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from lsx.errors import UsageError
 from lsx.serving.logs import logger
 from lsx.serving.settings import ServeSettings
 
-__all__ = ["REPLACED", "given_settings", "locked", "named", "started"]
+__all__ = ["REPLACED", "given_settings", "locked", "named", "started", "supervising", "wait_for_end"]
 
 REPLACED = "LSX_REPLACED_PROCESS"
 """Variable with the number of the process that a new worker tells to drain when it is ready."""
@@ -60,12 +61,18 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def locked(folder: Path, name: str) -> Iterator[bool]:
-    """Whether this process has the name for itself among all that share the folder; until the block ends.
-
-    The system frees it when the process is gone, however it ends.
-    """
+    """Whether this process has the name for itself among all that share the folder; until the block ends."""
     with _lock_file(folder, name) as file:
         yield _is_free(file)
+
+
+@contextmanager
+def supervising(settings: ServeSettings) -> Iterator[None]:
+    """Be the only supervisor of the data folder until the block ends. Raises UsageError where there is one."""
+    with locked(settings.data / "locks", "supervisor") as free:
+        if not free:
+            raise UsageError(f"{settings.data}: another lsx serve works there; end it, or give another --data")
+        yield
 
 
 @contextmanager
@@ -81,7 +88,14 @@ def named(settings: ServeSettings, name: str) -> Iterator[None]:
         yield
 
 
+def wait_for_end(settings: ServeSettings, name: str) -> None:
+    """Return when no process has the name: that of a killed supervisor ends by itself."""
+    with _lock_file(settings.data / "locks", name) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
 def _lock_file(folder: Path, name: str) -> IO[str]:
+    """A file whose lock the system frees when the process that has it is gone, however it ends."""
     folder.mkdir(parents=True, exist_ok=True)
     return (folder / f"{name.replace(':', '-')}.lock").open("w")
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from lsx.errors import UsageError
 from lsx.serving.settings_sources import layered, variable_of
 
-__all__ = ["ServeSettings", "settings_of"]
+__all__ = ["ServeSettings", "is_loopback", "settings_of", "without_secrets"]
 
 _HOUR = 3600.0
 _HIDDEN = "hidden"
@@ -107,8 +107,7 @@ class ServeSettings(BaseModel):
     @property
     def is_loopback(self) -> bool:
         """Whether nobody on other machines can reach it."""
-        address = _ip(self.host)
-        return self.host == "localhost" if address is None else address.is_loopback
+        return is_loopback(self.host)
 
     @property
     def url(self) -> str:
@@ -126,12 +125,28 @@ class ServeSettings(BaseModel):
         if values["hook_secret"] is not None:
             values["hook_secret"] = _HIDDEN
         if self.database is not None:
-            text = self.database
-            if "@" in text:
-                scheme, _, rest = text.partition("://")
-                text = f"{scheme}://{_HIDDEN}@{rest.rpartition('@')[2]}"
-            values["database"] = re.sub(r"([?&]\w*password=)[^&]*", rf"\1{_HIDDEN}", text)
+            values["database"] = without_secrets(self.database)
+        if self.store is not None and "://" in self.store:
+            values["store"] = without_secrets(self.store)
+        values["traces"] = [without_secrets(address) for address in self.traces]
         return values
+
+
+def without_secrets(address: str) -> str:
+    """An address without its user, its password and the values of its query; one that is none is hidden whole."""
+    scheme, slashes, rest = address.partition("://")
+    if not slashes:
+        return _HIDDEN
+    place, mark, query = rest.partition("?")
+    who, at, host = place.rpartition("@")
+    query = re.sub(r"=[^&]*", f"={_HIDDEN}", query)
+    return f"{scheme}://{_HIDDEN if who else ''}{at}{host}{mark}{query}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine alone, by its own name or address."""
+    address = _ip(host)
+    return host == "localhost" if address is None else address.is_loopback
 
 
 def _ip(host: str) -> IPv4Address | IPv6Address | None:

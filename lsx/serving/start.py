@@ -20,7 +20,7 @@ from lsx.serving.database import check_local, database_url, engine_for, migrate
 from lsx.serving.heartbeat import seen_since
 from lsx.serving.listening import bound
 from lsx.serving.logs import log_to_stderr
-from lsx.serving.processes import locked
+from lsx.serving.processes import locked, supervising, wait_for_end
 from lsx.serving.settings import ServeSettings
 from lsx.serving.store import FolderStore, store_at
 from lsx.serving.supervisor import Supervisor, migrated, places_of
@@ -57,8 +57,10 @@ def check_start(settings: ServeSettings, *, http: bool) -> None:
     url = _prepared(settings)
     if url.startswith("sqlite") and settings.store is not None and "://" in settings.store:
         raise UsageError("a store that machines share needs a database that they share: --database postgresql://...")
-    if http:
-        bound(settings.host, settings.port).close()
+    with supervising(settings):
+        if http:
+            wait_for_end(settings, "http")
+            bound(settings.host, settings.port).close()
     places_of(settings, http=http)
     store_at(settings.store, settings.data)
     hook_secret(settings.hook_secret, settings.data)

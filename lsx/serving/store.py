@@ -16,6 +16,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, GenericError
 from obstore.store import from_url
 
 from lsx.errors import OutputError, UsageError
+from lsx.serving.settings import without_secrets
 
 __all__ = ["FolderStore", "ObjectStore", "Store", "StoredFile", "free_bytes", "store_at"]
 
@@ -197,7 +198,8 @@ def store_at(address: str | None, data: Path) -> Store:
     try:
         return ObjectStore(from_url(address))
     except (BaseError, ValueError) as error:
-        raise UsageError(f"the store's address is {address!r}: {_first_line(error)}") from error
+        shown = without_secrets(address)
+        raise UsageError(f"the store's address is {shown}: {_first_line(error).replace(address, shown)}") from None
 
 
 def free_bytes(store: Store, data: Path) -> int | None:

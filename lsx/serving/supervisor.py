@@ -11,7 +11,7 @@ from types import FrameType
 
 from lsx.errors import EngineError, OutputError, UsageError
 from lsx.serving.logs import logger
-from lsx.serving.processes import REPLACED, locked, started
+from lsx.serving.processes import REPLACED, started, supervising
 from lsx.serving.settings import ServeSettings
 
 __all__ = ["Place", "Supervisor", "migrated", "places_of", "worker_names"]
@@ -91,11 +91,7 @@ class Supervisor:
     def run(self) -> None:
         """Work until told to end. Raises UsageError where another one has this machine's names, EngineError where a
         process cannot start."""
-        with locked(self._settings.data / "locks", "supervisor") as free:
-            if not free:
-                raise UsageError(
-                    f"{self._settings.data}: another lsx serve works there; end it, or give another --data"
-                )
+        with supervising(self._settings):
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, self._told)
             try:
@@ -119,15 +115,14 @@ class Supervisor:
         return True
 
     def _see_to(self, place: Place, now: float) -> None:
-        if place.before is not None and place.before[1].poll() is not None:
+        if place.before is not None and _has_ended(place.before[1]):
             place.before = None
-        code = None if place.child is None else place.child.poll()
-        if place.child is not None and code is None:
+        if place.child is not None and not _has_ended(place.child):
             if now - place.began > _STEADY_SECONDS:
                 place.pause = _FIRST_PAUSE
             return
         if place.child is not None:
-            place.child = None
+            code, place.child = place.child.returncode, None
             self._ended(place, code, now)
         if place.child is None and now >= place.due:
             self._start(place, now)
@@ -172,7 +167,7 @@ class Supervisor:
             if child.poll() is None:
                 child.terminate()
         until = time.monotonic() + self._settings.grace_seconds + 15
-        while any(child.poll() is None for child in self._children()):
+        while not all(_has_ended(child) for child in self._children()):
             if any(number != signal.SIGHUP for number in self._signals) or time.monotonic() > until:
                 for child in self._children():
                     if child.poll() is None:
@@ -180,8 +175,18 @@ class Supervisor:
             time.sleep(_TICK)
 
 
+def _has_ended(child: subprocess.Popen[bytes]) -> bool:
+    """Whether it has; then nothing of it is left."""
+    if child.poll() is None:
+        return False
+    if child.stdin is not None:
+        child.stdin.close()
+    return True
+
+
 def migrated(settings: ServeSettings) -> None:
     """Make the database ready, in a child: no process that serves changes tables. Raises OutputError."""
-    child = started("lsx.serving.migration", "migration", settings)
-    if child.wait() != 0:
+    with started("lsx.serving.migration", "migration", settings) as child:
+        code = child.wait()
+    if code != 0:
         raise OutputError("the database cannot be made ready; the log says why")

@@ -19,6 +19,7 @@ from lsx.serving.heartbeat import beating
 from lsx.serving.job_steps import JobSteps
 from lsx.serving.logs import log_to_stderr
 from lsx.serving.processes import given_settings, named
+from lsx.serving.settings import ServeSettings
 from lsx.serving.store import store_at
 
 _FRAME = 0.02
@@ -54,16 +55,20 @@ def main() -> None:
     """Work under the name in the first argument."""
     settings, name = given_settings(), sys.argv[1]
     log_to_stderr(settings.log_level, process=name, machine=settings.machine)
+    with named(settings, name):
+        _work(settings, name)
+
+
+def _work(settings: ServeSettings, name: str) -> None:
     scratch = settings.data / "work" / name.replace(":", "-")
     shutil.rmtree(scratch, ignore_errors=True)
     engine = engine_for(database_url(settings.database, settings.data))
     lipsync: Any = _FakeLipSync()
     steps = _FakeSteps(settings, engine, store_at(settings.store, settings.data), lipsync, scratch)
     executor = settings.executor(name)
-    with named(settings, name):
-        launch(engine, executor, GPU_QUEUE, steps.register, poll=settings.poll_seconds, at_once=1)
-        with beating(engine, executor, "worker", dict, pause=1.0):
-            drained_at_sigterm(settings.grace_seconds)
+    launch(engine, executor, GPU_QUEUE, steps.register, poll=settings.poll_seconds, at_once=1)
+    with beating(engine, executor, "worker", dict, pause=1.0):
+        drained_at_sigterm(settings.grace_seconds)
 
 
 if __name__ == "__main__":

@@ -233,6 +233,10 @@ def test_what_the_keeper_removes(client: TestClient, video: Path, settings: Serv
         folder.mkdir(parents=True)
         (folder / "source").touch()
         os.utime(folder / "source", (1, 1))
+    strange = [folder / ".DS_Store" for folder in kept[0].parents[:3]]  # up to avatars itself
+    for file in strange:
+        file.touch()
+        os.utime(file, (1, 1))
     keeper = AvatarKeeper(engine, store_at(None, settings.data), 60)
     with engine.connect() as connection:
         now = now_ms(connection)
@@ -248,6 +252,7 @@ def test_what_the_keeper_removes(client: TestClient, video: Path, settings: Serv
     keeper.sweep()
     keeper.remove_orphans(now)
     assert [folder.exists() for folder in (*kept, *orphans)] == [True, True, False, False]
+    assert all(file.exists() for file in strange)
     with engine.connect() as connection:
         assert connection.execute(sa.select(AVATARS.c.id).where(AVATARS.c.finished_ms.is_(None))).scalars().all() == [
             only

@@ -13,6 +13,8 @@ import pytest
 from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 
+from lsx.serving.api_keys import KeyBook
+from lsx.serving.database import database_url, engine_for
 from lsx.serving.http_app import create_app
 from lsx.serving.settings import ServeSettings
 from lsx.serving.upload_labels import file_name_of, length_of, media_type_of
@@ -160,3 +162,37 @@ def test_a_full_data_folder(settings: ServeSettings, sound: Path, monkeypatch: p
         answer = client.post("/v1/assets", content=sound.read_bytes())
         assert (answer.status_code, answer.json()["code"]) == (507, "no_space")
         assert list((settings.data / "incoming").iterdir()) == []
+
+
+@pytest.mark.parametrize("host", ["127.evil.example", "localhost.evil.example", "[::2]", "example.com"])
+def test_a_name_that_leads_here(client: TestClient, host: str) -> None:
+    """A page of that name would be this server's own page to a browser, once the name leads to loopback."""
+    own = {"Host": f"{host}:8000", "Origin": f"http://{host}:8000"}
+    assert client.get("/v1/jobs", headers=own).status_code == 403
+    assert client.get("/v1/jobs", headers={"Host": "127.0.0.2:8000"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": _LOCAL, "Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Origin": _LOCAL}, 200),
+        ({"Origin": "https://behind.a.proxy", "Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Origin": "http://127.0.0.1:3000"}, 403),
+        ({"Origin": "http://127.0.0.1:3000", "Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "null", "Sec-Fetch-Site": "cross-site"}, 403),
+    ],
+)
+def test_the_cookie_is_for_the_own_page(
+    client: TestClient, settings: ServeSettings, headers: dict[str, str], status: int
+) -> None:
+    """Cookies know no port: another server's page of this machine would send it, too."""
+    engine = engine_for(database_url(settings.database, settings.data))
+    _, text = KeyBook(engine).create("page", ["jobs"], None)
+    engine.dispose()
+    cookie = {"Cookie": f"lsx_key={text}"}
+    taken = client.post("/v1/jobs", headers=headers | cookie, json=_body()).status_code
+    assert taken == (422 if status == 200 else 403)  # let in, its uploads are looked for
+    assert client.get("/v1/jobs", headers=headers | cookie).status_code == 200
+    assert client.post("/v1/jobs", json=_body(), headers=headers | {"X-Api-Key": text}).status_code == 422

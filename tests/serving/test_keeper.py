@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from dbos import DBOS
+from structlog.testing import capture_logs
 
 from lsx.serving.database import ASSETS, JOBS, engine_for, now_ms
 from lsx.serving.executor import launch
@@ -135,3 +137,27 @@ def _file(kept: _Kept, key: str, hours: float) -> None:
 def _status(number: str) -> str | None:
     found = DBOS.list_workflows(workflow_ids=[number])
     return found[0].status if found else None
+
+
+def test_a_duty_that_fails_keeps_no_other(kept: _Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it raises: a folder that somebody else made in the store, a store that is away."""
+    done, stop = [], threading.Event()
+
+    def removed() -> bool:
+        done.append("removal")
+        return len(done) < 3
+
+    def swept() -> None:
+        raise IndexError("nothing of lsx's")
+
+    monkeypatch.setattr("lsx.serving.keeper._SWEEP_SECONDS", 0.01)
+    monkeypatch.setattr(kept.keeper, "sweep", swept)
+    monkeypatch.setattr(kept.keeper, "remove_old", removed)
+    with capture_logs() as logs:
+        thread = threading.Thread(target=kept.keeper.keep, args=(stop,))
+        thread.start()
+        until(lambda: len(done) == 3)
+        assert thread.is_alive()
+        stop.set()
+        thread.join()
+    assert [(line["event"], line["duty"]) for line in logs] == [("a duty of the keeper failed", "sweep")]

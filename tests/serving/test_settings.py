@@ -107,3 +107,22 @@ def test_secrets_are_not_shown() -> None:
     assert "pw" not in shown
     assert "abc" not in shown
     assert "db.example/lsx" in shown
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://me:s3cret@host/db", "postgresql://hidden@host/db"),
+        ("postgresql://host/db?user=me&password=s3cret", "postgresql://host/db?user=hidden&password=hidden"),
+        ("lsx:s3cret@host/db", "hidden"),
+        ("s3://AKIA:s3c@ret@bucket/prefix", "s3://hidden@bucket/prefix"),
+        ("https://collector:4318/v1/traces?token=s3cret", "https://collector:4318/v1/traces?token=hidden"),
+        ("sqlite:///folder/jobs.sqlite", "sqlite:///folder/jobs.sqlite"),
+    ],
+)
+def test_addresses_are_shown_without_secrets(address: str, shown: str) -> None:
+    settings = ServeSettings(database=address, store=address, traces=(address,))
+    told = settings.shown()
+    assert told["database"] == shown
+    assert told["traces"] == [shown]
+    assert told["store"] == (shown if "://" in address else address)  # else it is a folder

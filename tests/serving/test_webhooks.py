@@ -1,15 +1,17 @@
-"""Webhooks' signatures, against the standard's own library."""
+"""Webhooks: their signatures, against the standard's own library, and what is tried again."""
 
 from __future__ import annotations
 
+import base64
 import json
+import socket
 from pathlib import Path
 
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from lsx.errors import UsageError
-from lsx.serving.webhooks import event_of, hook_secret, hook_type, signature
+from lsx.serving.webhooks import event_of, hook_secret, hook_type, send, signature
 
 
 def test_verified_by_the_standards_library(tmp_path: Path) -> None:
@@ -42,3 +44,14 @@ def test_events() -> None:
     assert json.loads(event_of("FAILED", {}, 0))["type"] == "job.failed"
     assert json.loads(event_of("FAILED", {}, 0))["timestamp"] == "1970-01-01T00:00:00Z"
     assert hook_type("PENDING") is None
+
+
+def test_a_host_without_an_address_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver that is away for a moment loses no event."""
+
+    def away(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", away)
+    secret = "whsec_" + base64.b64encode(b"0" * 24).decode()
+    assert send("https://example.com/", "hook-1", b"{}", secret, ()) is False
