@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lsx.bundle.bundle import Bundle
-from lsx.cli.console import emit, out, warn
+from lsx.cli.console import counted, emit, out, warn
 from lsx.cli.options import BackendName, BundlePath, CheckpointDir, Provider, Threads
 from lsx.cli.progress import task
 from lsx.cli.report_files import make_folder
@@ -83,13 +83,15 @@ def _write_summary(path: Path, result: BatchResult) -> None:
 def _show(result: BatchResult, output: Path) -> None:
     """A line a job, and the sum. Raises BatchFailed."""
     for job in result.jobs:
-        made = job.error or (f"{job.frames} frames" + (f" in {job.seconds:.1f} s" if job.state == "done" else ""))
+        made = job.error or (counted(job.frames, "frame") + (f" in {job.seconds:.1f} s" if job.state == "done" else ""))
         out.print(f"  line {job.line}: {job.state}, {job.name}: {made}", markup=False)
     counts = {state: result.count(state) for state in ("done", "kept", "failed")}
     frames = sum(job.frames for job in result.jobs if job.state == "done")
     summed = ", ".join(f"{count} {state}" for state, count in counts.items())
-    total = f"{len(result.jobs)} jobs: {summed}; {frames} frames in {result.seconds:.1f} s"
+    total = f"{counted(len(result.jobs), 'job')}: {summed}; {counted(frames, 'frame')} in {result.seconds:.1f} s"
     out.print(f"{total}. Results and reports: {output}", markup=False)
     emit(**asdict(result), output=str(output))
     if counts["failed"]:
-        raise BatchFailed(f"{counts['failed']} of {len(result.jobs)} jobs failed; {output / _SUMMARY} says why")
+        raise BatchFailed(
+            f"{counts['failed']} of {counted(len(result.jobs), 'job')} failed; {output / _SUMMARY} says why"
+        )

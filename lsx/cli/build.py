@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lsx.bundle.bundle import Bundle
-from lsx.cli.console import emit, mode, out
+from lsx.cli.console import counted, emit, mode, out
 from lsx.cli.options import BundlePath, names_of
 from lsx.cli.progress import task
 from lsx.engines.tensorrt.build_options import BuildOptions
@@ -76,7 +76,8 @@ def build(
         )
         built, reused = built + len(report.built), reused + len(report.kept)
     if not built:
-        out.print(f"nothing to build: all {reused} plans are there and fit (--force builds them again)")
+        there = f"all {reused} plans are there and fit" if reused != 1 else "the one plan is there and fits"
+        out.print(f"nothing to build: {there} (--force builds again)")
 
 
 def run_build(
@@ -108,7 +109,7 @@ def run_build(
             f"peak memory {plan.peak_bytes / 2**30:.1f} GiB)"
         )
     if report.built and report.kept:
-        out.print(f"kept: {len(report.kept)} plans that were there and fit")
+        out.print(f"kept: {counted(len(report.kept), 'plan')}, there before and fitting")
     return report
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "QuietFlag",
     "VerboseFlag",
     "command",
+    "counted",
     "detail",
     "emit",
     "err",
@@ -124,6 +125,11 @@ def command(function: Callable[..., object]) -> Callable[..., object]:
 def emit(**result: Any) -> None:
     """Add to what `--json` prints: one object when the command ends, well or not."""
     mode.result.update(result)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 chunk`, `2 chunks`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def detail(text: str) -> None:

@@ -11,7 +11,7 @@ import typer
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.writing import check_writable
 from lsx.cli.build import run_build
-from lsx.cli.console import detail, emit, export_extra, out, quantize_extra, warn
+from lsx.cli.console import counted, detail, emit, export_extra, out, quantize_extra, warn
 from lsx.cli.progress import Task, task
 from lsx.cli.report_files import check_report
 from lsx.core.tensors import LOW_PRECISIONS
@@ -147,7 +147,7 @@ def _warn_of_replaced(output: Path) -> None:
     except BundleError:
         return
     if manifest.plans or manifest.records:
-        gone = f"{len(manifest.plans)} plans and {len(manifest.records)} verification records"
+        gone = f"{counted(len(manifest.plans), 'plan')} and {counted(len(manifest.records), 'verification record')}"
         warn(f"{output}: the bundle there is replaced, and its {gone} go with it. Another -o keeps them")
 
 

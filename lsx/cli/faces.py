@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from lsx.bundle.bundle import Bundle
-from lsx.cli.console import emit, out
+from lsx.cli.console import counted, emit, out
 from lsx.cli.progress import task
 from lsx.cli.report_files import check_report
+from lsx.media.regular_files import check_regular
 
 __all__ = ["faces"]
 
@@ -31,6 +32,7 @@ def faces(
     for target, others in ((output, (video, sheet)), (sheet, (video, output))):
         check_report(target, others)
     opened = Bundle.open(bundle)
+    check_regular(video)
     from lsx.faces.detector import opened_detector
     from lsx.media.video_reader import FPS, VideoReader
     from lsx.runtime.face_survey import survey_faces
@@ -46,11 +48,12 @@ def faces(
             threads=threads,
             progress=lambda done: work.update("looking for faces", done, reader.count),
         )
-    out.print(f"{video}: {found.frames} frames, {found.shots} shots, {len(found.tracks)} tracks", markup=False)
+    shots, tracks = counted(found.shots, "shot"), counted(len(found.tracks), "track")
+    out.print(f"{video}: {counted(found.frames, 'frame')}, {shots}, {tracks}", markup=False)
     for track in found.tracks[:_SHOWN]:
         seconds = f"{track.first / FPS:.2f} to {(track.last + 1) / FPS:.2f} s"
         out.print(
-            f"  {track.id}: shot {track.shot}, {seconds}, in {track.frames} frames, {track.size:.0f} px, "
+            f"  {track.id}: shot {track.shot}, {seconds}, in {counted(track.frames, 'frame')}, {track.size:.0f} px, "
             f"sharpness {track.sharpness:.1f}"
         )
     if len(found.tracks) > _SHOWN:

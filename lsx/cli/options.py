@@ -11,6 +11,8 @@ from lsx.bundle.bundle import Bundle
 from lsx.core.sampling import SamplingOptions
 from lsx.core.speaker_rule import SPEAKERS
 from lsx.errors import UsageError
+from lsx.faces.avatar_folder import is_avatar
+from lsx.media.regular_files import check_regular
 
 __all__ = [
     "BackendName",
@@ -31,6 +33,7 @@ __all__ = [
     "TrustCode",
     "check_checkpoint",
     "check_clip",
+    "check_inputs",
     "names_of",
     "parse_interval",
     "sample_options",
@@ -65,6 +68,13 @@ def check_checkpoint(bundle: Bundle, folder: Path | None) -> None:
     from lsx.models.checkpoint_files import files_behind
 
     files_behind(bundle.path, folder or Path(bundle.manifest.model.source))
+
+
+def check_inputs(video: Path, *sounds: Path | None) -> None:
+    """Refuse a video, avatar or sound that is not there, before what reads it is imported. Raises MediaError."""
+    for path in (video, *sounds):
+        if path is not None and not is_avatar(path):
+            check_regular(path)
 
 
 def check_clip(clip: tuple[Path, Path] | None, truth: Path | None = None) -> None:

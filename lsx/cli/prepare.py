@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lsx.bundle.bundle import Bundle
-from lsx.cli.console import emit, out
+from lsx.cli.console import counted, emit, out
 from lsx.cli.options import (
     BackendName,
     BundlePath,
@@ -23,8 +23,11 @@ from lsx.cli.options import (
     TrustCode,
 )
 from lsx.cli.progress import task
+from lsx.core.atomic_files import check_replaceable
 from lsx.engines.loading import best_backend
 from lsx.engines.registry import EngineOptions
+from lsx.faces.avatar_folder import is_avatar
+from lsx.media.regular_files import check_regular
 
 __all__ = ["prepare"]
 
@@ -50,6 +53,8 @@ def prepare(
     """Compute once what of a video does not depend on the sound: faces, crops, latents. lsx run takes the result."""
     engine = EngineOptions(provider=provider, threads=threads, checkpoint_dir=checkpoint_dir, trust_code=trust_code)
     opened = Bundle.open(bundle)
+    check_replaceable(output, "prepared avatar", is_avatar)
+    check_regular(video)
     backend = best_backend(opened, backend, engine)
     from lsx.runtime.avatar_job import prepare_avatar
 
@@ -70,7 +75,9 @@ def prepare(
         )
     size = sum(file.size for file in avatar.manifest.files())
     out.print(
-        f"avatar: {output} ({avatar.manifest.frames} frames, {size / 2**20:.0f} MiB)", markup=False, highlight=False
+        f"avatar: {output} ({counted(avatar.manifest.frames, 'frame')}, {size / 2**20:.0f} MiB)",
+        markup=False,
+        highlight=False,
     )
     out.print(f"next: lsx run {bundle} {output} SOUND -o OUT.mp4", markup=False, highlight=False)
     emit(avatar=str(output), frames=avatar.manifest.frames, bytes=size)

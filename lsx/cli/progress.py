@@ -88,8 +88,9 @@ class _Lines:
         if label == self._label and now - self._last < _SECONDS_BETWEEN_LINES:
             return
         self._label, self._last = label, now
-        share = f" {100 * done / total:.0f} %" if done is not None and total else ""
-        err.print(escape(f"{label}{share}{f', {note}' if note else ''}"))
+        share = f"{100 * done / total:.0f} %" if done is not None and total else ""
+        told = f", {note}" if note and note != share else ""
+        err.print(escape(f"{label}{f' {share}' if share else ''}{told}"))
 
 
 class _Json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lsx.bundle.bundle import Bundle
-from lsx.cli.console import detail, emit, err, mode, out, warn
+from lsx.cli.console import counted, detail, emit, err, mode, out, warn
 from lsx.cli.options import (
     BackendName,
     BundlePath,
@@ -27,12 +27,15 @@ from lsx.cli.options import (
     Steps,
     Threads,
     TrustCode,
+    check_inputs,
     sample_options,
 )
 from lsx.cli.progress import Task, task
 from lsx.cli.report_files import check_report, write_report
 from lsx.core.footage import FootageOptions
 from lsx.engines.loading import best_backend
+from lsx.engines.registry import EngineOptions
+from lsx.errors import UsageError
 from lsx.media.targets import STANDARD_OUTPUT
 
 if TYPE_CHECKING:
@@ -133,6 +136,8 @@ def run(
     ] = None,
 ) -> None:
     """Lip-sync a video to speech. The output lasts as long as the audio; a shorter video plays back and forth."""
+    if mode.object and output == STANDARD_OUTPUT:
+        raise UsageError("--json prints on standard output, where -o - sends the video; take --report FILE instead")
     options = sample_options(  # all that can be refused is, before engines load
         steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
     )
@@ -157,14 +162,14 @@ def run(
         audio_context=audio_context,
         compare_layout=compare_layout,
     )
-    from lsx.engines.registry import EngineOptions
+    engine = EngineOptions(provider=provider, threads=threads, checkpoint_dir=checkpoint_dir, trust_code=trust_code)
+    opened = Bundle.open(bundle)
+    check_inputs(video, audio, *(segment.audio for segment in footage.segments or ()))
     from lsx.media.encoding import EncodeOptions
 
-    engine = EngineOptions(provider=provider, threads=threads, checkpoint_dir=checkpoint_dir, trust_code=trust_code)
     encode = EncodeOptions(
         codec=codec, encoder=encoder, preset=preset, pix_fmt=pix_fmt, audio_codec=audio_codec, crf=crf
     )
-    opened = Bundle.open(bundle)
     backend = best_backend(opened, backend, engine)
     from lsx.runtime.lipsync import LipSync
     from lsx.runtime.run_files import is_face_required, open_inputs, sound_notes
@@ -180,7 +185,7 @@ def run(
         warn(note)
     frames = plan.timeline.frames
     with task("run") as work:
-        work.update("loading engines", 0, frames, f"{frames} frames to make{_cost(plan, opened.model.frames, footage)}")
+        work.update("loading engines", 0, frames, _to_make(plan, opened.model.frames, footage))
         with LipSync.open(opened, backend, engine, cuda_graph=cuda_graph, require_verified=require_verified) as lipsync:
             detail("\n".join(f"{name}: {loaded.description}" for name, loaded in lipsync.engines.items()))
             if warm_up:
@@ -207,15 +212,15 @@ def run(
         write_report(report_file, report.as_json())
 
 
-def _cost(plan: RunPlan, frames: int, footage: FootageOptions) -> str:
-    """Chunks that are to be computed for each face, and what the options add to them or save."""
+def _to_make(plan: RunPlan, frames: int, footage: FootageOptions) -> str:
+    """Frames to make, the chunks that are computed for each face, and what the options add to these or save."""
     chunker = plan.chunker(frames, footage.overlap)
     made = chunker.count - chunker.silent
     difference = made - chunker.whole
     than = (
         f", {abs(difference)} {'more' if difference > 0 else 'less'} than for the whole clip once" if difference else ""
     )
-    return f" in {made} chunks{than}"
+    return f"{counted(plan.timeline.frames, 'frame')} to make in {counted(made, 'chunk')}{than}"
 
 
 def _show_progress(work: Task, now: Progress, backend: str) -> None:
@@ -235,25 +240,27 @@ def _show(report: RunReport, output: Path, compare: Path | None) -> None:
     console = err if output == STANDARD_OUTPUT else out
     if not (mode.object or mode.quiet):
         rate = (report.frames - report.resumed_frames) / report.seconds
-        console.print(f"result: {output} ({report.frames} frames, {report.seconds:.1f} s, {rate:.2f} frames/s)")
+        console.print(
+            f"result: {output} ({counted(report.frames, 'frame')}, {report.seconds:.1f} s, {rate:.2f} frames/s)"
+        )
         if compare is not None:
             console.print(f"original and result: {compare}")
         if report.resumed_frames:
             came = _time_code(report.resumed_frames / report.fps)
-            console.print(f"resumed: {report.resumed_frames} frames, up to {came}, had been made before")
+            console.print(f"resumed: {counted(report.resumed_frames, 'frame')}, up to {came}, made before")
         worked = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.stages.items())
         console.print(f"stages: {worked}; the bottleneck is {report.bottleneck}")
         if report.silent_chunks:
-            console.print(f"silence: {report.silent_chunks} of {report.chunks} chunks were not computed")
+            console.print(f"silence: {report.silent_chunks} of {counted(report.chunks, 'chunk')} not computed")
         if report.saved_chunks:
-            console.print(f"saved: {report.saved_chunks} chunks less than for the whole clip")
+            console.print(f"saved: {counted(report.saved_chunks, 'chunk')} less than for the whole clip")
         if report.repeated_chunks:
             console.print(
-                f"overflow: {report.repeated_chunks} chunks were done again in the bundle's fallback precision"
+                f"overflow: {counted(report.repeated_chunks, 'chunk')} done again in the bundle's fallback precision"
             )
         if report.faceless:
             spans = ", ".join(f"{_time_code(a)} to {_time_code(b)}" for a, b in report.faceless_spans)
-            console.print(f"no face: {len(report.faceless)} frames passed through unchanged: {spans}")
+            console.print(f"no face: {counted(len(report.faceless), 'frame')} passed through unchanged: {spans}")
     emit(**{name: value for name, value in asdict(report).items() if name != "output"}, output=str(output))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import av
 
 from lsx.errors import LsxError, MediaError, OutputError
+from lsx.media.regular_files import check_regular
 
 __all__ = ["decoding", "encoding_to", "open_media", "reason_of"]
 
@@ -28,12 +29,7 @@ _ACCESS = {"format_whitelist": ",".join(_DEMUXERS), "protocol_whitelist": "file,
 
 def open_media(path: Path) -> Any:
     """Open a media file for reading: the file itself and nothing that it names. Raises MediaError with the reason."""
-    if not path.exists():
-        raise MediaError(f"{path}: no such file")
-    if path.is_dir():
-        raise MediaError(f"{path}: is a folder; give a file")
-    if not path.is_file():
-        raise MediaError(f"{path}: is not a regular file. Copy its content into one first")
+    check_regular(path)
     try:
         # A path from the root: no name can be taken for a protocol, as in `concat:a|b`.
         return av.open(f"file:{path.absolute()}", container_options=dict(_ACCESS))

@@ -10,16 +10,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
 import lsx
-from lsx.cli import export, progress
-from lsx.cli.console import detail, mode, out, warn
+from lsx.cli import export, progress, run
+from lsx.cli.console import counted, detail, mode, out, warn
 from lsx.cli.main import main
 from lsx.cli.progress import task
+from lsx.core.footage import FootageOptions
 from lsx.errors import UsageError
 
 EARLIER = Path(__file__).parent / "earlier"
@@ -47,6 +49,7 @@ def _empty_checkpoint(folder: Path) -> None:
     [
         (("inspect", "/nowhere", "--json"), 1, "BundleError"),
         (("run", "--json"), 2, "UsageError"),
+        (("run", "/nowhere", "v", "s", "-o", "-", "--json"), 2, "UsageError"),  # the video goes where the object goes
         (("--json", "build", "/nowhere"), 1, "BundleError"),
         (("export", "/nowhere", "-o", "b", "--precision", "fp64", "--json"), 2, "UsageError"),
     ],
@@ -96,7 +99,7 @@ def test_a_replaced_bundles_plans_and_records_are_named(
     shutil.copytree(EARLIER / "bundle", tmp_path / "b")
     arguments = ("export", str(tmp_path / "checkpoint"), "-o")
     assert _run(*arguments, str(tmp_path / "b")) == 2
-    assert "b: the bundle there is replaced, and its 0 plans and 1 verification records go" in capsys.readouterr().err
+    assert "b: the bundle there is replaced, and its 0 plans and 1 verification record go" in capsys.readouterr().err
     assert _run(*arguments, str(tmp_path / "new")) == 2
     assert "replaced" not in capsys.readouterr().err
 
@@ -174,7 +177,8 @@ def test_wrong_options_are_refused_without_heavy_imports(tmp_path: Path, capsys:
 )
 def test_what_is_not_there_is_refused_without_pytorch(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     _empty_checkpoint(tmp_path)
-    (tmp_path / "file").touch()
+    for name in ("file", "VIDEO", "s.wav"):
+        (tmp_path / name).touch()
     examples = Path(__file__).parents[2] / "examples" / "training"
     names = {
         "BUNDLE": str(EARLIER / "bundle"),
@@ -213,7 +217,15 @@ def test_piped_progress_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> No
         work.update("loading", 0, 10)
         work.update("lip-sync", 1, 10, "1 of 10 frames")
         work.update("lip-sync", 2, 10, "2 of 10 frames")  # at once: no line of its own
-    assert capsys.readouterr().err.splitlines() == ["loading 0 %", "lip-sync 10 %, 1 of 10 frames"]
+        work.update("unet", 0.77, 1.0, "77 %")
+    assert capsys.readouterr().err.splitlines() == ["loading 0 %", "lip-sync 10 %, 1 of 10 frames", "unet 77 %"]
+
+
+def test_one_is_singular() -> None:
+    assert [counted(number, "chunk") for number in (0, 1, 2)] == ["0 chunks", "1 chunk", "2 chunks"]
+    chunker, timeline = SimpleNamespace(count=2, silent=1, whole=1), SimpleNamespace(frames=16)
+    plan = SimpleNamespace(chunker=lambda *_: chunker, timeline=timeline)
+    assert run._to_make(plan, 16, FootageOptions()) == "16 frames to make in 1 chunk"  # type: ignore[arg-type]
 
 
 def test_progress_as_json_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
