@@ -6,20 +6,41 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from difflib import get_close_matches
+from fractions import Fraction
 from functools import wraps
+from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ParamSpec, TypeVar
 
 from pydantic import BaseModel
 
 from lsx.errors import UsageError
 
-__all__ = ["check_callable", "check_kind", "named_alone", "options_of", "parameters_of", "split_keywords"]
+__all__ = [
+    "check_callable",
+    "check_kind",
+    "check_path",
+    "check_whole",
+    "named_alone",
+    "options_of",
+    "parameters_of",
+    "plain_number",
+    "split_keywords",
+]
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
 
 _RENAMED = {"reference": "checkpoint_dir"}
 """Keywords that were called otherwise; the old ones work for one release."""
+_ELSEWHERE = {
+    "guidance_scale": "guidance",
+    "inference_steps": "steps",
+    "num_inference_steps": "steps",
+    "denoising_steps": "steps",
+    "enable_deepcache": "cache_interval",
+}
+"""What other programs call our keywords; they are no keywords here, and the message names ours."""
 
 
 def options_of(kind: type[_T], options: _T | None, keywords: Mapping[str, Any], name: str) -> _T:
@@ -37,7 +58,10 @@ def options_of(kind: type[_T], options: _T | None, keywords: Mapping[str, Any], 
 
 
 def named_alone(kind: type[_T]) -> type[_T]:
-    """`kind`, a class of options, which is made of names alone that it has: anything else is a UsageError."""
+    """`kind`, a class of options, which is made of names alone that it has: anything else is a UsageError.
+
+    Its numbers may be NumPy's, and are Python's in it.
+    """
     changed: Any = kind
     construct = changed.__init__
 
@@ -49,7 +73,7 @@ def named_alone(kind: type[_T]) -> type[_T]:
         for name in values:
             if name not in names:
                 raise _unknown(name, names)
-        construct(self, **values)
+        construct(self, **{name: plain_number(value) for name, value in values.items()})
 
     changed.__init__ = made
     return kind
@@ -59,6 +83,27 @@ def check_kind(name: str, value: object, kind: type) -> None:
     """Raise UsageError unless `value`, given as `name`, is a `kind`."""
     if not isinstance(value, kind):
         raise UsageError(f"{name} is {value!r}; give {_a(kind)}")
+
+
+def check_path(name: str, value: object) -> None:
+    """Raise UsageError unless `value`, given as `name`, is a path."""
+    if not isinstance(value, str | PathLike):
+        raise UsageError(f"{name} is of type {type(value).__name__}; give a path")
+
+
+def check_whole(name: str, value: object) -> None:
+    """Raise UsageError unless `value`, given as `name`, is a whole number."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise UsageError(f"{name} is {value!r}; give a whole number")
+
+
+def plain_number(value: Any) -> Any:
+    """Python's own number in the place of another library's, as NumPy's; anything else stays as it is."""
+    if isinstance(value, bool | Fraction):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
 
 
 def parameters_of(_method: Callable[_P, object]) -> Callable[[Callable[..., _T]], Callable[_P, _T]]:
@@ -84,7 +129,8 @@ def _a(kind: type) -> str:
 
 
 def _unknown(name: str, names: tuple[str, ...]) -> UsageError:
-    close = get_close_matches(name, names, 1)
+    ours = _ELSEWHERE.get(name)
+    close = [ours] if ours in names else get_close_matches(name, names, 1)
     hint = f"; did you mean {close[0]}? Choose" if close else "; choose"
     return UsageError(f"there is no option {name}{hint} from {', '.join(names)}")
 

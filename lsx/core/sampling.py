@@ -54,7 +54,8 @@ class SamplingOptions:
         if interval == "off":
             object.__setattr__(self, "cache_interval", None)
         if (
-            not isinstance(self.guidance, int | float)
+            isinstance(self.guidance, bool)
+            or not isinstance(self.guidance, int | float)
             or not math.isfinite(self.guidance)
             or not 1 <= self.guidance <= 20
         ):

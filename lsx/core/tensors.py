@@ -19,6 +19,7 @@ __all__ = [
     "Precision",
     "TensorSpec",
     "base_precision",
+    "described",
 ]
 
 Frame = NDArray[np.uint8]
@@ -41,6 +42,11 @@ FloatPrecision = Literal["fp32", "fp16", "bf16"]
 
 
 Dtype = Literal["float32", "float16", "bfloat16", "uint8", "int64"]
+
+
+def described(value: object) -> str:
+    """Dtype and shape of an array, or the type of what is none, for messages."""
+    return f"{value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else f"of type {type(value).__name__}"
 
 
 def base_precision(precision: Precision) -> FloatPrecision:

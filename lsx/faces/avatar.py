@@ -18,6 +18,7 @@ from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import FileEntry
 from lsx.core.atomic_files import sha256_of
 from lsx.core.footage import FootageOptions
+from lsx.core.keywords import check_kind, check_path, check_whole
 from lsx.core.prepared_footage import check_fixed
 from lsx.core.tensors import Frame
 from lsx.errors import IntegrityError, MediaError, UsageError
@@ -60,7 +61,9 @@ class Avatar:
 
     @classmethod
     def open(cls, path: Path | str) -> Avatar:
-        """Open the avatar in the folder `path`. Raises MediaError when it is none, or a file of it is missing.
+        """Open the avatar in the folder `path`.
+
+        Raises MediaError when it is none, or a file of it is missing, UsageError for what is no path.
 
         Examples
         --------
@@ -70,6 +73,7 @@ class Avatar:
         ...
         lsx.errors.MediaError: nowhere: no avatar ...
         """
+        check_path("avatar", path)
         path = Path(path)
         try:
             content = json.loads((path / AVATAR).read_text(encoding="utf-8"))
@@ -139,6 +143,7 @@ class Avatar:
         >>> from lsx import Bundle, prepare_avatar
         >>> prepare_avatar(BUNDLE, VIDEO, "anna.avatar").check(Bundle.open(BUNDLE))
         """
+        check_kind("bundle", bundle, Bundle)
         ours, theirs = (self.manifest.resolution, self.manifest.encoder), (bundle.model.resolution, encoder_of(bundle))
         if ours == theirs:
             return
@@ -158,6 +163,7 @@ class Avatar:
         >>> avatar.footage(FootageOptions(overlap=2)).speaker
         'left'
         """
+        check_kind("asked", asked, FootageOptions)
         own = self.manifest
         fps: Any = own.fps if own.fps == "source" else Fraction(own.fps)
         prepared: dict[str, Any] = {"start": own.start, "end": own.end, "fps": fps, "speaker": own.speaker}
@@ -179,6 +185,7 @@ class Avatar:
         >>> prepare_avatar(BUNDLE, VIDEO, "anna.avatar").faces(3)[0].crop.shape
         (64, 64, 3)
         """
+        check_whole("frame", frame)
         found = {}
         for place, frames in enumerate(self._frames):
             row = int(np.searchsorted(frames, frame))

@@ -12,7 +12,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from lsx.errors import MediaError
+from lsx.core.keywords import check_kind, check_path, check_whole
+from lsx.core.tensors import described
+from lsx.errors import MediaError, UsageError
 from lsx.media.opening import decoding, open_media
 
 __all__ = ["MIN_SAMPLES", "SAMPLE_RATE", "SoundReader", "as_samples"]
@@ -27,13 +29,18 @@ MIN_SAMPLES = 320
 def as_samples(samples: Any) -> NDArray[np.int16] | NDArray[np.float32]:
     """Check `samples`: mono 16 kHz, int16 or float32 in -1..1, one axis.
 
-    Raises MediaError for another shape or dtype, non-finite values, or less than 20 ms.
+    Raises UsageError for another type, shape or dtype, MediaError for non-finite values, or less than 20 ms.
     """
-    array = np.asarray(samples)
+    wrong = UsageError(
+        f"audio samples are {described(samples)}; give int16 or float32 of one axis, mono at 16 kHz, such as "
+        "SoundReader(PATH).samples()"
+    )
+    try:
+        array = np.asarray(samples)
+    except (TypeError, ValueError) as error:
+        raise wrong from error
     if array.ndim != 1 or array.dtype not in (np.int16, np.float32):
-        raise MediaError(
-            f"audio samples are {array.dtype}{list(array.shape)}; give int16 or float32 of one axis: mono, 16 kHz"
-        )
+        raise wrong
     if array.size < MIN_SAMPLES:
         raise MediaError(
             f"the audio has {array.size} samples ({array.size / 16:.1f} ms at 16 kHz); at least 20 ms are needed"
@@ -44,7 +51,9 @@ def as_samples(samples: Any) -> NDArray[np.int16] | NDArray[np.float32]:
 
 
 class SoundReader:
-    """The audio stream of a file. Raises MediaError : no such file, no audio stream, no samples, damaged.
+    """The audio stream of a file.
+
+    Raises UsageError : no path; MediaError : no such file, no audio stream, no samples, damaged.
 
     Examples
     --------
@@ -58,6 +67,7 @@ class SoundReader:
     """What must live as long as this does: the temporary file that `path` names, where it is one."""
 
     def __init__(self, path: Path | str) -> None:
+        check_path("audio", path)
         self.path = Path(path)
         self._samples: NDArray[np.int16] | None = None
         with open_media(self.path) as container, decoding(self.path, lambda: "in its header"):
@@ -129,6 +139,9 @@ class SoundReader:
 
     def frames(self, sample_format: str, rate: int, size: int, layout: str | None = None) -> Iterator[Any]:
         """The sound as frames of `size` samples in FFmpeg's `sample_format`, by default in the file's own channels."""
+        check_kind("sample_format", sample_format, str)
+        check_whole("rate", rate)
+        check_whole("size", size)
         return self._resampled(sample_format, layout or self.layout, rate, size)
 
     @contextmanager

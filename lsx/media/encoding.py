@@ -79,6 +79,10 @@ class EncodeOptions:
     """Constant quality, lower is better: 0..51 (H.264, HEVC), 0..63 (AV1); default 18, 20, 24. ProRes has none."""
 
     def __post_init__(self) -> None:
+        for name in ("codec", "encoder", "preset", "pix_fmt", "audio_codec"):
+            word: object = getattr(self, name)
+            if word is not None and not isinstance(word, str):
+                raise UsageError(f"{name} is {word!r}; give a name of FFmpeg's")
         if self.codec is not None and self.codec not in CODECS:
             raise UsageError(f"codec is {self.codec}; choose {_either(CODECS)}")
         if self.audio_codec not in (*AUDIO_CODECS, "copy"):

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsx.core.clock import MODEL_CLOCK, FrameClock
-from lsx.core.tensors import Frame
+from lsx.core.tensors import Frame, described
 from lsx.errors import MediaError, UsageError
 from lsx.media.audio_reader import SAMPLE_RATE, SoundReader, as_samples
+from lsx.media.open_files import check_open
 from lsx.media.video_reader import ColourTags, VideoReader, ping_pong
 
 __all__ = [
@@ -61,9 +62,11 @@ SoundInput = Path | str | BinaryIO | NDArray[np.int16] | NDArray[np.float32] | S
 
 
 def open_video(video: Any, rate: Fraction | None = MODEL_CLOCK.rate) -> VideoSource:
-    """The frames of a VideoInput. Raises UsageError for any other type, MediaError for what is no video.
+    """The frames of a VideoInput.
 
     rate : frames a second, of arrays too; None is a file's own. What is opened already keeps its.
+
+    Raises UsageError for any other type, dtype or shape, MediaError for what is no video.
     """
     if isinstance(video, VideoReader | ArrayVideo):
         return video
@@ -90,7 +93,7 @@ def rate_of_frames(rate: Fraction | None) -> Fraction:
 
 
 def open_sound(sound: Any) -> SoundReader:
-    """The sound of a SoundInput. Raises UsageError for any other type, MediaError for what is no sound."""
+    """The sound of a SoundInput. Raises UsageError for another type, dtype or shape, MediaError where it is none."""
     if isinstance(sound, SoundReader):
         return sound
     if isinstance(sound, Path | str):
@@ -111,8 +114,9 @@ def open_sound(sound: Any) -> SoundReader:
 def _copied(file: Any, kind: str) -> IO[bytes]:
     """A temporary file of `file`'s content, gone when nobody holds it: media are read more than once, and by seeking.
 
-    Raises UsageError for a file of text.
+    Raises UsageError for a file that is closed, of text, or not open for reading.
     """
+    check_open(file, f"the {kind} file", "reading")
     # Not a context manager: its owner is the reader that keeps it.
     copy = tempfile.NamedTemporaryFile(prefix=f"lsx-{kind}-")  # noqa: SIM115
     try:
@@ -126,7 +130,7 @@ def _copied(file: Any, kind: str) -> IO[bytes]:
 class ArrayVideo:
     """Frames in memory: uint8 [frames, height, width, 3] RGB, or a sequence of frames. rate : of them a second.
 
-    Raises MediaError for another shape or dtype, or no frame at all.
+    Raises UsageError for another shape or dtype, MediaError for no frame at all.
     """
 
     pixel_aspect = Fraction(1)
@@ -135,11 +139,7 @@ class ArrayVideo:
 
     def __init__(self, frames: NDArray[np.uint8] | Sequence[Frame], rate: Fraction | int = MODEL_CLOCK.rate) -> None:
         self.clock = FrameClock.at_rate(rate)
-        if not len(frames):
-            raise MediaError("no frames were given")
-        first = np.asarray(frames[0])
-        if first.dtype != np.uint8 or first.ndim != 3 or first.shape[2] != 3:
-            raise MediaError(f"frame 0 is {first.dtype}{list(first.shape)}; give uint8 [height, width, 3] RGB")
+        first = _first_frame(frames)
         self._frames = frames
         self.count = len(frames)
         self.height, self.width = first.shape[:2]
@@ -154,8 +154,23 @@ class ArrayVideo:
         return self.at(ping_pong(np.arange(length), self.count))
 
 
+def _first_frame(frames: NDArray[np.uint8] | Sequence[Frame]) -> Frame:
+    if isinstance(frames, np.ndarray) and frames.ndim != 4:
+        raise UsageError(f"the frames are {described(frames)}; give uint8 [frames, height, width, 3] RGB")
+    if not len(frames):
+        raise MediaError("no frames were given")
+    wrong = UsageError(f"frame 0 is {described(frames[0])}; give uint8 [height, width, 3] RGB")
+    try:
+        first = np.asarray(frames[0])
+    except (TypeError, ValueError) as error:
+        raise wrong from error
+    if first.dtype != np.uint8 or first.ndim != 3 or first.shape[2] != 3:
+        raise wrong
+    return first
+
+
 class ArraySound(SoundReader):
-    """Samples in memory, mono at 16 kHz: int16, or float32 in -1..1. Raises MediaError as `as_samples` does.
+    """Samples in memory, mono at 16 kHz: int16, or float32 in -1..1. Raises what `as_samples` does.
 
     The model hears the samples as they are; an output's soundtrack is encoded from 16 bits of them.
     """

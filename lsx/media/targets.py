@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Protocol
 
 from lsx.core.atomic_files import check_folder, process_lives
 from lsx.errors import OutputError, UsageError
+from lsx.media.open_files import check_open
 
 __all__ = [
     "STANDARD_OUTPUT",
@@ -37,13 +38,12 @@ _CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 
 def as_output(output: Any) -> Output:
-    """What a caller gave as output: a path, or an open binary file. Raises UsageError for anything else."""
+    """What a caller gave as output: a path, or a binary file that is open for writing. Raises UsageError otherwise."""
     if isinstance(output, Path | str):
         return Path(output)
     if not hasattr(output, "write"):
         raise UsageError(f"output is of type {type(output).__name__}; give a path or a file that is open for writing")
-    if hasattr(output, "encoding"):
-        raise UsageError("the output file takes text; open it in binary mode")
+    check_open(output, "the output file", "writing")
     file: BinaryIO = output
     return file
 

@@ -13,10 +13,12 @@ from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from lsx.core.clock import FPS, FrameClock
+from lsx.core.keywords import check_path, check_whole, plain_number
 from lsx.core.tensors import Frame
-from lsx.errors import MediaError
+from lsx.errors import MediaError, UsageError
 from lsx.media.deinterlacing import deinterlaced
 from lsx.media.dithering import dithered
+from lsx.media.frame_order import frame_numbers, stretches
 from lsx.media.frame_times import own_clock
 from lsx.media.opening import decoding, open_media
 
@@ -44,18 +46,10 @@ def ping_pong(index: Any, count: int) -> Any:
     return np.minimum(position, 2 * count - 1 - position)
 
 
-def _stretches(indices: NDArray[np.int64]) -> Iterator[tuple[bool, NDArray[np.int64]]]:
-    """`indices` cut where they turn: (whether it falls, the stretch)."""
-    start = 0
-    steps = np.sign(np.diff(indices))
-    while start < len(indices):
-        ahead = steps[start:]
-        moved = np.flatnonzero(ahead)
-        falls = bool(len(moved) and ahead[moved[0]] < 0)
-        turned = np.flatnonzero(ahead == (1 if falls else -1))
-        stop = start + (int(turned[0]) + 1 if len(turned) else len(indices) - start)
-        yield falls, indices[start:stop]
-        start = stop
+def _check_rate(rate: Any) -> None:
+    number = plain_number(rate)
+    if isinstance(number, bool) or not isinstance(number, int | float | Fraction) or not 0 < number < np.inf:
+        raise UsageError(f"rate is {rate!r}; give a Fraction of frames a second, or None for the file's own times")
 
 
 def _pixels(picture: Any, *, own: bool) -> Frame:
@@ -96,7 +90,7 @@ class VideoReader:
     Construction reads the packets' time stamps once (nothing is decoded), so a truncated file is refused here and
     frames can be placed by their times: frame k of the grid is the last source frame that rounds to k or before.
 
-    Raises MediaError : no such file, not a video, no frames, truncated.
+    Raises UsageError : no path, no rate; MediaError : no such file, not a video, no frames, truncated.
 
     Examples
     --------
@@ -111,6 +105,9 @@ class VideoReader:
 
     def __init__(self, path: Path | str, rate: Fraction | None = Fraction(FPS)) -> None:
         """rate : of the grid, frames a second; None is the file's own frames, each at its own time."""
+        check_path("video", path)
+        if rate is not None:
+            _check_rate(rate)
         self.path = Path(path)
         with open_media(self.path) as container:
             stream = self._stream(container)
@@ -242,6 +239,9 @@ class VideoReader:
         >>> [frame.shape for frame in VideoReader(VIDEO).frames(14)]
         [(480, 640, 3), (480, 640, 3)]
         """
+        check_whole("start", start)
+        if stop is not None:
+            check_whole("stop", stop)
         return self._forwards(np.arange(start, self.count if stop is None else min(stop, self.count)))
 
     def _forwards(self, grid: NDArray[np.int64]) -> Iterator[Frame]:
@@ -289,8 +289,11 @@ class VideoReader:
         >>> [index for index, frame in VideoReader(VIDEO).at(np.array([3, 9, 8]))]
         [3, 9, 8]
         """
+        return self._in_order(frame_numbers(indices))
+
+    def _in_order(self, indices: NDArray[np.int64]) -> Iterator[tuple[int, Frame]]:
         held = max(_REVERSE_BYTES // (self.width * self.height * 3), 8)
-        for falls, stretch in _stretches(indices):
+        for falls, stretch in stretches(indices):
             if not falls:
                 yield from zip(stretch.tolist(), self._forwards(stretch), strict=True)
                 continue
@@ -307,6 +310,7 @@ class VideoReader:
         >>> [index for index, frame in VideoReader(VIDEO).ping_pong(20)][13:]
         [13, 14, 15, 15, 14, 13, 12]
         """
+        check_whole("length", length)
         return self.at(ping_pong(np.arange(length), self.count))
 
     def _rgb(self, frame: Any) -> Frame:

@@ -20,6 +20,7 @@ from lsx.bundle.manifest import FileEntry
 from lsx.core.atomic_files import check_replaceable, folder_beside, write_whole
 from lsx.core.footage import FootageOptions
 from lsx.core.graph_names import FACE_GRAPHS
+from lsx.core.keywords import check_path
 from lsx.core.model_spec import ModelSpec
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import StageChain, StageTimes
@@ -103,6 +104,7 @@ def prepare_avatar(
     16
     """
     footage = FootageOptions(start=start, end=end, fps=fps, speaker=speaker, faces=faces)
+    check_path("output", output)
     opened, output = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle), Path(output)
     check_replaceable(output, "prepared avatar", is_avatar)
     if all(tensor.name != "moments" for tensor in opened.graph("vae_encoder").outputs):

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsx.core.clock import MODEL_CLOCK, FrameClock
-from lsx.core.tensors import Frame
+from lsx.core.tensors import Frame, described
 from lsx.core.threaded_stages import in_order
-from lsx.errors import FaceNotFound, LsxError, MediaError
+from lsx.errors import FaceNotFound, LsxError, UsageError
 from lsx.faces.alignment import Affine, AlignedFace, Aligner, crop_face
 from lsx.faces.speaker import SpeakerChoice
 from lsx.runtime.chunk_plan import BEGINNING, Border
@@ -139,16 +139,13 @@ class FaceAligner:
     """Whether any frame has had a face."""
 
     def check(self, source: SourceFrames) -> Iterator[tuple[int, int, Frame]]:
-        """Output index, source index and frame. Raises MediaError for what is no frame."""
+        """Output index, source index and frame. Raises UsageError for what is no frame."""
         shape: tuple[int, ...] | None = None
         for index, (number, frame) in enumerate(source, self.border.read):
             wrong = not isinstance(frame, np.ndarray) or frame.dtype != np.uint8
             if wrong or frame.ndim != 3 or frame.shape[2] != 3 or (shape is not None and frame.shape != shape):
-                description = (
-                    f"{frame.dtype}{list(frame.shape)}" if isinstance(frame, np.ndarray) else type(frame).__name__
-                )
-                raise MediaError(
-                    f"frame {index} is {description}; every frame must be uint8 [height, width, 3] RGB of one size"
+                raise UsageError(
+                    f"frame {index} is {described(frame)}; every frame must be uint8 [height, width, 3] RGB of one size"
                 )
             shape = frame.shape
             yield index, number, frame

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 import numpy as np
 
 from lsx.core.footage import FootageOptions
-from lsx.core.keywords import check_kind
+from lsx.core.keywords import check_callable, check_kind
 from lsx.core.sampling import SamplingOptions
-from lsx.core.tensors import Frame
+from lsx.core.tensors import Frame, described
 from lsx.core.threaded_stages import Stage
 from lsx.denoising.chunk_runner import NoiseSource
 from lsx.errors import UsageError
@@ -39,8 +40,13 @@ class FrameRun:
     def stages(self, frames: Iterable[Frame], samples: Any, length: int | None) -> list[Stage]:
         """The stages of the run. length : output frames, whatever `footage` says. Raises UsageError, MediaError."""
         footage, detector = self.footage, self.detector
-        if not isinstance(frames, Iterable):
-            raise UsageError(f"frames is {frames!r}; give frames uint8 [height, width, 3] RGB, as many as you like")
+        check_callable("detector", detector)
+        check_callable("noise", self.noise)
+        if not isinstance(frames, Iterable) or isinstance(frames, str | PathLike) or hasattr(frames, "read"):
+            raise UsageError(
+                f"frames is {described(frames)}; give arrays uint8 [height, width, 3] RGB, such as "
+                "VideoReader(PATH).frames()"
+            )
         if footage.segments is not None:
             raise UsageError("segments have sounds of their own, and a stream has the one that is given; use run")
         frames = list(frames) if isinstance(frames, np.ndarray) else frames

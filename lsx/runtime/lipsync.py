@@ -9,8 +9,8 @@ from typing import Any, BinaryIO, Literal, Unpack
 from lsx.bundle.bundle import Bundle
 from lsx.core.cancel import CancelToken
 from lsx.core.footage import FootageOptions, Length
-from lsx.core.keywords import check_callable, check_kind, options_of, parameters_of, split_keywords
-from lsx.core.sampling import SamplingOptions
+from lsx.core.keywords import check_callable, options_of, parameters_of, plain_number, split_keywords
+from lsx.core.sampling import SamplingKeywords, SamplingOptions
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import StageTimes
 from lsx.denoising.chunk_runner import NoiseSource
@@ -168,18 +168,18 @@ class LipSync:
         """
         return self._loaded.detector()
 
-    def warm_up(self, options: SamplingOptions) -> dict[str, float]:
+    def warm_up(self, options: SamplingOptions | None = None, **keywords: Unpack[SamplingKeywords]) -> dict[str, float]:
         """Take memory, run once and capture, as the first clip with these options would; the seconds of each on a GPU.
 
-        Raises UsageError, EngineError, OutOfDeviceMemory, EngineClosed.
+        options, keywords : as in `stream`. Raises UsageError, EngineError, OutOfDeviceMemory, EngineClosed.
 
         Examples
         --------
         >>> with LipSync.open(BUNDLE, threads=1) as lipsync:
-        ...     lipsync.warm_up(SamplingOptions(steps=2))
+        ...     lipsync.warm_up(steps=2)
         {}
         """
-        check_kind("options", options, SamplingOptions)
+        options = options_of(SamplingOptions, options, keywords, "options")
         self._runs.check()
         self._check_settings(options)
         with self._loaded.executors.lent(options, CancelToken()) as executor:
@@ -222,7 +222,7 @@ class LipSync:
         no_face : `pass` leaves frames without a face as they are, `error` stops at the first.
         resume_dir : a folder that keeps each finished section, `resume_every` seconds of the result, until the whole is
             written. A run with the same inputs and options that was ended before goes on from there.
-        progress : called from the calling thread: at the start, after every frame, and between denoising steps.
+        progress : called from the calling thread: at the start, after every frame, on a CPU between denoising steps.
         cancel : ends the run within one chunk when it is cancelled, from any thread.
 
         Raises UsageError, NotVerified, MediaError, FaceNotFound, OutputError, EngineError; Cancelled by `cancel`;
@@ -304,10 +304,9 @@ class LipSync:
         """
         kinds = split_keywords(keywords, SamplingOptions, FootageOptions)
         options = options_of(SamplingOptions, sampling, kinds[0], "sampling")
+        length = plain_number(length)
         asked: dict[str, Any] = {} if length is None or isinstance(length, int) else {"length": length}
         footage = options_of(FootageOptions, footage, kinds[1] | asked, "footage")
-        check_callable("detector", detector)
-        check_callable("noise", noise)
         self._runs.check(cancel)
         self._check_settings(options)
         run = FrameRun(loaded=self._loaded, options=options, footage=footage, detector=detector, noise=noise)

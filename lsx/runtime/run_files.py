@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lsx.bundle.bundle import Bundle
 from lsx.core.clock import MODEL_CLOCK, FrameClock
 from lsx.core.footage import FootageOptions
+from lsx.core.keywords import check_path
 from lsx.core.tensors import Frame
 from lsx.errors import UsageError
 from lsx.faces.avatar import Avatar
@@ -112,8 +113,8 @@ def is_face_required(no_face: str) -> bool:
 
 def _check_outputs(output: Any, compare: Any) -> None:
     """Raise UsageError for what does not fit together, whatever the inputs."""
-    if compare is not None and not isinstance(compare, Path | str):
-        raise UsageError(f"compare is of type {type(compare).__name__}; give a path")
+    if compare is not None:
+        check_path("compare", compare)
     if compare is not None and not isinstance(output, Path | str):
         raise UsageError("compare needs an output with a path; give one, or leave compare out")
     if compare is not None and Path(compare) == Path(output):

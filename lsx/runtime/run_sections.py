@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,6 +25,7 @@ from lsx.bundle.bundle import Bundle
 from lsx.core.array_files import read_arrays, write_arrays
 from lsx.core.atomic_files import sha256_of
 from lsx.core.clock import FrameClock
+from lsx.core.keywords import check_path, plain_number
 from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Frame
 from lsx.errors import MediaError, OutputError, UsageError
@@ -57,10 +59,12 @@ class Resumption:
         cls, folder: Path | str | None, seconds: float, output: Output, compare: Path | str | None
     ) -> Resumption | None:
         """What a caller asked for; None where that is nothing. Raises UsageError for what does not go with it."""
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        seconds = plain_number(seconds)
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
             raise UsageError(f"resume_every is {seconds}; give seconds over 0")
         if folder is None:
             return None
+        check_path("resume_dir", folder)
         if not isinstance(output, Path) or output == STANDARD_OUTPUT:
             raise UsageError("resume_dir needs an output with a path: it is joined from its sections in the end")
         if compare is not None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
-from lsx.errors import MediaError
+from lsx.errors import LsxError, MediaError, UsageError
 from lsx.media.audio_reader import SoundReader, as_samples
 
 
@@ -41,15 +41,15 @@ def test_refusals(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("samples", "said"),
+    ("samples", "kind", "said"),
     [
-        (np.zeros((400, 2), np.int16), "one axis"),
-        (np.zeros(400), "float64"),
-        (np.full(400, np.nan, np.float32), "not finite"),
-        (np.zeros(319, np.int16), "20 ms"),
+        (np.zeros((400, 2), np.int16), UsageError, "one axis"),
+        (np.zeros(400), UsageError, "float64"),
+        (np.full(400, np.nan, np.float32), MediaError, "not finite"),
+        (np.zeros(319, np.int16), MediaError, "20 ms"),
     ],
 )
-def test_samples(samples: np.ndarray, said: str) -> None:
-    with pytest.raises(MediaError, match=said):
+def test_samples(samples: np.ndarray, kind: type[LsxError], said: str) -> None:
+    with pytest.raises(kind, match=said):
         as_samples(samples)
     assert len(as_samples(np.zeros(320, np.int16))) == 320

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lsx import CancelToken, Face, LipSync
+from lsx import CancelToken, Face, LipSync, SamplingOptions, VideoReader
 from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.tensors import TensorSpec
 from lsx.engines.engine import Array, Engine, FeedDict
@@ -247,8 +249,49 @@ def test_what_is_no_face_and_no_options_is_said(opened: Opened) -> None:
     frames, detector = [np.zeros((64, 64, 3), np.uint8)] * 4, cast(Any, lambda _: 3)
     with pytest.raises(UsageError, match=r"^what the detector gave is 3; give a Face$"):
         list(lipsync.stream(frames, np.zeros(2560, np.int16), steps=1, detector=detector))
-    with pytest.raises(UsageError, match=r"^options is 3; give a SamplingOptions$"):
+    with pytest.raises(UsageError, match=r"^options is 3; give a SamplingOptions, or keywords such as steps=\.\.\.$"):
         lipsync.warm_up(cast(Any, 3))
+
+
+def test_a_warm_up_takes_what_a_run_takes(opened: Opened) -> None:
+    lipsync = opened()
+    given: list[tuple[Any, dict[str, Any], int]] = [(None, {"steps": 2}, 2), (SamplingOptions(steps=3), {}, 3)]
+    for options, keywords, steps in [*given, (SamplingOptions(steps=3), {"steps": 4}, 4), (None, {}, 20)]:
+        lipsync.warm_up(*([options] if options else []), **keywords)
+        assert steps in {key.steps for key in lipsync.schedules}
+    with pytest.raises(UsageError, match="no option stepz; did you mean steps"):
+        lipsync.warm_up(stepz=2)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("wrong", ["video.mp4", Path("video.mp4"), 3, io.BytesIO(), object.__new__(VideoReader)])
+def test_a_stream_says_what_gives_frames(opened: Opened, wrong: Any) -> None:
+    said = rf"^frames is of type {type(wrong).__name__}; give .*, such as VideoReader\(PATH\)\.frames\(\)$"
+    with pytest.raises(UsageError, match=said):
+        opened().stream(wrong, np.zeros(2560, np.int16))
+
+
+def test_a_streams_length_may_be_one_of_numpy(opened: Opened) -> None:
+    frames, sound = [np.zeros((64, 64, 3), np.uint8)] * 4, np.zeros(2560, np.int16)
+    length: Any
+    for length in (np.int64(2), 2):
+        with opened().stream(frames, sound, length, steps=1, detector=lambda _: Face(points=POINTS)) as stream:
+            assert len(list(stream)) == 2
+    for length in (True, 0, 1.5):
+        with pytest.raises(UsageError, match=r"^length is "):
+            opened().stream(frames, sound, length, steps=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"resume_dir": 3}, "resume_dir is of type int; give a path"),
+        ({"resume_every": float("inf")}, "resume_every is inf; give seconds over 0"),
+        ({"compare": 3}, "compare is of type int; give a path"),
+    ],
+)
+def test_folders_and_seconds_of_a_run(opened: Opened, options: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=f"^{said}$"):
+        opened().run("v.mp4", "s.wav", "o.mp4", **options)
 
 
 def test_close_and_cancel_reach_a_consumer_that_waits(opened: Opened) -> None:

@@ -305,7 +305,7 @@ def test_a_part_of_any_iterable() -> None:
     "wrong", [np.zeros((64, 64), np.uint8), np.zeros((64, 64, 3), np.float32), np.zeros((32, 64, 3), np.uint8), "frame"]
 )
 def test_wrong_frames_are_refused(wrong: Any) -> None:
-    with pytest.raises(MediaError, match="frame 3 is"):
+    with pytest.raises(UsageError, match="frame 3 is"):
         _run([*_frames(3), wrong], 8)
     with pytest.raises(MediaError, match="no frames"):
         _run([], 8)

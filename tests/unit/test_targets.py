@@ -71,6 +71,15 @@ def test_an_open_file_stays_open() -> None:
     assert file.getvalue() == b"x"
 
 
+def test_an_output_file_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    path.touch()
+    with path.open("rb") as file, pytest.raises(UsageError, match="the output file is not open for writing"):
+        as_output(file)
+    with pytest.raises(UsageError, match="the output file is closed"):
+        as_output(file)
+
+
 @pytest.mark.parametrize(("given", "said"), [(7, "output is of type int"), (io.StringIO(), "binary mode")])
 def test_what_is_no_output(given: object, said: str) -> None:
     with pytest.raises(UsageError, match=said):
