@@ -59,6 +59,12 @@ def test_every_error_is_drawn_and_has_its_row() -> None:
         assert f"\n| `{name}` |" in rows, name
 
 
+def test_the_first_page_leads_to_every_other() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    first = (docs / "index.md").read_text(encoding="utf-8")
+    assert [page.name for page in sorted(docs.glob("*.md")) if f"({page.name})" not in first] == ["index.md"]
+
+
 def test_the_glossarys_files_are_there() -> None:
     root = Path(__file__).parents[2]
     rows = (root / "docs" / "glossary.md").read_text(encoding="utf-8").splitlines()

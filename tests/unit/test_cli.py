@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lsx.calibration.calibrate import CalibrationOptions
 from lsx.calibration.calibrate import calibrate as calibrate_library
-from lsx.cli import build, calibrate, checkpoint, data, export, run, verify
+from lsx.cli import aliases, build, calibrate, checkpoint, data, export, run, verify
 from lsx.cli.aliases import current_arguments
 from lsx.cli.main import main
 from lsx.cli.options import parse_interval
@@ -105,6 +106,12 @@ def test_verify_is_verify() -> None:
 )
 def test_other_names_of_flags(given: list[str], current: list[str]) -> None:
     assert current_arguments(given) == current
+
+
+def test_other_names_of_flags_are_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "run.md").read_text(encoding="utf-8")
+    names = {*aliases._ALIASES["run"], *aliases._WARM_UP_RUNS} - {*aliases._CHECKPOINT}
+    assert [name for name in sorted(names) if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize("count", [["-o", "out.mp4"], ["abc"], ["-1"], []])
