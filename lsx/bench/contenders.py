@@ -38,7 +38,7 @@ def chosen_bundles(bundle: Bundle, settings: BenchOptions) -> tuple[Bundle, ...]
 
 
 def chosen_backends(bundles: Sequence[Bundle], settings: BenchOptions) -> tuple[str, ...]:
-    """Those that were asked for, or all that there are, that run every bundle. Raises BackendUnavailable."""
+    """The backends that run every bundle, of those asked for or of all that there are. Raises BackendUnavailable."""
     chosen = settings.backends or _shared_backends(bundles)
     for name in chosen:
         backend = backend_named(name)

@@ -11,7 +11,7 @@ from lsx.errors import UsageError
 __all__ = ["SECTIONS", "BenchOptions"]
 
 SECTIONS = ("graphs", "chunk", "cold")
-"""Those that need nothing else; a clip, a duration and a sweep are asked for by their own options."""
+"""Sections that need nothing else; a clip, a duration and a sweep are asked for by their own options."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class BenchOptions:
     beside: tuple[Path, ...] = ()
     """Bundles of the same checkpoint in other precisions, measured in turn with it."""
     precisions: tuple[str, ...] = ()
-    """Of the bundle, its fallback and those beside it; default all but the fallback's."""
+    """Precisions to measure, of the bundle, its fallback and those beside it; default all but the fallback's."""
     clip: tuple[Path, Path] | None = None
     avatar: bool = False
     """Whether the clip is also run over a prepared avatar, in turn with the direct run."""

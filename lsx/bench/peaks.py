@@ -19,7 +19,7 @@ _COPIED_HOST, _COPIED_DEVICE = 2**28, 2**30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peaks:
-    """Per second. bytes count what is read and what is written."""
+    """The most that is reached per second; bytes count what is read and what is written."""
 
     flops: float | None
     bytes: float

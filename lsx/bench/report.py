@@ -77,9 +77,9 @@ class RoofRow(Entry):
     """What they are counted of: every layer of the built plan, or the graph's weights, inputs and outputs."""
     seconds: float
     flops_share: float | None
-    """Of the measured matrix product peak."""
+    """Share of the measured matrix product peak."""
     bytes_share: float
-    """Of the measured copy peak; both are of what is counted: caches and repeated reads are not in it."""
+    """Share of the measured copy peak; both are of what is counted: caches and repeated reads are not in it."""
     bound: str | None
     """`compute` or `memory`: which peak the graph would meet first; None where one is not known."""
 
@@ -127,7 +127,7 @@ class ProfileRow(Entry):
     seconds: float
     """A run."""
     share: float
-    """Of the run."""
+    """Share of the run's time."""
     count: int
     """Nodes that ran."""
 
@@ -140,7 +140,7 @@ class ClipTiming(Entry):
     frames: int
     seconds: float
     seconds_per_second: float
-    """Of compute per second of video: under 1 is faster than real time."""
+    """Seconds of compute per second of video: under 1 is faster than real time."""
     first_frame: float
     """Seconds from the start of the run, engines loaded, to the first finished frame."""
     chunk_p50: float
@@ -152,7 +152,7 @@ class ClipTiming(Entry):
     streams: float
     """Streams at 25 frames a second that one device keeps up with."""
     cost_per_minute: float | None
-    """Of video, at --price-per-hour."""
+    """Cost of a minute of video, at --price-per-hour."""
 
 
 class ColdStart(Entry):
@@ -174,7 +174,7 @@ class LongRun(Entry):
     device_bytes: tuple[int, ...]
     """Taken on the device; empty without one."""
     growth: float
-    """From the first quarter after the warm-up to the last, as a share, host or device, whichever grew more."""
+    """Growth from the first quarter after the warm-up to the last, as a share: host or device, whichever grew more."""
     judged: bool
     """Whether it made chunks enough to judge by."""
     failed: bool
@@ -192,11 +192,11 @@ class SweepPoint(Entry):
     """Root mean square difference inside the mask, in levels of 255."""
     pareto: bool
     correlation: float | None = None
-    """Of the mouth's opening over a whole clip with the truth; None where it was not given."""
+    """Correlation of the mouth's opening over a whole clip with the truth; None where it was not given."""
     lag: int | None = None
     """Frames by which the lips come late."""
     mouth_psnr: float | None = None
-    """Of the mouth's region against the truth, dB."""
+    """PSNR of the mouth's region against the truth, dB."""
     stable_sync: float | None = None
     """StableSyncNet's mean cosine of lips and sound; None where its weights were not given."""
     stable_sync_offset: int | None = None
@@ -233,7 +233,7 @@ class BenchReport(Entry):
     lsx_version: str
     created: str
     command: str = ""
-    """As it was given on the command line."""
+    """The command line, as it was given."""
     machine: dict[str, str]
     """Versions, GPU, driver, cores, memory, as `lsx doctor` tells them."""
     bundle: dict[str, str]

@@ -20,7 +20,7 @@ from lsx.media.video_reader import FPS
 __all__ = ["ChildRuns", "memory_growth"]
 
 GROWTH = 0.01
-"""Of memory after the warm-up, above which a long run has failed."""
+"""Growth of memory after the warm-up, as a share, above which a long run has failed."""
 
 _JUDGED = 8  # chunks
 _ENGINES_RUN = ("VAE encode", "denoise", "VAE decode", "device")  # stages of a run in which engines do
@@ -35,7 +35,7 @@ class ChildRuns:
     options: SamplingOptions
     settings: BenchOptions
     backend: str
-    """Of the clip and the long run."""
+    """The backend of the clip and the long run."""
     say: Callable[[str], None]
 
     def cold(self, backend: str) -> ColdStart:

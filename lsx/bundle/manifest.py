@@ -86,7 +86,7 @@ class ParityEntry(Entry):
     high_error: float | None = None
     """The 99.99th percentile."""
     psnr: float | None = None
-    """In dB, against the range of what is expected; 999 where nothing differs."""
+    """PSNR in dB, against the range of what is expected; 999 where nothing differs."""
     spread: float | None = None
     """Standard deviation of what is expected."""
     tolerance_mean: float | None = None
@@ -159,7 +159,7 @@ class PlanEntry(Entry):
     layers: FileEntry | None = None
     """The plan's layers as its builder told them, compressed: see engines/tensorrt/layer_table.py."""
     gpu: GpuEntry | None = None
-    """Where it was built on the GPU that it is for; None for plans that were built ahead of time."""
+    """The GPU, where the plan was built on the one that it is for; None for plans that were built ahead of time."""
 
 
 class ModelEntry(Entry):
@@ -177,7 +177,7 @@ class ModelEntry(Entry):
     checkpoint: dict[str, str]
     """SHA-256 of every file of the checkpoint, by its component."""
     source: str
-    """Where the checkpoint stood at export: a hint for the torch backend, never needed to run."""
+    """The checkpoint's place at export: a hint for the torch backend, never needed to run."""
     mask: str
     """`released outline`, or the mask file's name."""
 

@@ -26,7 +26,7 @@ __all__ = ["SILENCE", "Clip", "ClipOptions", "Segment", "find_files", "split", "
 
 _SHOT_WIDTH = 320  # pixels; a shot change is seen as well as in the whole frame
 SILENCE = 1e-3
-"""Of full scale, about -60 dB: sound that stays under it is silence."""
+"""Share of full scale, about -60 dB: sound that stays under it is silence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""When frames are shown: at an even rate, or each at a time of its own. Exact: fractions of a second, in ticks."""
+"""Frames' times: at an even rate, or each at a time of its own. Exact: fractions of a second, in ticks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FrameClock:
         return frames if self.starts is None else np.asarray(self.starts[frames], np.int64)
 
     def seconds(self, frame: int) -> Fraction:
-        """When a frame begins."""
+        """The second at which a frame begins."""
         return int(self.ticks(frame)) * self.tick
 
     def nearest(self, seconds: float, frames: int) -> int:

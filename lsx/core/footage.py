@@ -1,4 +1,4 @@
-"""Which part of the footage is used, whose mouth moves, and for how long: what a user chooses."""
+"""The part of the footage that is used, the mouth that moves, and the result's length: what a user chooses."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _read(segments: Any) -> Any:
 
 @named_alone
 class FootageOptions(BaseModel):
-    """Which part of the video is used, whose mouth moves, when the sound begins, and how long the result lasts.
+    """The part of the video that is used, the mouth that moves, the sound's beginning, and the result's length.
 
     Raises UsageError for a value out of its range, and for a name that is none of these.
 
@@ -102,8 +102,8 @@ class FootageOptions(BaseModel):
     makes a chunk, and those between another, so that the model sees them as far apart as it knows."""
 
     speaker: Annotated[str, AfterValidator(speaker_text)] = Field(default="largest", description=SPEAKERS)
-    """Whose mouth moves. A place is looked at where a shot begins, and that face is followed; frames without it stay as
-    they are. `active` is the face that speaks in the video's own sound. Numbers of tracks are those of `faces`."""
+    """The face whose mouth moves. A place is looked at where a shot begins, and that face followed; frames without it
+    stay as they are. `active` is the face that speaks in the video's sound. Tracks' numbers are those of `faces`."""
     faces: Path | None = Field(default=None, description="a file that lsx faces wrote")
     """The video's faces, so that they are not looked for again."""
     detect_every: int = Field(default=1, ge=1, le=25, strict=True, description="a whole number of frames in 1..25")
@@ -198,7 +198,7 @@ class FootageOptions(BaseModel):
 
     @property
     def speaker_rules(self) -> tuple[SpeakerRule, ...]:
-        """Those of the segments, each once, in the order of their first use; without segments the one of `speaker`.
+        """The segments' rules, each once, in the order of their first use; without segments the one of `speaker`.
 
         Examples
         --------

@@ -8,7 +8,7 @@ FACE_GRAPHS = ("face_detector", "face_landmarks")
 
 
 SYNC_GRAPHS = ("syncnet_lips", "syncnet_sound")
-"""Of bundles that were exported with StableSyncNet's weights."""
+"""Graphs of bundles that were exported with StableSyncNet's weights."""
 
 
 LOOP_GRAPHS = ("vae_encoder", "unet", "unet_shallow", "step", "vae_decoder")

@@ -9,7 +9,7 @@ from lsx.errors import UsageError
 __all__ = ["LATENT_SCALE", "ModelSpec", "tokens_per_frame"]
 
 LATENT_SCALE = 0.18215
-"""Of the VAE's latents, as the U-Net takes them."""
+"""Factor of the VAE's latents, as the U-Net takes them."""
 
 
 def tokens_per_frame(window: tuple[int, int], states: int) -> int:

@@ -46,7 +46,7 @@ class Segment(BaseModel):
     audio: Path = Field(description="the path of a sound")
     """Any file with an audio stream."""
     speaker: Annotated[str | None, AfterValidator(speaker_text)] = Field(default=None, description=SPEAKERS)
-    """Whose mouth moves; None is the run's own `speaker`."""
+    """The face whose mouth moves; None is the run's own `speaker`."""
     audio_offset: Seconds = Field(default=0.0, description="seconds, as 0.2, -1.5 or 1:02.5")
     """Seconds by which the sound comes later than `start`; where negative, its beginning is left out."""
     volume: float = Field(default=1.0, ge=0, le=10, description="a number in 0..10")

@@ -1,4 +1,4 @@
-"""Whose mouth is to move: what a user chooses."""
+"""The face whose mouth is to move: what a user chooses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SpeakerRule:
     second: float = 0.0
     """Second of the video at which `box` holds."""
     text: str = ""
-    """As it was written."""
+    """The rule as it was written."""
 
     @classmethod
     def parsed(cls, text: str) -> SpeakerRule:

@@ -62,4 +62,4 @@ THRESHOLDS: dict[Precision, Thresholds] = {
     "int8": _of(0.995, 0.995, 0.9999, 0.9999, 0.99, 0.95),
     "fp8": _of(0.995, 0.995, 0.9999, 0.9999, 0.99, 0.95),
 }
-"""By the precision of the bundle."""
+"""Thresholds by the precision of the bundle."""

@@ -71,7 +71,7 @@ class Neighbour:
     shift: int
     """Frames by which the chunk begins after it, 1 to F - 1."""
     share: NDArray[np.float32]
-    """Of its latents in each frame of the chunk, 0..1: [F]; 0 in the last `shift`, which it does not have."""
+    """Share of its latents in each frame of the chunk, 0..1: [F]; 0 in the last `shift`, which it does not have."""
 
 
 def kept_latents(steps: NDArray[np.float32], after: Neighbour) -> NDArray[np.float32]:

@@ -141,7 +141,7 @@ class Executor(ABC):
 
     program: Program
     device_bytes: int = 0
-    """Of device memory that it holds, its captured graph's own included; activation memory and weights are apart."""
+    """Bytes of device memory that it holds, its captured graph's included; activation memory and weights are apart."""
     preparation: dict[str, float]
     """Seconds of the steps that made it ready and are worth telling apart: `warm up`, `capture`."""
 

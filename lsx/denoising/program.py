@@ -27,7 +27,7 @@ class Buffer:
     dtype: Dtype
     shape: tuple[int, ...]
     owner: BufferRole
-    """Who fills it, and how long it lives: `input` by the caller before a run, `output` read by the caller after it,
+    """The one who fills it, and its life: `input` by the caller before a run, `output` read by the caller after it,
     `constant` filled once for all runs; `scratch` lives from its first operation to its last."""
 
     @property

@@ -81,7 +81,7 @@ class DeviceEngine(Engine):
         """
 
     def own_axes(self, axes: Mapping[str, int]) -> dict[str, int]:
-        """Those of `axes` that vary in this engine's tensors."""
+        """The axes, of `axes`, that vary in this engine's tensors."""
         varying = {n for spec in (*self.inputs.values(), *self.outputs.values()) for n in spec.shape}
         return {axis: length for axis, length in axes.items() if axis in varying}
 

@@ -99,7 +99,7 @@ class OnnxOptions:
     provider: str = "cpu"
     """cpu or cuda."""
     threads: int | None = None
-    """Of the CPU provider, default $LSX_THREADS, else all cores."""
+    """Threads of the CPU provider, default $LSX_THREADS, else all cores."""
     optimise: bool = True
     """False keeps memory down and start-up short, for a graph that runs once."""
     profile: Path | None = None

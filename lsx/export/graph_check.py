@@ -38,7 +38,7 @@ class GraphCheck:
     quantized: bool
     """Whether it has Q/DQ; then it is compared on recorded samples, with a loose tolerance."""
     folder: Path
-    """For temporary files."""
+    """The folder for temporary files."""
 
     def entries(self, feeds: Cases, expected: Cases, rounded: Cases) -> list[ParityEntry]:
         """Every figure of every output. Raises ParityError for one of another shape.

@@ -61,7 +61,7 @@ class GraphExporter:
         self.asked = precision
         """The bundle's."""
         self.precision = base_precision(precision)
-        """Of its graphs' tensors, where they are not quantized."""
+        """The precision of its graphs' tensors, where they are not quantized."""
         self.quantization = quantization
         self.store = WeightStore(folder / "onnx")
         self.parity: dict[str, list[ParityEntry]] = {}

@@ -33,11 +33,11 @@ class Tolerance:
     """How far a graph's output may be from what is expected: so many of its spreads, and a little absolute."""
 
     mean: float
-    """Of the mean error, in spreads."""
+    """Limit of the mean error, in spreads."""
     high: float
-    """Of the 99.99th percentile of the errors, in spreads."""
+    """Limit of the 99.99th percentile of the errors, in spreads."""
     gross: float
-    """Of the largest error, in spreads: nothing but a gross fault is beyond."""
+    """Limit of the largest error, in spreads: nothing but a gross fault is beyond."""
     cosine: float
     """Lowest cosine similarity."""
     levels: float = 0.0

@@ -1,4 +1,4 @@
-"""Who speaks: the face whose mouth opens as the sound says it should. Numbers alone.
+"""The speaker: the face whose mouth opens as the sound says it should. Numbers alone.
 
 Mouths open with some sounds more than with others, in every language alike. Which, is learnt from the footage itself: a
 ridge regression from the sound's bands to how far the mouths are open, in which each frame is foretold by what other
@@ -56,7 +56,7 @@ class Agreement:
     starts: tuple[int, ...]
     """First frames of the looks, 16 frames each, rising."""
     margins: tuple[float, ...]
-    """Of each: how much better they agree as they are than shifted."""
+    """Margin of each look: how much better lips and sound agree as they are than shifted."""
 
     def between(self, start: int, stop: int) -> NDArray[np.float64]:
         """The mean of the looks that have a frame, of frames start..stop: [stop - start], NaN where none has."""

@@ -17,7 +17,7 @@ __all__ = ["TEMPLATE", "AlignedFace", "Aligner", "Face", "crop_face", "crop_size
 Affine = NDArray[np.float64]
 
 TEMPLATE = np.array([[17.0, 20.0], [58.0, 20.0], [37.5, 40.0]]) * 2.8
-"""Where brow, brow and nose lie in the crop at 256 pixels: [3, 2] (x, y)."""
+"""Places of brow, brow and nose in the crop at 256 pixels: [3, 2] (x, y)."""
 _FILL = 127.0
 
 
@@ -60,7 +60,7 @@ class AlignedFace:
     crop: NDArray[np.uint8]
     """uint8 [resolution, resolution, 3]."""
     moments: NDArray[np.float32] | None = None
-    """Of the VAE, float32 [2, 2, 4, h, w], where the face was encoded before."""
+    """Moments of the VAE, float32 [2, 2, 4, h, w], where the face was encoded before."""
 
 
 def crop_size(resolution: int) -> tuple[int, int]:

@@ -33,7 +33,7 @@ class ProxyEntry(Entry):
     """What the source had that a proxy of its frames has not."""
 
     tick: Fraction
-    """Of the frames' clock, seconds."""
+    """Tick of the frames' clock, seconds."""
     starts: tuple[int, ...] | None
     """First tick of each frame, and of what would come after the last; None is an even rate."""
     pixel_aspect: Fraction
@@ -43,7 +43,7 @@ class ProxyEntry(Entry):
 
     @property
     def clock(self) -> FrameClock:
-        """When its frames are shown."""
+        """The times at which its frames are shown."""
         return FrameClock(self.tick, None if self.starts is None else np.array(self.starts, np.int64))
 
 
@@ -58,7 +58,7 @@ class AvatarManifest(Entry):
     encoder: str
     """What the VAE encoder is known by: see `encoder_of`."""
     backend: str
-    """That it ran on."""
+    """The backend that encoded it."""
     video: VideoIdentity
     """What it was prepared of."""
     start: float
@@ -67,14 +67,14 @@ class AvatarManifest(Entry):
     speaker: str
     """The options of FootageOptions that it was prepared with."""
     frames: int
-    """Of the part that was prepared."""
+    """Frames of the part that was prepared."""
     choices: tuple[SpeakerChoice, ...]
-    """Whom the rule took, and from which frame on."""
+    """The faces that the rule took, and the frames from which on it did."""
     source: FileEntry
     """The video, or a proxy of its frames."""
     proxy: ProxyEntry | None
     faces: FileEntry
-    """By place: `frames` int32 [rows], rising, `affines` float64 [rows, 2, 3]; and `mask` float32 [latent, latent]."""
+    """Each place's `frames` int32 [rows], rising, `affines` float64 [rows, 2, 3]; `mask` float32 [latent, latent]."""
     places: tuple[PlaceEntry, ...]
 
     def files(self) -> Iterator[FileEntry]:

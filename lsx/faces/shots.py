@@ -1,4 +1,4 @@
-"""Where a shot begins, told frame by frame, so that a run and `lsx faces` cut at the same places."""
+"""The beginnings of shots, told frame by frame, so that a run and `lsx faces` cut at the same places."""
 
 from __future__ import annotations
 

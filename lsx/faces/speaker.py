@@ -1,4 +1,4 @@
-"""Which of a frame's faces are made to speak: chosen at the beginning of a shot, and then followed."""
+"""The faces of a frame that are made to speak: chosen at the beginning of a shot, and then followed."""
 
 from __future__ import annotations
 

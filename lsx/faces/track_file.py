@@ -34,11 +34,11 @@ class VideoIdentity:
 
     name: str
     frames: int
-    """At 25 a second."""
+    """Frames at 25 a second."""
     width: int
     height: int
     bytes: int
-    """Of the file; 0 of frames in memory."""
+    """Size of the file; 0 of frames in memory."""
 
     @classmethod
     def of(cls, video: VideoSource) -> VideoIdentity:
@@ -70,7 +70,7 @@ class Track:
     sharpness: list[float] = field(default_factory=list)
     """Variance of the Laplacian of the aligned face."""
     mouth_opening: list[float | None] = field(default_factory=list)
-    """Between the inner lips, as a share of the eyes' distance; null where the face model does not say."""
+    """Distance between the inner lips, as a share of the eyes' distance; null where the face model does not say."""
     portrait: Frame = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
     """The sharpest aligned face so far, uint8 [128, 128, 3]; not in the file."""
     sharpest: float = -1.0

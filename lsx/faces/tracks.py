@@ -25,7 +25,7 @@ class TrackedFace:
     """A face of one frame, and which track it belongs to."""
 
     track: int
-    """From 1 on, in the order in which tracks begin."""
+    """Number of the track, from 1 on, in the order in which tracks begin."""
     face: Face
 
 

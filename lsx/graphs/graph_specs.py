@@ -171,7 +171,7 @@ GRAPHS: dict[str, GraphSpec] = {
         ),
     )
 }
-"""In the order of export: `unet` before `unet_shallow`, which shares its weights."""
+"""Graphs in the order of export: `unet` before `unet_shallow`, which shares its weights."""
 
 
 def sync_specs(network: StableSyncNet) -> tuple[GraphSpec, GraphSpec]:

@@ -51,4 +51,4 @@ LAYOUTS: Mapping[str, Layout] = {
     "wipe": Layout(across=1, down=1, draw=_wipe),
     "difference": Layout(across=1, down=1, draw=_difference),
 }
-"""By name."""
+"""Layouts by name."""

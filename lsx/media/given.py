@@ -40,12 +40,12 @@ class VideoSource(Protocol):
     width: int
     height: int
     colours: ColourTags
-    """As an output of these frames is tagged."""
+    """The tags of an output of these frames."""
     pixel_aspect: Fraction
     count: int
     """Frames on the grid."""
     clock: FrameClock
-    """When they are shown."""
+    """The times at which they are shown."""
 
     def at(self, indices: NDArray[np.int64]) -> Iterator[tuple[int, Frame]]:
         """The frames `indices`, in that order, each with its index: arrays that may be painted on."""

@@ -79,11 +79,11 @@ class Target(Protocol):
     """What a muxer writes into. `commit` when all is written, and `discard` always, after it or instead."""
 
     name: str
-    """For messages."""
+    """The target's name, for messages."""
     opened: Any
     """What PyAV opens: a path or a file object."""
     muxer_options: dict[str, str]
-    """Of FFmpeg's muxer."""
+    """Options of FFmpeg's muxer."""
 
     def commit(self) -> None:
         """Keep what was written. Raises OSError."""

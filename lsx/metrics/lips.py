@@ -35,7 +35,7 @@ _CROP_REGION = (72.0, 132.0, 184.0, 198.0)  # of an aligned face of 256 pixels
 
 
 def crop_region(resolution: int) -> NDArray[np.float64]:
-    """Where an aligned face [resolution, resolution] has its mouth: float64 [4]."""
+    """The mouth's region in an aligned face [resolution, resolution]: float64 [4]."""
     return np.array(_CROP_REGION) * resolution / 256
 
 
@@ -65,11 +65,11 @@ class LipFigures:
     """Lips of a clip against the truth of the same clip."""
 
     correlation: float
-    """Of the mouth's opening, -1..1; NaN where a picture has NaN."""
+    """Correlation of the mouth's opening, -1..1; NaN where a picture has NaN."""
     lag: int
     """Frames by which the lips come late."""
     psnr: float
-    """Of the mouth's region, dB."""
+    """PSNR of the mouth's region, dB."""
 
     def __str__(self) -> str:
         return f"sync correlation {self.correlation:.3f}, lag {self.lag:+d} frames, mouth PSNR {self.psnr:.1f} dB"

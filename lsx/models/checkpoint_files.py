@@ -26,13 +26,13 @@ __all__ = [
 ]
 
 STABLE_SYNCNET_FILE = "stable_syncnet.pt"
-"""In a folder of auxiliary weights, by its released name."""
+"""The file in a folder of auxiliary weights, by its released name."""
 
 RELEASED: dict[str, int] = {"latentsync-1.5": 256, "latentsync-1.6": 512}
 """Released models and their resolution in pixels; architecture and key names are the same."""
 
 SIZES = ("small", "full", "minimal")
-"""Of random checkpoints: the released topology, narrow, or as large as it is; or few layers of every kind."""
+"""Sizes of random checkpoints: the released topology, narrow, or as large as it is; or few layers of every kind."""
 
 SOURCE = "source.json"
 """What `lsx fetch` writes beside the files: which model they are, and where they came from."""

@@ -40,10 +40,10 @@ class HubFile:
     """The commit that the hub's `main` was at when it was asked."""
     name: str
     path: str
-    """In the checkpoint folder."""
+    """The file's place in the checkpoint folder."""
     size: int
     sha256: str | None
-    """As the hub tells it; None for small files, of which it tells none."""
+    """The hash that the hub tells; None for small files, of which it tells none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class FetchPlan:
     model: str
     files: tuple[HubFile, ...]
     missing: tuple[HubFile, ...]
-    """Those that are not in the folder yet, or not whole."""
+    """Files that are not in the folder yet, or not whole."""
 
     @property
     def bytes(self) -> int:

@@ -42,7 +42,7 @@ class EncoderConfig:
     downsample_factors: tuple[tuple[int, int], ...]
     """Strides (height, width) of each level."""
     attn_blocks: tuple[bool, ...]
-    """Which levels end in an attention block."""
+    """Levels that end in an attention block."""
 
     def __post_init__(self) -> None:
         levels = len(self.block_out_channels)

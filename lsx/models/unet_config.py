@@ -45,7 +45,7 @@ class UNetConfig:
     layers_per_block: int = 2
     """Layers of a down block; an up block has one more."""
     attention_levels: tuple[bool, ...] = (True, True, True, False)
-    """Which down blocks (and, mirrored, up blocks) have spatial transformers."""
+    """Down blocks (and, mirrored, up blocks) that have spatial transformers."""
     heads: int = 8
     """Attention heads; the original calls this `attention_head_dim`."""
     norm_groups: int = 32

@@ -250,7 +250,7 @@ class Posterior:
 
     mean: Tensor
     log_variance: Tensor
-    """Between -30 and 20."""
+    """Numbers between -30 and 20."""
 
     @property
     def deviation(self) -> Tensor:

@@ -23,11 +23,11 @@ class Quantization:
     """Recipes of all that is quantized, and what is written beside the graphs."""
 
     recipes: Mapping[str, Recipe]
-    """By target."""
+    """Recipes by target."""
     flops: Mapping[str, Mapping[str, float]]
-    """By target and layer, of one forward of the target's first graph."""
+    """FLOPs by target and layer, of one forward of the target's first graph."""
     feeds: Mapping[str, Mapping[str, NDArray[Any]]]
-    """By graph, the inputs of one recorded sample, float32 or uint8."""
+    """Inputs by graph, of one recorded sample, float32 or uint8."""
     calibration: str
     """SHA-256 of the calibration's manifest."""
     method: str

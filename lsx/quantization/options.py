@@ -17,7 +17,7 @@ METHODS: tuple[Method, ...] = ("max", "percentile", "mse")
 MIN_COVERAGE = 0.85
 """Lowest share of a target's FLOPs in low precision, unless less is allowed."""
 AIMED_COSINES: Mapping[LowPrecision, float] = {"int8": 0.999, "fp8": 0.995}
-"""Of the U-Net's output, as far as MIN_COVERAGE allows; at int8's threshold itself, 0.995, lips were worse."""
+"""Aims for the U-Net's output, as far as MIN_COVERAGE allows; at int8's threshold itself, 0.995, lips were worse."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class QuantizeOptions:
     method: Method | None = None
     """How ranges are found; default percentile for int8, max for fp8, which has no step to save."""
     percentile: float = 99.99
-    """Of absolute values, for `percentile`."""
+    """Percentile of absolute values, for the method `percentile`."""
     alpha: float = 0.8
     """SmoothQuant's share of the activations, for int8; 0 turns it off."""
     search_budget: int = 400

@@ -43,7 +43,7 @@ class Layer:
     name: str
     """The checkpoint's."""
     path: str
-    """In the module."""
+    """The layer's name in the module."""
     module: nn.Module
     reason: str | None
     """Why it always stays fp16, or None."""

@@ -41,7 +41,7 @@ class AvatarVideo:
         self.pixel_aspect = self._reader.pixel_aspect if proxy is None else proxy.pixel_aspect
         self.clock = self._reader.clock if proxy is None else proxy.clock
         self.path: Path | None = avatar.source if proxy is None else None
-        """Where its own sound is; a proxy has none."""
+        """The file that has its own sound; a proxy has none."""
         self.start = self._reader.start
 
     def at(self, indices: NDArray[np.int64]) -> Iterator[tuple[int, Frame]]:
@@ -102,7 +102,7 @@ def faces_of(
     looked: Looked,
     kept: Path | None = None,
 ) -> FrameFaces:
-    """Where the faces of a run over `video` come from. Raises UsageError, MediaError, FaceNotFound.
+    """The source of the faces of a run over `video`. Raises UsageError, MediaError, FaceNotFound.
 
     looked : called while all frames are looked at, where that is needed first. kept : a file that has that, or gets it.
     """

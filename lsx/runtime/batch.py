@@ -27,7 +27,7 @@ class JobResult:
     """What became of a job."""
 
     line: int
-    """Of the jobs' file."""
+    """Line of the jobs' file."""
     name: str
     """The result's file name."""
     state: State
@@ -43,7 +43,7 @@ class BatchResult:
     """What became of a batch."""
 
     jobs: tuple[JobResult, ...]
-    """In the order of the file."""
+    """Jobs in the order of the file."""
     seconds: float
     """Wall-clock time, without loading engines."""
 
@@ -53,7 +53,7 @@ class BatchResult:
 
 
 def report_path(folder: Path, job: Job) -> Path:
-    """Where a job's report is written: beside its result, after it."""
+    """The file of a job's report, which is written beside its result, after it."""
     return folder / f"{job.name}.json"
 
 

@@ -30,7 +30,7 @@ class Job:
     """One run of a batch."""
 
     line: int
-    """Of the file, from 1 on."""
+    """Line of the file, from 1 on."""
     video: Path
     audio: Path | None
     """None where segments have the sounds."""

@@ -1,4 +1,4 @@
-"""Which chunks of frames a clip is made of, and what each counts in every frame: numbers alone."""
+"""The chunks of frames that a clip is made of, and what each counts in every frame: numbers alone."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Chunk:
     """One pass of the U-Net's loop over the faces of one slot, and the output frames that are finished with it."""
 
     number: int
-    """Of its place in the plan; the faces of several slots there share it."""
+    """Number of its place in the plan; the faces of several slots there share it."""
     part: Part
     slot: Slot
     items: list[AlignedFrame]
@@ -35,7 +35,7 @@ class Chunk:
     faces: NDArray[np.uint8] | None
     """uint8 [F, H, W, 3]; None where nothing is to be made: no frame has a face, or all are silent."""
     moments: NDArray[np.float32] | None
-    """Of the faces, float32 [F, 2, 2, 4, h, w], where they were encoded before."""
+    """Moments of the faces, float32 [F, 2, 2, 4, h, w], where they were encoded before."""
     done: list[AlignedFrame]
     """The output frames, in order, that no later chunk counts in."""
     last: bool = False
@@ -69,7 +69,7 @@ class Chunker:
     stride: int = 1
     """A chunk has every `stride`-th frame."""
     parts: Sequence[Part] | None = None
-    """Who speaks when; None is one voice throughout."""
+    """Parts of the result, each with its speaker; None is one voice throughout."""
 
     @property
     def spoken(self) -> Sequence[Part]:
@@ -103,7 +103,7 @@ class Chunker:
         return sum(not planned.heard for planned in self.plan())
 
     def borders(self, every: int) -> list[Border]:
-        """Where the run may be left: after about `every` frames each, the last at least half as long."""
+        """The borders at which the run may be left: after about `every` frames each, the last at least half as long."""
         plan = _Upcoming(self.plan(), self.frames * self.stride, self.source_length)
         found: list[Border] = []
         number, first, wanted = 0, 0, every

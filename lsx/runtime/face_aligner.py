@@ -39,7 +39,7 @@ class AlignedFrame:
 
 
 class FrameFaces(Protocol):
-    """Where the aligned faces of a run come from: found in its frames, or kept from before."""
+    """The source of a run's aligned faces: found in its frames, or kept from before."""
 
     advice: str
     """What a run that found no face says besides."""
@@ -52,7 +52,7 @@ class FrameFaces(Protocol):
 
     @property
     def choices(self) -> tuple[SpeakerChoice, ...]:
-        """Whom it took, and from which frame on."""
+        """The faces that it took, and the frames from which on it did."""
 
     def keep_history(self, marks: Collection[int]) -> None:
         """Keep from now on what is seen. marks : source frames after which the run may be left."""
@@ -80,7 +80,7 @@ class FoundFaces:
 
     @property
     def choices(self) -> tuple[SpeakerChoice, ...]:
-        """Whom it took."""
+        """The faces that it took."""
         return self._choice.choices
 
     def look(self, frame: Frame) -> Any:
@@ -129,10 +129,10 @@ class FaceAligner:
     detector_threads: int = 1
     """Threads on which frames are looked at; on more than one that must be thread-safe."""
     clock: FrameClock = MODEL_CLOCK
-    """When the source's frames are shown."""
+    """The times at which the source's frames are shown."""
     faceless: list[int] = field(default_factory=list)
     border: Border = BEGINNING
-    """Where the run goes on; the frames before it were aligned by an earlier one."""
+    """The place at which the run goes on; the frames before it were aligned by an earlier one."""
     latest: int = -1
     """The last source frame that was looked at."""
     any_face: bool = False

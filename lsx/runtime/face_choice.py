@@ -48,7 +48,7 @@ Detector = Callable[[Frame], Face | None]
 
 
 class Slot(NamedTuple):
-    """Where a face is in a run, from frame to frame."""
+    """The place of a face in a run, from frame to frame."""
 
     rule: int
     """Number of the rule that chose it."""
@@ -57,7 +57,7 @@ class Slot(NamedTuple):
 
 
 class FaceChoice(Protocol):
-    """Where the faces of a run come from."""
+    """The source of a run's faces."""
 
     advice: str
     """What a run that found no face says besides."""
@@ -70,7 +70,7 @@ class FaceChoice(Protocol):
 
     @property
     def choices(self) -> tuple[SpeakerChoice, ...]:
-        """Whom it took, and from which frame on."""
+        """The faces that it took, and the frames from which on it did."""
 
     def keep_history(self, marks: Collection[int]) -> None:
         """Keep from now on what is seen. marks : source frames after which the run may be left."""
@@ -164,7 +164,7 @@ class LiveFaces:
 
     @property
     def choices(self) -> tuple[SpeakerChoice, ...]:
-        """Whom it took."""
+        """The faces that it took."""
         return () if self._choosers is None else self._choosers.choices
 
     def keep_history(self, marks: Collection[int]) -> None:
@@ -218,7 +218,7 @@ class RecordedFaces(Unseen):
 
     @property
     def choices(self) -> tuple[SpeakerChoice, ...]:
-        """Whom it took."""
+        """The faces that it took."""
         return self._choosers.choices
 
 

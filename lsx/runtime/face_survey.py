@@ -34,7 +34,7 @@ class TrackSummary:
     """Frame of the video, at 25 a second."""
     last: int
     frames: int
-    """In which it was seen."""
+    """Frames in which it was seen."""
     size: float
     """Median height of its box, pixels."""
     sharpness: float
@@ -64,7 +64,7 @@ class FaceSurvey:
     frames: int
     shots: int
     tracks: tuple[TrackSummary, ...]
-    """By number."""
+    """Tracks by number."""
 
 
 def survey_faces(

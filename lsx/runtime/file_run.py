@@ -44,7 +44,7 @@ class FileRun:
     progress: ProgressCallback | None
     cancel: CancelToken | None
     resumption: Resumption | None
-    """Where it is taken up, and kept."""
+    """The folder in which it is kept, and from which it goes on."""
     backend: str
 
     def run(self) -> RunReport:

@@ -77,17 +77,17 @@ class FramePipeline:
     start: RunState = field(default_factory=RunState)
     """What there is where the run goes on, at the aligner's border."""
     borders: Mapping[int, Border] = field(default_factory=dict)
-    """Where it may be left, by the first frame after each."""
+    """Borders at which it may be left, by the first frame after each."""
     states: dict[int, RunState] = field(default_factory=dict, init=False)
     """What there was at each of these, once the frame before it has come out."""
     collected: int = field(default=0, init=False)
     """Chunks of the plan that came from the engines, whole, or past them because nothing was to be made."""
     computed: int = field(default=0, init=False)
-    """Those that came from the engines."""
+    """Chunks that came from the engines."""
 
     @property
     def border(self) -> Border:
-        """Where the run goes on; its beginning where nothing was made before."""
+        """The place at which the run goes on; its beginning where nothing was made before."""
         return self.aligner.border
 
     @property

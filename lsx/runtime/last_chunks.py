@@ -1,4 +1,4 @@
-"""Which chunk a chunk goes on from: the last one of the same face and voice that has its first frame."""
+"""The chunk that a chunk goes on from: the last one of the same face and voice that has its first frame."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class OpenedInputs(NamedTuple):
     heard: SoundReader
     """The result's sound."""
     footage: FootageOptions
-    """As they are for this video: an avatar has some of its own."""
+    """The options as they are for this video: an avatar has some of its own."""
 
 
 def open_inputs(
@@ -138,7 +138,7 @@ def sound_notes(samples: NDArray[np.int16] | NDArray[np.float32]) -> tuple[str, 
 
 
 def speaker_notes(choices: Sequence[SpeakerChoice], clock: FrameClock) -> tuple[str, ...]:
-    """Where the speaker was lost, and another face was taken in the same shot."""
+    """The places where the speaker was lost, and another face was taken in the same shot."""
     lost = [choice for choice in choices if choice.lost]
     if not lost:
         return ()

@@ -47,7 +47,7 @@ class RunPlan:
     timeline: Timeline
     voices: tuple[VoicePlan, ...]
     rules: tuple[SpeakerRule, ...]
-    """Who speaks; a part's rule is its number here."""
+    """Rules of who speaks; a part's rule is its number here."""
 
     def chunker(self, frames: int, overlap: int) -> Chunker:
         """What cuts it into chunks of `frames` frames."""

@@ -44,7 +44,7 @@ class Progress:
     looked: int = 0
     """Frames of the video that were looked at before the run, where `speaker` is active."""
     to_look: int = 0
-    """Of how many."""
+    """Frames that are to be looked at."""
 
 
 RUN_REPORT_SCHEMA = 1
@@ -89,11 +89,11 @@ class RunReport:
     speed: float = 1.0
     """Frames of the video for one of the result: other than 1 where `extend` is `remap`."""
     choices: tuple[SpeakerChoice, ...] = ()
-    """Whose mouth moved: from which frame of the video on which track, and whether the one before was lost."""
+    """Faces whose mouths moved: from which frame of the video on which track, and whether the one before was lost."""
     chunks: int = 0
     """Chunks of 16 frames of the result."""
     silent_chunks: int = 0
-    """Those that were not computed, because the sound is silent in all their frames and `silence` is `keep`."""
+    """Chunks that were not computed, because the sound is silent in all their frames and `silence` is `keep`."""
     saved_chunks: int = 0
     """Chunks that one voice from the first frame to the last would take, and this run did not."""
     seam: float | None = None

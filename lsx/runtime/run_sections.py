@@ -47,12 +47,12 @@ _DIGEST = 16  # hexadecimal digits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumption:
-    """Where a run keeps its sections, and how long they are."""
+    """The folder in which a run keeps its sections, and their length."""
 
     folder: Path
-    """Of any number of runs: each has a folder of its own in it."""
+    """The folder of any number of runs: each has one of its own in it."""
     seconds: float
-    """Of the result, in a section."""
+    """Seconds of the result in a section."""
 
     @classmethod
     def of(

@@ -20,7 +20,7 @@ class MadeFace:
 
     pixels: NDArray[Any]
     share: float
-    """Of it in the frame, 0..1."""
+    """Share of the face in the frame, 0..1."""
     chunk: int | None
     """Number of the one chunk that made it; None where several did."""
 
@@ -47,7 +47,7 @@ class RunState:
     computed: int = 0
     """Chunks that were computed, one for each face."""
     repeated: int = 0
-    """Those that were done again."""
+    """Chunks that were done again."""
     across: list[float] = field(default_factory=lambda: [0.0, 0.0])
     inside: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """The sums of SeamMeter."""

@@ -1,4 +1,4 @@
-"""Where a sound is silent for so long that a mouth should rest: numbers alone.
+"""The parts of a sound that are silent for so long that a mouth should rest: numbers alone.
 
 Energy with hangover: 10 ms are speech when their level is over a threshold that follows the file's noise and speech.
 """

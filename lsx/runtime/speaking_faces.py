@@ -77,7 +77,7 @@ def heard_in(video: VideoSource, frame: int) -> PlacedSound:
 def speaking(
     tracks: Tracks, clock: FrameClock, sound: SoundReader, agreements: Mapping[int, Agreement] | None = None
 ) -> ActiveTrack:
-    """Which track speaks in a frame of the video. Raises UsageError where no mouth is known, MediaError.
+    """The track that speaks in a frame of the video. Raises UsageError where no mouth is known, MediaError.
 
     clock : the video's; sound : its own, from `tracks.first` on; agreements : as of `active_tracks`.
     """

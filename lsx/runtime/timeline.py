@@ -1,4 +1,4 @@
-"""Which frame of the video, and which part of the sound, is at each place of the result: numbers alone."""
+"""The frame of the video, and the part of the sound, at each place of the result: numbers alone."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Timeline:
         return self.shown(enough).frames_in(seconds)
 
     def shown(self, length: int | None = None) -> FrameClock:
-        """When the first `length` output frames are shown, by default all."""
+        """The times at which the first `length` output frames are shown, by default all."""
         return self.clock.shown(self.source(length))
 
     def first_times(self, beyond: int) -> NDArray[np.int64]:

@@ -134,7 +134,7 @@ class UNetSettings(Settings):
     """Weigh the noise's error by min(SNR, gamma) / SNR (Min-SNR, arXiv 2303.09556); the original weighs all alike."""
     guidance: float = 1.5
     inference_steps: int = 20
-    """Of the validation clip."""
+    """Denoising steps of the validation clip."""
     lora_rank: int | None = None
     """Train low-rank additions to the trainable linear layers instead, merged where a checkpoint is saved."""
     lora_alpha: int | None = None

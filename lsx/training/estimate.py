@@ -23,7 +23,7 @@ class Estimate:
     trained: int
     """Parameters that are trained."""
     parameters: int
-    """Of the network."""
+    """Parameters of the network."""
     weight_bytes: int
     """The network, and the frozen ones, in float32."""
     optimizer_bytes: int

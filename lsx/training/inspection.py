@@ -32,12 +32,12 @@ class DataStatistics:
     """Videos of which a segment was kept."""
     shards: int
     bytes: int
-    """Of all shards."""
+    """Bytes of all shards."""
     sync_checked: int
     """Segments whose sound SyncNet corrected."""
     dropped_pieces: int
     dropped_seconds: float
-    """Of pieces whose length is known: a video that could not be read has none."""
+    """Seconds of pieces whose length is known: a video that could not be read has none."""
     dropped: Mapping[str, int]
     """Pieces by the kind of their reason, most first."""
 

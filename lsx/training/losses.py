@@ -33,7 +33,7 @@ class LossWeights:
     perceptual: float = 0.1
     trepa: float = 10.0
     snr_gamma: float | None = None
-    """Of the reconstruction's weights by noise level; None for all alike, as in the original."""
+    """The gamma of the reconstruction's weights by noise level; None for all alike, as in the original."""
 
     @property
     def in_pixels(self) -> bool:

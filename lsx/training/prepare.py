@@ -55,7 +55,7 @@ class PrepareReport:
     videos: int
     segments: int
     seconds: float
-    """Of video, in the segments."""
+    """Seconds of video in the segments."""
     shards: int
     dropped: Mapping[str, int]
     """Pieces by the kind of their reason, most first."""
@@ -77,7 +77,7 @@ class PrepareReport:
 
 
 def work_folder(output: Path) -> Path:
-    """Where an unfinished preparation keeps what it has."""
+    """The folder in which an unfinished preparation keeps what it has."""
     return output.absolute().parent / f".{output.name}-work"
 
 

@@ -21,7 +21,7 @@ class StepReport:
     steps: int
     losses: Mapping[str, float]
     gradient_norm: float
-    """Before clipping."""
+    """The gradient's norm before clipping."""
     lr: float
     seconds: float
     """A step, on average of late."""
@@ -44,7 +44,7 @@ class TrainReport:
     skipped: int
     checkpoint: Path
     losses: Mapping[str, float]
-    """Of the last step."""
+    """Losses of the last step."""
 
 
 def last_step(settings: Settings, count: int, world: int = 1) -> int:

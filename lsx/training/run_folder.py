@@ -90,7 +90,7 @@ class RunFolder:
         return steps[-1] if steps else None
 
     def partial(self, step: int) -> Path:
-        """Where a checkpoint is written before it is whole; its state goes into `state/` there."""
+        """The folder in which a checkpoint is written before it is whole; its state goes into `state/` there."""
         return self.checkpoints / f".step-{step:08d}{_PARTIAL}"
 
     def write(self, step: int, fill: Callable[[Path], None]) -> Path:

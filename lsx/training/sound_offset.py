@@ -59,7 +59,7 @@ class Offset:
     missing: float
     """Seconds of the shifted sound that the video does not have."""
     frames: int
-    """By which the sound came early."""
+    """Frames by which the sound came early."""
     confidence: float
     reason: str | None
     """Why the segment cannot be used."""

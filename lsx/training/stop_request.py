@@ -13,7 +13,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """While it is open, the first signal sets `asked`, and a second one interrupts at once."""
+    """A request to stop: while it is open, the first signal sets `asked`, and a second one interrupts at once."""
 
     def __init__(self) -> None:
         self.asked = False

@@ -19,7 +19,7 @@ class TrainingTask(ABC):
     module: nn.Module
     """The network in float32 on the CPU; what is trained requires gradients."""
     samples: Dataset[dict[str, Tensor]]
-    """By running number, as `lsx.training.samples` has it."""
+    """Samples by running number, as `lsx.training.samples` has it."""
     count: int
     """Samples of one pass over the data."""
     written_as_trained: bool = True
@@ -28,7 +28,7 @@ class TrainingTask(ABC):
     """What the run leaves out, a line each."""
 
     frozen_bytes: int = 0
-    """Of the frozen networks, in float32."""
+    """Bytes of the frozen networks, in float32."""
 
     def prepare(self, rank: int, world: int) -> None:
         """Compute what the samples need and is not there yet; every process a part of it."""

@@ -36,7 +36,7 @@ class ValidationOptions:
     video: Path | None = None
     audio: Path | None = None
     bundle: Path | None = None
-    """Whose face models find the face in `video`."""
+    """The bundle whose face models find the face in `video`."""
 
     def __post_init__(self) -> None:
         clip = (self.video, self.audio, self.bundle)
@@ -53,7 +53,7 @@ class TrainOptions:
     changes: tuple[str, ...] = ()
     """`section.name=value`, in place of the file's."""
     checkpoint: Path | None = None
-    """For the U-Net a checkpoint folder, for SyncNet a stable_syncnet.pt to begin with."""
+    """The weights to begin with: for the U-Net a checkpoint folder, for SyncNet a stable_syncnet.pt."""
     model: str | None = None
     """`latentsync-1.5` or `latentsync-1.6`, where the checkpoint has no config.yaml."""
     auxiliary: Path | None = None

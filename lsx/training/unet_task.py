@@ -40,7 +40,7 @@ _UNET = "latentsync_unet.pt"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UNetSources:
-    """Where a training takes its networks and data from."""
+    """The sources of a training's networks and data."""
 
     checkpoint: Checkpoint
     """VAE, audio encoder, mask, and the U-Net to begin with."""

@@ -45,7 +45,7 @@ class ValidationClip:
     frames: Sequence[Frame]
     samples: NDArray[np.int16]
     bundle: Bundle | None = None
-    """Whose face models look for the face; None where the frames are aligned crops."""
+    """The bundle whose face models look for the face; None where the frames are aligned crops."""
 
     @classmethod
     def of_segment(cls, data: DataSet, row: SegmentRow) -> ValidationClip:

@@ -33,7 +33,7 @@ class ChunkResult:
 
     tokens: Array
     latents: list[Array]
-    """Before the first step, and after each."""
+    """Latents before the first step, and after each."""
     pixels: Array
     """float32 [F, H, W, 3] in levels."""
 

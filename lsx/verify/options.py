@@ -25,7 +25,7 @@ class VerifyOptions:
     """Video and sound; default seeded inputs."""
     backend: str = AUTO
     max_chunks: int | None = None
-    """At most so many chunks of 16 frames; default the whole clip."""
+    """The most chunks of 16 frames to compare; default the whole clip."""
     thresholds: Mapping[str, float] = field(default_factory=dict)
     """Replacements of the precision's own, by name."""
     auxiliary: Path | None = None

@@ -47,7 +47,7 @@ class Expected:
     pixels: Array
     """float32 [F, H, W, 3] in levels, the face pasted inside the mask, neither rounded nor clipped."""
     cases: list[GraphCase] = field(default_factory=list)
-    """For the first chunk only."""
+    """Cases of the first chunk only."""
     noise: list[Array] = field(default_factory=list)
     """noise_pred of every step, for the first chunk only."""
 

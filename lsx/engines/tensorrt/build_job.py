@@ -54,7 +54,7 @@ class BuildJob:
         self._error: BaseException | None = None
         self._share = 0.0
         self.table = LayerTable((), {})
-        """Of the plan, when it is built."""
+        """The plan's layers, when it is built."""
 
     def run(self, path: Path, report: Callable[[float], object]) -> int:
         """Build into the file `path`; returns the process's peak memory in bytes. Raises BuildError."""

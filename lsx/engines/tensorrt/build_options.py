@@ -28,7 +28,7 @@ class BuildOptions:
     hardware_compatible: bool = False
     """Plans for every GPU from compute capability 8.0 on (tensorrt only), at some cost in speed."""
     guidance: Literal["on", "off", "both"] = "on"
-    """Which batches of the U-Net to build for: 2 (on), 1 (off), or two profiles (both)."""
+    """Batches of the U-Net to build for: 2 (on), 1 (off), or two profiles (both)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.opt_level <= 5:

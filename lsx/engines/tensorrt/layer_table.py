@@ -78,12 +78,12 @@ class Fusions:
 
     attentions: int
     attentions_in_one: int
-    """In one layer, scores and all."""
+    """Attentions in one layer, scores and all."""
     norms: int
     norms_alone: int
-    """In one layer that computes nothing else."""
+    """Norms in one layer that computes nothing else."""
     norms_with_neighbours: int
-    """In one layer together with other nodes."""
+    """Norms in one layer together with other nodes."""
 
     @property
     def norms_apart(self) -> int:

@@ -37,7 +37,7 @@ class NetworkParts:
         self.input = ""
         """float32 [1, 3, height, width]."""
         self.outputs: list[str] = []
-        """In the model's order: float32, in the shapes that TFLite gives them (NHWC where four-dimensional)."""
+        """Outputs in the model's order: float32, in the shapes that TFLite gives them (NHWC where four-dimensional)."""
 
     def constant(self, name: str, value: NDArray[Any] | np.float32) -> str:
         """Add an initializer and return its name."""
