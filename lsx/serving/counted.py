@@ -66,8 +66,8 @@ def _is_too_large(scope: Scope) -> bool:
     kind, path = headers.get("content-type", ""), scope["path"]
     if path == "/v1/assets" or (path == "/v1/avatars" and not is_json(kind)) or (path == "/v1/jobs" and is_form(kind)):
         return False
-    length = headers.get("content-length")
-    return "transfer-encoding" in headers or (length is not None and (length_of(length) or 0) > _MOST_JSON)
+    length = length_of(headers.get("content-length", "0"))
+    return "transfer-encoding" in headers or length is None or length > _MOST_JSON
 
 
 async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
