@@ -17,7 +17,7 @@ __all__ = ["Counted"]
 
 _MOST_JSON = 1 << 20
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:{media}; "
     "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 _HEADERS = {
@@ -31,8 +31,10 @@ _HEADERS = {
 class Counted:
     """An application round another."""
 
-    def __init__(self, app: ASGIApp, metrics: ServeMetrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: ServeMetrics, media: str | None = None) -> None:
+        """media : another origin whose videos the page may play, where results come from there."""
         self._app, self._metrics = app, metrics
+        self._policy = _POLICY.format(media=f" {media}" if media else "")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -49,7 +51,7 @@ class Counted:
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
                 if headers.get("content-type", "").startswith("text/html"):
-                    headers["Content-Security-Policy"] = _POLICY
+                    headers["Content-Security-Policy"] = self._policy
             await send(message)
 
         try:

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
+import obstore
 import sqlalchemy as sa
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -28,7 +30,7 @@ from lsx.serving.problems import ApiProblem, answer, unavailable
 from lsx.serving.schemas import JobRequest
 from lsx.serving.serve_metrics import ServeMetrics
 from lsx.serving.settings import ServeSettings
-from lsx.serving.store import store_at
+from lsx.serving.store import Store, store_at
 from lsx.serving.uploads import Uploads
 
 __all__ = ["create_app"]
@@ -59,10 +61,20 @@ def create_app(settings: ServeSettings) -> FastAPI:
     state.metrics = ServeMetrics(engine)
     for router in (job_routes.router, asset_routes.router, avatar_routes.router, site_routes.router):
         app.include_router(router)
-    app.add_middleware(Counted, metrics=state.metrics)
+    app.add_middleware(Counted, metrics=state.metrics, media=_origin(store) if settings.redirect_outputs else None)
     _tell_errors(app)
     _describe_jobs(app)
     return app
+
+
+def _origin(store: Store) -> str | None:
+    """Where an object store gives its files; None where this server gives them."""
+    try:
+        signed = store.signed("none", 1)
+    except obstore.exceptions.BaseError as error:
+        logger().warning("the store gives no addresses; the page plays no results", error=str(error).split("\n")[0])
+        return None
+    return None if signed is None else "{0.scheme}://{0.netloc}".format(urlsplit(signed))
 
 
 def _describe_jobs(app: FastAPI) -> None:

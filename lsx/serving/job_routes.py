@@ -179,6 +179,6 @@ def output(request: Request, job_id: str, owner: Reader, download: bool = False)
     """The video. Ranges are answered; an object store answers itself, under an address of an hour's life."""
     made, store = _book(request).output(owner, job_id), request.app.state.store
     signed = store.signed(made.key, _SIGNED_SECONDS)
-    if signed is not None:
+    if signed is not None and request.app.state.settings.redirect_outputs:
         return RedirectResponse(signed, 307)
     return ranged(request, store, made.key, made.media_type, made.file_name, attached=download)

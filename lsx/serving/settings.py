@@ -33,6 +33,9 @@ class ServeSettings(BaseModel):
     data: Path = Field(default=Path("lsx-data"), description="Folder of jobs, uploads and results")
     database: str | None = Field(default=None, description="postgresql://...; default a SQLite file in the data folder")
     store: str | None = Field(default=None, description="s3://BUCKET/PREFIX and the like; default the data folder")
+    redirect_outputs: bool = Field(
+        default=True, description="Send clients to the object store's own address for a result, which they must reach"
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on; others than loopback need a key")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
     workers: str = Field(default="auto", description="auto, cpu:N, or GPUs as gpu:0,gpu:1")

@@ -13,7 +13,7 @@ from typing import Any
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, GenericError
-from obstore.store import from_url
+from obstore.store import AzureStore, GCSStore, S3Store, from_url
 
 from lsx.errors import OutputError, UsageError
 from lsx.serving.settings import without_secrets
@@ -163,7 +163,9 @@ class ObjectStore:
             return None
 
     def signed(self, key: str, seconds: int) -> str | None:
-        """An address at which anybody may read the file for so long."""
+        """An address at which anybody may read the file for so long; None where the store has none of its own."""
+        if not isinstance(self._store, S3Store | GCSStore | AzureStore):
+            return None
         return str(obstore.sign(self._store, "GET", key, timedelta(seconds=seconds)))
 
     def list(self, prefix: str) -> Iterator[StoredFile]:

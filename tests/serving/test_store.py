@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from obstore.store import MemoryStore, S3Store
 
 from lsx.errors import UsageError
+from lsx.serving.http_app import create_app
+from lsx.serving.settings import ServeSettings
 from lsx.serving.store import FolderStore, ObjectStore, Store, free_bytes, store_at
 from tests.serving.served import listening
 
@@ -109,3 +112,19 @@ def test_addresses(tmp_path: Path) -> None:
     assert isinstance(store_at("memory:///", tmp_path), ObjectStore)
     with pytest.raises(UsageError, match="address"):
         store_at("nothing://x", tmp_path)
+
+
+@pytest.mark.parametrize("redirected", [True, False])
+def test_the_page_may_play_what_a_store_gives(
+    settings: ServeSettings, monkeypatch: pytest.MonkeyPatch, redirected: bool
+) -> None:
+    """Its policy names the store's origin, and no other, where results are sent for from there."""
+    for name, value in {"ENDPOINT": "http://objects:9000", "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_REGION", "a")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    settings = settings.model_copy(update={"store": "s3://bucket/prefix", "redirect_outputs": redirected})
+    with TestClient(create_app(settings), base_url="http://127.0.0.1:8000") as client:
+        policy = client.get("/").headers["Content-Security-Policy"]
+    assert ("media-src 'self' blob: http://objects:9000;" in policy) == redirected
+    assert ("media-src 'self' blob:;" in policy) != redirected
