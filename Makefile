@@ -121,6 +121,7 @@ lint: setup stubs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/shape.py --check
 
 check: lint
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/unit

@@ -139,6 +139,14 @@ def trace(
     _name_axes(model, dynamic or ())
     _say_lengths(model)
     _fold_cast_like(model)
+    _clean(model)
+    if dynamic is not None:
+        _forget_shapes(model)
+    return model
+
+
+def _clean(model: ir.Model) -> None:
+    """Leave out what computes nothing, and have every constant once, as an initializer."""
     for step in (
         passes.IdentityEliminationPass(),
         passes.DeduplicateInitializersPass(size_limit=1),  # scales of one tensor: its Q/DQ pairs become one
@@ -150,9 +158,6 @@ def trace(
         passes.ClearMetadataAndDocStringPass(),
     ):
         step(model)
-    if dynamic is not None:
-        _forget_shapes(model)
-    return model
 
 
 def _name_axes(model: ir.Model, dynamic: Sequence[dict[int, str] | None]) -> None:
