@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import obstore
@@ -99,7 +101,16 @@ def _first_line(error: Exception) -> str:
 
 
 def diagnose(settings: ServeSettings) -> list[Check]:
-    """Everything that serving needs, looked at one by one."""
+    """Everything that serving needs, looked at one by one. A data folder that is not there is not made."""
+    parent = next((folder for folder in settings.data.absolute().parents if folder.is_dir()), None)
+    if settings.data.exists() or parent is None or not os.access(parent, os.W_OK):
+        return _looked_at(settings)
+    with tempfile.TemporaryDirectory(prefix=".lsx-doctor-", dir=parent) as folder:
+        tried = _looked_at(settings.model_copy(update={"data": Path(folder)}))
+    return [replace(check, said=check.said.replace(folder, str(settings.data))) for check in tried]
+
+
+def _looked_at(settings: ServeSettings) -> list[Check]:
     return [
         _checked("bundle", lambda: _bundle(settings)),
         _checked(

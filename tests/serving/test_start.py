@@ -74,3 +74,11 @@ def test_a_sqlite_file_on_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(UsageError, match=r"on a network's file system \(nfs4"):
             check_start(settings, http=True)
     check_start(ServeSettings(data=tmp_path / "data", port=0, workers="none"), http=True)
+
+
+def test_the_doctor_makes_no_data_folder(tmp_path: Path) -> None:
+    settings = ServeSettings(data=tmp_path / "a" / "data", port=0, workers="none")
+    checks = {check.name: check for check in diagnose(settings)}
+    assert list(tmp_path.iterdir()) == []
+    assert [name for name, check in checks.items() if not check.fine] == ["bundle"]
+    assert checks["data"].said.startswith(f"{tmp_path}/a/data, ")
