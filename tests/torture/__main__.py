@@ -38,14 +38,19 @@ def _parts(given: argparse.Namespace, server: Postgres) -> Mapping[str, Part]:
         "figures": figures,
         "bound": bound,
         "streams": streams,
-        "takeovers": takeovers,
+        "takeovers": partial(takeovers, unseen=given.takeover_seconds, frozen=given.frozen),
         "outage": partial(outage, server=server, seconds=given.outage),
         "uploads": partial(uploads, size=given.upload_mib << 20),
         "network": network,
         "retention": partial(retention, jobs=given.retained),
-        "kills": partial(kills, storm=Storm(jobs=given.jobs, kills=given.kills, pause=1.0)),
-        "load": partial(kills, storm=Storm(jobs=given.load, kills=10**6, pause=5.0, workers="cpu:4")),
+        "kills": partial(kills, storm=_storm(given)),
+        "load": partial(kills, storm=Storm(jobs=given.load, kills=None, pause=5.0, workers="cpu:4")),
     }
+
+
+def _storm(given: argparse.Namespace) -> Storm:
+    """So many kills among so many jobs, most of which take so long that they are hit."""
+    return Storm(jobs=given.jobs, kills=given.kills, pause=0.6, lengths=(0, 30, 100, 150))
 
 
 def _given() -> argparse.Namespace:
@@ -62,6 +67,10 @@ def _given() -> argparse.Namespace:
         help="jobs of the long load, with a kill every 5 s, for a quarter of an hour at most",
     )
     parser.add_argument("--retained", type=int, default=10_000, help="jobs that retention removes")
+    parser.add_argument(
+        "--takeover-seconds", type=float, default=60, help="how long a worker that is gone still counts"
+    )
+    parser.add_argument("--frozen", type=float, default=90, help="seconds for which a worker is frozen")
     parser.add_argument("--outage", type=float, default=20, help="seconds without PostgreSQL")
     parser.add_argument("--upload-mib", type=int, default=2048, help="size of the upload over the limit")
     return parser.parse_args()
@@ -89,6 +98,7 @@ def main() -> int:
 
 
 _SIZES = {
+    "takeovers": ("takeover_seconds", "frozen"),
     "outage": ("outage",),
     "uploads": ("upload_mib",),
     "retention": ("retained",),

@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from lsx.serving.database import JOBS
+from lsx.serving.database import ASSETS, JOBS
 from lsx.serving.settings import ServeSettings
 from tests.serving.served import Served, until
 from tests.torture.harness import (
@@ -40,8 +40,8 @@ class Storm:
     """How much is asked of a server, and what is done to it meanwhile."""
 
     jobs: int
-    kills: int
-    """At most."""
+    kills: int | None
+    """As many, before the last job has ended; None are as many as fit."""
     pause: float
     """Seconds between two kills, on average."""
     seconds: float = 780.0
@@ -49,6 +49,8 @@ class Storm:
     queued: int = 500
     """Jobs that wait at most: clients wait for a place."""
     workers: str = "cpu:2"
+    lengths: tuple[int, ...] = (0, 0, 2, 30)
+    """Hundredths of a second that jobs take, by lot."""
 
 
 class _Killer:
@@ -63,7 +65,8 @@ class _Killer:
 
     def _work(self) -> None:
         choose, end = random.Random(0), time.monotonic() + self._storm.seconds
-        while self.kills.total() < self._storm.kills and not self._stop.wait(self._pause()):
+        most = self._storm.kills
+        while (most is None or self.kills.total() < most) and not self._stop.wait(self._pause()):
             module = choose.choices((WORKER, KEEPER, HTTP), (6, 1, 2))[0]
             found = self._served.processes(module)
             if found and time.monotonic() < end:
@@ -85,7 +88,10 @@ def _counted(settings: ServeSettings, numbers: list[str]) -> dict[str, Any]:
         statuses = {row[0]: row[1] for row in connection.execute(statement)}
         attempts = connection.execute(sa.select(sa.func.sum(JOBS.c.attempts))).scalar()
         sound = connection.execute(sa.text("PRAGMA integrity_check")).scalar() if not prefix else "ok"
+        uploads = connection.execute(sa.select(sa.func.count()).select_from(ASSETS)).scalar_one()
+    files = sum(path.is_file() for path in (settings.data / "store").rglob("*"))
     return {
+        "unnamed": files - uploads - len(numbers),
         "lost": sum(number not in statuses for number in numbers),
         "statuses": Counter(statuses.values()),
         "outputs": Counter(len(outputs_of(settings, number)) for number in numbers),
@@ -123,7 +129,7 @@ def kills(table: Table, settings: ServeSettings, storm: Storm) -> None:
         client = Client(served, settings.data / "media")
         killer = _Killer(served, lambda: choose.uniform(0.2, 2 * storm.pause), storm)
         try:
-            seeds = [1000 * number + choose.choice((0, 0, 2, 30)) for number in range(storm.jobs)]
+            seeds = [1000 * number + choose.choice(storm.lengths) for number in range(storm.jobs)]
             numbers = _submitted(client, seeds, began + storm.seconds)
             _all_ended(settings, storm.seconds)
         finally:
@@ -135,7 +141,9 @@ def kills(table: Table, settings: ServeSettings, storm: Storm) -> None:
     figures = (
         f"{jobs} of {storm.jobs} jobs in {time.monotonic() - began:.0f} s, {killer.kills.total()} kills "
         f"{dict(killer.kills)}: {found['lost']} lost, {dict(found['statuses'])}, "
-        f"outputs {dict(found['outputs'])}, {found['attempts']} starts"
+        f"outputs {dict(found['outputs'])}, {found['attempts']} starts, "
+        f"{found['unnamed']} files without a row"
     )
-    fine = done and once and not found["lost"] and found["integrity"] == "ok"
+    whole = jobs == storm.jobs and storm.kills in (None, killer.kills.total())
+    fine = done and once and whole and not found["lost"] and not found["unnamed"] and found["integrity"] == "ok"
     table.add("kill -9", kind_of(settings), figures, fine=fine)

@@ -18,9 +18,12 @@ from tests.torture.harness import WORKER, Client, Table, fake_server, kind_of, o
 __all__ = ["takeovers"]
 
 
-def takeovers(table: Table, settings: ServeSettings) -> None:
-    """Jobs of workers that are gone, or seem to be."""
-    settings = settings.model_copy(update={"workers": "cpu:1", "takeover_seconds": 10.0})
+_LOOKS = 15  # seconds between two looks of the keeper for workers that are gone
+
+
+def takeovers(table: Table, settings: ServeSettings, unseen: float, frozen: float) -> None:
+    """Jobs of workers that are gone, or seem to be, for longer than `unseen` seconds; how long one is `frozen`."""
+    settings = settings.model_copy(update={"workers": "cpu:1", "takeover_seconds": unseen})
     with fake_server(settings) as served:
         client = Client(served, settings.data / "media")
         job = client.submit(998)
@@ -32,9 +35,10 @@ def takeovers(table: Table, settings: ServeSettings) -> None:
         table.add("worker restarted", kind_of(settings), f"its job again after {seconds:.1f} s", fine=seconds < 5)
         client.ended(job["id"])
         other = settings.model_copy(update={"machine": "other"})
-        for check in ("machine gone for ever", "worker frozen, and woken"):
-            _taken_over(table, other, check, served, client)
+        _taken_over(table, other, 0, served, client)
+        _taken_over(table, other, frozen, served, client)
         _cancelled(table, other, served, client)
+        _ended_twice(table, settings, served, client)
         client.close()
 
 
@@ -68,21 +72,42 @@ def _tell(children: list[int], number: int) -> None:
             os.kill(child, number)
 
 
-def _taken_over(table: Table, other: ServeSettings, check: str, served: Served, client: Client) -> None:
-    frozen = check.startswith("worker")
+def _taken_over(table: Table, other: ServeSettings, frozen: float, served: Served, client: Client) -> None:
+    """frozen : seconds after which the worker wakes; 0 is never."""
+    unseen = other.takeover_seconds
     with _lone_worker(other, served, client) as (job, children):
         _tell(children, signal.SIGSTOP if frozen else signal.SIGKILL)
         began = time.monotonic()
-        until(lambda: client.job(job)["attempts"] == 2, 120)
+        until(lambda: client.job(job)["attempts"] == 2, unseen + 90)
         seconds = time.monotonic() - began
         if frozen:
+            time.sleep(max(0, frozen - seconds))
             _tell(children, signal.SIGCONT)
         client.ended(job)
         time.sleep(3 if frozen else 0)  # in which a second output would be published
     found = len(outputs_of(other, job))
-    said = f"another worker's after {seconds:.0f} s (takeover_seconds 10), {found} output, 2 starts"
-    fine = seconds < 40 and found == 1 and client.job(job)["attempts"] == 2
+    said = f"another worker's after {seconds:.0f} s (takeover_seconds {unseen:g}), {found} output, 2 starts"
+    fine = seconds < unseen + 2 * _LOOKS and found == 1 and client.job(job)["attempts"] == 2
+    check = f"worker frozen for {frozen:g} s" if frozen else "machine gone for ever"
     table.add(check, kind_of(other), said, fine=fine)
+
+
+def _ended_twice(table: Table, settings: ServeSettings, served: Served, client: Client) -> None:
+    """SIGTERM while a job runs, and again; the job is its worker's again after the next start."""
+    job = client.submit(998)["id"]
+    client.started(job)
+    served.process.send_signal(signal.SIGTERM)
+    time.sleep(1)
+    waits = served.process.poll() is None
+    began = time.monotonic()
+    served.end()
+    seconds = time.monotonic() - began
+    with fake_server(settings) as again:
+        ended = again.ended(job)["status"]
+    found = len(outputs_of(settings, job))
+    fine = waits and seconds < 1 and (ended, found) == ("COMPLETED", 1)
+    said = f"ends after {seconds:.1f} s; after a new start {ended}, {found} output"
+    table.add("second SIGTERM", kind_of(settings), said, fine=fine)
 
 
 def _cancelled(table: Table, other: ServeSettings, served: Served, client: Client) -> None:
@@ -90,7 +115,7 @@ def _cancelled(table: Table, other: ServeSettings, served: Served, client: Clien
     with _lone_worker(other, served, client) as (job, children):
         _tell(children, signal.SIGSTOP)
         at_once = client.ask("POST", f"/v1/jobs/{job}/cancel").json()["status"]
-        time.sleep(30)  # ten until it counts as gone, fifteen until the keeper looks
+        time.sleep(other.takeover_seconds + _LOOKS + 5)
         _tell(children, signal.SIGCONT)
         client.ended(client.submit(200)["id"])
         status, starts = client.job(job)["status"], client.job(job)["attempts"]
