@@ -94,8 +94,13 @@ def _lowered(decompose: Any, implemented: Any, program: torch.export.ExportedPro
     if any(node.target not in known or _writes(node.target) for node in calls):
         return decompose(program, registry)
     for node in calls:
-        if node.target is aten.to.dtype:
-            source, dtype = node.args[:2]
+        if node.target is not aten.to.dtype:
+            continue
+        source, dtype = node.args[:2]
+        if source.meta["val"].dtype == dtype and all(user.op != "output" for user in node.users):
+            node.replace_all_uses_with(source)
+            graph.erase_node(node)
+        else:
             node.target, node.args, node.kwargs = aten._to_copy.default, (source,), {"dtype": dtype}
     program.graph_module.recompile()
     return program

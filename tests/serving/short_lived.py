@@ -25,6 +25,7 @@ def main() -> int:
     code = settings.data / "code"
     if code.exists():
         return int(code.read_text())
+    (settings.data / "lives").touch()
     while True:
         signal.pause()
 

@@ -26,9 +26,11 @@ class _Casts(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.mixed = nn.Linear(6, 4)
+        self.kept: Tensor
+        self.register_buffer("kept", torch.arange(6.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        halves = x.to(torch.float16).to(torch.float32).to(torch.float32)
+        halves = x.to(torch.float16).to(torch.float32) * self.kept.to(torch.float32)
         mixed: Tensor = self.mixed(halves.view(2, -1, 6))
         return mixed.flatten(1).reshape(-1, 4)
 
@@ -75,6 +77,7 @@ def test_a_graph_computes_what_its_module_does(
     save_model(model, tmp_path / "graph.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "graph.onnx")
     np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], module(x).numpy(), rtol=1e-6, atol=1e-6)
+    assert "kept" in model.graph.initializers  # under its own name, by which it is changed and compared
     for node in model.graph:
         if node.op_type == "Reshape":
             assert node.inputs[1] is not None
