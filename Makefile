@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
-JOBS ?= 2
+JOBS ?= 3
 # PyTorch on a CPU asks the system for the memory of every large tensor and gives it back. Kept, the tiny VAE encodes 1.8
 # times as fast, and a test with gradients of 16 frames takes a third less; the U-Net's steps gain little.
 KEPT_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=67108864
