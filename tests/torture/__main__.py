@@ -50,7 +50,7 @@ def _parts(given: argparse.Namespace, server: Postgres) -> Mapping[str, Part]:
 
 def _storm(given: argparse.Namespace) -> Storm:
     """So many kills among so many jobs, most of which take so long that they are hit."""
-    return Storm(jobs=given.jobs, kills=given.kills, pause=0.6, lengths=(0, 30, 100, 150))
+    return Storm(jobs=given.jobs, kills=given.kills, pause=2.5, workers="cpu:4", lengths=(300, 600, 998))
 
 
 def _given() -> argparse.Namespace:
