@@ -9,5 +9,5 @@ from tests.torture.kills import Storm, kills
 
 def test_kills_in_the_midst_of_jobs(settings: ServeSettings) -> None:
     table = Table()
-    kills(table, settings.model_copy(update={"port": 0}), Storm(jobs=12, kills=None, pause=1.0, lengths=(2, 30, 100)))
+    kills(table, settings.model_copy(update={"port": 0}), Storm(jobs=12, kills=5, pause=1.0))
     assert table.fine, table.rows

@@ -44,13 +44,14 @@ def _parts(given: argparse.Namespace, server: Postgres) -> Mapping[str, Part]:
         "network": network,
         "retention": partial(retention, jobs=given.retained),
         "kills": partial(kills, storm=_storm(given)),
-        "load": partial(kills, storm=Storm(jobs=given.load, kills=None, pause=5.0, workers="cpu:4")),
+        "load": partial(kills, storm=Storm(jobs=given.load, kills=10**6, pause=5.0, workers="cpu:4")),
     }
 
 
 def _storm(given: argparse.Namespace) -> Storm:
     """So many kills among so many jobs, most of which take so long that they are hit."""
-    return Storm(jobs=given.jobs, kills=given.kills, pause=2.5, workers="cpu:4", lengths=(300, 600, 998))
+    most = given.kills
+    return Storm(jobs=given.jobs, kills=most, fewest=most, pause=2.5, workers="cpu:4", lengths=(300, 600, 998))
 
 
 def _given() -> argparse.Namespace:

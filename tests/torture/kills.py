@@ -40,8 +40,8 @@ class Storm:
     """How much is asked of a server, and what is done to it meanwhile."""
 
     jobs: int
-    kills: int | None
-    """As many, before the last job has ended; None are as many as fit."""
+    kills: int
+    """At most."""
     pause: float
     """Seconds between two kills, on average."""
     seconds: float = 780.0
@@ -49,6 +49,8 @@ class Storm:
     queued: int = 500
     """Jobs that wait at most: clients wait for a place."""
     workers: str = "cpu:2"
+    fewest: int = 0
+    """Kills that there must have been before the last job has ended."""
     lengths: tuple[int, ...] = (0, 0, 2, 30)
     """Hundredths of a second that jobs take, by lot."""
 
@@ -65,8 +67,7 @@ class _Killer:
 
     def _work(self) -> None:
         choose, end = random.Random(0), time.monotonic() + self._storm.seconds
-        most = self._storm.kills
-        while (most is None or self.kills.total() < most) and not self._stop.wait(self._pause()):
+        while self.kills.total() < self._storm.kills and not self._stop.wait(self._pause()):
             module = choose.choices((WORKER, KEEPER, HTTP), (6, 1, 2))[0]
             found = self._served.processes(module)
             if found and time.monotonic() < end:
@@ -144,6 +145,6 @@ def kills(table: Table, settings: ServeSettings, storm: Storm) -> None:
         f"outputs {dict(found['outputs'])}, {found['attempts']} starts, "
         f"{found['unnamed']} files without a row"
     )
-    whole = jobs == storm.jobs and storm.kills in (None, killer.kills.total())
+    whole = jobs == storm.jobs and killer.kills.total() >= storm.fewest
     fine = done and once and whole and not found["lost"] and not found["unnamed"] and found["integrity"] == "ok"
     table.add("kill -9", kind_of(settings), figures, fine=fine)
