@@ -13,7 +13,7 @@ from lsx.serving.problems import ApiProblem, answer
 from lsx.serving.serve_metrics import ServeMetrics
 from lsx.serving.upload_labels import length_of
 
-__all__ = ["Counted"]
+__all__ = ["Counted", "route_of"]
 
 _MOST_JSON = 1 << 20
 _POLICY = (
@@ -57,9 +57,14 @@ class Counted:
         try:
             await (_too_large if _is_too_large(scope) else self._app)(scope, receive, sent)
         finally:
-            route = getattr(scope.get("route"), "path", "none")
+            route = route_of(scope)
             self._metrics.requests.labels(scope["method"], route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
+
+
+def route_of(scope: Scope) -> str:
+    """The path's pattern, for metrics and logs: no id and no name."""
+    return str(getattr(scope.get("route"), "path", "none"))
 
 
 def _is_too_large(scope: Scope) -> bool:

@@ -45,10 +45,9 @@ class Downloads:
             with opened("GET", parts, timeout=_TIMEOUT, longest=_LONGEST) as response:
                 if response.status != 200:
                     raise AddressRefused(f"it answers {response.status}; redirects are not followed")
-                length = response.getheader("Content-Length")
                 name = unquote(parts.path.rpartition("/")[2])
                 media_type = response.getheader("Content-Type", "application/octet-stream")
-                known = None if length is None else length_of(length)
+                known = length_of(response.getheader("Content-Length", ""))
 
                 async def body() -> AsyncIterator[bytes]:
                     coming = pieces(response, self._settings.max_upload_bytes)

@@ -19,7 +19,7 @@ import lsx
 from lsx.errors import OutputError
 from lsx.serving import asset_routes, avatar_routes, job_routes, site_routes
 from lsx.serving.api_keys import KeyBook
-from lsx.serving.counted import Counted
+from lsx.serving.counted import Counted, route_of
 from lsx.serving.database import database_url, engine_for
 from lsx.serving.downloads import Downloads
 from lsx.serving.http_auth import Gate
@@ -119,7 +119,7 @@ def _tell_errors(app: FastAPI) -> None:
         return answer(ApiProblem(507, "no_space", "the server cannot keep the file now"))
 
     async def failed(request: Request, error: Exception) -> Response:
-        logger().error("a request failed", method=request.method, route=_route(request), exc_info=error)
+        logger().error("a request failed", method=request.method, route=route_of(request.scope), exc_info=error)
         return answer(ApiProblem(500, "internal_error", "the server failed; its log says more"))
 
     app.add_exception_handler(ApiProblem, refused)
@@ -128,10 +128,6 @@ def _tell_errors(app: FastAPI) -> None:
     app.add_exception_handler(sa.exc.SQLAlchemyError, no_database)
     app.add_exception_handler(OutputError, no_space)
     app.add_exception_handler(Exception, failed)
-
-
-def _route(request: Request) -> str:
-    return str(getattr(request.scope.get("route"), "path", "none"))
 
 
 def _place(loc: Any) -> str:

@@ -42,13 +42,11 @@ class Gate:
     def key_of(self, request: Request) -> ApiKey | None:
         """The key that a request has; None where none is needed. Raises ApiProblem."""
         text = _given(request)
-        cookie = request.cookies.get(COOKIE) if text is None else None
-        if text is None and cookie is None and self.is_open():
+        if text is None and (text := request.cookies.get(COOKIE)) is not None:
+            _check_same_origin(request)
+        if text is None and self.is_open():
             _check_own_page(request)
             return None
-        if cookie is not None:
-            _check_same_origin(request)
-        text = text or cookie
         key = None if text is None else self._keys.find(text)
         if key is None:
             detail = "the key is none of this server's" if text else "give a key: Authorization: Bearer lsx_..."
@@ -105,7 +103,7 @@ def _given(request: Request) -> str | None:
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and text.strip():
         return text.strip()
-    return request.headers.get("x-api-key")
+    return request.headers.get("x-api-key") or None
 
 
 def needs(scope: Scope) -> Callable[[Request], Awaitable[Owner]]:

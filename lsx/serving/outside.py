@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-__all__ = ["AddressRefused", "check_url", "opened"]
+__all__ = ["AddressRefused", "check_url", "opened", "split_url"]
 
 _SENT = re.compile(r"[!-~]+")
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
@@ -26,29 +26,36 @@ class AddressRefused(Exception):
     """A URL to which nothing is sent, and why."""
 
 
+def split_url(url: str) -> SplitResult:
+    """A URL that can be sent as it is, taken apart. Raises AddressRefused."""
+    if not _SENT.fullmatch(url):
+        raise AddressRefused("write what is no ASCII in it with % and two digits, and a host's name as xn--")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # read here, where what is no number is told
+    except ValueError as error:
+        raise AddressRefused("it is no URL") from error
+    host = parts.hostname or ""
+    if host and not _NAME.fullmatch(host) and ":" not in host:
+        raise AddressRefused("its host has no name that there can be")
+    return parts
+
+
 def check_url(url: str, *, allowed: Collection[str] | None, private: Collection[str] = ()) -> SplitResult:
     """A URL that may be asked, taken apart: https on port 443, without user and password.
 
     allowed : the hosts that may be asked; None are all. private : hosts that may be asked wherever they are, over http
     and any port too. Raises AddressRefused. Where the host's name leads is seen when it is opened.
     """
-    if not _SENT.fullmatch(url):
-        raise AddressRefused("write what is no ASCII in it with % and two digits, and a host's name as xn--")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise AddressRefused("it is no URL") from error
+    parts = split_url(url)
     host = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not host:
         raise AddressRefused("give an https:// URL")
-    if not _NAME.fullmatch(host) and ":" not in host:
-        raise AddressRefused("its host has no name that there can be")
     if parts.username is not None or parts.password is not None:
         raise AddressRefused("leave user and password out of it")
     if host in private:
         return parts
-    if parts.scheme != "https" or port not in (None, 443):
+    if parts.scheme != "https" or parts.port not in (None, 443):
         raise AddressRefused("give an https:// URL, on port 443")
     if allowed is not None and host not in allowed:
         raise AddressRefused(f"{host} is none of the hosts that this server may ask")

@@ -7,11 +7,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from lsx.serving.ids import is_id
 from lsx.serving.problems import invalid
 
 __all__ = ["cursor_of", "is_after", "place_of"]
 
-_CURSOR = re.compile(r"([0-9]{1,15})\.([0-9a-z_]{1,64})")
+_CURSOR = re.compile(r"([0-9]{1,15})\.(.*)")
 
 
 def place_of(cursor: str | None) -> tuple[int, str] | None:
@@ -19,7 +20,7 @@ def place_of(cursor: str | None) -> tuple[int, str] | None:
     if cursor is None:
         return None
     found = _CURSOR.fullmatch(cursor)
-    if found is None:
+    if found is None or not is_id(found[2]):
         raise invalid("cursor is none that a list gave", "cursor")
     return int(found[1]), found[2]
 

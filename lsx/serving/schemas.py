@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from lsx.serving.job_options import JobOptions
+from lsx.serving.outside import AddressRefused, split_url
 from lsx.serving.statuses import JobStatus
 
 __all__ = ["Asset", "Input", "Job", "JobList", "JobProgress", "JobRequest", "Login", "Problem", "iso"]
@@ -40,13 +40,10 @@ def _file_name(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    """What Python's HTTP client and its look-up of names can send."""
     try:
-        (urlsplit(value).hostname or "").encode("idna")
-    except ValueError:
-        raise ValueError("a URL whose host can be a name") from None
-    if not value.isascii() or not value.isprintable() or " " in value:
-        raise ValueError("a URL in ASCII: other characters as %C3%BC, hosts as xn--...")
+        split_url(value)
+    except AddressRefused as error:
+        raise ValueError(str(error)) from None
     return value
 
 

@@ -196,3 +196,8 @@ def test_the_cookie_is_for_the_own_page(
     assert taken == (422 if status == 200 else 403)  # let in, its uploads are looked for
     assert client.get("/v1/jobs", headers=headers | cookie).status_code == 200
     assert client.post("/v1/jobs", json=_body(), headers=headers | {"X-Api-Key": text}).status_code == 422
+
+
+def test_an_empty_key_is_none(client: TestClient) -> None:
+    """As a program sends it whose setting is empty."""
+    assert client.get("/v1/jobs", headers={"X-Api-Key": ""}).status_code == 200
