@@ -142,8 +142,10 @@ def _watched(folder: Path, file: HubFile, before: int, progress: Callable[[HubFi
     ended = threading.Event()
 
     def look() -> None:
+        come = 0
         while not ended.wait(_PAUSE):
-            progress(file, before + min(_bytes_in(folder), file.size))
+            come = max(come, min(_bytes_in(folder), file.size))
+            progress(file, before + come)
 
     thread = threading.Thread(target=look, name="lsx-fetch", daemon=True)
     thread.start()
@@ -155,7 +157,7 @@ def _watched(folder: Path, file: HubFile, before: int, progress: Callable[[HubFi
 
 
 def _bytes_in(folder: Path) -> int:
-    """Bytes of unfinished downloads; one that is finished meanwhile counts no more."""
+    """Bytes of unfinished downloads; those of one that is finished, and perhaps being hashed, are not among them."""
     size = 0
     for path in folder.rglob("*.incomplete"):
         with suppress(OSError):

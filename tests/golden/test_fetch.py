@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from lsx.cli.main import main
+from lsx.core.atomic_files import sha256_of
 from lsx.errors import CheckpointError, OutputError, UsageError
+from lsx.models import fetching
 from lsx.models.checkpoint_files import CheckpointFiles, stated_resolution
 from lsx.models.fetching import fetch, plan_fetch
 from tests.hub import Hub, hub_of
@@ -80,6 +83,31 @@ def test_the_bytes_of_a_large_file_are_told_while_it_comes(hub: Hub, tmp_path: P
     assert part[0] == 0
     assert any(0.2 < share <= 0.5 for share in part)
     assert told[-1][1] <= plan.bytes
+
+
+def test_what_came_is_told_while_it_is_hashed(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.slow[UNET] = 0.5  # long enough for a look at what has come
+    monkeypatch.setattr(fetching, "_PAUSE", 0.02)
+    told: list[int] = []
+    looked = threading.Condition()
+
+    def tell(come: int) -> None:
+        with looked:
+            told.append(come)
+            looked.notify_all()
+
+    def hashed(path: Path) -> str:
+        with looked:
+            enough = len(told) + 2
+            if path.name == UNET and ".download" in path.parts:
+                looked.wait_for(lambda: len(told) >= enough, timeout=60)
+        return sha256_of(path)
+
+    monkeypatch.setattr(fetching, "sha256_of", hashed)
+    target = tmp_path / "c"
+    plan = plan_fetch("latentsync-1.6", target, endpoint=hub.endpoint)
+    fetch(plan, target, endpoint=hub.endpoint, progress=lambda _, come: tell(come))
+    assert told == sorted(told)
 
 
 def test_what_is_not_the_hubs_is_removed(hub: Hub, tmp_path: Path) -> None:
