@@ -68,7 +68,8 @@ def write_clip(
     sound : int16 mono at 16 kHz, as AAC.
     """
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "g": str(gop)})
+        options = {"preset": "veryfast", "crf": str(crf), "g": str(gop)}
+        stream: Any = container.add_stream("libx264", rate=rate, options=options)
         stream.pix_fmt = "yuv420p"
         voice: Any = None if sound is None else container.add_stream("aac", rate=16000, layout="mono")
         if rotation:

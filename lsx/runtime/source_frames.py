@@ -70,7 +70,7 @@ def indexed(frames: Iterable[Frame], timeline: Timeline, length: int) -> SourceF
     A sequence is read again by index. Of a one-shot iterable the last GiB of frames is kept for playing again.
     """
     if isinstance(frames, Sequence):
-        for source in timeline.source(length).tolist():
+        for source in timeline.sources(length):
             yield source, frames[source]
         return
     recent: deque[Frame] = deque()
@@ -86,7 +86,7 @@ def indexed(frames: Iterable[Frame], timeline: Timeline, length: int) -> SourceF
             size -= recent.popleft().nbytes
     if not count:
         raise MediaError("no frames were given")
-    for source in replace(timeline, first=0, count=count).source(length)[count:].tolist():
+    for source in replace(timeline, first=0, count=count).sources(length, count):
         if source < count - len(recent):
             raise MediaError(
                 f"the frames ended after {count}, and only the last {len(recent)} are kept for playing again. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -14,6 +15,8 @@ from lsx.errors import UsageError
 from lsx.media.audio_reader import MIN_SAMPLES, SAMPLE_RATE
 
 __all__ = ["Timeline"]
+
+_BLOCK = 4096  # places that are looked up at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,7 +97,7 @@ class Timeline:
 
     def shown(self, length: int | None = None) -> FrameClock:
         """The times at which the first `length` output frames are shown, by default all."""
-        return self.clock.shown(self.source(length))
+        return self.clock if self.clock.starts is None else self.clock.shown(self.source(length))
 
     def first_times(self, beyond: int) -> NDArray[np.int64]:
         """The video's frames that are shown, and those of `beyond` output frames more, each once, rising."""
@@ -110,7 +113,14 @@ class Timeline:
 
         The rule goes on beyond the end: a chunk has 16 frames, however short the result.
         """
-        places = np.arange(self.frames if length is None else length)
+        return self._at(np.arange(self.frames if length is None else length))
+
+    def sources(self, length: int, first: int = 0) -> Iterator[int]:
+        """As `source`, one by one from place `first` on: a stream may have any length."""
+        for start in range(first, length, _BLOCK):
+            yield from self._at(np.arange(start, min(start + _BLOCK, length))).tolist()
+
+    def _at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         if self.extend == "loop":
             return self.first + places % self.count
         if self.extend == "hold":

@@ -28,10 +28,13 @@ _FRAME = 0.02
 class _FakeLipSync:
     """Makes a file of bytes that its options decide, `seed` hundredths of a second long.
 
-    Its rate is the clock: who sees its progress sees how old that is.
+    Its rate is the clock: who sees its progress sees how old that is. No run ends while `hold` is there.
     """
 
     bundle = SimpleNamespace(path="fake")
+
+    def __init__(self, hold: Path) -> None:
+        self._hold = hold
 
     def run(self, video: Path, audio: Path, output: Path, sampling: Any, **more: Any) -> RunReport:
         del video, audio
@@ -41,6 +44,8 @@ class _FakeLipSync:
             if more["cancel"].cancelled:
                 raise Cancelled("cancelled")
             more["progress"](Progress(frames=frame, total=frames, fps=time.time()))
+        while self._hold.exists():
+            time.sleep(_FRAME)
         output.write_bytes(hashlib.sha256(str(sampling).encode()).digest() * 100)
         return RunReport(output=output, frames=frames, seconds=0, faceless=(), stages={}, waits={}, bottleneck="")
 
@@ -63,7 +68,7 @@ def _work(settings: ServeSettings, name: str) -> None:
     scratch = settings.data / "work" / name.replace(":", "-")
     shutil.rmtree(scratch, ignore_errors=True)
     engine = engine_for(database_url(settings.database, settings.data))
-    lipsync: Any = _FakeLipSync()
+    lipsync: Any = _FakeLipSync(settings.data / "hold")
     steps = _FakeSteps(settings, engine, store_at(settings.store, settings.data), lipsync, scratch)
     executor = settings.executor(name)
     launch(engine, executor, GPU_QUEUE, steps.register, poll=settings.poll_seconds, at_once=1)

@@ -109,17 +109,26 @@ def test_a_second_signal_ends_what_drains(supervised: _Supervised) -> None:
 def test_a_killed_supervisors_processes_end_and_the_next_one_waits_for_them(settings: ServeSettings) -> None:
     """Its jobs go on: none is lost, none is done twice, and no two workers have one name."""
     settings = settings.model_copy(update={"port": 0, "workers": "cpu:1", "poll_seconds": 0.05, "machine": "here"})
+    hold = settings.data / "hold"
     with fake_server(settings) as served:
         client = Client(served, settings.data / "media")
-        job = client.submit(300)["id"]
+        hold.touch()
+        job = client.submit(10)["id"]
         client.started(job)
         client.close()
         [worker] = served.processes(WORKER)
         served.process.kill()
         served.process.wait()
     with fake_server(settings) as again:
-        until(lambda: again.processes(WORKER))
+        until(
+            lambda: any(
+                line.get("process") == "cpu:0" and "waits for the process" in str(line.get("event"))
+                for line in again.lines()
+            )
+        )
+        assert _runs(worker)
+        hold.unlink()
         done = again.ended(job)
         assert (done["status"], done["attempts"]) == ("COMPLETED", 1), done
         until(lambda: not _runs(worker))
-        assert any("waits for the process" in str(line.get("event")) for line in again.lines())
+        until(lambda: again.processes(WORKER))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,15 @@ def test_the_ways_of_extending() -> None:
     assert _plan(4, 8, extend="remap").source().tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert _plan(8, 4, extend="remap").source().tolist() == [1, 3, 5, 7]
     assert _plan(7, 7, extend="remap").source().tolist() == list(range(7))
+
+
+@pytest.mark.parametrize("extend", ["bounce", "loop", "hold", "remap"])
+def test_a_stream_without_end_takes_no_memory(extend: str) -> None:
+    plan = _plan(1000, 1100, extend=extend)
+    assert list(plan.sources(10_000)) == plan.source(10_000).tolist()
+    assert list(plan.sources(10_000, 4095)) == plan.source(10_000)[4095:].tolist()
+    assert list(islice(plan.sources(10**15), 5000)) == plan.source(5000).tolist()
+    assert plan.shown(10**15) is plan.clock
 
 
 @pytest.mark.parametrize(("video", "sound"), [(100, 137), (137, 100), (999, 1000), (1000, 999), (1, 2), (2, 1)])
