@@ -116,7 +116,7 @@ class Timeline:
         return self._at(np.arange(self.frames if length is None else length))
 
     def sources(self, length: int, first: int = 0) -> Iterator[int]:
-        """As `source`, one by one from place `first` on: a stream may have any length."""
+        """Like `source`, one by one from place `first` on: a stream may have any length."""
         for start in range(first, length, _BLOCK):
             yield from self._at(np.arange(start, min(start + _BLOCK, length))).tolist()
 

@@ -50,8 +50,7 @@ def _parts(given: argparse.Namespace, server: Postgres) -> Mapping[str, Part]:
 
 def _storm(given: argparse.Namespace) -> Storm:
     """So many kills among so many jobs, most of which take so long that they are hit."""
-    most = given.kills
-    return Storm(jobs=given.jobs, kills=most, fewest=most, pause=2.5, workers="cpu:4", lengths=(100, 200, 400))
+    return Storm(jobs=given.jobs, kills=given.kills, spread=True, pause=2.5, workers="cpu:4", lengths=(100, 200, 400))
 
 
 def _given() -> argparse.Namespace:

@@ -34,6 +34,8 @@ from tests.torture.harness import (
 
 __all__ = ["Storm", "kills"]
 
+_AHEAD = 8  # jobs that are asked for before the first kill, where they are spread
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storm:
@@ -49,8 +51,8 @@ class Storm:
     queued: int = 500
     """Jobs that wait at most: clients wait for a place."""
     workers: str = "cpu:2"
-    fewest: int = 0
-    """Kills that there must have been before the last job has ended."""
+    spread: bool = False
+    """Whether the jobs are spread over the kills: none is asked for before its share of them."""
     lengths: tuple[int, ...] = (0, 0, 2, 30)
     """Hundredths of a second that jobs take, by lot."""
 
@@ -74,6 +76,12 @@ class _Killer:
                 with suppress(ProcessLookupError):
                     os.kill(choose.choice(found), signal.SIGKILL)
                     self.kills[module.rpartition(".")[2]] += 1
+
+    def may_come(self, place: int) -> bool:
+        """Whether there were as many kills as the job of a place waits for; the last one waits for all."""
+        storm = self._storm
+        ahead = min(_AHEAD, storm.jobs - 1)
+        return not storm.spread or self.kills.total() >= storm.kills * (place + 1 - ahead) / (storm.jobs - ahead)
 
     def stop(self) -> None:
         """No more kills."""
@@ -101,10 +109,15 @@ def _counted(settings: ServeSettings, numbers: list[str]) -> dict[str, Any]:
     }
 
 
-def _submitted(client: Client, seeds: list[int], end: float) -> list[str]:
-    """Ids of the jobs that four clients submit, each under its own key; none after `end`, a monotonic time."""
+def _submitted(client: Client, seeds: list[int], end: float, may_come: Callable[[int], bool]) -> list[str]:
+    """Ids of the jobs that four clients submit, each under its own key; none after `end`, a monotonic time.
+
+    may_come : whether the job of a place may be asked for already.
+    """
 
     def submit(place: int) -> str | None:
+        while time.monotonic() < end and not may_come(place):
+            time.sleep(0.05)
         return str(client.submit(seeds[place], f"job-{place}")["id"]) if time.monotonic() < end else None
 
     with ThreadPoolExecutor(4) as pool:
@@ -131,7 +144,7 @@ def kills(table: Table, settings: ServeSettings, storm: Storm) -> None:
         killer = _Killer(served, lambda: choose.uniform(0.2, 2 * storm.pause), storm)
         try:
             seeds = [1000 * number + choose.choice(storm.lengths) for number in range(storm.jobs)]
-            numbers = _submitted(client, seeds, began + storm.seconds)
+            numbers = _submitted(client, seeds, began + storm.seconds, killer.may_come)
             _all_ended(settings, storm.seconds)
         finally:
             killer.stop()
@@ -145,6 +158,6 @@ def kills(table: Table, settings: ServeSettings, storm: Storm) -> None:
         f"outputs {dict(found['outputs'])}, {found['attempts']} starts, "
         f"{found['unnamed']} files without a row"
     )
-    whole = jobs == storm.jobs and killer.kills.total() >= storm.fewest
+    whole = jobs == storm.jobs and (killer.kills.total() >= storm.kills or not storm.spread)
     fine = done and once and whole and not found["lost"] and not found["unnamed"] and found["integrity"] == "ok"
     table.add("kill -9", kind_of(settings), figures, fine=fine)
