@@ -13,7 +13,14 @@ from examples.synthetic_clip import portrait_frames
 
 __all__ = ["COUNT", "QUICK", "RATE", "heard", "marked", "numbers"]
 
-QUICK: dict[str, Any] = {"steps": 1, "guidance": 1.0, "codec": "h264", "crf": 1, "audio_codec": "pcm"}
+QUICK: dict[str, Any] = {
+    "steps": 1,
+    "guidance": 1.0,
+    "codec": "h264",
+    "crf": 1,
+    "preset": "ultrafast",
+    "audio_codec": "pcm",
+}
 COUNT, RATE = 24, 44100
 
 

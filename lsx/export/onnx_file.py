@@ -51,7 +51,8 @@ def _quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def _brisk() -> Iterator[None]:
     """Half of a graph's tracing left out: torch traces it a second time to take operators apart of which ours has none,
-    fills its table of operators anew for each graph, and Python looks for cycles among millions of live nodes.
+    fills its table of operators anew for each graph, keeps for each node the lines of Python that it came from, and
+    Python looks for cycles among millions of live nodes.
 
     Where another torch has these things elsewhere, it does them as it does.
     """
@@ -69,6 +70,7 @@ def _brisk() -> Iterator[None]:
                 )
                 patched.enter_context(mock.patch.object(ONNXRegistry, "from_torchlib", staticmethod(filled)))
                 patched.enter_context(mock.patch.object(_fx_passes, "decompose_with_registry", lowered))
+                patched.enter_context(mock.patch.object(torch.fx.config, "do_not_emit_stack_traces", True))
             except (ImportError, AttributeError):
                 pass
             yield

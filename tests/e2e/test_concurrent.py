@@ -19,7 +19,7 @@ from lsx.errors import Cancelled, EngineClosed
 from lsx.runtime.run_report import Progress
 from tests.e2e.test_run import frames_of
 
-QUICK: dict[str, Any] = {"steps": 1, "guidance": 1.0, "crf": 1}
+QUICK: dict[str, Any] = {"steps": 1, "guidance": 1.0, "crf": 1, "preset": "ultrafast"}
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,13 @@ def test_a_clip(lipsync: LipSync, tmp_path: Path) -> None:
     sound = write_wav(tmp_path / "sound.wav", speech(1.3))
     seen: list[Progress] = []
     report = lipsync.run(
-        clip, sound, tmp_path / "out.mp4", progress=seen.append, crf=1, compare=tmp_path / "side.mp4", **QUICK
+        clip,
+        sound,
+        tmp_path / "out.mp4",
+        progress=seen.append,
+        crf=1,
+        compare=tmp_path / "side.mp4",
+        **QUICK,
     )
     results, originals = frames_of(tmp_path / "out.mp4"), frames_of(clip)
     assert report.frames == len(results) == 33  # 1.3 s is 32.5 frames
@@ -106,7 +112,7 @@ def test_a_clip(lipsync: LipSync, tmp_path: Path) -> None:
 def test_a_shorter_video_plays_back_and_forth(lipsync: LipSync, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", portrait_frames(7), crf=1)
     sound = write_wav(tmp_path / "sound.wav", speech(0.8))
-    lipsync.run(clip, sound, tmp_path / "out.mp4", crf=1, **QUICK)
+    lipsync.run(clip, sound, tmp_path / "out.mp4", crf=1, preset="ultrafast", **QUICK)
     results, originals = frames_of(tmp_path / "out.mp4"), frames_of(clip)
     bounce = [0, 1, 2, 3, 4, 5, 6, 6, 5, 4, 3, 2, 1, 0, 0, 1, 2, 3, 4, 5]
     assert len(results) == 20
@@ -134,7 +140,7 @@ def test_faceless_frames_pass_through(lipsync: LipSync, tmp_path: Path) -> None:
 
     clip = write_clip(tmp_path / "clip.mp4", mixed(), crf=1)
     sound = write_wav(tmp_path / "sound.wav", speech(1.4))
-    report = lipsync.run(clip, sound, tmp_path / "out.mp4", crf=1, **QUICK)
+    report = lipsync.run(clip, sound, tmp_path / "out.mp4", crf=1, preset="ultrafast", **QUICK)
     assert report.frames == 35
     assert report.faceless == tuple(range(12, 22))
     assert report.faceless_spans == ((0.48, 0.88),)
@@ -234,7 +240,9 @@ def test_colour_tags_are_kept(lipsync: LipSync, tmp_path: Path) -> None:
                 )
             )
         container.mux(stream.encode(None))
-    lipsync.run(clip, write_wav(tmp_path / "s.wav", speech(0.64)), tmp_path / "out.mp4", crf=1, **QUICK)
+    lipsync.run(
+        clip, write_wav(tmp_path / "s.wav", speech(0.64)), tmp_path / "out.mp4", crf=1, preset="ultrafast", **QUICK
+    )
     with av.open(str(tmp_path / "out.mp4")) as container:
         context = container.streams.video[0].codec_context
         assert (context.color_range, context.colorspace, context.color_primaries, context.color_trc) == (1, 1, 1, 1)

@@ -69,7 +69,9 @@ def halves(original: Path, result: Path, first: int = 0) -> list[str]:
 )
 def test_who_speaks(lipsync: LipSync, pair: Path, tmp_path: Path, speaker: str | None, expected: str) -> None:
     options: dict[str, Any] = {} if speaker is None else {"speaker": speaker}
-    report = lipsync.run(pair, speech(60 / 25), tmp_path / "o.mp4", steps=1, guidance=1.0, crf=1, **options)
+    report = lipsync.run(
+        pair, speech(60 / 25), tmp_path / "o.mp4", steps=1, guidance=1.0, crf=1, preset="ultrafast", **options
+    )
     assert [half or "-" for half in halves(pair, tmp_path / "o.mp4")] == list(expected)
     assert [choice.frame for choice in report.choices] == ([0] if "-" in expected else [0, 20, 40])
     assert not any(choice.lost for choice in report.choices)
@@ -142,7 +144,7 @@ def test_the_face_that_speaks_is_dubbed(
         options["faces"] = tmp_path / "tracks.json"
         survey_faces(VideoReader(dialogue), lipsync.detector(), "", options["faces"])
     told: list[Progress] = []
-    options |= {"steps": 1, "guidance": 1.0, "crf": 1, "progress": told.append}
+    options |= {"steps": 1, "guidance": 1.0, "crf": 1, "preset": "ultrafast", "progress": told.append}
     report = lipsync.run(dialogue, speech(128 / 25), tmp_path / "o.mkv", **options)
     assert report.frames == 128
     looked = [now.looked for now in told if now.to_look]
@@ -183,7 +185,9 @@ def test_nobody_speaks_without_a_sound(lipsync: LipSync, pair: Path, sound: Path
 
 
 def test_all_faces_speak_in_one_pass(lipsync: LipSync, pair: Path, tmp_path: Path) -> None:
-    report = lipsync.run(pair, speech(60 / 25), tmp_path / "o.mp4", steps=1, guidance=1.0, crf=1, speaker="all")
+    report = lipsync.run(
+        pair, speech(60 / 25), tmp_path / "o.mp4", steps=1, guidance=1.0, crf=1, preset="ultrafast", speaker="all"
+    )
     assert halves(pair, tmp_path / "o.mp4") == ["LR"] * 20 + ["L"] * 20 + ["LR"] * 20
     assert [choice.track for choice in report.choices] == [1, 2, 3, 4, 5]
     assert [choice.frame for choice in report.choices] == [0, 0, 20, 40, 40]

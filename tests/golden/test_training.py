@@ -97,9 +97,9 @@ def parts(checkpoint: Callable[[int], Path]) -> tuple[UNet3D, LatentSyncLoss]:
     for parameter in unet.parameters():
         parameter.data = parameter.data.clone()
     weights = LossWeights(perceptual=0, trepa=0)
-    loss = LatentSyncLoss(
-        encoding_once(loaded.vae()), torch.from_numpy(loaded.mask()), weights, syncnet=seeded_syncnet()
-    )
+    vae = loaded.vae()
+    vae.checkpoint_gradients()
+    loss = LatentSyncLoss(encoding_once(vae), torch.from_numpy(loaded.mask()), weights, syncnet=seeded_syncnet())
     return unet, loss
 
 
