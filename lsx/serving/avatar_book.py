@@ -22,7 +22,7 @@ from lsx.serving.problems import invalid, not_found
 from lsx.serving.schemas import JobError, JobRequest, iso
 from lsx.serving.statuses import TERMINAL, outcome_of
 
-__all__ = ["AVATAR_WORKFLOW", "AvatarBook", "check_prepare"]
+__all__ = ["AVATAR_WORKFLOW", "AvatarBook", "check_prepare", "video_key"]
 
 AVATAR_WORKFLOW = "avatar"
 """DBOS's name of it."""
@@ -37,6 +37,11 @@ def check_prepare(request: dict[str, Any]) -> None:
     except UsageError as error:
         name = named_option(error)
         raise invalid(str(error), name, "invalid_options") from error
+
+
+def video_key(asset: str, preparation: Any | None) -> str:
+    """Where the store has an avatar's video: in its preparation, or before there is one, the upload."""
+    return f"uploads/{asset}" if preparation is None else f"{preparation.prefix}/{preparation.facts['source']}"
 
 
 class AvatarBook:
@@ -82,6 +87,14 @@ class AvatarBook:
         if row is None or row.owner != owner.id:
             raise not_found("avatar")
         return row
+
+    def video_key(self, owner: Owner, number: str) -> str:
+        """Where the store has the video of an avatar. Raises ApiProblem."""
+        row = self._row(owner, number)
+        query = sa.select(PREPARATIONS).where(PREPARATIONS.c.avatar == number)
+        with self._reader.connect() as connection:
+            latest = connection.execute(query.order_by(PREPARATIONS.c.created_ms.desc()).limit(1)).first()
+        return video_key(row.request["asset_id"], latest)
 
     def page(self, owner: Owner, limit: int, cursor: str | None) -> AvatarList:
         """The owner's avatars, latest first. Raises ApiProblem for a cursor that this did not give."""
@@ -146,7 +159,7 @@ def _common(row: Any) -> dict[str, Any]:
         "name": row.request.get("name", ""),
         "created_at": iso(row.created_ms),
         "options": {name: row.request[name] for name in FIXED if name in row.request},
-        "urls": AvatarUrls(get=f"/v1/avatars/{row.id}"),
+        "urls": AvatarUrls(get=f"/v1/avatars/{row.id}", video=f"/v1/avatars/{row.id}/video"),
     }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mimetypes
 import time
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 import anyio
@@ -10,6 +12,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from lsx.serving.avatar_book import AvatarBook, check_prepare
 from lsx.serving.avatar_schemas import Avatar, AvatarList, AvatarQuery, AvatarRequest
+from lsx.serving.byte_ranges import ranged
 from lsx.serving.gpu_queue import Owner
 from lsx.serving.job_form import read_json
 from lsx.serving.job_routes import IdempotencyKey, Reader, Writer, problems
@@ -110,6 +113,15 @@ async def get(
         await anyio.sleep(_LOOK)
         avatar = await anyio.to_thread.run_sync(book.get, owner, avatar_id)
     return avatar
+
+
+@router.get("/{avatar_id}/video", responses=problems(404, 410, 416) | {206: {}}, response_class=Response)
+def video(request: Request, avatar_id: str, owner: Reader) -> Response:
+    """The video that it was prepared from, whole: the part is that of its options."""
+    key = _book(request).video_key(owner, avatar_id)
+    media_type = mimetypes.guess_type(key)[0] or ""
+    known = media_type if media_type.startswith("video/") else "video/mp4"
+    return ranged(request, request.app.state.store, key, known, PurePosixPath(key).name, attached=False)
 
 
 @router.delete("/{avatar_id}", status_code=204, responses=problems(404))

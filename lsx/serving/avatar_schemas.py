@@ -51,6 +51,7 @@ class AvatarUrls(BaseModel):
     """Where to go on with an avatar."""
 
     get: str
+    video: str
 
 
 class Avatar(BaseModel):

@@ -33,7 +33,7 @@ from lsx.runtime.avatar_job import prepare_avatar
 from lsx.runtime.avatar_video import AvatarVideo
 from lsx.runtime.lipsync import LipSync
 from lsx.runtime.timeline import Timeline
-from lsx.serving.avatar_book import AVATAR_WORKFLOW
+from lsx.serving.avatar_book import AVATAR_WORKFLOW, video_key
 from lsx.serving.avatar_files import AvatarFiles, encoder_digest
 from lsx.serving.database import AVATARS, PREPARATIONS, now_ms, persistently
 from lsx.serving.executor import as_step
@@ -214,10 +214,8 @@ class AvatarSteps:
 
     def _source(self, row: Any, folder: Path) -> Path:
         """The video: what another preparation kept, or the upload. Raises Rejected where it was removed."""
-        kept = self._kept(row.id)
-        key = f"uploads/{row.request['asset_id']}" if kept is None else f"{kept.prefix}/{kept.facts['source']}"
         try:
-            path = self._store.fetch(key, folder)
+            path = self._store.fetch(video_key(row.request["asset_id"], self._kept(row.id)), folder)
             path.stat()
         except FileNotFoundError as error:
             self._row(row.id)

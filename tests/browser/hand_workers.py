@@ -75,6 +75,9 @@ class HandWorkers:
                 facts = {"frames": 50, "seconds": 2.0, "width": 128, "height": 128, "source": "source", "bytes": 1}
                 values = {"avatar": number, "encoder": "0" * 16, "prefix": f"avatars/{number}", "facts": facts}
                 connection.execute(PREPARATIONS.insert().values(**values, created_ms=now, used_ms=now))
+                copied = self._made.with_name(number)
+                shutil.copyfile(self._made, copied)
+                self._store.put(f"avatars/{number}/source", copied)
                 connection.execute(AVATARS.update().where(AVATARS.c.id == number).values(started_ms=now))
 
     def fail_next(self, message: str) -> None:

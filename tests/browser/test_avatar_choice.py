@@ -11,7 +11,7 @@ pytest.importorskip("playwright.sync_api")
 
 from playwright.sync_api import expect
 
-from tests.browser.actions import JOB_ADDRESS, Open, choose, region
+from tests.browser.actions import JOB_ADDRESS, Open, choose, region, wait_for_video
 from tests.browser.test_accessibility import overflow, violations
 
 
@@ -40,3 +40,8 @@ def test_a_video_is_kept_and_taken_again(open_page: Open, served: Served) -> Non
     assert (inputs[0]["type"], inputs[0]["avatar_id"]) == ("avatar", avatar["id"])
     served.workers.finish_jobs()
     expect(region(page, "Result")).to_contain_text("0:00.00 / 0:02")
+    wait_for_video(page, "original.readyState > 1")  # what the avatar keeps
+    httpx.delete(f"{served.url}/v1/avatars/{avatar['id']}")
+    page.reload()
+    expect(region(page, "Result")).to_contain_text("0:00.00 / 0:02")
+    expect(page.get_by_role("slider", name="Wipe")).to_be_hidden()

@@ -94,6 +94,25 @@ def test_an_avatar_is_taken_in_and_told_of(
     assert 'lsx_avatars{status="READY"} 1.0' in client.get("/v1/metrics").text
 
 
+def test_its_video_is_given_back_whole_and_in_parts(
+    client: TestClient, video: Path, settings: ServeSettings, engine: sa.Engine
+) -> None:
+    """The upload's, and, once that is gone, what its latest preparation keeps."""
+    asset = _upload(client, video)
+    avatar = client.post("/v1/avatars", json={"asset_id": asset}).json()
+    address, whole = avatar["urls"]["video"], video.read_bytes()
+    first = client.get(address)
+    assert (first.status_code, first.content, first.headers["content-type"]) == (200, whole, "video/mp4")
+    (settings.data / "store" / "uploads" / asset).unlink()
+    gone = client.get(address)
+    assert (gone.status_code, gone.json()["code"]) == (410, "gone")
+    for encoder in ("a" * 16, "b" * 16):
+        (_enter(engine, settings, avatar["id"], encoder) / "source").write_bytes(encoder.encode() + whole)
+    part = client.get(address, headers={"Range": "bytes=14-19"})
+    assert (part.status_code, part.content) == (206, b"bb" + whole[:4])
+    assert client.get(f"/v1/avatars/avatar_{'0' * 26}/video").status_code == 404
+
+
 def test_a_video_in_the_request(client: TestClient, video: Path, sound: Path) -> None:
     def post(path: Path, **query: str) -> Any:
         headers = {"Content-Type": "video/mp4", "Idempotency-Key": "anna"}

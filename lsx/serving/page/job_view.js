@@ -2,7 +2,7 @@
 
 import { announce, byId, focusOn, make, say } from "./dom.js";
 import { actionsOf } from "./job_actions.js";
-import { sentenceOf } from "./api.js";
+import { call, sentenceOf } from "./api.js";
 import { labelOf, wordsOf } from "./options_table.js";
 import { Player } from "./player.js";
 import { ProgressPanel } from "./progress_panel.js";
@@ -114,17 +114,28 @@ export class JobView {
         this.#watch();
     }
 
-    #showResult(job) {
-        const { original } = this.#links;
-        const video = job.input.find(({ type }) => type === "video");
-        if (original) this.#address = URL.createObjectURL(original);
-        const kept = video?.asset_id ? `/v1/assets/${encodeURIComponent(video.asset_id)}/content` : null;
-        this.#player = new Player({
-            result: job.output_url ?? outputOf(job),
-            original: this.#address ?? kept,
-            options: job.options,
-        });
+    async #showResult(job) {
+        const { original, options } = await this.#originalOf(job);
+        if (!this.result.isConnected) return; // left meanwhile
+        this.#player = new Player({ result: job.output_url ?? outputOf(job), original, options });
         this.result.replaceChildren(this.#player.element);
+    }
+
+    /** Address of the video that a job was made of, or null, and the job's options with those the video came with. */
+    async #originalOf({ input, options }) {
+        const { asset_id: asset, avatar_id: avatar } = input.find(({ type }) => type !== "audio") ?? {};
+        if (this.#links.original) {
+            this.#address = URL.createObjectURL(this.#links.original);
+            return { original: this.#address, options };
+        }
+        if (asset) return { original: `/v1/assets/${encodeURIComponent(asset)}/content`, options };
+        if (!avatar) return { original: null, options };
+        try {
+            const prepared = await call(`/v1/avatars/${encodeURIComponent(avatar)}`);
+            return { original: prepared.urls.video, options: { ...options, ...prepared.options } };
+        } catch {
+            return { original: null, options }; // it was deleted since, or cannot be reached
+        }
     }
 }
 
