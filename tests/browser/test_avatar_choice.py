@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.browser.conftest import Served
+from tests.browser.conftest import Console, Served
 
 pytest.importorskip("playwright.sync_api")
 
@@ -15,7 +15,7 @@ from tests.browser.actions import JOB_ADDRESS, Open, choose, region, wait_for_vi
 from tests.browser.test_accessibility import overflow, violations
 
 
-def test_a_video_is_kept_and_taken_again(open_page: Open, served: Served) -> None:
+def test_a_video_is_kept_and_taken_again(open_page: Open, served: Served, console: Console) -> None:
     page = open_page()
     panel = region(page, "Avatar")
     keep = panel.get_by_role("button", name="Keep the video as an avatar")
@@ -41,6 +41,7 @@ def test_a_video_is_kept_and_taken_again(open_page: Open, served: Served) -> Non
     served.workers.finish_jobs()
     expect(region(page, "Result")).to_contain_text("0:00.00 / 0:02")
     wait_for_video(page, "original.readyState > 1")  # what the avatar keeps
+    console.allowed.add(404)
     httpx.delete(f"{served.url}/v1/avatars/{avatar['id']}")
     page.reload()
     expect(region(page, "Result")).to_contain_text("0:00.00 / 0:02")

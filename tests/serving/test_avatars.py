@@ -105,7 +105,7 @@ def test_its_video_is_given_back_whole_and_in_parts(
     assert (first.status_code, first.content, first.headers["content-type"]) == (200, whole, "video/mp4")
     (settings.data / "store" / "uploads" / asset).unlink()
     gone = client.get(address)
-    assert (gone.status_code, gone.json()["code"]) == (410, "gone")
+    assert (gone.status_code, gone.json()["code"]) == (410, "expired")
     for encoder in ("a" * 16, "b" * 16):
         (_enter(engine, settings, avatar["id"], encoder) / "source").write_bytes(encoder.encode() + whole)
     part = client.get(address, headers={"Range": "bytes=14-19"})
