@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import mimetypes
 import time
-from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 import anyio
@@ -119,9 +117,7 @@ async def get(
 def video(request: Request, avatar_id: str, owner: Reader) -> Response:
     """The video that it was prepared from, whole: the part is that of its options."""
     key = _book(request).video_key(owner, avatar_id)
-    media_type = mimetypes.guess_type(key)[0] or ""
-    known = media_type if media_type.startswith("video/") else "video/mp4"
-    return ranged(request, request.app.state.store, key, known, PurePosixPath(key).name, attached=False)
+    return ranged(request, request.app.state.store, key, "video/mp4", avatar_id, attached=False)
 
 
 @router.delete("/{avatar_id}", status_code=204, responses=problems(404))
