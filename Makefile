@@ -49,7 +49,7 @@ demo: setup
 	$(BIN)/python -m examples.demo $(DEMO)
 
 test: setup
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --max-worker-restart 2
 
 # The page in Debian's Chromium, installed where it is missing.
 test-browser: setup
@@ -59,7 +59,7 @@ test-browser: setup
 # All tests, and which lines of lsx they reach; build/coverage has it line by line.
 coverage: setup
 	rm -f .coverage .coverage.*
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --cov --cov-report=
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --max-worker-restart 2 --cov --cov-report=
 	$(BIN)/python -m scripts.coverage
 
 # The documentation as a site. Every warning is an error.

@@ -22,7 +22,7 @@ class CancelToken:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may end a dropped run's subscription while it is held
         self._callbacks: dict[object, Callable[[], None]] = {}
         self._cancelled = False
 
@@ -49,9 +49,8 @@ class CancelToken:
         """
         with self._lock:
             self._cancelled = True
-            callbacks = list(self._callbacks.values())
-            self._callbacks.clear()
-        for callback in callbacks:  # outside the lock: they may take others
+            callbacks, self._callbacks = self._callbacks, {}
+        for callback in list(callbacks.values()):  # outside the lock: they may take others
             callback()
 
     @contextmanager

@@ -105,9 +105,13 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = self._link = socket.create_connection((self._address, self.port), self.timeout)
         if self._tls is not None:
-            secure = self._tls.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
-            self.sock = self._link = secure
-            secure.do_handshake()
+            self.sock = self._link = self._tls.wrap_socket(
+                self.sock, server_hostname=self.host, do_handshake_on_connect=False
+            )
+        if self.was_cut:  # before there was what could be cut
+            raise TimeoutError("no connection in time")
+        if isinstance(self._link, ssl.SSLSocket):
+            self._link.do_handshake()
 
     def cut(self) -> None:
         """End it from another thread, whatever it waits for."""

@@ -43,14 +43,11 @@ def row(page: Page, name: str) -> Locator:
 
 def wait_for_video(page: Page, condition: str) -> list[float]:
     """Where the player's two videos are, in seconds, once a condition on them, `result` and `original`, holds."""
-    found: list[float] = page.evaluate(
-        f"""() => new Promise((done) => {{
+    holds = page.wait_for_function(
+        f"""() => {{
             const [result, original] = ["result", "original"].map((name) => document.querySelector(`video.${{name}}`));
-            const look = () => {{
-                if ({condition}) done([result.currentTime, original.currentTime]);
-                else requestAnimationFrame(look);
-            }};
-            look();
-        }})"""
+            return {condition} && [result.currentTime, original.currentTime];
+        }}"""
     )
+    found: list[float] = holds.json_value()
     return found

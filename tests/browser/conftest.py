@@ -97,8 +97,9 @@ def served(tmp_path: Path, made: Path, clips: Clips) -> Iterator[Served]:
     with workers.alive:
         yield Served(url=f"http://127.0.0.1:{listener.getsockname()[1]}", workers=workers, clips=clips)
     server.should_exit = True
-    thread.join()
+    thread.join(60)
     listener.close()
+    assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")

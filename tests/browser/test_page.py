@@ -68,6 +68,37 @@ def test_the_original_goes_with_the_result(open_page: Open, served: Served) -> N
     expect(wipe).to_be_hidden()
 
 
+def test_an_original_that_lands_beside_a_moment_is_left_there(open_page: Open, served: Served) -> None:
+    """As in a browser that rounds times, where it would be sent to the same moment without end."""
+    page = open_page()
+    submit(page, served)
+    served.workers.finish_jobs()
+    player = region(page, "Result")
+    expect(player).to_contain_text("0:00.00 / 0:02")
+    wait_for_video(page, "original.readyState > 1")
+    page.evaluate(
+        """() => {
+            const video = HTMLMediaElement.prototype;
+            const { get, set } = Object.getOwnPropertyDescriptor(video, "currentTime");
+            const of = (element, way, ...given) => way.call(element, ...given);
+            window.sent = [];
+            Object.defineProperty(video, "currentTime", {
+                get() { return of(this, get) + (this.className === "original" ? 0.02 : 0); },
+                set(time) {
+                    if (this.className === "original") window.sent.push(time);
+                    of(this, set, time);
+                },
+            });
+        }"""
+    )
+    for place in ("0.5", "1.5", "0.5"):
+        player.get_by_role("slider", name="Position").fill(place)
+        wait_for_video(page, f"!original.seeking && Math.abs(original.currentTime - {place}) < 0.03")
+        for _ in range(5):
+            page.evaluate("() => new Promise((done) => requestAnimationFrame(done))")
+    assert page.evaluate("window.sent") == [0.5, 1.5, 0.5]
+
+
 def test_a_running_job_is_cancelled_and_run_again(open_page: Open, served: Served) -> None:
     page = open_page()
     submit(page, served)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lsx.serving import outside
 from lsx.serving.outside import AddressRefused, check_url, opened, pieces
 from tests.serving.served import listening
 
@@ -161,3 +163,23 @@ def test_a_body_that_was_cut_off_is_no_end(redirecting: int) -> None:
     parts = check_url(f"http://127.0.0.1:{redirecting}/endless", allowed=None, private=private)
     with pytest.raises(TimeoutError, match="more than"), opened("GET", parts, longest=0.5, private=private) as response:
         list(pieces(response, 1 << 30, 100))
+
+
+def test_a_connection_that_comes_too_late_is_not_used(redirecting: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect, cut, late = socket.create_connection, outside._Connection.cut, threading.Event()
+
+    def slow(*arguments: Any) -> socket.socket:
+        link = connect(*arguments)
+        assert late.wait(60)
+        return link
+
+    def told(connection: Any) -> None:
+        cut(connection)
+        late.set()
+
+    monkeypatch.setattr(socket, "create_connection", slow)
+    monkeypatch.setattr(outside._Connection, "cut", told)
+    private = ("127.0.0.1",)
+    parts = check_url(f"http://127.0.0.1:{redirecting}/dripping", allowed=None, private=private)
+    with pytest.raises(TimeoutError, match="no connection"), opened("GET", parts, longest=0.01, private=private):
+        pass

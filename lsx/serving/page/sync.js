@@ -40,13 +40,17 @@ export function placeOf(at, options, original, result) {
  */
 export function keepTogether(result, original, options) {
     let isFollowing = false;
+    let asked = null; // where the original was last sent while the result stands
     const place = () => {
         const isKnown = original.readyState >= HTMLMediaElement.HAVE_METADATA && result.duration > 0;
         return isKnown ? placeOf(result.currentTime, options, original.duration, result.duration) : null;
     };
     const align = () => {
         const at = place();
-        if (at !== null) jump(original, at.time);
+        // Sent once to each moment: a browser that lands beside it would be sent there without end.
+        if (at === null || original.seeking || at.time === asked) return;
+        asked = at.time;
+        jump(original, at.time);
     };
     const follow = () => {
         if (result.paused || result.ended) {
@@ -62,10 +66,14 @@ export function keepTogether(result, original, options) {
     result.addEventListener("play", () => {
         if (isFollowing) return;
         isFollowing = true;
+        asked = null;
         follow();
     });
     for (const event of ["pause", "seeking", "seeked"]) result.addEventListener(event, () => result.paused && align());
-    original.addEventListener("loadedmetadata", align);
+    original.addEventListener("loadedmetadata", () => {
+        asked = null;
+        align();
+    });
     original.addEventListener("seeked", () => result.paused && align());
 }
 
