@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -136,15 +137,21 @@ def reasons_of(*looks: Callable[[], object]) -> list[str]:
     return reasons
 
 
+@cache
+def _points() -> tuple[EntryPoint, ...]:
+    """What installed packages register; looked up once, for which each of them is read."""
+    return tuple(entry_points(group=_GROUP))
+
+
 def backend_names() -> list[str]:
     """Names of all registered backends, best first."""
-    names = {point.name for point in entry_points(group=_GROUP)}
+    names = {point.name for point in _points()}
     return sorted(names, key=lambda n: (_PREFERENCE.index(n) if n in _PREFERENCE else len(_PREFERENCE), n))
 
 
 def backend_named(name: str) -> Backend:
     """The backend `name`. Raises UsageError naming the choices, BackendUnavailable when its library is absent."""
-    for point in entry_points(group=_GROUP):
+    for point in _points():
         if point.name == name:
             try:
                 backend: Backend = point.load()()
