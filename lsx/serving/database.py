@@ -37,6 +37,7 @@ _T = TypeVar("_T")
 
 HOUR_MS = 3_600_000
 _BUSY_MS = 30_000
+_STANDING_MS = 10_000  # a transaction in which nothing is asked for longer is ended: its machine is gone, or stopped
 _REST_SECONDS = 1.0  # a connection that nobody used for longer is tried before it is used
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.s3fs", "ceph"})
 
@@ -189,6 +190,12 @@ def reader(engine: sa.Engine) -> sa.Engine:
 
 def _server_engine(url: str, pool: int) -> sa.Engine:
     engine = sa.create_engine(url, pool_size=pool, max_overflow=pool)
+
+    @event.listens_for(engine, "connect")
+    def _limit(connection: Any, _record: Any) -> None:
+        # Else what a lost machine had locked, as the row of its job, stays locked until the network gives it up.
+        connection.execute(f"SET idle_in_transaction_session_timeout = {_STANDING_MS}")
+        connection.commit()
 
     @event.listens_for(engine, "checkin")
     def _rests(_connection: Any, record: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import sqlalchemy as sa
 
 from lsx.serving.database import JOBS
 from lsx.serving.settings import ServeSettings
-from tests.torture.harness import WORKER, Client, Table, database, fake_server, outputs_of, postgres
+from tests.torture.harness import WORKER, Client, Table, database, fake_server, freeze, outputs_of, postgres, tell
 from tests.torture.network import connections
 from tests.torture.outage import outage
 
@@ -24,12 +23,12 @@ def test_priorities_and_a_cancelled_job_of_a_frozen_worker(settings: ServeSettin
         first = client.submit(998)["id"]
         client.started(first)
         [worker] = served.processes(WORKER)
-        os.kill(worker, signal.SIGSTOP)
+        freeze(settings, [worker])
         priorities = [9, 5, 1, 5, 1, 9]
         jobs = [client.submit(1000 * place, priority=priority)["id"] for place, priority in enumerate(priorities)]
         assert [client.job(job)["queue_position"] for job in jobs] == [5, 3, 1, 4, 2, 6]
         assert client.ask("POST", f"/v1/jobs/{first}/cancel").json()["status"] == "CANCELED"
-        os.kill(worker, signal.SIGCONT)
+        tell([worker], signal.SIGCONT)
         assert {client.ended(job)["status"] for job in jobs} == {"COMPLETED"}
         with engine.connect() as connection:
             begun = connection.execute(sa.select(JOBS.c.id).where(JOBS.c.id != first).order_by(JOBS.c.started_ms))

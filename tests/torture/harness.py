@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import wave
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,42 @@ class Client:
 
     def close(self) -> None:
         self._api.close()
+
+
+def tell(processes: Collection[int], number: int) -> None:
+    """Send a signal to those that are still there."""
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
+
+
+def freeze(settings: ServeSettings, processes: Collection[int]) -> None:
+    """Stop processes; those of a SQLite file when none of them is writing: nobody could take its lock from them."""
+    while True:
+        tell(processes, signal.SIGSTOP)
+        until(lambda: all(_is_stopped(process) for process in processes))
+        if _can_write(settings):
+            return
+        tell(processes, signal.SIGCONT)
+
+
+def _is_stopped(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] in "TZ"
+    except FileNotFoundError:
+        return True
+
+
+def _can_write(settings: ServeSettings) -> bool:
+    url = sa.make_url(database_url(settings.database, settings.data))
+    if url.get_backend_name() != "sqlite":
+        return True
+    with closing(sqlite3.connect(str(url.database), timeout=1)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+    return True
 
 
 @contextmanager

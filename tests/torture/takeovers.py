@@ -8,12 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from lsx.serving.database import database_url
 from lsx.serving.settings import ServeSettings
 from tests.serving.served import Served, until
-from tests.torture.harness import WORKER, Client, Table, fake_server, kind_of, outputs_of
+from tests.torture.harness import WORKER, Client, Table, fake_server, freeze, kind_of, outputs_of, tell
 
 __all__ = ["takeovers"]
 
@@ -46,7 +46,7 @@ def takeovers(table: Table, settings: ServeSettings, unseen: float, frozen: floa
 def _lone_worker(other: ServeSettings, served: Served, client: Client) -> Iterator[tuple[str, list[int]]]:
     """A job that another machine's worker has, whose supervisor is gone; the processes that are left there."""
     [own] = served.processes(WORKER)
-    os.kill(own, signal.SIGSTOP)  # so that the other machine's worker takes the job
+    freeze(other, [own])  # so that the other machine's worker takes the job
     lone = other.data / f"alone-{time.monotonic_ns()}"
     lone.mkdir()
     (lone / "store").symlink_to(other.data / "store")
@@ -63,26 +63,23 @@ def _lone_worker(other: ServeSettings, served: Served, client: Client) -> Iterat
     try:
         yield str(job["id"]), children
     finally:
-        _tell(children, signal.SIGKILL)
-
-
-def _tell(children: list[int], number: int) -> None:
-    for child in children:
-        with suppress(ProcessLookupError):
-            os.kill(child, number)
+        tell(children, signal.SIGKILL)
 
 
 def _taken_over(table: Table, other: ServeSettings, frozen: float, served: Served, client: Client) -> None:
     """frozen : seconds after which the worker wakes; 0 is never."""
     unseen = other.takeover_seconds
     with _lone_worker(other, served, client) as (job, children):
-        _tell(children, signal.SIGSTOP if frozen else signal.SIGKILL)
+        if frozen:
+            freeze(other, children)
+        else:
+            tell(children, signal.SIGKILL)
         began = time.monotonic()
         until(lambda: client.job(job)["attempts"] == 2, unseen + 90)
         seconds = time.monotonic() - began
         if frozen:
             time.sleep(max(0, frozen - seconds))
-            _tell(children, signal.SIGCONT)
+            tell(children, signal.SIGCONT)
         client.ended(job)
         time.sleep(3 if frozen else 0)  # in which a second output would be published
     found = len(outputs_of(other, job))
@@ -113,10 +110,10 @@ def _ended_twice(table: Table, settings: ServeSettings, served: Served, client: 
 def _cancelled(table: Table, other: ServeSettings, served: Served, client: Client) -> None:
     """A job of a frozen machine, cancelled before it is taken over, when the machine wakes after that."""
     with _lone_worker(other, served, client) as (job, children):
-        _tell(children, signal.SIGSTOP)
+        freeze(other, children)
         at_once = client.ask("POST", f"/v1/jobs/{job}/cancel").json()["status"]
         time.sleep(other.takeover_seconds + _LOOKS + 5)
-        _tell(children, signal.SIGCONT)
+        tell(children, signal.SIGCONT)
         client.ended(client.submit(200)["id"])
         status, starts = client.job(job)["status"], client.job(job)["attempts"]
     found = len(outputs_of(other, job))
