@@ -57,6 +57,15 @@ assert told == [(1, "MediaError", "{missing}: no such file")], told
     assert not {"av", "cv2", "scenedetect", "scipy", "cuda", "onnxruntime", "torch"} & _modules_after(code)
 
 
+def test_one_face_is_followed_without_scipy() -> None:
+    code = (
+        "import numpy as np; from lsx.faces.alignment import Face; from lsx.faces.tracks import FaceTracker; "
+        "faces, tracker = [Face(np.eye(3)[:, :2])], FaceTracker(); "
+        "[tracker.update(faces, new_shot=new) for new in (True, False)]"
+    )
+    assert "scipy" not in _modules_after(code)
+
+
 def test_the_http_side_loads_neither_engines_nor_cuda() -> None:
     loaded = _modules_after("import lsx.serving.http_process, lsx.serving.keeper")
     assert not {"onnxruntime", "cuda", "torch", "lsx.engines", "lsx.runtime", "lsx.denoising"} & loaded

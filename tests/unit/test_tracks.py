@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
 
 from lsx.faces.alignment import Face
-from lsx.faces.tracks import LONGEST_GAP, FaceTracker, box_of, overlap
+from lsx.faces.tracks import LONGEST_GAP, FaceTracker, _assigned, box_of, overlap
 
 
 def face(x: float, y: float, size: float = 100.0, *, box: bool = True) -> Face:
@@ -34,6 +35,15 @@ def test_the_best_of_all_pairings_is_taken() -> None:
     """The first face is nearest to both places; taken greedily the second would have none."""
     numbers = followed([[face(100, 100), face(160, 100)], [face(140, 100), face(215, 100)]])
     assert numbers == [[1, 2], [1, 2]]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (3, 5), (4, 4)])
+def test_pairs_are_those_of_scipy(shape: tuple[int, int]) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        costs = random.random(shape)
+        rows, columns = linear_sum_assignment(costs)
+        assert _assigned(costs) == list(zip(rows, columns, strict=True))
 
 
 def test_a_gap_is_bridged_and_a_long_one_is_not() -> None:
