@@ -174,11 +174,15 @@ class Keeper:
             for some in _batches(old):
                 for key in set(some) - wanted(some):
                     self._store.remove(key)
+        for some in _batches({found.key.split("/")[1] for found in self._store.list("sections")}):
+            for number in set(some) - self._active(some):
+                self._store.remove(sections_key(number))
+
+    def _active(self, numbers: list[str]) -> set[str]:
+        """Those of jobs that have not ended."""
+        active = sa.select(JOBS.c.id).where(JOBS.c.id.in_(numbers), JOBS.c.finished_ms.is_(None))
         with self._engine.connect() as connection:
-            for number in {found.key.split("/")[1] for found in self._store.list("sections")}:
-                active = sa.select(JOBS.c.id).where(JOBS.c.id == number, JOBS.c.finished_ms.is_(None))
-                if connection.execute(active).scalar() is None:
-                    self._store.remove(sections_key(number))
+            return set(connection.execute(active).scalars())
 
     def _named_outputs(self, keys: list[str]) -> set[str]:
         """Those that are a job's result, or may still become it."""

@@ -158,6 +158,7 @@ def freeze(settings: ServeSettings, processes: Collection[int]) -> None:
         if _can_write(settings):
             return
         tell(processes, signal.SIGCONT)
+        until(lambda: _can_write(settings))  # what it was writing is written
 
 
 def _is_stopped(process: int) -> bool:
