@@ -50,7 +50,7 @@ class CancelToken:
         with self._lock:
             self._cancelled = True
             callbacks, self._callbacks = self._callbacks, {}
-        for callback in list(callbacks.values()):  # outside the lock: they may take others
+        for callback in callbacks.values():  # outside the lock: they may take others
             callback()
 
     @contextmanager

@@ -9,7 +9,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Served
 
-__all__ = ["JOB_ADDRESS", "Open", "choose", "region", "row", "submit", "wait_for_video"]
+__all__ = ["JOB_ADDRESS", "Open", "choose", "finish", "region", "row", "submit", "wait_for_video"]
 
 Open = Callable[..., Page]
 
@@ -29,6 +29,15 @@ def submit(page: Page, served: Served) -> None:
     choose(page, served)
     page.get_by_role("button", name="Start", exact=True).click()
     expect(page).to_have_url(JOB_ADDRESS)
+
+
+def finish(page: Page, served: Served) -> Locator:
+    """A job of both files that is done, on the page that shows it; its player."""
+    submit(page, served)
+    served.workers.finish_jobs()
+    player = region(page, "Result")
+    expect(player).to_contain_text("0:00.00 / 0:02")
+    return player
 
 
 def region(page: Page, name: str) -> Locator:

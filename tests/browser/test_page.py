@@ -13,7 +13,7 @@ pytest.importorskip("playwright.sync_api")
 
 from playwright.sync_api import expect
 
-from tests.browser.actions import JOB_ADDRESS, Open, choose, region, row, submit, wait_for_video
+from tests.browser.actions import JOB_ADDRESS, Open, choose, finish, region, row, submit, wait_for_video
 
 
 def test_from_two_files_to_a_result_that_plays(open_page: Open, served: Served) -> None:
@@ -47,10 +47,7 @@ def test_from_two_files_to_a_result_that_plays(open_page: Open, served: Served) 
 
 def test_the_original_goes_with_the_result(open_page: Open, served: Served) -> None:
     page = open_page()
-    submit(page, served)
-    served.workers.finish_jobs()
-    player = region(page, "Result")
-    expect(player).to_contain_text("0:00.00 / 0:02")
+    player = finish(page, served)
     wipe = player.get_by_role("slider", name="Wipe")
     wipe.focus()
     wipe.press("ArrowRight")
@@ -71,22 +68,18 @@ def test_the_original_goes_with_the_result(open_page: Open, served: Served) -> N
 def test_an_original_that_lands_beside_a_moment_is_left_there(open_page: Open, served: Served) -> None:
     """As in a browser that rounds times, where it would be sent to the same moment without end."""
     page = open_page()
-    submit(page, served)
-    served.workers.finish_jobs()
-    player = region(page, "Result")
-    expect(player).to_contain_text("0:00.00 / 0:02")
+    player = finish(page, served)
     wait_for_video(page, "original.readyState > 1")
     page.evaluate(
         """() => {
             const video = HTMLMediaElement.prototype;
             const { get, set } = Object.getOwnPropertyDescriptor(video, "currentTime");
-            const of = (element, way, ...given) => way.call(element, ...given);
             window.sent = [];
             Object.defineProperty(video, "currentTime", {
-                get() { return of(this, get) + (this.className === "original" ? 0.02 : 0); },
+                get() { return get.call(this) + (this.className === "original" ? 0.02 : 0); },
                 set(time) {
                     if (this.className === "original") window.sent.push(time);
-                    of(this, set, time);
+                    set.call(this, time);
                 },
             });
         }"""

@@ -45,9 +45,8 @@ def test_the_collector_may_end_a_dropped_run_while_a_token_is_cancelled() -> Non
             token = CancelToken()
             with token.subscribed(lambda: told.append(1)):
                 _Dropped(token)
-                taken: list[Any] = [
-                    ([], {}) for _ in range(300)
-                ]  # those that Python keeps to use again bring no collection
+                # Those that Python keeps to use again bring no collection.
+                taken: list[Any] = [([], {}) for _ in range(300)]
                 gc.set_threshold(gc.get_count()[0] + later)
                 gc.enable()
                 token.cancel()

@@ -70,10 +70,7 @@ export function keepTogether(result, original, options) {
         follow();
     });
     for (const event of ["pause", "seeking", "seeked"]) result.addEventListener(event, () => result.paused && align());
-    original.addEventListener("loadedmetadata", () => {
-        asked = null;
-        align();
-    });
+    original.addEventListener("loadedmetadata", align);
     original.addEventListener("seeked", () => result.paused && align());
 }
 
