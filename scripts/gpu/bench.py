@@ -11,7 +11,7 @@ from typing import Any
 from lsx.bundle.bundle import Bundle
 from lsx.engines.registry import backend_named
 from lsx.errors import LsxError
-from scripts.gpu.checks import Checks, Skipped
+from scripts.gpu.checks import Checks, Skipped, need_torch_on_gpu
 from scripts.gpu.models import bundles_of
 from scripts.gpu.stage import Settings
 
@@ -21,14 +21,16 @@ __all__ = ["run"]
 def run(checks: Checks, settings: Settings) -> None:
     """All of stage 7."""
     for name, bundle, reference in bundles_of(checks, settings):
-        for backend in ("tensorrt", "tensorrt-rtx"):
+        for backend in ("tensorrt", "tensorrt-rtx", "torch"):
             what = f"{backend}, {name}"
             checks.run(f"verify, {what}", _verified, bundle, backend, reference, settings.folder)
             checks.run(f"bench, {what}", _benched, bundle, backend, reference, settings.folder)
 
 
 def _runnable(bundle: Bundle, backend: str) -> None:
-    """Raises Skipped where `backend` does not run the bundle here."""
+    """Raises Skipped where `backend` does not run the bundle on the GPU here."""
+    if backend == "torch":
+        need_torch_on_gpu()
     try:
         works, reason = backend_named(backend).availability()
         refused = backend_named(backend).reason_unsupported(bundle) if works else reason

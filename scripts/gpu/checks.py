@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Checks", "Skipped"]
+__all__ = ["Checks", "Skipped", "need_torch_on_gpu"]
 
 
 class Skipped(Exception):
@@ -47,3 +47,11 @@ class Checks:
     def failed(self) -> int:
         """How many failed."""
         return sum(row["state"] == "failed" for row in self.rows)
+
+
+def need_torch_on_gpu() -> None:
+    """Raises Skipped where PyTorch has no CUDA, or no GPU to run on."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise Skipped("this PyTorch has no CUDA")

@@ -6,13 +6,14 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from lsx.bench.baselines import forget_torch_memory
 from lsx.bench.timing import Budget, measure
 from lsx.bench.workloads import CAPTURED, EAGER, graph_axes, graph_feed, graph_works
 from lsx.bundle.bundle import Bundle
 from lsx.core.sampling import SamplingOptions
 from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.loading import load_engine
-from scripts.gpu.checks import Checks, Skipped
+from scripts.gpu.checks import Checks, need_torch_on_gpu
 from scripts.gpu.models import bundles_of
 from scripts.gpu.stage import Settings
 
@@ -29,15 +30,12 @@ def run(checks: Checks, settings: Settings) -> None:
 
 
 def _measured(bundle: Bundle, graph: str, reference: Path) -> dict[str, Any]:
-    import torch
-
-    if not torch.cuda.is_available():
-        raise Skipped("this PyTorch has no CUDA")
+    need_torch_on_gpu()
     with load_engine(bundle, graph, "torch", checkpoint_dir=reference) as engine:
         axes = graph_axes([engine], bundle.model, SamplingOptions())
         found = measure(graph_works(EAGER, engine, axes), Budget(seconds=10, least=5))
         kernels = _kernels(engine, axes)
-    torch.cuda.empty_cache()
+    forget_torch_memory()
     eager, captured = (statistics.median(found[name][1:]) for name in (EAGER, CAPTURED))
     return {"eager_ms": 1e3 * eager, "captured_ms": 1e3 * captured, "ratio": eager / captured, "kernels": kernels}
 
@@ -49,7 +47,7 @@ def _kernels(engine: Any, axes: Any) -> list[dict[str, Any]]:
     if not isinstance(engine, DeviceEngine):
         return []
     feed = graph_feed(engine, axes)
-    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiled:
         engine.device_seconds(feed, captured=False)
     rows = sorted(profiled.key_averages(), key=lambda row: -row.device_time_total)
     return [{"kernel": row.key[:120], "ms": row.device_time_total / 1e3, "count": row.count} for row in rows[:20]]

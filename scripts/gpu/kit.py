@@ -13,6 +13,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from lsx.export.face_models.models import cache_folder, find_face_models
+
 __all__ = ["main"]
 
 EXTRAS = "dev,export,rtx"
@@ -26,6 +28,7 @@ PYTHONPATH=lsx "$python" -m scripts.gpu --check
 "$python" -m venv --system-site-packages venv
 venv/bin/python -m pip install --no-index --find-links wheels -e 'lsx[EXTRAS]'
 venv/bin/python -m pip install --no-index --find-links wheels tensorrt || echo "without TensorRT: RTX's alone"
+export LSX_CACHE=$PWD/cache
 cd lsx
 exec ../venv/bin/python -m scripts.gpu -o ../gpu-report "$@"
 """.replace("EXTRAS", EXTRAS)
@@ -83,6 +86,9 @@ def _pack(archive: tarfile.TarFile, wheels: Path | None) -> None:
     for name in sorted(filter(None, files.stdout.decode().split("\0"))):
         if Path(name).is_file():
             archive.add(name, f"gpu-kit/lsx/{name}")
+    models = find_face_models()
+    for model in (models.detector, models.landmarks):  # every export looks for them in the cache
+        archive.add(model, f"gpu-kit/cache/{model.relative_to(cache_folder())}")
     for wheel in sorted(wheels.glob("*")) if wheels is not None else ():
         archive.add(wheel, f"gpu-kit/wheels/{wheel.name}")
     script = tarfile.TarInfo("gpu-kit/run.sh")

@@ -36,11 +36,10 @@ def run(checks: Checks, settings: Settings) -> None:
 
 def _built(bundle: Bundle, library: Library) -> dict[str, Any]:
     try:
-        library.check_builds_here()
+        targets = (CURRENT,) if library.default_targets else ()
+        report = build_plans(bundle, library.backend, targets=targets, options=BuildOptions(guidance="both"))
     except BackendUnavailable as error:
         raise Skipped(str(error)) from error
-    targets = (CURRENT,) if library.default_targets else ()
-    report = build_plans(bundle, library.backend, targets=targets, options=BuildOptions(guidance="both"))
     return {
         plan.graph: f"{plan.seconds:.0f} s, {plan.file.size / 2**20:.0f} MiB" for plan in report.built + report.kept
     }

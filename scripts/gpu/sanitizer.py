@@ -35,6 +35,7 @@ def _sanitized(tool: str, folder: Path) -> str:
     )
     print(done.stdout)
     found = re.search(r"ERROR SUMMARY: (\d+) error", done.stdout)
-    if done.returncode != 0 or (found is not None and int(found[1])):
+    # The stage's own exit code is 1 where the sanitizer's memory, some of it, "did not come back"; stage 2 judges that.
+    if found is None or int(found[1]) or done.returncode not in (0, 1):
         raise RuntimeError(f"{found[0] if found else 'no summary'}, exit code {done.returncode}")
-    return found[0] if found else "no summary"
+    return found[0]

@@ -19,7 +19,7 @@ from lsx.denoising.chunk_runner import ChunkRunner, seeded_noise
 from lsx.denoising.executor_cache import ExecutorCache, executor_cache_for
 from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.loading import load_engine
-from scripts.gpu.checks import Checks, Skipped
+from scripts.gpu.checks import Checks, need_torch_on_gpu
 from scripts.gpu.models import checkpoint_of, exported
 from scripts.gpu.stage import Settings
 
@@ -38,10 +38,7 @@ def run(checks: Checks, settings: Settings) -> None:
 
 
 def _on_torch(checks: Checks, bundle: Any, folder: Path) -> None:
-    import torch
-
-    if not torch.cuda.is_available():
-        raise Skipped("this PyTorch has no CUDA")
+    need_torch_on_gpu()
     reference = checkpoint_of(folder, "small", 128)
     loaded = {graph: load_engine(bundle, graph, "torch", checkpoint_dir=reference) for graph in LOOP_GRAPHS}
     try:
@@ -115,7 +112,7 @@ def _same(made: Any, wanted: Any, name: str) -> None:
 
 def _tests(folder: Path) -> str:
     report = folder / "logs" / "3-tests-gpu.xml"
-    command = [sys.executable, "-m", "pytest", "tests/gpu", "-q", "--tb=short", "-rs", f"--junitxml={report}"]
+    command = [sys.executable, "-m", "pytest", "tests/gpu", "--tb=short", "-rs", f"--junitxml={report}"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
     print(done.stdout)
     last = (done.stdout.strip().splitlines() or ["no output"])[-1]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from lsx.engines.gpu_info import Gpu
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.engines.tensorrt.building import build_plans
 from lsx.engines.tensorrt.libraries import LIBRARIES, PORTABLE, Rtx
-from lsx.engines.tensorrt.plans import another_gpu, fitting_plan, profile_for, reason_stale
+from lsx.engines.tensorrt.plans import another_gpu, engine_from_plan, fitting_plan, profile_for, reason_stale
 from lsx.errors import StaleEngine
 from tests.tensorrt_builds import FAST
 
@@ -63,11 +65,28 @@ def test_a_plan_that_does_not_fit_is_refused(own: Bundle, monkeypatch: pytest.Mo
     build_plans(own, "tensorrt-rtx", targets=("sm89", PORTABLE), graphs=("step",), options=FAST)
     assert fitting_plan(own, "step", library, _gpu(8, 9)).target == "sm89"
     assert fitting_plan(own, "step", library, _gpu(12, 0)).target == PORTABLE
-    with pytest.raises(StaleEngine, match=r"was built for sm89, and this GPU is sm90.*--target current"):
-        fitting_plan(own, "step", library, _gpu(9, 0))
+    with pytest.raises(StaleEngine, match=r"was built for sm89, and this GPU is sm100.*--target current"):
+        fitting_plan(own, "step", library, _gpu(10, 0))
+    with pytest.raises(StaleEngine, match=r"was built for sm89, and this GPU is sm90.*--backend tensorrt$"):
+        fitting_plan(own, "step", library, _gpu(9, 0))  # RTX's library does not run there
     plan = own.manifest.plans[0]
     other = plan.model_copy(update={"onnx": ("0" * 64,)})
     assert "another graph" in str(reason_stale(own, other, library, _gpu(8, 9)))
     monkeypatch.setattr(Rtx, "version", "1.9.0")
     with pytest.raises(StaleEngine, match=r"was built by tensorrt-rtx 1\.7.*and this is 1\.9\.0"):
         fitting_plan(own, "step", library, _gpu(8, 9))
+
+
+@pytest.mark.parametrize(
+    ("told", "advice"),
+    [
+        ("TensorRT-RTX does not support this compute capability, so the engine cannot be rebuilt", "tensorrt$"),
+        ("the magic tag does not match", "tensorrt-rtx --force$"),
+    ],
+)
+def test_what_to_do_about_a_plan_that_does_not_load(own: Bundle, told: str, advice: str) -> None:
+    (plan,) = build_plans(own, "tensorrt-rtx", targets=("sm89",), graphs=("step",), options=FAST).built
+    logger: Any = SimpleNamespace(last=told, lines=[])
+    runtime: Any = SimpleNamespace(deserialize_cuda_engine=lambda _: None)
+    with pytest.raises(StaleEngine, match=f"{told}.*lsx build .* --backend {advice}"):
+        engine_from_plan(runtime, logger, own, plan)

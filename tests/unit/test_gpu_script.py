@@ -16,15 +16,17 @@ from lsx.denoising.executor_cache import CudaExecutorCache
 from lsx.engines.cuda_device import RUNTIME_CALLS, CudaDevice
 from lsx.engines.device import Event, Stream
 from lsx.engines.device_engine import DeviceEngine
+from lsx.export.face_models.models import find_face_models
 from scripts.gpu import bench as bench_stage
 from scripts.gpu import device as device_stage
-from scripts.gpu import kit, small
+from scripts.gpu import kit, sanitizer, small
 from scripts.gpu.checks import Checks
 from scripts.gpu.device import check_device
 from scripts.gpu.driver import gpus
 from scripts.gpu.probe import TENSORRT_NAMES, _has, probe_cuda
 from scripts.gpu.report import write_report
 from scripts.gpu.small import check_loop
+from scripts.gpu.stage import Settings
 from scripts.gpu.stages import Outcome, Stage, run_stages
 from tests.simulated_device import SimulatedDevice, SimulatedEngine
 from tests.unit.test_program import MODEL, toy_engines
@@ -194,6 +196,28 @@ def test_the_last_stages_commands_are_taken(tmp_path: Path, monkeypatch: pytest.
         assert ended.value.code == 1  # and not 2, as for an option that is not there
 
 
+@pytest.mark.parametrize(
+    ("said", "code", "fails"),
+    [
+        ("ERROR SUMMARY: 0 errors", 0, False),
+        ("ERROR SUMMARY: 0 errors", 1, False),  # as on an H200: the sanitizer's own gibibyte "did not come back"
+        ("ERROR SUMMARY: 2 errors", 17, True),
+        ("ERROR SUMMARY: 0 errors", 139, True),
+        ("Device not supported", 0, True),
+    ],
+)
+def test_what_the_sanitizer_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, code: int, fails: bool
+) -> None:
+    tool = tmp_path / "compute-sanitizer"
+    tool.write_text(f"#!/bin/sh\necho '========= {said}'\nexit {code}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    checks = Checks()
+    sanitizer.run(checks, Settings(tmp_path, "small", (128,)))
+    assert len(_failed(checks)) == 2 * fails
+
+
 def _has_gpu() -> bool:
     try:
         return bool(gpus())
@@ -237,6 +261,9 @@ def test_the_kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = tmp_path / "there" / "gpu-kit"
     assert (there / "wheels" / "some-1.0-py3-none-any.whl").read_bytes() == b"a wheel"
     assert (there / "lsx" / "lsx" / "engines" / "gpu_info.py").is_file()
+    assert len([*(there / "cache").rglob("*.tflite")]) == 2
+    monkeypatch.setenv("LSX_CACHE", str(there / "cache"))
+    assert find_face_models().detector.is_relative_to(there)
     done = subprocess.run(["bash", str(there / "run.sh")], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "is for a machine with an NVIDIA GPU" in done.stderr

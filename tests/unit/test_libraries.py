@@ -26,8 +26,9 @@ RTX, DATA_CENTRE = LIBRARIES["tensorrt-rtx"], LIBRARIES["tensorrt"]
         ("portable", (13, 1), True),
         ("sm89", (8, 9), True),
         ("sm89", (8, 6), False),
-        ("current-sm90", (9, 0), True),
-        ("current-sm90", (8, 9), False),
+        ("current-sm100", (10, 0), True),
+        ("current-sm100", (8, 9), False),
+        ("current-sm90", (9, 0), False),
     ],
 )
 def test_where_a_plan_of_rtx_runs(target: str, capability: tuple[int, int], fits: bool) -> None:
@@ -47,6 +48,16 @@ def test_tensorrt_builds_for_the_gpu_at_hand(monkeypatch: pytest.MonkeyPatch) ->
     assert DATA_CENTRE.bound("sm90")
     with pytest.raises(UsageError, match="tensorrt builds for the GPU at hand, sm90"):
         DATA_CENTRE.targets(("sm89",))
+
+
+def test_rtx_is_not_built_for_a_gpu_that_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on an H200, where every plan was built, and none of them loaded."""
+    monkeypatch.setattr(libraries, "first_gpu", lambda: Gpu("NVIDIA H200", (9, 0), 132, 2**37, "13.0"))
+    with pytest.raises(BackendUnavailable, match=r"does not run on NVIDIA H200 .*9\.0.*--backend tensorrt$"):
+        RTX.targets(("current",))
+    assert RTX.targets(("sm89",)) == ("sm89",)
+    monkeypatch.setattr(libraries, "first_gpu", lambda: Gpu("B200", (10, 0), 148, 2**37, "13.0"))
+    assert RTX.targets(("current",)) == ("current-sm100",)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,8 @@ class Library(ABC):
     """Whether it builds where there is a GPU alone."""
     user_allocation: bool
     """Whether plans must be told that activation memory comes from the user, to be captured into CUDA graphs."""
+    refused: tuple[tuple[int, int], ...] = ()
+    """Compute capabilities for which it builds plans and then does not load them."""
 
     def module(self) -> Any:
         """The imported library. Raises BackendUnavailable naming the extra, or the version that is too old."""
@@ -153,6 +155,7 @@ class Rtx(Library):
     fp8_targets = ("sm89", "sm120")
     builds_on_gpu = False
     user_allocation = True
+    refused = ((9, 0),)  # 1.7.1 on an H200: "does not support this compute capability", once all plans are built
 
     def _capabilities(self) -> dict[str, Any]:
         members = self.module().ComputeCapability.__members__
@@ -164,8 +167,17 @@ class Rtx(Library):
             if target not in known:
                 elsewhere = "; for another GPU build on it, with --backend tensorrt" if target.startswith("sm") else ""
                 raise UsageError(f"--target {target}: tensorrt-rtx knows {', '.join(known)}{elsewhere}")
-        here = {CURRENT: f"{CURRENT}-{sm_of(first_gpu().capability)}"} if CURRENT in wanted else {}
+        here = {CURRENT: f"{CURRENT}-{self._capability_at_hand()}"} if CURRENT in wanted else {}
         return tuple(here.get(target, target) for target in wanted) or self.default_targets
+
+    def _capability_at_hand(self) -> str:
+        gpu = first_gpu()
+        if gpu.capability in self.refused:
+            raise BackendUnavailable(
+                f"--target {CURRENT}: tensorrt-rtx does not run on {gpu.name} (compute capability "
+                f"{gpu.capability[0]}.{gpu.capability[1]}). Build with --backend tensorrt"
+            )
+        return sm_of(gpu.capability)
 
     def configure_target(self, config: trt.IBuilderConfig, target: str) -> None:
         if target == PORTABLE:
@@ -183,7 +195,7 @@ class Rtx(Library):
         del hardware_compatible
         if target == PORTABLE:
             return capability in ((8, 0), (8, 6), (8, 9)) or capability >= (12, 0)
-        return target.removeprefix(f"{CURRENT}-") == sm_of(capability)
+        return target.removeprefix(f"{CURRENT}-") == sm_of(capability) and capability not in self.refused
 
 
 LIBRARIES: dict[str, Library] = {library.backend: library for library in (DataCentre(), Rtx())}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import PlanEntry
 from lsx.engines.gpu_info import Gpu
-from lsx.engines.tensorrt.libraries import Library, sm_of
+from lsx.engines.tensorrt.libraries import DataCentre, Library, sm_of
 from lsx.engines.tensorrt.network import with_log
 from lsx.errors import StaleEngine
 
@@ -69,6 +69,8 @@ def _same_major(plan: PlanEntry, version: str) -> bool:
 
 def build_command(bundle: Bundle, library: Library, capability: tuple[int, int]) -> str:
     """The command that builds what fits here."""
+    if capability in library.refused:
+        return f"lsx build {bundle.path} --backend {DataCentre.backend}"
     command = f"lsx build {bundle.path} --backend {library.backend}"
     defaults = library.default_targets
     if defaults and not any(library.fits(target, capability, hardware_compatible=False) for target in defaults):
@@ -94,9 +96,11 @@ def engine_from_plan(runtime: trt.Runtime, logger: Any, bundle: Bundle, plan: Pl
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(content)
     if engine is None:
-        failed = StaleEngine(
-            f"{path}: {plan.backend} does not load it: {logger.last}. Build it again: lsx build {bundle.path} "
-            f"--backend {plan.backend} --force"
+        refused = "does not support this compute capability" in logger.last
+        advice = (
+            f"{plan.backend} does not run on this GPU: lsx build {bundle.path} --backend {DataCentre.backend}"
+            if refused
+            else f"Build it again: lsx build {bundle.path} --backend {plan.backend} --force"
         )
-        raise with_log(failed, logger)
+        raise with_log(StaleEngine(f"{path}: {plan.backend} does not load it: {logger.last}. {advice}"), logger)
     return engine
