@@ -18,14 +18,16 @@ __all__ = ["LEAST_SHOT", "ShotCuts", "shot_thumbnail"]
 LEAST_SHOT = 12
 """Frames from cut to cut at least: of those that follow sooner the first counts."""
 
-_WIDTH = 256  # pixels: changes of the whole picture are seen in little
+_EDGE = 256  # pixels: changes of the whole picture are seen in little
 
 
-def shot_thumbnail(frame: Frame, most: int = _WIDTH) -> NDArray[np.uint8]:
-    """What a shot detector looks at, of a frame uint8 [H, W, 3] RGB: BGR, `most` pixels wide at most."""
-    width = min(most, frame.shape[1])
-    size = (width, max(frame.shape[0] * width // frame.shape[1], 1))
-    if frame.shape[1] >= 4 * width:  # every pixel's say in a mean takes OpenCV eight times as long, for the same cuts
+def shot_thumbnail(frame: Frame, most: int = _EDGE) -> NDArray[np.uint8]:
+    """What a shot detector looks at, of a frame uint8 [H, W, 3] RGB: BGR, its longer edge `most` pixels at most."""
+    height, width = frame.shape[:2]
+    longer = max(height, width)
+    edge = min(most, longer)
+    size = (max(width * edge // longer, 1), max(height * edge // longer, 1))
+    if longer >= 4 * edge:  # every pixel's say in a mean takes OpenCV eight times as long, for the same cuts
         frame = np.asarray(cv2.resize(frame, (2 * size[0], 2 * size[1]), interpolation=cv2.INTER_LINEAR), np.uint8)
     small: Any = cv2.cvtColor(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
     return np.asarray(small, dtype=np.uint8)

@@ -33,5 +33,6 @@ def test_a_flash_is_one_cut_at_most() -> None:
 
 def test_thumbnails_are_small_and_keep_the_shape() -> None:
     assert shot_thumbnail(np.zeros((1080, 1920, 3), np.uint8)).shape == (144, 256, 3)
+    assert shot_thumbnail(np.zeros((1920, 1080, 3), np.uint8)).shape == (256, 144, 3)
     assert shot_thumbnail(np.zeros((2, 5000, 3), np.uint8)).shape == (1, 256, 3)
     assert shot_thumbnail(np.zeros((64, 48, 3), np.uint8)).shape == (64, 48, 3)
