@@ -13,9 +13,10 @@ from lsx.bench.report import BenchReport, Row, Spread, read_report
 
 _HEAD = """# Benchmarks
 
-Tables by `python scripts/benchmarks.py REPORT ...` from reports of `lsx bench`; what is not from one says how it was measured.
-How `lsx bench` measures: [bench.md](bench.md). Accuracy: [accuracy.md](accuracy.md). What exporting and building take:
-[costs.md](costs.md). All weights are random (`lsx checkpoint random`): errors depend on them, times do not.
+Tables by `python scripts/benchmarks.py REPORT ...` from reports of `lsx bench`; what is not from one says how it was
+measured. How `lsx bench` measures: [bench.md](bench.md). Accuracy: [accuracy.md](accuracy.md). What
+exporting and building take: [costs.md](costs.md). All weights are random
+(`lsx checkpoint random`): errors depend on them, times do not.
 """
 
 

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from onnxscript import optimizer
 from torch import Tensor, nn
 
+from lsx.export.trace_cache import TraceCache, fingerprint
+
 __all__ = ["OPSET", "WeightStore", "free_leading_axis", "save_model", "trace", "widen"]
 
 OPSET = 23
@@ -126,6 +128,30 @@ def trace(
     dynamic : for each argument, the axes that vary and their names. The exporter's own optimiser is left out: its
     rewrite rules take minutes on the U-Net and change nothing that a backend would not do itself.
     """
+    kept, key = TraceCache(), fingerprint(module, arguments, inputs, outputs, dynamic)
+    model = kept.get(key, module)
+    if model is None:
+        model = _traced(module, arguments, inputs, outputs, dynamic)
+        kept.put(key, model, module)
+    with _quiet():
+        optimizer.fold_constants(model)
+    _name_axes(model, dynamic or ())
+    _say_lengths(model)
+    _fold_cast_like(model)
+    _clean(model)
+    if dynamic is not None:
+        _forget_shapes(model)
+    return model
+
+
+def _traced(
+    module: nn.Module,
+    arguments: Sequence[Tensor],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    dynamic: Sequence[dict[int, str] | None] | None,
+) -> ir.Model:
+    """What torch.export and its translation to ONNX make of `module`, its weights as they are."""
     axes = {name: torch.export.Dim(name, min=1, max=_LONGEST) for d in dynamic or () if d for name in d.values()}
     shapes = None if dynamic is None else tuple({i: axes[n] for i, n in (d or {}).items()} for d in dynamic)
     with _quiet(), _brisk(), torch.no_grad():
@@ -139,16 +165,10 @@ def trace(
             output_names=list(outputs),
             verbose=False,
         )
-        if translated is None:
-            raise RuntimeError("torch.onnx.export returned nothing")
-        model: ir.Model = translated.model
-        optimizer.fold_constants(model)
-    _name_axes(model, dynamic or ())
-    _say_lengths(model)
-    _fold_cast_like(model)
-    _clean(model)
-    if dynamic is not None:
-        _forget_shapes(model)
+    if translated is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
+    model: ir.Model = translated.model
+    passes.ClearMetadataAndDocStringPass()(model)
     return model
 
 
@@ -162,7 +182,7 @@ def _clean(model: ir.Model) -> None:
         passes.RemoveUnusedNodesPass(),
         passes.RemoveUnusedFunctionsPass(),
         passes.RemoveUnusedOpsetsPass(),
-        passes.ClearMetadataAndDocStringPass(),
+        passes.ClearMetadataAndDocStringPass(),  # what was folded has new ones
     ):
         step(model)
 

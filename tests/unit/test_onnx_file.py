@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.onnx._internal.exporter import _fx_passes
 
 from lsx.export.onnx_file import save_model, trace
+from lsx.export.trace_cache import TraceCache
 from lsx.graphs.graph_specs import GRAPHS
 from lsx.graphs.precision import to_precision, torch_dtype
 from lsx.models.checkpoint import Checkpoint
@@ -55,6 +56,7 @@ class _InPlace(_Casts):
 @pytest.fixture
 def taken_apart(monkeypatch: pytest.MonkeyPatch) -> list[torch.export.ExportedProgram]:
     """The programs that torch traced a second time."""
+    monkeypatch.setattr(TraceCache, "get", lambda *_: None)
     programs: list[torch.export.ExportedProgram] = []
     decompose = _fx_passes.decompose_with_registry
 
