@@ -14,6 +14,7 @@ from lsx.errors import LsxError, MediaError
 
 __all__ = ["MediaFacts", "MediaLimits", "probed"]
 
+_COMMAND = (sys.executable, "-m", __name__)
 _MEMORY = 4 << 30
 _SECONDS = 30
 _RATE = 25  # frames a second of what says neither its rate nor its times
@@ -47,7 +48,7 @@ def probed(path: Path, limits: MediaLimits) -> MediaFacts:
     given = json.dumps([str(path), asdict(limits)])
     try:
         ended = subprocess.run(  # noqa: S603
-            [sys.executable, "-m", __name__], input=given.encode(), capture_output=True, timeout=_SECONDS, check=False
+            _COMMAND, input=given.encode(), capture_output=True, timeout=_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise MediaError(f"it takes more than {_SECONDS} s to open") from error

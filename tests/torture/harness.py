@@ -27,6 +27,9 @@ from tests.serving.served import Served, until
 HTTP, KEEPER, WORKER = "lsx.serving.http_process", "lsx.serving.keeper", "tests.serving.fake_worker"
 """The modules of a server's processes."""
 
+_PATIENCE = 600.0
+"""Seconds for which a client asks again; the longest outage is shorter."""
+
 
 @dataclass(slots=True)
 class Table:
@@ -91,13 +94,19 @@ class Client:
         self.video, self.audio = (self._uploaded(path) for path in write_media(folder))
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
-        """An answer, however long it takes; 429 and 503 are waited out."""
-        while True:
-            with suppress(httpx.TransportError):
+        """An answer. 429, 503 and a server that is not there are waited out, for ten minutes."""
+        until, latest = time.monotonic() + _PATIENCE, ""
+        while time.monotonic() < until:
+            try:
                 answer = self.once(method, path, **more)
+            except httpx.TransportError as error:
+                latest = repr(error)
+            else:
                 if answer.status_code not in (429, 503):
                     return answer
+                latest = answer.text
             time.sleep(0.1)
+        raise TimeoutError(f"{method} {path}: no other answer in {_PATIENCE} s than {latest}")
 
     def once(self, method: str, path: str, **more: Any) -> httpx.Response:
         """An answer, whatever it is. Raises TransportError."""
