@@ -17,6 +17,7 @@ from lsx.errors import LsxError, UsageError
 from lsx.media.audio_reader import SoundReader
 from lsx.media.opening import reason_of
 from lsx.media.soundtrack import AUDIO_CODECS, Soundtrack, check_soundtrack
+from lsx.media.targets import CONTAINERS
 from lsx.media.video_reader import EXACT, ColourTags
 
 __all__ = ["CODECS", "EncodeKeywords", "EncodeOptions", "VideoTrack", "encoders"]
@@ -38,6 +39,7 @@ _PRESETS = {
 _DEFAULT_PRESETS = {"libx264": "medium", "libx265": "medium", "libsvtav1": "8", "prores_ks": "hq"}
 _VISUALLY_LOSSLESS = {"h264": 18, "hevc": 20, "av1": 24, "vp9": 24}
 _MOST_CRF = {"av1": 63, "vp9": 63}
+_NOT_HELD = (("av1", "mov"),)  # though its muxer counts it among what it holds
 _HARDWARE = ("nvenc", "qsv", "vaapi", "amf", "videotoolbox", "v4l2m2m")
 _TRIAL_FRAMES = 2
 _X265_DELAY = 2  # frames
@@ -185,9 +187,10 @@ class EncodeOptions:
         with av.open(io.BytesIO(), "w", format=container) as probe:
             held = probe.supported_codecs
         codec = _video_codec(self.encoder_name)
-        if codec not in held:
+        if codec not in held or (codec, container) in _NOT_HELD:
+            others = [suffix for suffix, name in CONTAINERS.items() if name != container]
             raise UsageError(
-                f"{codec} does not go into {container}; choose another codec, or an output in .mov or .mkv"
+                f"{codec} does not go into {container}; choose another codec, or an output in {' or '.join(others)}"
             )
         if sound is not None:
             check_soundtrack(self.audio_codec, sound, container, held)

@@ -15,6 +15,7 @@ from lsx.errors import OutputError, UsageError
 from lsx.media.open_files import check_open
 
 __all__ = [
+    "CONTAINERS",
     "STANDARD_OUTPUT",
     "FileTarget",
     "Output",
@@ -34,7 +35,8 @@ Output = Path | BinaryIO
 
 # The header waits for the first fragment: an empty one could not say how much of the sound's start is lead-in.
 _FRAGMENTED = "frag_keyframe+delay_moov+default_base_moof"
-_CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+"""FFmpeg's name of the container that a file's ending asks for."""
 
 
 def as_output(output: Any) -> Output:
@@ -52,9 +54,9 @@ def container_of(path: Output) -> str:
     """FFmpeg's name of the container that `path` asks for: mp4, mov or matroska. Raises UsageError."""
     if not isinstance(path, Path) or path == STANDARD_OUTPUT:
         return "mp4"
-    container = _CONTAINERS.get(path.suffix.lower())
+    container = CONTAINERS.get(path.suffix.lower())
     if container is None:
-        raise UsageError(f"{path}: the output must end in {', '.join(_CONTAINERS)}, or be - for standard output")
+        raise UsageError(f"{path}: the output must end in {', '.join(CONTAINERS)}, or be - for standard output")
     return container
 
 

@@ -117,6 +117,7 @@ def test_the_default_is_x264_as_ever(media: Path, tmp_path: Path) -> None:
         ({"codec": "prores", "crf": 18}, "out.mov", "ProRes has no crf"),
         ({"codec": "prores"}, "out.mp4", "prores does not go into mp4"),
         ({"codec": "prores"}, "-", "prores does not go into mp4"),
+        ({"codec": "av1"}, "out.mov", r"av1 does not go into mov; .* in \.mp4 or \.mkv$"),
         ({"pix_fmt": "rgb24"}, "out.mp4", "libx264 takes yuv420p"),
         ({"codec": "av1", "pix_fmt": "yuv444p"}, "out.mp4", "libsvtav1 takes yuv420p, yuv420p10le"),
         ({"crf": 52}, "out.mp4", r"0\.\.51"),
