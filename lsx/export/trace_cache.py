@@ -31,6 +31,7 @@ __all__ = ["TraceCache", "fingerprint"]
 _LIBRARIES = ("torch", "onnx", "onnxscript", "onnx-ir", "diffusers", "transformers", "numpy")
 _ROOMS = ("models", "graphs", "export", "quantization", "core")
 """Of lsx: what is traced, and what is made of a trace."""
+_SUFFIX = ".trace"
 _KEPT = 48  # traces, of which a bundle has six; some megabytes each at full size
 _INNER = frozenset({"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_is_full_backward_hook"})
 _LARGEST = 2**20  # bytes of what is no weight and yet stays inside
@@ -101,16 +102,22 @@ class TraceCache:
     """Traces in a folder of lsx's cache. What cannot be read or written there is as if it were not."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = cache_folder() / "traces" if folder is None else folder
+        """folder : default that of lsx's cache; where there is no home folder to have one, nothing is kept."""
+        with suppress(RuntimeError):
+            folder = folder or cache_folder() / "traces"
+        self._folder = folder
 
     def get(self, key: str, module: nn.Module) -> ir.Model | None:
         """The trace with the weights of `module`; None where there is none."""
-        file = self._file(key)
+        if self._folder is None:
+            return None
+        file = self._folder / f"{key}{_SUFFIX}"
         try:
             content = file.read_bytes()
-            file.touch()  # for `_drop_old`
         except OSError:
             return None
+        with suppress(OSError):  # of a cache that is shared to read alone
+            file.touch()  # for `_drop_old`
         digest, content = content[:_DIGEST], content[_DIGEST:]
         if hashlib.sha256(content).digest() != digest:  # damaged: traced anew, and written over
             return None
@@ -123,6 +130,8 @@ class TraceCache:
 
     def put(self, key: str, model: ir.Model, module: nn.Module) -> None:
         """Keep a trace; not one of which something large is inside that is no weight of `module`."""
+        if self._folder is None:
+            return
         weights = _weights(module)
         tensors = {name: value.const_value for name, value in model.graph.initializers.items()}
         if any(
@@ -139,17 +148,15 @@ class TraceCache:
                 model.graph.initializers[name].const_value = tensor
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_whole(self._file(key), hashlib.sha256(content).digest() + content)
-            self._drop_old()
+            write_whole(self._folder / f"{key}{_SUFFIX}", hashlib.sha256(content).digest() + content)
+            _drop_old(self._folder)
 
-    def _file(self, key: str) -> Path:
-        return self._folder / f"{key}.trace"
 
-    def _drop_old(self) -> None:
-        """Leave the traces that were used last."""
-        files = sorted(self._folder.glob("*.trace"), key=lambda file: file.stat().st_mtime, reverse=True)
-        for file in files[_KEPT:]:
-            file.unlink(missing_ok=True)
+def _drop_old(folder: Path) -> None:
+    """Leave the traces that were used last."""
+    files = sorted(folder.glob(f"*{_SUFFIX}"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in files[_KEPT:]:
+        file.unlink(missing_ok=True)
 
 
 def _absent(name: str, tensor: ir.TensorProtocol) -> ir.ExternalTensor:

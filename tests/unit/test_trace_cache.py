@@ -147,6 +147,19 @@ def test_a_folder_that_cannot_be_written_is_no_error(traced: list[nn.Module], tm
     assert len(traced) == 2
 
 
+def test_without_a_home_folder_nothing_is_kept(
+    traced: list[nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("LSX_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert _bytes(_net(), tmp_path) == _bytes(_net(), tmp_path)
+    assert len(traced) == 2
+
+
 def test_what_has_something_large_inside_is_not_kept(traced: list[nn.Module], tmp_path: Path) -> None:
     net = _net()
     net.neither = torch.zeros(2**19, 4)
