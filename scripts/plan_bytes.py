@@ -18,8 +18,9 @@ from lsx.core.model_spec import ModelSpec
 from lsx.engines.tensorrt.layer_table import LayerTable, layers_in_log, read_table, told_kinds
 from lsx.engines.tensorrt.libraries import LIBRARIES
 from lsx.engines.tensorrt.network import collecting_logger, network_from_file
-from lsx.export.onnx_file import WeightStore, save_model, trace
+from lsx.export.onnx_file import WeightStore, save_model
 from lsx.export.tensorrt_form import to_tensorrt_form
+from lsx.export.tracing import trace
 from lsx.graphs.graph_specs import GRAPHS
 from lsx.graphs.modules import UNetGraph, UNetShallowGraph
 from lsx.graphs.precision import to_precision, torch_dtype

@@ -23,9 +23,10 @@ from lsx.errors import ExportError
 from lsx.export import parity
 from lsx.export.face_models.models import FaceSource, face_graphs
 from lsx.export.graph_check import Cases, GraphCheck, check_norms, norms_of
-from lsx.export.onnx_file import OPSET, WeightStore, free_leading_axis, save_model, trace
+from lsx.export.onnx_file import OPSET, WeightStore, save_model
 from lsx.export.onnxruntime_form import to_onnxruntime_form
 from lsx.export.tensorrt_form import to_tensorrt_form
+from lsx.export.tracing import free_leading_axis, trace
 from lsx.graphs.graph_specs import GraphSpec, sync_specs
 from lsx.graphs.modules import GraphModule
 from lsx.graphs.precision import islands_of, round_to_precision, to_precision, torch_dtype

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import lsx
 from lsx.core.atomic_files import write_whole
-from lsx.export.face_models.models import cache_folder
+from lsx.core.cache_folder import cache_folder
 
 __all__ = ["TraceCache", "fingerprint"]
 

@@ -13,7 +13,9 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from lsx.export.face_models.models import cache_folder, find_face_models
+from lsx.core.cache_folder import cache_folder
+from lsx.errors import ExportError
+from lsx.export.face_models.models import find_face_models
 
 __all__ = ["main"]
 
@@ -86,7 +88,10 @@ def _pack(archive: tarfile.TarFile, wheels: Path | None) -> None:
     for name in sorted(filter(None, files.stdout.decode().split("\0"))):
         if Path(name).is_file():
             archive.add(name, f"gpu-kit/lsx/{name}")
-    models = find_face_models()
+    try:
+        models = find_face_models()
+    except ExportError as error:
+        raise SystemExit(f"gpu-kit: {error}") from error
     for model in (models.detector, models.landmarks):  # every export looks for them in the cache
         archive.add(model, f"gpu-kit/cache/{model.relative_to(cache_folder())}")
     for wheel in sorted(wheels.glob("*")) if wheels is not None else ():

@@ -24,10 +24,11 @@ from lsx.errors import ExportError, ParityError
 from lsx.export import graph_exporter, parity
 from lsx.export.exporter import export_bundle
 from lsx.export.graph_exporter import GraphExporter
-from lsx.export.onnx_file import save_model, trace
+from lsx.export.onnx_file import save_model
 from lsx.export.onnxruntime_form import to_onnxruntime_form
 from lsx.export.options import ExportOptions
 from lsx.export.trace_cache import TraceCache
+from lsx.export.tracing import trace
 from lsx.graphs import modules
 from lsx.graphs.graph_specs import GRAPHS
 from lsx.graphs.precision import to_precision

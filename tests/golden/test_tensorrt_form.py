@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from lsx.core.model_spec import ModelSpec
-from lsx.export.onnx_file import WeightStore, free_leading_axis, save_model, trace
+from lsx.export.onnx_file import WeightStore, save_model
 from lsx.export.tensorrt_form import to_tensorrt_form
+from lsx.export.tracing import free_leading_axis, trace
 from lsx.graphs.graph_specs import GRAPHS
 from lsx.graphs.modules import GraphModule, UNetGraph, UNetShallowGraph
 from lsx.graphs.precision import to_precision

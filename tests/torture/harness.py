@@ -95,8 +95,8 @@ class Client:
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
         """An answer. 429, 503 and a server that is not there are waited out, for ten minutes."""
-        until, latest = time.monotonic() + _PATIENCE, ""
-        while time.monotonic() < until:
+        end, latest = time.monotonic() + _PATIENCE, ""
+        while time.monotonic() < end:
             try:
                 answer = self.once(method, path, **more)
             except httpx.TransportError as error:

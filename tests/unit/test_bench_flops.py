@@ -19,7 +19,8 @@ from lsx.bench.report import (
     Spread,
 )
 from lsx.bench.roofline import roofline
-from lsx.export.onnx_file import free_leading_axis, save_model, trace
+from lsx.export.onnx_file import save_model
+from lsx.export.tracing import free_leading_axis, trace
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
 

@@ -15,7 +15,8 @@ from lsx.core.noise import named_noise
 from lsx.core.tensors import LOW_PRECISIONS, LowPrecision, TensorSpec
 from lsx.engines.onnxruntime import OnnxOptions, engine_from_onnx
 from lsx.errors import ExportError
-from lsx.export.onnx_file import save_model, trace
+from lsx.export.onnx_file import save_model
+from lsx.export.tracing import trace
 from lsx.graphs.modules import GraphModule
 from lsx.models.attention import MotionModule, SpatialTransformer
 from lsx.quantization.coverage import check_coverage

@@ -13,9 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lsx.export import onnx_file, trace_cache
-from lsx.export.onnx_file import save_model, trace
+from lsx.export import trace_cache, tracing
+from lsx.export.onnx_file import save_model
 from lsx.export.trace_cache import TraceCache, fingerprint
+from lsx.export.tracing import trace
 
 X = torch.randn(2, 6, generator=torch.Generator().manual_seed(1))
 
@@ -46,13 +47,13 @@ def traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     """What torch traced, with a cache of the test's own."""
     monkeypatch.setenv("LSX_CACHE", str(tmp_path / "cache"))
     modules: list[nn.Module] = []
-    sound = onnx_file._traced
+    sound = tracing._traced
 
     def counted(module: nn.Module, *rest: Any) -> ir.Model:
         modules.append(module)
         return sound(module, *rest)
 
-    monkeypatch.setattr(onnx_file, "_traced", counted)
+    monkeypatch.setattr(tracing, "_traced", counted)
     return modules
 
 
@@ -173,7 +174,7 @@ def test_what_has_something_large_inside_is_not_kept(traced: list[nn.Module], tm
 def test_the_oldest_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace_cache, "_KEPT", 2)
     cache, net = TraceCache(tmp_path), _net()
-    model = onnx_file._traced(net, [X], ["x"], ["y"], None)
+    model = tracing._traced(net, [X], ["x"], ["y"], None)
     for age, key in enumerate(("a", "b", "c")):
         cache.put(key, model, net)
         stamp = 1_000_000 + age

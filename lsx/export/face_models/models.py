@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from lsx.core.cache_folder import cache_folder
 from lsx.errors import ExportError
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["FaceSource", "cache_folder", "face_graphs", "find_face_models"]
+__all__ = ["FaceSource", "face_graphs", "find_face_models"]
 
 _WHEEL = "mediapipe==0.10.21"
 _DETECTOR = "face_detection_full_range_sparse.tflite"
@@ -44,14 +45,6 @@ class FaceSource:
     def hashes(self) -> dict[str, str]:
         """SHA-256 of both files by name."""
         return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (self.detector, self.landmarks)}
-
-
-def cache_folder() -> Path:
-    """lsx's cache: $LSX_CACHE, else lsx under $XDG_CACHE_HOME or ~/.cache."""
-    named = os.environ.get("LSX_CACHE")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lsx"
 
 
 def find_face_models(folder: Path | None = None) -> FaceSource:

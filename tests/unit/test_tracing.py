@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.onnx._internal.exporter import _fx_passes
 
-from lsx.export.onnx_file import save_model, trace
+from lsx.export.onnx_file import save_model
 from lsx.export.trace_cache import TraceCache
+from lsx.export.tracing import trace
 from lsx.graphs.graph_specs import GRAPHS
 from lsx.graphs.precision import to_precision, torch_dtype
 from lsx.models.checkpoint import Checkpoint
