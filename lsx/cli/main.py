@@ -15,6 +15,7 @@ from lsx.cli import (
     calibrate,
     checkpoint,
     data,
+    distill,
     doctor,
     export,
     faces,
@@ -81,6 +82,7 @@ app.command("run")(command(run.run))
 app.command("batch")(command(batch.batch))
 app.command("verify")(command(verify.verify))
 app.command("bench")(command(bench.bench))
+app.command("distill")(command(distill.distill))
 app.command("inspect")(command(inspect.inspect))
 app.command("doctor")(command(doctor.doctor))
 app.add_typer(checkpoint.app, name="checkpoint")

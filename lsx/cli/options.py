@@ -60,7 +60,9 @@ Speaker = Annotated[str, typer.Option(help=f"Whose mouth moves: {SPEAKERS}.")]
 Faces = Annotated[
     Path | None, typer.Option(help="Faces that lsx faces found in the video: they are not looked for again.")
 ]
-SamplerName = Annotated[str, typer.Option(help="ddim, or dpm++2m (DPM-Solver++ 2M) for fewer steps.")]
+SamplerName = Annotated[
+    str, typer.Option(help="ddim; dpm++2m (DPM-Solver++ 2M) for fewer steps; ddim-trailing for very few.")
+]
 
 
 def check_checkpoint(bundle: Bundle, folder: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,10 +15,25 @@ from lsx.cli.progress import Task, task
 from lsx.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
+    from lsx.training.config import Settings
+    from lsx.training.estimate import Estimate
     from lsx.training.reports import StepReport, TrainReport
     from lsx.training.train import TrainOptions
 
-__all__ = ["app"]
+__all__ = [
+    "Changes",
+    "Data",
+    "DryRun",
+    "HeldOut",
+    "Output",
+    "Resume",
+    "app",
+    "check_data",
+    "check_output",
+    "show_plan",
+    "step_line",
+    "tell_line",
+]
 
 app = typer.Typer(help="Train LatentSync's networks on a data set.", no_args_is_help=False)
 
@@ -107,18 +123,30 @@ def _check_early(
     train_extra()
     from lsx.models.checkpoint_files import CheckpointFiles
     from lsx.training.config import read_settings
-    from lsx.training.run_folder import RunFolder, is_main_process
+    from lsx.training.run_folder import is_main_process
 
     if not is_main_process():
         set_mode(json=False, quiet=True, verbose=False)
         return
     read_settings(kind, config, changes or ())
-    if not data.is_dir():
-        raise UsageError(f"{data}: no such folder. Make a data set: lsx data prepare VIDEOS -o {data}")
+    check_data(data)
     if checkpoint is not None and kind == "unet":
         CheckpointFiles.in_folder(checkpoint)
     elif checkpoint is not None and not checkpoint.is_file():
         raise CheckpointError(f"{checkpoint}: no such file. Give a stable_syncnet.pt, or leave --checkpoint out")
+    check_output(output, resume=resume, dry_run=dry_run)
+
+
+def check_data(data: Path) -> None:
+    """Refuse a data set that is not there. Raises UsageError."""
+    if not data.is_dir():
+        raise UsageError(f"{data}: no such folder. Make a data set: lsx data prepare VIDEOS -o {data}")
+
+
+def check_output(output: Path | None, *, resume: bool, dry_run: bool) -> None:
+    """Refuse a folder in which no training can begin or go on. Raises UsageError, OutputError."""
+    from lsx.training.run_folder import RunFolder
+
     if output is not None and not dry_run:
         RunFolder.check(output, resume=resume)
     elif not dry_run:
@@ -126,27 +154,28 @@ def _check_early(
 
 
 def _train(kind: str, data: Path, output: Path | None, options: TrainOptions, *, resume: bool, dry_run: bool) -> None:
-    from lsx.training.train import Callbacks, train
+    from lsx.training.train import Callbacks, plan_training, train
 
     if dry_run or output is None:
-        _show_plan(kind, data, options)
+        show_plan(*plan_training(kind, data, options))
         return
     with task("train") as work:
         callbacks = Callbacks(
-            step=lambda report: work.update("train", report.step, report.steps, _note(report)),
+            step=lambda report: work.update("train", report.step, report.steps, step_line(report)),
             sounds=lambda done, total: work.update("encode the data", done, total),
-            note=lambda line: _line(work, line),
+            note=lambda line: tell_line(work, line),
         )
         report = train(kind, data, output, options, resume=resume, callbacks=callbacks)
     _show(report)
 
 
-def _line(work: Task, line: str) -> None:
+def tell_line(work: Task, line: str) -> None:
+    """Show a line of a training above its progress, and in it."""
     work.update(line)
     out.print(escape(line))
 
 
-def _note(report: StepReport) -> str:
+def step_line(report: StepReport) -> str:
     """Loss, time and memory of a step, in a line."""
     left = int(report.seconds_left)
     skipped = f", {report.skipped} skipped" if report.skipped else ""
@@ -164,10 +193,8 @@ def _show(report: TrainReport) -> None:
     emit(steps=report.steps, skipped=report.skipped, checkpoint=str(report.checkpoint), losses=dict(report.losses))
 
 
-def _show_plan(kind: str, data: Path, options: TrainOptions) -> None:
-    from lsx.training.train import plan_training
-
-    plan, settings, notes = plan_training(kind, data, options)
+def show_plan(plan: Estimate, settings: Settings, notes: Sequence[str]) -> None:
+    """What --dry-run tells of a training."""
     table = Table(show_header=False, box=None, pad_edge=False)
     rows = {
         "trained parameters": f"{plan.trained:,} of {plan.parameters:,}",

@@ -11,10 +11,10 @@ from lsx.errors import UsageError
 
 __all__ = ["MAX_SEED", "SAMPLERS", "Sampler", "SamplingKeywords", "SamplingOptions"]
 
-Sampler = Literal["ddim", "dpm++2m"]
+Sampler = Literal["ddim", "dpm++2m", "ddim-trailing"]
 
 
-SAMPLERS: tuple[Sampler, ...] = ("ddim", "dpm++2m")
+SAMPLERS: tuple[Sampler, ...] = ("ddim", "dpm++2m", "ddim-trailing")
 
 
 MAX_SEED = 2**63 - 1
@@ -41,7 +41,8 @@ class SamplingOptions:
     seed: int = 0
     """Seed of every noise array, 0..2**63-1."""
     sampler: Sampler = "ddim"
-    """`ddim`, which the model was released with, or `dpm++2m` (DPM-Solver++ 2M), which needs about half the steps."""
+    """`ddim`, which the model was released with; `dpm++2m` (DPM-Solver++ 2M), which needs about half the steps;
+    `ddim-trailing`, whose steps are counted from the noisiest one, 999, down, for 1 to 4 of them."""
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lsx.core.sampling import Sampler, SamplingOptions
 
-__all__ = ["IDENTITY", "Step", "ddim_coefficients", "dpm_coefficients", "schedule", "timesteps"]
+__all__ = ["IDENTITY", "Step", "ddim_coefficients", "ddim_levels", "dpm_coefficients", "schedule", "timesteps"]
 
 IDENTITY = np.array([1, 0, 0, 0, 0], dtype=np.float32)
 """Coefficients that leave the latents alone: with them `step` makes the first forward's input."""
@@ -36,8 +36,11 @@ class Step:
 def timesteps(steps: int, sampler: Sampler = "ddim") -> NDArray[np.int64]:
     """Leading spacing with offset 1, highest first: 951, 901, ..., 1 for 20 steps of DDIM.
 
-    diffusers' DPM-Solver++ divides by one step more, and leaves out the last: 941, 894, ..., 48.
+    diffusers' DPM-Solver++ divides by one step more, and leaves out the last: 941, 894, ..., 48. Trailing spacing
+    begins where the latents are noise and nothing else: 999, 949, ..., 49. Source: arXiv 2305.08891.
     """
+    if sampler == "ddim-trailing":
+        return np.round(_TRAINED - np.arange(steps) * (_TRAINED / steps)).astype(np.int64) - 1
     if sampler == "ddim":
         return (np.arange(steps) * (_TRAINED // steps))[::-1] + 1
     return (np.arange(1, steps + 1) * (_TRAINED // (steps + 1)))[::-1] + 1
@@ -49,14 +52,19 @@ def _alphas_cumprod() -> NDArray[np.float64]:
     return np.asarray(np.cumprod(1 - betas.astype(np.float64)), dtype=np.float64)
 
 
-def ddim_coefficients(steps: int) -> NDArray[np.float64]:
-    """DDIM, eta 0, epsilon prediction: float64 [steps, 5]. `previous` is the clean estimate x0."""
+def ddim_levels(steps: int, sampler: Sampler = "ddim") -> NDArray[np.float64]:
+    """The clean signal's share of the power before and after each step of DDIM: float64 [steps, 2]."""
     alphas = _alphas_cumprod()
-    times = timesteps(steps)
-    here = alphas[np.minimum(times, _TRAINED - 1)]
+    times = timesteps(steps, sampler)
     # After the last step alpha is alphas_cumprod[0], not 1.
     back = times - _TRAINED // steps
     there = np.where(back >= 0, alphas[np.maximum(back, 0)], alphas[0])
+    return np.stack([alphas[np.minimum(times, _TRAINED - 1)], there], axis=1)
+
+
+def ddim_coefficients(steps: int, sampler: Sampler = "ddim") -> NDArray[np.float64]:
+    """DDIM, eta 0, epsilon prediction, in either spacing: float64 [steps, 5]. `previous` is the clean estimate x0."""
+    here, there = ddim_levels(steps, sampler).T
     to_clean = 1 / np.sqrt(here)
     noise_to_clean = -np.sqrt(1 - here) / np.sqrt(here)
     return np.stack(
@@ -98,9 +106,10 @@ def dpm_coefficients(steps: int) -> NDArray[np.float64]:
 
 def schedule(options: SamplingOptions) -> list[Step]:
     """All steps of a chunk, in order."""
-    table = {"ddim": ddim_coefficients, "dpm++2m": dpm_coefficients}[options.sampler]
-    coefficients = table(options.steps).astype(np.float32)
-    times = timesteps(options.steps, options.sampler)
+    steps, sampler = options.steps, options.sampler
+    table = dpm_coefficients(steps) if sampler == "dpm++2m" else ddim_coefficients(steps, sampler)
+    coefficients = table.astype(np.float32)
+    times = timesteps(steps, sampler)
     interval = options.cache_interval or 1
     return [
         Step(

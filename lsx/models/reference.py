@@ -43,13 +43,14 @@ _BETAS = {
 
 
 def scheduler(sampler: Sampler = "ddim") -> Any:
-    """LatentSync's scheduler, DDIM without clipping; or DPM-Solver++ 2M made from the same configuration."""
+    """LatentSync's scheduler, DDIM without clipping; or another made from the same configuration."""
     # they bring SciPy's statistics along, which nothing else here needs
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
     if sampler == "dpm++2m":
         return DPMSolverMultistepScheduler(**_BETAS)
-    return DDIMScheduler(**_BETAS, clip_sample=False, set_alpha_to_one=False)
+    spacing = {"timestep_spacing": "trailing"} if sampler == "ddim-trailing" else {}
+    return DDIMScheduler(**_BETAS | spacing, clip_sample=False, set_alpha_to_one=False)
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ _HELP: Mapping[str, str] = {
     "guidance": "How strongly the sound leads: 1.5 is usual, 1 is off",
     "cache_interval": "A full U-Net every this many steps; off computes every step whole",
     "seed": "Seed of the noise: the same seed gives the same video",
-    "sampler": "ddim, as the model was released, or dpm++2m, which needs half the steps",
+    "sampler": "ddim, as the model was released; dpm++2m, which needs half the steps; ddim-trailing for one to four",
     "codec": "Video codec",
     "preset": "The encoder's preset, as medium or slow",
     "pix_fmt": "FFmpeg's name of a YUV format",

@@ -189,11 +189,18 @@ class LatentSyncLoss:
         """The losses of one step, with gradients for the U-Net's trainable parameters."""
         sample, noisy, noise = self.inputs(batch, draws)
         predicted = unet(sample, draws.timesteps.float(), batch.audio)[0].float()
-        reconstruction = self._reconstruction(predicted, noise.float(), draws.timesteps)
+        return self.terms(
+            self._reconstruction(predicted, noise.float(), draws.timesteps), noisy, predicted, batch, draws.timesteps
+        )
+
+    def terms(
+        self, reconstruction: Tensor, noisy: Tensor, predicted: Tensor, batch: UNetBatch, timesteps: Tensor
+    ) -> LossTerms:
+        """All losses, of a reconstruction loss that is known and of what `predicted` leaves of `noisy` latents."""
         total = self.weights.reconstruction * reconstruction
         if not self.weights.in_pixels:
             return LossTerms(total=total, reconstruction=reconstruction)
-        clean = self.schedule.clean_estimate(noisy, predicted, draws.timesteps)
+        clean = self.schedule.clean_estimate(noisy, predicted, timesteps)
         pixels = self.vae.decode(clean.transpose(1, 2).flatten(0, 1).contiguous() / LATENT_SCALE)
         if batch.target is None:
             raise ValueError("a loss that looks at pixels needs the faces")

@@ -24,7 +24,16 @@ from lsx.training.trainer import Trainer
 from lsx.training.unet_task import UNetSources, UNetTask
 from lsx.training.validation import ValidationClip
 
-__all__ = ["Callbacks", "TrainOptions", "ValidationOptions", "plan_training", "train"]
+__all__ = [
+    "Callbacks",
+    "TrainOptions",
+    "ValidationOptions",
+    "check_same",
+    "plan_training",
+    "settings_as_json",
+    "train",
+    "validation_clip",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,11 +99,11 @@ def train(
     asked = {
         "kind": kind,
         "data": str(data.absolute()),
-        "settings": _plain(settings),
+        "settings": settings_as_json(settings),
         "begun_with": _begun_with(options),
     }
     if resume:
-        _check_same(RunFolder(output), asked, tell.note)
+        check_same(RunFolder(output), asked, tell.note)
     task = _task(settings, data, options, tell)
     folder = RunFolder.start(output, asked, resume=resume)
     return Trainer(task, settings, folder, progress=tell.step, note=tell.note).run(resume=resume)
@@ -120,19 +129,21 @@ def _task(settings: Settings, data: Path, options: TrainOptions, tell: Callbacks
         data=opened,
         auxiliary=options.auxiliary,
         from_scratch=options.from_scratch,
-        validation=_validation_clip(options.validation, opened, settings.resolution),
+        validation=validation_clip(options.validation, opened, settings.resolution),
     )
     return UNetTask(cast("UNetSettings", settings), sources, tell.sounds)
 
 
-def _validation_clip(options: ValidationOptions, data: DataSet, resolution: int) -> ValidationClip:
+def validation_clip(options: ValidationOptions, data: DataSet, resolution: int) -> ValidationClip:
+    """The clip that a training's checkpoints are looked at with. Raises UsageError, MediaError, BundleError."""
     if options.video is not None and options.audio is not None and options.bundle is not None:
         return ValidationClip.of_files(options.video, options.audio, Bundle.open(options.bundle))
     held_out = data if options.data is None else DataSet.open(options.data)
     return ValidationClip.of_segment(held_out, usable_rows(held_out, resolution)[0])
 
 
-def _plain(settings: Settings) -> dict[str, Any]:
+def settings_as_json(settings: Settings) -> dict[str, Any]:
+    """The settings for run.json."""
     return {name: getattr(settings, name) for name in type(settings).__dataclass_fields__}
 
 
@@ -160,15 +171,16 @@ _MAY_CHANGE = {
 }
 
 
-def _check_same(folder: RunFolder, asked: dict[str, Any], note: Callable[[str], None]) -> None:
-    """Refuse to go on with another network or other samples; tell of what else differs."""
+def check_same(folder: RunFolder, asked: dict[str, Any], note: Callable[[str], None]) -> None:
+    """Refuse to go on with what `folder` was not begun with: another network, other samples. Tell of what else differs.
+
+    Raises UsageError.
+    """
     before = folder.asked()
     old, new = before.get("settings", {}), asked["settings"]
     differing = [name for name in new if name in old and old[name] != _through_json(new[name])]
     refused = [name for name in differing if name not in _MAY_CHANGE]
-    for name in ("kind", "begun_with"):
-        if before.get(name) != asked[name]:
-            refused.append(name)
+    refused += [name for name in asked if name not in ("settings", "data") and before.get(name) != asked[name]]
     if refused:
         raise UsageError(
             f"{folder.path}: was begun with another {', '.join(refused)}. Give what it was begun with, or another -o"

@@ -33,7 +33,7 @@ from lsx.training.shards import DataSet
 from lsx.training.task import TrainingTask
 from lsx.training.validation import ValidationClip
 
-__all__ = ["UNetSources", "UNetTask"]
+__all__ = ["UNetSources", "UNetTask", "link_files"]
 
 _UNET = "latentsync_unet.pt"
 
@@ -214,11 +214,11 @@ class UNetTask(TrainingTask):
     def write(self, folder: Path, module: nn.Module, step: int) -> None:
         torch.save({"global_step": step, "state_dict": merged_state(module)}, folder / _UNET)
         files = self._sources.checkpoint.files
-        _link(files.vae, folder / "vae")
-        _link(files.whisper, folder / "whisper" / "tiny.pt")
+        link_files(files.vae, folder / "vae")
+        link_files(files.whisper, folder / "whisper" / "tiny.pt")
         mask = self._sources.checkpoint.mask_file
         if mask is not None:
-            _link(mask, folder / "mask.png")
+            link_files(mask, folder / "mask.png")
         (folder / "config.yaml").write_text(yaml.safe_dump(self._yaml(), sort_keys=False), encoding="utf-8")
         described = {
             "lsx_version": lsx.__version__,
@@ -285,12 +285,12 @@ def choose_parameters(unet: UNet3D, parts: tuple[str, ...], *, motion: bool) -> 
     return chosen
 
 
-def _link(source: Path, target: Path) -> None:
+def link_files(source: Path, target: Path) -> None:
     """The same file or folder under another name without its bytes anew, or a copy where that cannot be."""
     if source.is_dir():
         target.mkdir(parents=True, exist_ok=True)
         for entry in sorted(source.iterdir()):
-            _link(entry, target / entry.name)
+            link_files(entry, target / entry.name)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     try:

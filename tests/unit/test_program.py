@@ -182,6 +182,7 @@ OPTIONS = [
     SamplingOptions(steps=20, cache_interval=3),
     SamplingOptions(steps=20, cache_interval=7, guidance=1.0),
     SamplingOptions(steps=12, cache_interval=2, sampler="dpm++2m"),
+    SamplingOptions(steps=4, cache_interval=None, sampler="ddim-trailing"),
 ]
 
 

@@ -67,8 +67,8 @@ export const KNOWN = {
     sampler: {
         group: "sampling",
         label: "Sampler",
-        help: "DPM-Solver++ needs about half the steps.",
-        choices: { ddim: "DDIM", "dpm++2m": "DPM-Solver++ 2M" },
+        help: "DPM-Solver++ needs about half the steps. Trailing is for four of them or fewer.",
+        choices: { ddim: "DDIM", "dpm++2m": "DPM-Solver++ 2M", "ddim-trailing": "DDIM, trailing" },
     },
     cache_interval: { group: "sampling", label: "Cache interval", help: "A full U-Net every so many steps, or off." },
     seed: { group: "sampling", label: "Seed", help: "The same seed gives the same result." },

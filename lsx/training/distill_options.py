@@ -1,0 +1,61 @@
+"""What a user chooses of a distillation, checked before anything heavy is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from lsx.errors import UsageError
+from lsx.training.config import UNetSettings, read_settings
+
+__all__ = ["DistillOptions"]
+
+_DEFAULTS = Path(__file__).with_name("distillation.yaml")
+_MOST_STEPS = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistillOptions:
+    """A distillation, but for the data's folder and the output's. Raises UsageError."""
+
+    checkpoint: Path
+    """The teacher's folder."""
+    steps: tuple[int, ...] = (8, 4, 2, 1)
+    """The students' steps, powers of two up to 128, each half of the one before."""
+    guidance: float = 1.5
+    """The teacher's guidance scale, 1..20, which the first stage folds in."""
+    config: Path | None = None
+    """YAML of a stage's training, as `lsx train unet` takes it; by default the one beside this file."""
+    changes: tuple[str, ...] = ()
+    """`section.name=value`, in place of the file's."""
+    model: str | None = None
+    """`latentsync-1.5` or `latentsync-1.6`, where the checkpoint has no config.yaml."""
+    auxiliary: Path | None = None
+    """Folder with the weights of StableSyncNet, LPIPS and VideoMAE, for losses on pixels."""
+    validation: Path | None = None
+    """Data that is not trained on; its first segment is rendered after each stage."""
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise UsageError("--steps is empty; give the students' steps, such as 8,4,2,1")
+        for step in self.steps:
+            if not 1 <= step <= _MOST_STEPS or step & (step - 1):
+                raise UsageError(f"--steps has {step}; give powers of two up to {_MOST_STEPS}, such as 8,4,2,1")
+        for before, after in zip(self.steps, self.steps[1:], strict=False):
+            if before != 2 * after:
+                raise UsageError(f"--steps has {after} after {before}; a student has half the steps of the one before")
+        if not 1 <= self.guidance <= 20:
+            raise UsageError(f"--guidance is {self.guidance:g}; give the teacher's, 1..20 (1.5 is usual)")
+
+    def settings(self, resolution: int | None = None) -> UNetSettings:
+        """The settings of each stage's training.
+
+        resolution : of the teacher, for the default configuration, which has none. Raises UsageError.
+        """
+        known = () if self.config is not None or resolution is None else (f"data.resolution={resolution}",)
+        file = self.config or _DEFAULTS
+        settings = cast("UNetSettings", read_settings("unet", file, (*known, *self.changes)))
+        if not settings.motion:
+            raise UsageError(f"{file}: use_motion_module is false; a student is made of the whole network")
+        return settings

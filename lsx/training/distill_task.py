@@ -1,0 +1,104 @@
+"""One stage of a distillation as a training: the student's U-Net, its teacher, and the files that come of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lsx.core.sampling import SamplingOptions
+from lsx.denoising.schedule import timesteps
+from lsx.training.config import UNetSettings
+from lsx.training.distillation import SAMPLER, DistillationStage
+from lsx.training.losses import UNetBatch, UNetDraws
+from lsx.training.unet_task import UNetSources, UNetTask
+
+__all__ = ["SAMPLING_FILE", "DistillTask", "TeacherRecord"]
+
+SAMPLING_FILE = "sampling.json"
+"""How a student is to be sampled, beside its weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherRecord:
+    """The first teacher: what a student's file says of it."""
+
+    unet_sha256: str
+    guidance: float
+    """The guidance scale that was folded in."""
+
+
+class DistillTask(UNetTask):
+    """A stage of a distillation: the student begins as its teacher. Raises UsageError, CheckpointError."""
+
+    def __init__(
+        self,
+        settings: UNetSettings,
+        sources: UNetSources,
+        stage: DistillationStage,
+        record: TeacherRecord,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> None:
+        """sources : with the teacher's checkpoint; record : of the first teacher."""
+        # a chunk begins with one noise for all its frames, and a student has no guidance
+        super().__init__(replace(settings, mixed_noise_alpha=None, audio_dropout=0.0), sources, progress)
+        self._stage, self._record = stage, record
+        self._teacher = sources.checkpoint.unet().eval().requires_grad_(requires_grad=False)
+        self.frozen_bytes += sum(p.numel() * p.element_size() for p in self._teacher.parameters())
+
+    def to(self, device: torch.device) -> None:
+        super().to(device)
+        self._teacher.to(device)
+
+    def loss(self, network: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        clip, stage = UNetBatch.of(batch), self._stage
+        drawn = UNetDraws.of(batch)
+        places = stage.draw(drawn.timesteps)
+        draws = replace(drawn, timesteps=stage.times(places))
+        sample, noisy, _ = self._loss.inputs(clip, draws)
+        with torch.no_grad():
+            wanted = stage.target(partial(self._predicted, sample[:, noisy.shape[1] :]), noisy, places, clip.audio)
+        predicted = network(sample, draws.timesteps.float(), clip.audio)[0].float()
+        errors = (predicted - wanted.float()).square().flatten(1).mean(1)
+        reconstruction = (stage.weights(places) * errors).mean()
+        return self._loss.terms(reconstruction, noisy, predicted, clip, draws.timesteps).scalars()
+
+    def _predicted(self, conditioning: Tensor, noisy: Tensor, times: Tensor, audio: Tensor) -> Tensor:
+        """The teacher's noise, guided in the stage that folds guidance in."""
+        sample, times = torch.cat([noisy, conditioning], dim=1), times.float()
+        heard: Tensor = self._teacher(sample, times, audio)[0].float()
+        if not self._stage.guided:
+            return heard
+        unheard: Tensor = self._teacher(sample, times, torch.zeros_like(audio))[0].float()
+        return unheard + self._record.guidance * (heard - unheard)
+
+    def write(self, folder: Path, module: nn.Module, step: int) -> None:
+        super().write(folder, module, step)
+        (folder / SAMPLING_FILE).write_text(json.dumps(self._sampling(), indent=2), encoding="utf-8")
+
+    def _sampling(self) -> dict[str, Any]:
+        options = self._options
+        return {
+            "steps": options.steps,
+            "guidance": options.guidance,
+            "sampler": options.sampler,
+            "cache_interval": options.cache_interval,
+            "timesteps": timesteps(options.steps, options.sampler).tolist(),
+            "teacher": self._record.unet_sha256,
+            "teacher_guidance": self._record.guidance,
+        }
+
+    @property
+    def _options(self) -> SamplingOptions:
+        return SamplingOptions(steps=self._stage.steps, guidance=1.0, sampler=SAMPLER, cache_interval=None)
+
+    def validate(self, checkpoint: Path, output: Path, step: int) -> Mapping[str, float]:
+        del step
+        clip = self._sources.validation
+        return {} if clip is None else clip.render(checkpoint, output, self._options)
