@@ -37,6 +37,8 @@ OTHERS = (
     *(SamplingOptions(steps=n, guidance=1.5, cache_interval=None, sampler="dpm++2m") for n in (20, 10, 6)),
     SamplingOptions(steps=10, guidance=1.5, cache_interval=3, sampler="dpm++2m"),
     SamplingOptions(steps=6, guidance=1.5, cache_interval=2, sampler="dpm++2m"),
+    SamplingOptions(steps=4, guidance=1.5, cache_interval=None),
+    *(SamplingOptions(steps=n, guidance=1.5, cache_interval=None, sampler="ddim-trailing") for n in (4, 2, 1)),
 )
 
 

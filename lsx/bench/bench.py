@@ -49,6 +49,7 @@ from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.engine import Engine
 from lsx.engines.loading import opened_engines
 from lsx.engines.registry import EngineOptions
+from lsx.errors import UsageError
 from lsx.media.video_reader import VideoReader
 from lsx.reporting.system_info import system_info
 from lsx.runtime.run_files import open_inputs
@@ -75,9 +76,11 @@ def bench(
 
     Raises UsageError, BundleError, IntegrityError, CheckpointError, BackendUnavailable, EngineError, MediaError.
     """
-    measurement = _Bench(
-        bundle, checkpoint_dir, options or SamplingOptions(), settings or BenchOptions(), progress, save
-    )
+    options, settings = options or bundle.sampling, settings or BenchOptions()
+    bundle.check_sampling(options)
+    if settings.sweep and bundle.manifest.student is not None:
+        raise UsageError(f"--sweep: {bundle.path} is a student, made for one setting. Compare bundles: --beside")
+    measurement = _Bench(bundle, checkpoint_dir, options, settings, progress, save)
     return measurement.run()
 
 

@@ -24,6 +24,7 @@ from lsx.bundle.manifest import (
 )
 from lsx.bundle.records import Coverage
 from lsx.core.atomic_files import sha256_of, write_whole
+from lsx.core.sampling import SamplingOptions
 from lsx.errors import BundleError, IntegrityError, OutputError, SchemaMismatch, UsageError
 
 __all__ = ["Bundle"]
@@ -92,6 +93,36 @@ class Bundle:
             raise BundleError(
                 f"{file}: {where}: {first['msg']}. Export again: lsx export CHECKPOINT -o {path}"
             ) from error
+
+    @property
+    def sampling(self) -> SamplingOptions:
+        """How this bundle is sampled where nobody says: as the student was made for that is in it, else the defaults.
+
+        Examples
+        --------
+        >>> Bundle.open(BUNDLE).sampling.steps
+        20
+        """
+        student = self.manifest.student
+        return SamplingOptions() if student is None else student.options()
+
+    def check_sampling(self, options: SamplingOptions) -> None:
+        """Refuse settings that the student in this bundle was not made for. Raises UsageError.
+
+        Examples
+        --------
+        >>> from lsx import SamplingOptions
+        >>> Bundle.open(BUNDLE).check_sampling(SamplingOptions(steps=4))
+        """
+        own = self.sampling
+        if self.manifest.student is None:
+            return
+        for name in ("steps", "sampler", "guidance"):
+            if getattr(options, name) != getattr(own, name):
+                raise UsageError(
+                    f"{name} is {getattr(options, name)}; {self.path} is a student, made for {own.steps} "
+                    f"step{'s' * (own.steps > 1)} of {own.sampler} without guidance. Leave {name} out"
+                )
 
     def fallback(self) -> Bundle | None:
         """The bundle inside this one that chunks are done again with when they overflow. Raises BundleError.

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lsx.core.atomic_files import sha256_of
 from lsx.core.model_spec import ModelSpec
+from lsx.core.sampling import Sampler, SamplingOptions
 from lsx.core.tensors import Dtype, Precision, TensorSpec
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "PlanEntry",
     "ProfileEntry",
     "QuantizationEntry",
+    "StudentEntry",
     "TensorEntry",
     "VerificationRecord",
 ]
@@ -205,6 +207,26 @@ class QuantizationEntry(Entry):
     """Tables and pictures of layers, coverage and sensitivity."""
 
 
+class StudentEntry(Entry):
+    """How a student is sampled, whose checkpoint `lsx distill` made: what it was made for, and of what."""
+
+    steps: int
+    guidance: float
+    sampler: Sampler
+    cache_interval: int | None
+    timesteps: tuple[int, ...]
+    teacher: str
+    """SHA-256 of the first teacher's U-Net."""
+    teacher_guidance: float
+    """The guidance scale that was folded in."""
+
+    def options(self) -> SamplingOptions:
+        """The same as SamplingOptions. Raises UsageError for what they refuse."""
+        return SamplingOptions(
+            steps=self.steps, guidance=self.guidance, sampler=self.sampler, cache_interval=self.cache_interval
+        )
+
+
 class VerificationRecord(Entry):
     """What `lsx verify` proved. It covers exactly these files: it is void for any other."""
 
@@ -240,6 +262,8 @@ class Manifest(Entry):
     quantization: QuantizationEntry | None = Field(default=None, alias="quantisation")
     records: tuple[VerificationRecord, ...] = Field(default=(), alias="stamps")
     """What was verified, one a backend; the newest last."""
+    student: StudentEntry | None = None
+    """What a student's checkpoint says of itself; None for a model that was not distilled."""
     fallback: Literal["fallback"] | None = None
     """Folder of the same model's bundle in a wider precision, for chunks that overflow in this one."""
 

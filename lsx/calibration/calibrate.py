@@ -81,7 +81,8 @@ def plan_calibration(
 
     The plan has no captures where nothing was kept. Raises UsageError.
     """
-    settings, options = settings or CalibrationOptions(), options or SamplingOptions()
+    settings, options = settings or CalibrationOptions(), options or bundle.sampling
+    bundle.check_sampling(options)
     report = progress or (lambda _label, _share: None)
     named_files = find_files(paths)
     clips = []
@@ -135,7 +136,8 @@ def calibrate(
 
     Raises UsageError, CalibrationError, CheckpointError, OutputError.
     """
-    settings, options = settings or CalibrationOptions(), options or SamplingOptions()
+    settings, options = settings or CalibrationOptions(), options or bundle.sampling
+    bundle.check_sampling(options)
     report = progress or (lambda _label, _share: None)
     check_replaceable(output, "calibration", lambda folder: (folder / MANIFEST).is_file())
     find_files(paths)  # before a folder is made

@@ -46,8 +46,8 @@ def batch(
     from lsx.runtime.batch_jobs import read_jobs
 
     engine = EngineOptions(provider=provider, threads=threads, checkpoint_dir=checkpoint_dir)
-    given = read_jobs(jobs)
     opened = Bundle.open(bundle)
+    given = read_jobs(jobs, opened.sampling)
     backend = best_backend(opened, backend, engine)
     make_folder(output)
     from lsx.runtime.batch import run_batch, workers_for

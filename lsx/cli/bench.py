@@ -76,9 +76,9 @@ def bench(
     steps: Annotated[
         int | None, typer.Option(help="Denoising steps; default 20, and 3 on a CPU, where a chunk takes long.")
     ] = None,
-    guidance: Guidance = 1.5,
-    cache_interval: CacheInterval = "3",
-    sampler: SamplerName = "ddim",
+    guidance: Guidance = None,
+    cache_interval: CacheInterval = None,
+    sampler: SamplerName = None,
     repeat: Annotated[
         int | None, typer.Option(help="Rounds; default as many as fit into 6 s a graph and a minute of chunks.")
     ] = None,
@@ -133,11 +133,11 @@ def bench(
     )
     check_clip(clip, truth)
     files = ReportFiles(output)
-    if steps is None:
+    if steps is None and opened.manifest.student is None:
         chosen = settings.backends or runnable_backends(opened)
         on_device = provider == "cuda" or any(name.startswith("tensorrt") for name in chosen)
         steps = _DEVICE_STEPS if on_device else _HOST_STEPS
-    options = sample_options(steps=steps, guidance=guidance, cache_interval=cache_interval, sampler=sampler)
+    options = sample_options(opened, steps=steps, guidance=guidance, cache_interval=cache_interval, sampler=sampler)
     command = shlex.join(("lsx", *context.obj))
 
     def write(made: BenchReport) -> None:

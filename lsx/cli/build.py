@@ -35,7 +35,9 @@ def build(
         ),
     ] = None,
     graphs: Annotated[str | None, typer.Option(help=f"Graphs, by commas; default {','.join(PLANNED)}.")] = None,
-    guidance: Annotated[str, typer.Option(help="Batches to build for: on (2), off (1) or both.")] = "on",
+    guidance: Annotated[
+        str | None, typer.Option(help="Batches to build for: on (2), off (1) or both; default on, off for a student.")
+    ] = None,
     opt_level: Annotated[int, typer.Option(help="Builder optimisation level, 0..5.")] = 3,
     workspace: Annotated[str | None, typer.Option(help="Most scratch memory of a tactic, such as 4GiB.")] = None,
     aux_streams: Annotated[int | None, typer.Option(help="Most auxiliary streams, 0..7.")] = None,

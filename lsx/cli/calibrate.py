@@ -26,9 +26,9 @@ def calibrate(
     clips: Annotated[list[Path], typer.Option("--clips", help="Videos with sound, or folders; may be repeated.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Calibration folder to write.")] = None,
     samples: Annotated[int, typer.Option(help="U-Net forwards whose inputs are recorded.")] = 32,
-    steps: Steps = 20,
-    guidance: Guidance = 1.5,
-    cache_interval: CacheInterval = "3",
+    steps: Steps = None,
+    guidance: Guidance = None,
+    cache_interval: CacheInterval = None,
     seed: Seed = 0,
     min_face: Annotated[int, typer.Option(help="Lowest height of the face in pixels.")] = 96,
     checkpoint_dir: CheckpointDir = None,
@@ -42,9 +42,9 @@ def calibrate(
 
     if output is None and not dry_run:
         raise UsageError("-o is missing: say where to write the calibration, or give --dry-run")
-    options = sample_options(steps=steps, guidance=guidance, seed=seed, cache_interval=cache_interval)
-    settings = CalibrationOptions(samples=samples, clips=ClipOptions(min_face=min_face), checkpoint_dir=checkpoint_dir)
     opened = Bundle.open(bundle)
+    options = sample_options(opened, steps=steps, guidance=guidance, seed=seed, cache_interval=cache_interval)
+    settings = CalibrationOptions(samples=samples, clips=ClipOptions(min_face=min_face), checkpoint_dir=checkpoint_dir)
     if not dry_run:
         check_checkpoint(opened, checkpoint_dir)
     with task("calibrate") as work:

@@ -93,13 +93,12 @@ def _print_plans(bundle: Bundle) -> dict[str, str]:
 
 def _print_memory(bundle: Bundle) -> None:
     """What a run takes of a GPU, as far as it is known without one."""
-    from lsx.core.sampling import SamplingOptions
     from lsx.denoising.chunk_program import chunk_program
     from lsx.denoising.cuda_executor import executor_bytes
     from lsx.denoising.executor import io_of_bundle
     from lsx.denoising.memory_plan import plan_memory
 
-    program = chunk_program(bundle.model, io_of_bundle(bundle), SamplingOptions())
+    program = chunk_program(bundle.model, io_of_bundle(bundle), bundle.sampling)
     device, pinned = executor_bytes(program, plan_memory(program))
     weights = sum(file.size for file in bundle.manifest.data)
     out.print(

@@ -61,6 +61,12 @@ def inspect(
         f"{model.video_fps} fps, {model.sample_rate} Hz"
     )
     out.print(f"mask: {model.mask}; faces: {manifest.faces.family}")
+    student = manifest.student
+    if student is not None:
+        out.print(
+            f"student: {student.steps} steps of {student.sampler} without guidance, of the U-Net "
+            f"{student.teacher[:12]} with guidance {student.teacher_guidance:g}"
+        )
     fallback = opened.fallback()
     if fallback is not None:
         out.print(f"fallback: {fallback.manifest.precision}, a bundle of its own in {fallback.path}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lsx.bundle.bundle import Bundle
+from lsx.bundle.sampling import sampling_of
 from lsx.core.sampling import SamplingOptions
 from lsx.core.speaker_rule import SPEAKERS
 from lsx.errors import UsageError
@@ -46,10 +47,15 @@ CheckpointDir = Annotated[
 BackendName = Annotated[str, typer.Option(help="auto, tensorrt, tensorrt-rtx, onnxruntime or torch.")]
 Provider = Annotated[str, typer.Option(help="onnxruntime's provider: cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of the CPU provider.")]
-Steps = Annotated[int, typer.Option(help="Denoising steps.")]
-Guidance = Annotated[float, typer.Option(help="Guidance scale; 1 is off and halves the work.")]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps; default 20, or a student's own.")]
+Guidance = Annotated[
+    float | None,
+    typer.Option(help="Guidance scale, default 1.5; 1 is off and halves the work, and is a student's own."),
+]
 Seed = Annotated[int, typer.Option(help="Seed of the noise.")]
-CacheInterval = Annotated[str, typer.Option(help="DeepCache: a full U-Net every so many steps, or off.")]
+CacheInterval = Annotated[
+    str | None, typer.Option(help="DeepCache: a full U-Net every so many steps, default 3, or off.")
+]
 TrustCode = Annotated[bool, typer.Option("--trust-code", help="Load version-compatible plans, which carry code.")]
 Start = Annotated[str, typer.Option(help="Where in the video to begin: seconds, or 1:02.5.")]
 End = Annotated[str | None, typer.Option(help="Where in the video to end.")]
@@ -61,7 +67,8 @@ Faces = Annotated[
     Path | None, typer.Option(help="Faces that lsx faces found in the video: they are not looked for again.")
 ]
 SamplerName = Annotated[
-    str, typer.Option(help="ddim; dpm++2m (DPM-Solver++ 2M) for fewer steps; ddim-trailing for very few.")
+    str | None,
+    typer.Option(help="ddim, the default; dpm++2m (DPM-Solver++ 2M) for fewer steps; ddim-trailing for very few."),
 ]
 
 
@@ -100,16 +107,20 @@ def parse_interval(text: str) -> int | None:
 
 
 def sample_options(
-    *, steps: int, guidance: float, cache_interval: str, seed: int = 0, sampler: str = "ddim"
+    bundle: Bundle,
+    *,
+    steps: int | None,
+    guidance: float | None,
+    cache_interval: str | None,
+    seed: int = 0,
+    sampler: str | None = None,
 ) -> SamplingOptions:
-    """The options of a command as checked SamplingOptions. Raises UsageError."""
-    return SamplingOptions(
-        steps=steps,
-        guidance=guidance,
-        seed=seed,
-        cache_interval=parse_interval(cache_interval),
-        sampler=sampler,  # type: ignore[arg-type]  # checked there
-    )
+    """The options of a command as checked SamplingOptions, the bundle's own where None. Raises UsageError."""
+    given: dict[str, Any] = {"steps": steps, "guidance": guidance, "seed": seed, "sampler": sampler}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if cache_interval is not None:
+        chosen["cache_interval"] = parse_interval(cache_interval)
+    return sampling_of(bundle, None, chosen, "options")
 
 
 def names_of(text: str | None) -> tuple[str, ...]:

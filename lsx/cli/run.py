@@ -54,11 +54,11 @@ def run(
     audio: Annotated[
         Path | None, typer.Argument(help="Speech: any file with an audio stream. None where segments have theirs.")
     ] = None,
-    steps: Steps = 20,
-    guidance: Guidance = 1.5,
+    steps: Steps = None,
+    guidance: Guidance = None,
     seed: Seed = 0,
-    cache_interval: CacheInterval = "3",
-    sampler: SamplerName = "ddim",
+    cache_interval: CacheInterval = None,
+    sampler: SamplerName = None,
     backend: BackendName = "auto",
     provider: Provider = "cpu",
     threads: Threads = None,
@@ -138,8 +138,9 @@ def run(
     """Lip-sync a video to speech. The output lasts as long as the audio; a shorter video plays back and forth."""
     if mode.object and output == STANDARD_OUTPUT:
         raise UsageError("--json prints on standard output, where -o - sends the video; take --report FILE instead")
+    opened = Bundle.open(bundle)
     options = sample_options(  # all that can be refused is, before engines load
-        steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
+        opened, steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
     )
     footage = FootageOptions(
         length=length,
@@ -163,7 +164,6 @@ def run(
         compare_layout=compare_layout,
     )
     engine = EngineOptions(provider=provider, threads=threads, checkpoint_dir=checkpoint_dir, trust_code=trust_code)
-    opened = Bundle.open(bundle)
     check_inputs(video, audio, *(segment.audio for segment in footage.segments or ()))
     from lsx.media.encoding import EncodeOptions
 

@@ -50,11 +50,11 @@ def verify(
     backend: BackendName = "auto",
     provider: Provider = "cpu",
     threads: Threads = None,
-    steps: Steps = 20,
-    guidance: Guidance = 1.5,
+    steps: Steps = None,
+    guidance: Guidance = None,
     seed: Seed = 0,
-    cache_interval: CacheInterval = "3",
-    sampler: SamplerName = "ddim",
+    cache_interval: CacheInterval = None,
+    sampler: SamplerName = None,
     threshold: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE instead of the precision's own; may be repeated.")
     ] = None,
@@ -80,7 +80,10 @@ def verify(
     from lsx.engines.registry import EngineOptions
     from lsx.verify.options import VerifyOptions, checked_backend
 
-    options = sample_options(steps=steps, guidance=guidance, seed=seed, cache_interval=cache_interval, sampler=sampler)
+    opened = Bundle.open(bundle)
+    options = sample_options(
+        opened, steps=steps, guidance=guidance, seed=seed, cache_interval=cache_interval, sampler=sampler
+    )
     settings = VerifyOptions(
         clip=clip,
         backend=backend,
@@ -91,7 +94,6 @@ def verify(
         record=record,
     )
     engine = EngineOptions(provider=provider, threads=threads, checkpoint_dir=checkpoint_dir)
-    opened = Bundle.open(bundle)
     check_checkpoint(opened, checkpoint_dir)
     check_clip(clip, truth)
     settings = replace(settings, backend=checked_backend(opened, settings, engine))

@@ -43,15 +43,17 @@ _ELSEWHERE = {
 """What other programs call our keywords; they are no keywords here, and the message names ours."""
 
 
-def options_of(kind: type[_T], options: _T | None, keywords: Mapping[str, Any], name: str) -> _T:
-    """`options`, or a `kind` of defaults, with the fields in `keywords` replaced.
+def options_of(
+    kind: type[_T], options: _T | None, keywords: Mapping[str, Any], name: str, default: _T | None = None
+) -> _T:
+    """`options`, or else `default`, or a `kind` of defaults, with the fields in `keywords` replaced.
 
     name : the parameter's, for messages. Raises UsageError for another type, a name that `kind` does not have, and
     what `kind` itself refuses.
     """
     if options is not None and not isinstance(options, kind):
         raise UsageError(f"{name} is {options!r}; give {_a(kind)}, or keywords such as {_names(kind)[0]}=...")
-    chosen, base = _current(keywords, _names(kind)), options or kind()
+    chosen, base = _current(keywords, _names(kind)), options or default or kind()
     if isinstance(base, BaseModel):
         return kind(**(dict(base) | chosen))
     return replace(base, **chosen)  # type: ignore[type-var]

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from pydantic import ValidationError
+
 import lsx
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import (
@@ -19,16 +21,18 @@ from lsx.bundle.manifest import (
     ModelEntry,
     ParityEntry,
     QuantizationEntry,
+    StudentEntry,
 )
 from lsx.bundle.writing import written_beside
 from lsx.core.atomic_files import check_folder, write_whole
 from lsx.core.tensors import LOW_PRECISIONS
-from lsx.errors import OutputError, UsageError
+from lsx.errors import CheckpointError, OutputError, UsageError
 from lsx.export.face_models.models import FaceSource, find_face_models
 from lsx.export.graph_exporter import GraphExporter
 from lsx.export.options import ExportOptions
 from lsx.graphs.graph_specs import GRAPHS
 from lsx.models.checkpoint import Checkpoint
+from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.models.stable_syncnet import STABLE_SYNCNET_FILE, load_syncnet
 from lsx.quantization.coverage import Quantization
 
@@ -125,7 +129,21 @@ def _exported(exporter: GraphExporter, source: FaceSource, auxiliary: Path | Non
         graphs=graphs,
         data=tuple(exporter.file(path) for path in sorted(data)),
         quantisation=None if quantization is None else _quantization_entry(exporter, quantization),
+        student=student_of(exporter.checkpoint.files),
     )
+
+
+def student_of(files: CheckpointFiles) -> StudentEntry | None:
+    """What a checkpoint says of the student in it, None where it says nothing. Raises CheckpointError."""
+    if files.sampling is None:
+        return None
+    try:
+        student = StudentEntry.model_validate_json(files.sampling.read_bytes())
+        student.options()
+    except (OSError, ValueError, UsageError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise CheckpointError(f"{files.sampling}: does not say how a student is sampled: {reason}") from error
+    return student
 
 
 def _quantization_entry(exporter: GraphExporter, quantization: Quantization) -> QuantizationEntry:

@@ -148,10 +148,12 @@ class Checkpoint:
         self.vae()
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of every file of the checkpoint, by its component: unet, whisper, vae/<file>, config, mask."""
+        """SHA-256 of every file of the checkpoint, by its component: unet, whisper, vae/<file>, config, mask,
+        sampling.
+        """
         parts = {"unet": self.files.unet, "whisper": self.files.whisper}
         parts |= {f"vae/{p.name}": p for p in sorted(self.files.vae.iterdir()) if _is_vae_file(p)}
-        optional = {"config": self.files.config, "mask": self.mask_file}
+        optional = {"config": self.files.config, "mask": self.mask_file, "sampling": self.files.sampling}
         parts |= {name: path for name, path in optional.items() if path is not None}
         hashes = {}
         for name, path in parts.items():

@@ -13,6 +13,7 @@ from lsx.errors import CheckpointError, OutputError, UsageError
 
 __all__ = [
     "RELEASED",
+    "SAMPLING_FILE",
     "SIZES",
     "SOURCE",
     "STABLE_SYNCNET_FILE",
@@ -34,19 +35,23 @@ RELEASED: dict[str, int] = {"latentsync-1.5": 256, "latentsync-1.6": 512}
 SIZES = ("small", "full", "minimal")
 """Sizes of random checkpoints: the released topology, narrow, or as large as it is; or few layers of every kind."""
 
+SAMPLING_FILE = "sampling.json"
+"""How a student is to be sampled, beside its weights."""
+
 SOURCE = "source.json"
 """What `lsx fetch` writes beside the files: which model they are, and where they came from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointFiles:
-    """The paths of a checkpoint's parts. `config` and `mask` may be absent (None)."""
+    """The paths of a checkpoint's parts. `config`, `mask` and a student's `sampling` may be absent (None)."""
 
     unet: Path
     whisper: Path
     vae: Path
     config: Path | None = None
     mask: Path | None = None
+    sampling: Path | None = None
 
     @classmethod
     def in_folder(cls, folder: Path, **overrides: Path | None) -> CheckpointFiles:
@@ -58,13 +63,14 @@ class CheckpointFiles:
             raise CheckpointError(
                 f"{folder}: no such checkpoint folder. It holds latentsync_unet.pt, whisper/tiny.pt and vae/"
             )
-        config, mask = folder / "config.yaml", folder / "mask.png"
+        config, mask, sampling = folder / "config.yaml", folder / "mask.png", folder / SAMPLING_FILE
         files = cls(
             unet=folder / "latentsync_unet.pt",
             whisper=folder / "whisper" / "tiny.pt",
             vae=folder / "vae",
             config=config if config.is_file() else None,
             mask=mask if mask.is_file() else None,
+            sampling=sampling if sampling.is_file() else None,
         )
         files = replace(files, **{name: path for name, path in overrides.items() if path is not None})
         for field in fields(files):

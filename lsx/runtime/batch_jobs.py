@@ -64,12 +64,12 @@ def _state(path: Path) -> tuple[str, int, int]:
     return str(path), found.st_size, found.st_mtime_ns
 
 
-def read_jobs(path: Path) -> list[Job]:
+def read_jobs(path: Path, sampling: SamplingOptions | None = None) -> list[Job]:
     """The jobs in a .csv with a header, or a .jsonl with an object a line. Paths are relative to the file's folder.
 
     Each names `video` and `audio` (or `segments`, which has the sounds), and may name `output` (a file name; default
     the video's, numbered) and every option of SamplingOptions, FootageOptions and EncodeOptions; what is empty is the
-    default. Raises UsageError with the line.
+    default; sampling : that of its options, a bundle's own. Raises UsageError with the line.
     """
     try:
         rows = list(_rows(path))
@@ -77,7 +77,7 @@ def read_jobs(path: Path) -> list[Job]:
         raise UsageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not rows:
         raise UsageError(f"{path}: no job in it")
-    jobs = [_job(path, line, row) for line, row in rows]
+    jobs = [_job(path, line, row, sampling) for line, row in rows]
     twice = [name for name, count in Counter(job.name for job in jobs).items() if count > 1]
     if twice:
         lines = ", ".join(str(job.line) for job in jobs if job.name == twice[0])
@@ -112,7 +112,7 @@ def _object(path: Path, number: int, text: str) -> Mapping[str, Any]:
     return row
 
 
-def _job(path: Path, line: int, row: Mapping[str, Any]) -> Job:
+def _job(path: Path, line: int, row: Mapping[str, Any], sampling: SamplingOptions | None) -> Job:
     given = {name.strip(): value for name, value in row.items() if value is not None and value != ""}
     try:
         needed = ("video",) if "segments" in given and "audio" not in given else ("video", "audio")
@@ -132,7 +132,7 @@ def _job(path: Path, line: int, row: Mapping[str, Any]) -> Job:
             video=video,
             audio=path.parent / given["audio"] if "audio" in given else None,
             name=_name(given.get("output", f"{line:05}-{video.stem}.mp4")),
-            sampling=options_of(SamplingOptions, None, kinds[0], "sampling"),
+            sampling=options_of(SamplingOptions, None, kinds[0], "sampling", sampling),
             footage=footage,
             encode=options_of(EncodeOptions, None, kinds[2], "encode"),
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, Unpack
 
 from lsx.bundle.bundle import Bundle
+from lsx.bundle.sampling import sampling_of
 from lsx.core.cancel import CancelToken
 from lsx.core.footage import FootageOptions, Length
 from lsx.core.keywords import check_callable, options_of, parameters_of, plain_number, split_keywords
@@ -179,7 +180,7 @@ class LipSync:
         ...     lipsync.warm_up(steps=2)
         {}
         """
-        options = options_of(SamplingOptions, options, keywords, "options")
+        options = sampling_of(self.bundle, options, keywords, "options")
         self._runs.check()
         self._check_settings(options)
         with self._loaded.executors.lent(options, CancelToken()) as executor:
@@ -236,7 +237,7 @@ class LipSync:
         16
         """
         kinds = split_keywords(keywords, SamplingOptions, FootageOptions, EncodeOptions)
-        options = options_of(SamplingOptions, sampling, kinds[0], "sampling")
+        options = sampling_of(self.bundle, sampling, kinds[0], "sampling")
         footage = options_of(FootageOptions, footage, kinds[1], "footage")
         encode = options_of(EncodeOptions, encode, kinds[2], "encode")
         check_callable("progress", progress)
@@ -303,7 +304,7 @@ class LipSync:
         (480, 640, 3)
         """
         kinds = split_keywords(keywords, SamplingOptions, FootageOptions)
-        options = options_of(SamplingOptions, sampling, kinds[0], "sampling")
+        options = sampling_of(self.bundle, sampling, kinds[0], "sampling")
         length = plain_number(length)
         asked: dict[str, Any] = {} if length is None or isinstance(length, int) else {"length": length}
         footage = options_of(FootageOptions, footage, kinds[1] | asked, "footage")

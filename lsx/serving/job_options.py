@@ -146,8 +146,14 @@ class RunOptions(BaseModel):
     encode: EncodeOptions
 
 
-def run_options(given: Mapping[str, Any], sounds: Mapping[str, Any] = types.MappingProxyType({})) -> RunOptions:
-    """The three kinds of options of what a request gave; sounds : a path for the id of each sound that segments name.
+def run_options(
+    given: Mapping[str, Any],
+    sounds: Mapping[str, Any] = types.MappingProxyType({}),
+    sampling: SamplingOptions | None = None,
+) -> RunOptions:
+    """The three kinds of options of what a request gave.
+
+    sounds : a path for the id of each sound that segments name; sampling : the bundle's own, for what was not given.
 
     Raises UsageError as `lsx run` does.
     """
@@ -157,7 +163,7 @@ def run_options(given: Mapping[str, Any], sounds: Mapping[str, Any] = types.Mapp
         chosen["segments"] = [segment | {"audio": str(sounds.get(segment["audio"], "sound"))} for segment in segments]
     kinds = split_keywords(chosen, SamplingOptions, FootageOptions, EncodeOptions)
     return RunOptions(
-        sampling=options_of(SamplingOptions, None, kinds[0], "options"),
+        sampling=options_of(SamplingOptions, None, kinds[0], "options", sampling),
         footage=options_of(FootageOptions, None, kinds[1], "options"),
         encode=options_of(EncodeOptions, None, kinds[2], "options"),
     )

@@ -140,7 +140,9 @@ class JobSteps:
         avatar = next((given["avatar_id"] for given in request["input"] if given.get("avatar_id")), None)
         job = folder.name
         video = paths[wanted["video"]] if avatar is None else self._avatars.folder(avatar, partial(self._mark, job))
-        return _Inputs(video, None if audio is None else paths[audio], run_options(options, paths))
+        return _Inputs(
+            video, None if audio is None else paths[audio], run_options(options, paths, self._lipsync.bundle.sampling)
+        )
 
     def _probe(self, job: str) -> None:
         """Refuse, before any work, what cannot be made. Raises Rejected."""
@@ -155,6 +157,7 @@ class JobSteps:
     def _check_limits(self, inputs: _Inputs, folder: Path) -> None:
         """Raise UsageError for more steps or seconds than are allowed, and whatever a run raises before it begins."""
         settings, options = self._settings, inputs.options
+        self._lipsync.bundle.check_sampling(options.sampling)
         if options.sampling.steps > settings.max_steps:
             raise UsageError(f"steps is {options.sampling.steps}; this server makes at most {settings.max_steps}")
         _, _, plan, _, _ = open_inputs(

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from lsx.bundle.bundle import Bundle
-from lsx.core.sampling import SamplingOptions
 from lsx.engines.registry import EngineOptions
 from lsx.errors import LsxError
 from lsx.runtime.lipsync import LipSync
@@ -41,7 +40,7 @@ def work(settings: ServeSettings, name: str) -> None:
     options = EngineOptions(provider=settings.provider, threads=settings.threads)
     bundle = Bundle.open(settings.bundle)
     with LipSync.open(bundle, settings.backend, options, require_verified=settings.require_verified) as lipsync:
-        lipsync.warm_up(SamplingOptions())
+        lipsync.warm_up()
         steps = JobSteps(settings, engine, store, lipsync, scratch)
         launch(
             engine,

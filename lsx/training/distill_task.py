@@ -14,15 +14,13 @@ from torch import Tensor, nn
 
 from lsx.core.sampling import SamplingOptions
 from lsx.denoising.schedule import timesteps
+from lsx.models.checkpoint_files import SAMPLING_FILE
 from lsx.training.config import UNetSettings
 from lsx.training.distillation import SAMPLER, DistillationStage
 from lsx.training.losses import UNetBatch, UNetDraws
 from lsx.training.unet_task import UNetSources, UNetTask
 
-__all__ = ["SAMPLING_FILE", "DistillTask", "TeacherRecord"]
-
-SAMPLING_FILE = "sampling.json"
-"""How a student is to be sampled, beside its weights."""
+__all__ = ["DistillTask", "TeacherRecord"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -87,6 +88,8 @@ class Trainer:
             self._any(flag=False)
         finally:
             self._accelerator.end_training()
+            # its processes' group is gone: another training in this process joins them anew
+            AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001
         return TrainReport(
             steps=last, skipped=self._counters.skipped, checkpoint=self.folder.checkpoint(last), losses=losses
         )

@@ -65,7 +65,8 @@ def verify(
     """
     settings, engine = settings or VerifyOptions(), engine or EngineOptions()
     clip = settings.clip
-    options, say = options or SamplingOptions(), _Stages(progress)
+    options, say = options or bundle.sampling, _Stages(progress)
+    bundle.check_sampling(options)
     limits = THRESHOLDS[bundle.manifest.precision].override(settings.thresholds)
     chosen = checked_backend(bundle, settings, engine)
     learned = LearnedMetrics(settings.auxiliary)

@@ -98,7 +98,7 @@ def build_plans(
 
     Raises UsageError, BackendUnavailable, BuildError, IntegrityError, OutputError.
     """
-    library, options = library_named(backend), options or BuildOptions()
+    library, options = library_named(backend), (options or BuildOptions()).of_bundle(bundle)
     chosen = _checked_targets(bundle, library, targets, graphs, options)
     requests = [_request(bundle, graph, library, target, options) for target in chosen for graph in graphs]
     built, reused = [], []

@@ -65,7 +65,7 @@ def parsed_network(bundle: Bundle, graph: str, library: Library, options: BuildO
     logger = collecting_logger(trt)
     builder = trt.Builder(logger)
     network, _parser = network_from_graph(library, builder, logger, bundle, graph)
-    profiles = profiles_of(entry, bundle.model, options or BuildOptions())
+    profiles = profiles_of(entry, bundle.model, (options or BuildOptions()).of_bundle(bundle))
     # Only shapes are wanted: the best lengths of the first profile stand for all.
     fixed = ({axis: (best, best, best) for axis, (_, best, _) in profiles[0].items()},)
     set_shapes(library, builder, network, builder.create_builder_config(), entry, fixed)
