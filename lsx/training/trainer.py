@@ -89,7 +89,7 @@ class Trainer:
         finally:
             self._accelerator.end_training()
             # its processes' group is gone: another training in this process joins them anew
-            AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001
+            AcceleratorState._reset_state(reset_partial_state=True)
         return TrainReport(
             steps=last, skipped=self._counters.skipped, checkpoint=self.folder.checkpoint(last), losses=losses
         )
