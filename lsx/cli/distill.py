@@ -53,7 +53,6 @@ def distill(
 ) -> None:
     """Train students that need fewer steps and no guidance: guidance is folded in, then steps are halved."""
     train_extra()
-    from lsx.models.checkpoint_files import CheckpointFiles
     from lsx.training.distill_options import DistillOptions
     from lsx.training.run_folder import is_main_process
 
@@ -68,7 +67,7 @@ def distill(
         validation=validation,
     )
     if is_main_process():
-        CheckpointFiles.in_folder(checkpoint)
+        options.files()
         options.settings()
         check_data(data)
         check_output(output, resume=resume, dry_run=dry_run)

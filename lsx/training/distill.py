@@ -57,9 +57,7 @@ def distill(
     Cancelled when interrupted, after saving.
     """
     tell = callbacks or Callbacks()
-    teacher = Checkpoint(CheckpointFiles.in_folder(options.checkpoint), model=options.model)
-    settings = options.settings(teacher.spec.resolution)
-    record = TeacherRecord(teacher.hashes()["unet"], options.guidance)
+    teacher, settings, record = _teacher(options)
     asked = {
         "kind": "distillation",
         "data": str(data.absolute()),
@@ -89,23 +87,30 @@ def distill(
 def plan_distillation(data: Path, options: DistillOptions) -> tuple[Estimate, UNetSettings, tuple[str, ...]]:
     """The size of each stage, its settings, and notes. Nothing is written or computed."""
     stages, opened = stages_of(options.steps), DataSet.open(data)
-    teacher = Checkpoint(CheckpointFiles.in_folder(options.checkpoint), model=options.model)
-    settings = options.settings(teacher.spec.resolution)
-    record = TeacherRecord(teacher.hashes()["unet"], options.guidance)
+    teacher, settings, record = _teacher(options)
     sources = UNetSources(checkpoint=teacher, data=opened, auxiliary=options.auxiliary)
     task = DistillTask(settings, sources, stages[0], record)
     notes = (f"stages, each of these steps: {', '.join(stage.name for stage in stages)}", *task.notes)
     return estimate(task, settings), settings, notes
 
 
+def _teacher(options: DistillOptions) -> tuple[Checkpoint, UNetSettings, TeacherRecord]:
+    """The first teacher, the settings of each stage, and what students say of it."""
+    files = options.files()
+    checkpoint = Checkpoint(files, model=options.model)
+    record = TeacherRecord(checkpoint.hashes()["unet"], options.guidance)
+    return checkpoint, options.settings(checkpoint.spec.resolution), record
+
+
 def _begin(output: Path, asked: dict[str, Any], tell: Callbacks, *, resume: bool) -> None:
+    """Write down what is asked for, or see that it is what the folder was begun with, or goes further."""
     if resume:
-        check_same(RunFolder(output), asked, tell.note)
+        before = RunFolder(output).asked().get("steps", [])
+        further = asked["steps"][: len(before)] == before
+        check_same(RunFolder(output), asked | ({"steps": before} if further else {}), tell.note)
     if not is_main_process():
         return
     RunFolder.check(output, resume=resume)
-    if resume:
-        return
     try:
         (output / _STAGES).mkdir(parents=True, exist_ok=True)
         write_whole(output / _RUN, json.dumps(asked, indent=2, sort_keys=True).encode())

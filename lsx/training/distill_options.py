@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from lsx.errors import UsageError
+from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.training.config import UNetSettings, read_settings
 
 __all__ = ["DistillOptions"]
@@ -47,6 +48,16 @@ class DistillOptions:
                 raise UsageError(f"--steps has {after} after {before}; a student has half the steps of the one before")
         if not 1 <= self.guidance <= 20:
             raise UsageError(f"--guidance is {self.guidance:g}; give the teacher's, 1..20 (1.5 is usual)")
+
+    def files(self) -> CheckpointFiles:
+        """The teacher's files. Raises CheckpointError, and UsageError where it is a student itself."""
+        files = CheckpointFiles.in_folder(self.checkpoint)
+        if files.sampling is not None:
+            raise UsageError(
+                f"{self.checkpoint} is a student, and has no guidance to fold in. Give what it was made of; "
+                "for further students, go on where it was made: lsx distill ... --steps 8,4,2,1 --resume"
+            )
+        return files
 
     def settings(self, resolution: int | None = None) -> UNetSettings:
         """The settings of each stage's training.

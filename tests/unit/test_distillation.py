@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -183,8 +184,12 @@ def test_the_guided_stages_loss(data: DataSet, options: Callable[..., DistillOpt
 def test_students_one_after_another(data: DataSet, options: Callable[..., DistillOptions], tmp_path: Path) -> None:
     notes: list[str] = []
     given = options()
-    students = distill(data.folder, tmp_path / "out", given, callbacks=Callbacks(note=notes.append))
+    (first,) = distill(data.folder, tmp_path / "out", options(steps=(2,)))
+    written = (first.checkpoint / "latentsync_unet.pt").stat().st_mtime_ns
+    told = Callbacks(note=notes.append)
+    students = distill(data.folder, tmp_path / "out", given, resume=True, callbacks=told)  # and further
     assert [student.steps for student in students] == [2, 1]
+    assert (first.checkpoint / "latentsync_unet.pt").stat().st_mtime_ns == written
     assert [note for note in notes if note.startswith("stage")] == [
         "stage 1 of 3: guidance",
         "stage 2 of 3: 2-steps",
@@ -212,6 +217,8 @@ def test_students_one_after_another(data: DataSet, options: Callable[..., Distil
         distill(data.folder, tmp_path / "out", given)
     with pytest.raises(UsageError, match="begun with another steps"):
         distill(data.folder, tmp_path / "out", options(steps=(4, 2)), resume=True)
+    with pytest.raises(UsageError, match="is a student, and has no guidance to fold in"):
+        replace(given, checkpoint=first.checkpoint).files()
 
 
 def test_an_interrupted_distillation_goes_on_bit_for_bit(
