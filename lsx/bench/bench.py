@@ -20,7 +20,7 @@ from lsx.bench.baselines import (
     set_torch_threads,
     torch_chunks,
 )
-from lsx.bench.contenders import chosen_backends, chosen_bundles
+from lsx.bench.contenders import chosen_backends, chosen_bundles, label_of
 from lsx.bench.host import align_and_paste_seconds, detect_seconds, follow_seconds, transcode_seconds
 from lsx.bench.judged_clip import judged_clip, stable_sync_judge
 from lsx.bench.options import BenchOptions
@@ -49,7 +49,6 @@ from lsx.engines.device_engine import DeviceEngine
 from lsx.engines.engine import Engine
 from lsx.engines.loading import opened_engines
 from lsx.engines.registry import EngineOptions
-from lsx.errors import UsageError
 from lsx.media.video_reader import VideoReader
 from lsx.reporting.system_info import system_info
 from lsx.runtime.run_files import open_inputs
@@ -78,8 +77,6 @@ def bench(
     """
     options, settings = options or bundle.sampling, settings or BenchOptions()
     bundle.check_sampling(options)
-    if settings.sweep and bundle.manifest.student is not None:
-        raise UsageError(f"--sweep: {bundle.path} is a student, made for one setting. Compare bundles: --beside")
     measurement = _Bench(bundle, checkpoint_dir, options, settings, progress, save)
     return measurement.run()
 
@@ -188,7 +185,7 @@ class _Bench:
             bundle={
                 "model": manifest.model.version,
                 "resolution": str(manifest.model.resolution),
-                "precision": ", ".join(b.manifest.precision for b in self._bundles),
+                "precision": ", ".join(map(label_of, self._bundles)),
                 "manifest_sha256": sha256_of(self._bundle.path / MANIFEST),
             },
             options={k: str(v) for k, v in (asdict(self._options) | asdict(self._settings)).items()},
@@ -198,19 +195,23 @@ class _Bench:
             **self._sections,
         )
 
-    def _engine_options(self) -> EngineOptions:
+    def _options_of(self, bundle: Bundle) -> SamplingOptions:
+        """A teacher and its students beside each other run each as it was made to."""
+        return self._options if bundle.manifest.student == self._bundle.manifest.student else bundle.sampling
+
+    def _engine_options(self, options: SamplingOptions | None = None) -> EngineOptions:
         return EngineOptions(
             provider=self._settings.provider,
             threads=self._settings.threads,
             trust_code=self._settings.trust_code,
-            guidance_batch=self._options.guidance_batch,
+            guidance_batch=(options or self._options).guidance_batch,
         )
 
     def _contenders(self) -> Iterator[tuple[str, Bundle, str]]:
-        """(name, bundle, backend) of everything of lsx's; the precision is named where there are several."""
+        """(name, bundle, backend) of everything of lsx's; precision and student are named where there are several."""
         for bundle in self._bundles:
             for backend in self._backends:
-                name = backend if len(self._bundles) == 1 else f"{backend}, {bundle.manifest.precision}"
+                name = backend if len(self._bundles) == 1 else f"{backend}, {label_of(bundle)}"
                 yield name, bundle, backend
 
     def _graphs(self) -> None:
@@ -264,19 +265,20 @@ class _Bench:
             self._say("loading engines for the chunk")
             loaded = {}
             for contender, bundle, backend in self._contenders():
-                engines = stack.enter_context(opened_engines(bundle, backend, MODEL_GRAPHS, self._engine_options()))
+                own = self._options_of(bundle)
+                engines = stack.enter_context(opened_engines(bundle, backend, MODEL_GRAPHS, self._engine_options(own)))
                 loaded[contender] = engines
                 on_device = all(isinstance(engine, DeviceEngine) for engine in engines.values())
                 loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
                 executors = executor_cache_for(loop, bundle.model)
                 stack.callback(executors.close)
-                works[contender] = chunk_work(executors, bundle.model, options)
+                works[contender] = chunk_work(executors, bundle.model, own)
                 if on_device:
                     plain = executor_cache_for(loop, bundle.model, cuda_graph=False, beside=executors)
                     stack.callback(plain.close)
-                    works[f"{contender}, no CUDA graph"] = chunk_work(plain, bundle.model, options)
-                if on_device and options.cache_interval is not None:
-                    whole = SamplingOptions(**asdict(options) | {"cache_interval": None})
+                    works[f"{contender}, no CUDA graph"] = chunk_work(plain, bundle.model, own)
+                if on_device and own.cache_interval is not None:
+                    whole = SamplingOptions(**asdict(own) | {"cache_interval": None})
                     works[f"{contender}, no DeepCache"] = chunk_work(executors, bundle.model, whole)
             baseline = None
             if self._checkpoint is not None:
@@ -289,10 +291,10 @@ class _Bench:
             # The first run of each is the warm-up. On a CPU a round takes a minute: one has to do, and a note says so.
             samples = measure(works, Budget(repeat=self._settings.repeat, seconds=60, least=1, most=20))
             self._rows += rows_of("chunk", name, samples, baseline)
-            for contender, engines in loaded.items():
+            for contender, bundle, _ in self._contenders():
                 self._say(f"stages of the chunk on {contender}")
-                median = statistics.median(samples[contender][1:])
-                self._stages.append(chunk_stages(engines, self._bundle.model, options, contender, median))
+                median, own = statistics.median(samples[contender][1:]), self._options_of(bundle)
+                self._stages.append(chunk_stages(loaded[contender], bundle.model, own, contender, median))
         forget_torch_memory()
 
     def _host(self) -> tuple[Share, ...]:

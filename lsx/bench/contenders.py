@@ -10,31 +10,62 @@ from lsx.bundle.bundle import Bundle
 from lsx.engines.registry import EngineOptions, backend_named
 from lsx.errors import BackendUnavailable, UsageError
 
-__all__ = ["chosen_backends", "chosen_bundles"]
+__all__ = ["chosen_backends", "chosen_bundles", "label_of"]
+
+
+def label_of(bundle: Bundle) -> str:
+    """What tells a bundle from others of its model: its precision, and a student's steps."""
+    student = bundle.manifest.student
+    steps = "" if student is None else f", student of {student.steps} step{'s' * (student.steps > 1)}"
+    return bundle.manifest.precision + steps
 
 
 def chosen_bundles(bundle: Bundle, settings: BenchOptions) -> tuple[Bundle, ...]:
-    """The bundle, its fallback and those beside it, by the precisions asked for. Raises UsageError, BundleError."""
-    own, fallback = bundle.manifest.precision, bundle.fallback()
-    known: dict[str, Bundle] = {own: bundle}
+    """The bundle, its fallback and those beside it, by the precisions asked for; students are of their teacher's model.
+
+    Raises UsageError, BundleError.
+    """
+    fallback = bundle.fallback()
+    known: dict[str, Bundle] = {label_of(bundle): bundle}
     if fallback is not None:
-        known[fallback.manifest.precision] = fallback
-    default: list[str] = [own]
+        known[label_of(fallback)] = fallback
+    default: list[Bundle] = [bundle]
     for path in settings.beside:
         other = Bundle.open(path)
-        precision = other.manifest.precision
-        if other.manifest.model.checkpoint != bundle.manifest.model.checkpoint or other.model != bundle.model:
+        label = label_of(other)
+        if not _are_comparable(bundle, other):
             raise UsageError(f"--beside {path} is of another checkpoint or size than {bundle.path}: nothing to compare")
-        if precision in known:
-            raise UsageError(f"--beside {path} is {precision}, and so is {known[precision].path}; give one of each")
-        known[precision] = other
-        default.append(precision)
-    unknown = [name for name in settings.precisions if name not in known]
+        if label in known:
+            raise UsageError(f"--beside {path} is {label}, and so is {known[label].path}; give one of each")
+        known[label] = other
+        default.append(other)
+    chosen = default
+    if settings.precisions:
+        chosen = [one for name in settings.precisions for one in known.values() if one.manifest.precision == name]
+    unknown = [name for name in settings.precisions if all(one.manifest.precision != name for one in known.values())]
     if unknown:
         raise UsageError(
             f"{bundle.path} has no {unknown[0]}; there are {', '.join(known)}. Give a bundle of it: --beside DIR"
         )
-    return tuple(known[name] for name in settings.precisions or default)
+    students = [one for one in chosen if one.manifest.student is not None]
+    if settings.sweep and students:
+        raise UsageError(f"--sweep: {students[0].path} is a student, made for one setting; there is nothing to sweep")
+    return tuple(chosen)
+
+
+def _are_comparable(one: Bundle, other: Bundle) -> bool:
+    """Whether two bundles are of one size, and of one checkpoint; or of one first teacher, where one is a student."""
+    if one.model != other.model:
+        return False
+    if one.manifest.student is None and other.manifest.student is None:
+        return one.manifest.model.checkpoint == other.manifest.model.checkpoint
+    return _origin(one) == _origin(other)
+
+
+def _origin(bundle: Bundle) -> str:
+    """SHA-256 of the U-Net, or of that which a student was made of."""
+    student = bundle.manifest.student
+    return bundle.manifest.model.checkpoint["unet"] if student is None else student.teacher
 
 
 def chosen_backends(bundles: Sequence[Bundle], settings: BenchOptions) -> tuple[str, ...]:

@@ -67,7 +67,10 @@ def bench(
     ] = False,
     beside: Annotated[
         list[Path] | None,
-        typer.Option(help="A bundle of the same checkpoint in another precision, measured too; may be repeated."),
+        typer.Option(
+            help="A bundle of the same checkpoint in another precision, of its student or its teacher, measured too; "
+            "may be repeated."
+        ),
     ] = None,
     precision: Annotated[
         str | None,

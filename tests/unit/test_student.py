@@ -12,8 +12,10 @@ import pytest
 
 from examples.synthetic_clip import portrait_frames, speech
 from lsx import LipSync, SamplingOptions
+from lsx.bench.contenders import chosen_bundles, label_of
+from lsx.bench.options import BenchOptions
 from lsx.bundle.bundle import Bundle
-from lsx.bundle.manifest import StudentEntry
+from lsx.bundle.manifest import MANIFEST, StudentEntry
 from lsx.cli.options import sample_options
 from lsx.core.tensors import Precision
 from lsx.engines.tensorrt.build_options import BuildOptions
@@ -125,3 +127,34 @@ def test_what_lsx_distill_writes_is_what_a_bundle_has(tmp_path: Path) -> None:
     assert entry is not None
     assert entry.options() == OWN
     assert entry.model_dump(mode="json") == ENTRY
+
+
+def test_a_teacher_and_its_students_are_benched_beside_each_other(
+    bundle: Callable[[Precision, int], Bundle], tmp_path: Path
+) -> None:
+    teacher = bundle("fp32", 64)
+
+    def copy(name: str, unet: str, **changed: Any) -> Path:
+        content = json.loads((teacher.path / MANIFEST).read_text())
+        content["model"]["checkpoint"]["unet"] = unet
+        (tmp_path / name).mkdir()
+        (tmp_path / name / MANIFEST).write_text(json.dumps(content | changed))
+        return tmp_path / name
+
+    entry = ENTRY | {"teacher": teacher.manifest.model.checkpoint["unet"]}
+    two, one = copy("two", "2" * 64, student=entry), copy("one", "1" * 64, student=entry | {"steps": 1})
+    foreign = copy("foreign", "3" * 64, student=ENTRY)
+    beside = BenchOptions(beside=(two, one))
+    labels = ["fp32", "fp32, student of 2 steps", "fp32, student of 1 step"]
+    assert [label_of(each) for each in chosen_bundles(teacher, beside)] == labels
+    back = chosen_bundles(Bundle.open(one), BenchOptions(beside=(two, teacher.path)))
+    assert [label_of(each) for each in back] == labels[::-1]
+    assert len(chosen_bundles(teacher, BenchOptions(beside=(two, one), precisions=("fp32",)))) == 3
+    for refused, told in (
+        (BenchOptions(beside=(foreign,)), "is of another checkpoint"),
+        (BenchOptions(beside=(two, two)), "is fp32, student of 2 steps, and so is"),
+        (BenchOptions(beside=(two,), sweep=True), "two is a student, made for one setting"),
+        (BenchOptions(beside=(two,), precisions=("int8",)), "has no int8; there are fp32, fp32, student of 2 steps"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            chosen_bundles(teacher, refused)
