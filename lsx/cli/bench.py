@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from lsx.bundle.bundle import Bundle
+from lsx.bundle.sampling import sampling_of
 from lsx.cli.bench_tables import show_changes, show_report
 from lsx.cli.console import emit
 from lsx.cli.options import (
@@ -22,7 +23,7 @@ from lsx.cli.options import (
     TrustCode,
     check_clip,
     names_of,
-    sample_options,
+    sampling_keywords,
 )
 from lsx.cli.progress import task
 from lsx.cli.report_files import ReportFiles
@@ -140,7 +141,8 @@ def bench(
         chosen = settings.backends or runnable_backends(opened)
         on_device = provider == "cuda" or any(name.startswith("tensorrt") for name in chosen)
         steps = _DEVICE_STEPS if on_device else _HOST_STEPS
-    options = sample_options(opened, steps=steps, guidance=guidance, cache_interval=cache_interval, sampler=sampler)
+    given = sampling_keywords(steps=steps, guidance=guidance, cache_interval=cache_interval, sampler=sampler)
+    options = sampling_of(opened, None, given, "options")
     command = shlex.join(("lsx", *context.obj))
 
     def write(made: BenchReport) -> None:

@@ -10,8 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from lsx.bundle.bundle import Bundle
+from lsx.bundle.sampling import sampling_of
 from lsx.cli.console import emit, out, quantize_extra, show_table
-from lsx.cli.options import CacheInterval, CheckpointDir, Guidance, Seed, Steps, check_checkpoint, sample_options
+from lsx.cli.options import CacheInterval, CheckpointDir, Guidance, Seed, Steps, check_checkpoint, sampling_keywords
 from lsx.cli.progress import task
 from lsx.errors import CalibrationError, UsageError
 
@@ -42,9 +43,10 @@ def calibrate(
 
     if output is None and not dry_run:
         raise UsageError("-o is missing: say where to write the calibration, or give --dry-run")
-    opened = Bundle.open(bundle)
-    options = sample_options(opened, steps=steps, guidance=guidance, seed=seed, cache_interval=cache_interval)
+    chosen = sampling_keywords(steps=steps, guidance=guidance, seed=seed, cache_interval=cache_interval)
     settings = CalibrationOptions(samples=samples, clips=ClipOptions(min_face=min_face), checkpoint_dir=checkpoint_dir)
+    opened = Bundle.open(bundle)
+    options = sampling_of(opened, None, chosen, "options")
     if not dry_run:
         check_checkpoint(opened, checkpoint_dir)
     with task("calibrate") as work:

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from lsx.bundle.bundle import Bundle
-from lsx.bundle.sampling import sampling_of
 from lsx.core.sampling import SamplingOptions
 from lsx.core.speaker_rule import SPEAKERS
 from lsx.errors import UsageError
@@ -37,7 +36,7 @@ __all__ = [
     "check_inputs",
     "names_of",
     "parse_interval",
-    "sample_options",
+    "sampling_keywords",
 ]
 
 BundlePath = Annotated[Path, typer.Argument(help="Bundle made by lsx export.")]
@@ -106,21 +105,21 @@ def parse_interval(text: str) -> int | None:
     return int(text)
 
 
-def sample_options(
-    bundle: Bundle,
+def sampling_keywords(
     *,
     steps: int | None,
     guidance: float | None,
     cache_interval: str | None,
     seed: int = 0,
     sampler: str | None = None,
-) -> SamplingOptions:
-    """The options of a command as checked SamplingOptions, the bundle's own where None. Raises UsageError."""
-    given: dict[str, Any] = {"steps": steps, "guidance": guidance, "seed": seed, "sampler": sampler}
-    chosen = {name: value for name, value in given.items() if value is not None}
+) -> dict[str, Any]:
+    """What was chosen, as keywords of SamplingOptions, which it was held to. Raises UsageError."""
+    given = {"steps": steps, "guidance": guidance, "seed": seed, "sampler": sampler}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if cache_interval is not None:
         chosen["cache_interval"] = parse_interval(cache_interval)
-    return sampling_of(bundle, None, chosen, "options")
+    SamplingOptions(**chosen)
+    return chosen
 
 
 def names_of(text: str | None) -> tuple[str, ...]:

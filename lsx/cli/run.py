@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lsx.bundle.bundle import Bundle
+from lsx.bundle.sampling import sampling_of
 from lsx.cli.console import counted, detail, emit, err, mode, out, warn
 from lsx.cli.options import (
     BackendName,
@@ -28,7 +29,7 @@ from lsx.cli.options import (
     Threads,
     TrustCode,
     check_inputs,
-    sample_options,
+    sampling_keywords,
 )
 from lsx.cli.progress import Task, task
 from lsx.cli.report_files import check_report, write_report
@@ -138,9 +139,8 @@ def run(
     """Lip-sync a video to speech. The output lasts as long as the audio; a shorter video plays back and forth."""
     if mode.object and output == STANDARD_OUTPUT:
         raise UsageError("--json prints on standard output, where -o - sends the video; take --report FILE instead")
-    opened = Bundle.open(bundle)
-    options = sample_options(  # all that can be refused is, before engines load
-        opened, steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
+    chosen = sampling_keywords(  # all that can be refused is, before engines load
+        steps=steps, guidance=guidance, cache_interval=cache_interval, seed=seed, sampler=sampler
     )
     footage = FootageOptions(
         length=length,
@@ -164,6 +164,8 @@ def run(
         compare_layout=compare_layout,
     )
     engine = EngineOptions(provider=provider, threads=threads, checkpoint_dir=checkpoint_dir, trust_code=trust_code)
+    opened = Bundle.open(bundle)
+    options = sampling_of(opened, None, chosen, "options")
     check_inputs(video, audio, *(segment.audio for segment in footage.segments or ()))
     from lsx.media.encoding import EncodeOptions
 

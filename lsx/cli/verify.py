@@ -12,6 +12,7 @@ from rich.table import Table
 
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.records import MINIMUM_CHUNKS
+from lsx.bundle.sampling import sampling_of
 from lsx.cli.console import emit, export_extra, out, show_table
 from lsx.cli.options import (
     BackendName,
@@ -26,7 +27,7 @@ from lsx.cli.options import (
     Threads,
     check_checkpoint,
     check_clip,
-    sample_options,
+    sampling_keywords,
 )
 from lsx.cli.progress import task
 from lsx.cli.report_files import ReportFiles
@@ -80,9 +81,8 @@ def verify(
     from lsx.engines.registry import EngineOptions
     from lsx.verify.options import VerifyOptions, checked_backend
 
-    opened = Bundle.open(bundle)
-    options = sample_options(
-        opened, steps=steps, guidance=guidance, seed=seed, cache_interval=cache_interval, sampler=sampler
+    chosen = sampling_keywords(
+        steps=steps, guidance=guidance, seed=seed, cache_interval=cache_interval, sampler=sampler
     )
     settings = VerifyOptions(
         clip=clip,
@@ -94,6 +94,8 @@ def verify(
         record=record,
     )
     engine = EngineOptions(provider=provider, threads=threads, checkpoint_dir=checkpoint_dir)
+    opened = Bundle.open(bundle)
+    options = sampling_of(opened, None, chosen, "options")
     check_checkpoint(opened, checkpoint_dir)
     check_clip(clip, truth)
     settings = replace(settings, backend=checked_backend(opened, settings, engine))

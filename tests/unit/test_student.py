@@ -16,7 +16,8 @@ from lsx.bench.contenders import chosen_bundles, label_of
 from lsx.bench.options import BenchOptions
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import MANIFEST, StudentEntry
-from lsx.cli.options import sample_options
+from lsx.bundle.sampling import sampling_of
+from lsx.cli.options import sampling_keywords
 from lsx.core.tensors import Precision
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.errors import CheckpointError, UsageError
@@ -54,7 +55,7 @@ def student(bundle: Callable[[Precision, int], Bundle]) -> Bundle:
 )
 def test_settings_of_another_kind_are_refused(student: Bundle, options: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError) as raised:
-        sample_options(student, **({"steps": None, "guidance": None, "cache_interval": None} | options))
+        sampling_of(student, None, options, "options")
     assert str(raised.value) == (
         f"{told}; {student.path} is a student, made for 2 steps of ddim-trailing without guidance. "
         f"Leave {next(iter(options))} out"
@@ -65,8 +66,10 @@ def test_its_own_settings_are_what_nobody_says(
     student: Bundle, bundle: Callable[[Precision, int], Bundle], tmp_path: Path
 ) -> None:
     assert student.sampling == OWN
-    assert sample_options(student, steps=None, guidance=None, cache_interval=None) == OWN
-    assert sample_options(student, steps=2, guidance=1, cache_interval="2", seed=3) == SamplingOptions(
+    nothing = sampling_keywords(steps=None, guidance=None, cache_interval=None)
+    assert sampling_of(student, None, nothing, "options") == OWN
+    chosen = sampling_keywords(steps=2, guidance=1, cache_interval="2", seed=3)
+    assert sampling_of(student, None, chosen, "options") == SamplingOptions(
         steps=2, guidance=1.0, sampler="ddim-trailing", cache_interval=2, seed=3
     )
     assert BuildOptions().of_bundle(student).batches == (1,)
@@ -78,7 +81,7 @@ def test_its_own_settings_are_what_nobody_says(
     )
     assert run_options({"crf": 20}, sampling=student.sampling).sampling == OWN
     plain = bundle("fp32", 64)
-    assert plain.sampling == sample_options(plain, steps=None, guidance=None, cache_interval=None) == SamplingOptions()
+    assert plain.sampling == sampling_of(plain, None, nothing, "options") == SamplingOptions()
     assert BuildOptions().of_bundle(plain).batches == (2,)
 
 
