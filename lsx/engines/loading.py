@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
 from lsx.bundle.bundle import Bundle
@@ -154,7 +155,10 @@ def load_engine(
     """
     if not isinstance(bundle, Bundle):
         raise UsageError(f"bundle is {bundle!r}; give an opened one: Bundle.open(PATH)")
-    return backend_named(backend).engine(bundle, graph, options_of(EngineOptions, options, keywords, "options"))
+    chosen = options_of(EngineOptions, options, keywords, "options")
+    if bundle.manifest.student is not None:  # it has no guidance: no session or plan of two halves is ever needed
+        chosen = replace(chosen, guidance_batch=bundle.sampling.guidance_batch)
+    return backend_named(backend).engine(bundle, graph, chosen)
 
 
 def load_engines(

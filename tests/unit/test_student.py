@@ -19,6 +19,8 @@ from lsx.bundle.manifest import MANIFEST, StudentEntry
 from lsx.bundle.sampling import sampling_of
 from lsx.cli.options import sampling_keywords
 from lsx.core.tensors import Precision
+from lsx.engines.loading import load_engine
+from lsx.engines.onnxruntime import OnnxRuntimeBackend
 from lsx.engines.tensorrt.build_options import BuildOptions
 from lsx.errors import CheckpointError, UsageError
 from lsx.export.exporter import student_of
@@ -102,6 +104,14 @@ def test_its_runs(student: Bundle, bundle: Callable[[Precision, int], Bundle]) -
             with pytest.raises(UsageError, match="made for 2 steps"):
                 refused(*arguments, steps=20)
         assert lipsync.warm_up() == {}
+
+
+def test_its_engines_are_loaded_for_one_half(student: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+    monkeypatch.setattr(OnnxRuntimeBackend, "engine", lambda _self, _bundle, _graph, options: loaded.append(options))
+    load_engine(student, "unet", "onnxruntime")
+    load_engine(Bundle(student.path, student.manifest.model_copy(update={"student": None})), "unet", "onnxruntime")
+    assert [options.guidance_batch for options in loaded] == [1, 2]
 
 
 @pytest.mark.parametrize(
