@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lsx.cli.console import emit, out, set_mode, train_extra
+from lsx.cli.console import counted, emit, out, set_mode, train_extra
 from lsx.cli.options import names_of
 from lsx.cli.progress import task
 from lsx.cli.train import (
@@ -98,5 +98,5 @@ def _distill(data: Path, output: Path | None, options: DistillOptions, *, resume
         )
         students = distill(data, output, options, resume=resume, callbacks=callbacks)
     for student in students:
-        out.print(f"student of {student.steps} steps: {student.checkpoint}")
+        out.print(f"student of {counted(student.steps, 'step')}: {student.checkpoint}")
     emit(students=[{"steps": student.steps, "checkpoint": str(student.checkpoint)} for student in students])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -76,6 +77,7 @@ def distill(
         sources = UNetSources(checkpoint=teacher, data=opened, auxiliary=options.auxiliary, validation=looked_at)
         folder = RunFolder(output / _STAGES / stage.name)
         losses = _trained(folder, asked, own, sources, stage, record, tell)
+        gc.collect()  # networks and optimiser of the stage, which stand in cycles
         last = folder.checkpoint(_last(own, opened))
         teacher = Checkpoint(CheckpointFiles.in_folder(last), model=options.model)
         if not stage.guided:

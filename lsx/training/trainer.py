@@ -87,6 +87,7 @@ class Trainer:
             losses = self._steps(last)
             self._any(flag=False)
         finally:
+            self._accelerator.free_memory()
             self._accelerator.end_training()
             # its processes' group is gone: another training in this process joins them anew
             AcceleratorState._reset_state(reset_partial_state=True)
