@@ -69,7 +69,13 @@ def _opened(kind: str, seed: int) -> LipSync:
     if kind == "device":
         device = SimulatedDevice(seed)
         toys = {graph: SimulatedEngine(engine, device) for graph, engine in toys.items()}
-    bundle: Any = SimpleNamespace(model=MODEL, path="toy", manifest=SimpleNamespace(faces=None))
+    bundle: Any = SimpleNamespace(
+        model=MODEL,
+        path="toy",
+        manifest=SimpleNamespace(faces=None),
+        sampling=SamplingOptions(),
+        check_sampling=lambda _options: None,
+    )
     return LipSync(bundle, toys | {"audio_encoder": _ToyAudio()}, "toy")
 
 
