@@ -41,7 +41,7 @@ class Student:
     checkpoint: Path
     """Its folder: a checkpoint in the released format, and sampling.json."""
     losses: Mapping[str, float]
-    """Of its last step; empty where the stage had ended before."""
+    """The losses of its last step; empty where the stage had ended before."""
 
 
 def distill(
