@@ -207,7 +207,7 @@ def test_a_coefficient_off_by_one_step(
     own: Bundle, checkpoint: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = schedule.ddim_coefficients
-    monkeypatch.setattr(schedule, "ddim_coefficients", lambda steps: np.roll(right(steps), 1, axis=0))
+    monkeypatch.setattr(schedule, "ddim_coefficients", lambda *given: np.roll(right(*given), 1, axis=0))
     report = checked(own, checkpoint)
     assert report.failing_graph == "runtime: schedule and loop"
 
