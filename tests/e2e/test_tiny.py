@@ -51,7 +51,7 @@ def test_its_files_are_small() -> None:
 
 def test_the_lips_follow_the_sound(results: list[Acceptance]) -> None:
     figures = summary(results)
-    assert figures["correlation"] >= 0.88  # of two faces and six steps; of twenty and twenty steps it is 0.949
+    assert figures["correlation"] >= 0.88  # of two faces and six steps; of twenty and twenty steps it is 0.951
     assert figures["worst correlation"] >= 0.8
     assert figures["lag"] == 0
     # what the committed weights do, with a margin; what is wanted of them is 24 dB, see docs/accuracy.md
