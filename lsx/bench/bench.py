@@ -41,6 +41,7 @@ from lsx.bench.workloads import (
 )
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import MANIFEST
+from lsx.bundle.sampling import sampling_of
 from lsx.core.atomic_files import sha256_of
 from lsx.core.graph_names import LOOP_GRAPHS, MODEL_GRAPHS
 from lsx.core.sampling import SamplingOptions
@@ -75,8 +76,7 @@ def bench(
 
     Raises UsageError, BundleError, IntegrityError, CheckpointError, BackendUnavailable, EngineError, MediaError.
     """
-    options, settings = options or bundle.sampling, settings or BenchOptions()
-    bundle.check_sampling(options)
+    options, settings = sampling_of(bundle, options, {}, "options"), settings or BenchOptions()
     measurement = _Bench(bundle, checkpoint_dir, options, settings, progress, save)
     return measurement.run()
 

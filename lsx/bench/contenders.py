@@ -39,9 +39,9 @@ def chosen_bundles(bundle: Bundle, settings: BenchOptions) -> tuple[Bundle, ...]
             raise UsageError(f"--beside {path} is {label}, and so is {known[label].path}; give one of each")
         known[label] = other
         default.append(other)
-    chosen = default
-    if settings.precisions:
-        chosen = [one for name in settings.precisions for one in known.values() if one.manifest.precision == name]
+    chosen = [
+        one for name in settings.precisions for one in known.values() if one.manifest.precision == name
+    ] or default
     unknown = [name for name in settings.precisions if all(one.manifest.precision != name for one in known.values())]
     if unknown:
         raise UsageError(

@@ -114,9 +114,9 @@ class Bundle:
         >>> from lsx import SamplingOptions
         >>> Bundle.open(BUNDLE).check_sampling(SamplingOptions(steps=4))
         """
-        own = self.sampling
         if self.manifest.student is None:
             return
+        own = self.sampling
         for name in ("steps", "sampler", "guidance"):
             if getattr(options, name) != getattr(own, name):
                 raise UsageError(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import lsx
 from lsx.bundle.bundle import Bundle
+from lsx.bundle.sampling import sampling_of
 from lsx.calibration.clips import Clip, ClipOptions, Segment, find_files, survey
 from lsx.calibration.recorder import CaptureSpec, Recorded, Recorder, kept_length, plan_captures
 from lsx.calibration.store import MANIFEST, Calibration, CalibrationManifest, ClipEntry, FeedEntry, SegmentEntry
@@ -81,8 +82,7 @@ def plan_calibration(
 
     The plan has no captures where nothing was kept. Raises UsageError.
     """
-    settings, options = settings or CalibrationOptions(), options or bundle.sampling
-    bundle.check_sampling(options)
+    settings, options = settings or CalibrationOptions(), sampling_of(bundle, options, {}, "options")
     report = progress or (lambda _label, _share: None)
     named_files = find_files(paths)
     clips = []
@@ -136,8 +136,7 @@ def calibrate(
 
     Raises UsageError, CalibrationError, CheckpointError, OutputError.
     """
-    settings, options = settings or CalibrationOptions(), options or bundle.sampling
-    bundle.check_sampling(options)
+    settings, options = settings or CalibrationOptions(), sampling_of(bundle, options, {}, "options")
     report = progress or (lambda _label, _share: None)
     check_replaceable(output, "calibration", lambda folder: (folder / MANIFEST).is_file())
     find_files(paths)  # before a folder is made

@@ -21,7 +21,7 @@ from lsx.training.distill_task import DistillTask, TeacherRecord
 from lsx.training.distillation import DistillationStage, stages_of
 from lsx.training.estimate import Estimate, estimate
 from lsx.training.reports import last_step
-from lsx.training.run_folder import RunFolder, is_main_process
+from lsx.training.run_folder import RUN_FILE, STATE_FOLDER, RunFolder, is_main_process
 from lsx.training.samples import usable_rows
 from lsx.training.shards import DataSet
 from lsx.training.train import Callbacks, ValidationOptions, check_same, settings_as_json, validation_clip
@@ -30,7 +30,7 @@ from lsx.training.unet_task import UNetSources, link_files
 
 __all__ = ["Student", "distill", "plan_distillation"]
 
-_RUN, _STAGES, _STATE = "run.json", "stages", "state"
+_STAGES = "stages"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ def _begin(output: Path, asked: dict[str, Any], tell: Callbacks, *, resume: bool
     RunFolder.check(output, resume=resume)
     try:
         (output / _STAGES).mkdir(parents=True, exist_ok=True)
-        write_whole(output / _RUN, json.dumps(asked, indent=2, sort_keys=True).encode())
+        write_whole(output / RUN_FILE, json.dumps(asked, indent=2, sort_keys=True).encode())
     except OSError as error:
         raise OutputError(f"{output}: cannot be written: {error.strerror or error}") from error
 
@@ -139,7 +139,7 @@ def _trained(
         return {}
     begun = folder.latest_state() is not None
     task = DistillTask(settings, sources, stage, record, tell.sounds)
-    RunFolder.start(folder.path, asked, resume=(folder.path / _RUN).is_file())
+    RunFolder.start(folder.path, asked, resume=(folder.path / RUN_FILE).is_file())
     return Trainer(task, settings, folder, progress=tell.step, note=tell.note).run(resume=begun).losses
 
 
@@ -151,7 +151,7 @@ def _published(checkpoint: Path, student: Path) -> Path:
             shutil.rmtree(writing, ignore_errors=True)
             writing.mkdir(parents=True)
             for entry in sorted(checkpoint.iterdir()):
-                if entry.name != _STATE:
+                if entry.name != STATE_FOLDER:
                     link_files(entry, writing / entry.name)
             writing.rename(student)
         except OSError as error:

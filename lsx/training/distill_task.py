@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lsx.bundle.manifest import StudentEntry
 from lsx.core.sampling import SamplingOptions
 from lsx.denoising.schedule import timesteps
 from lsx.models.checkpoint_files import SAMPLING_FILE
@@ -78,19 +77,19 @@ class DistillTask(UNetTask):
 
     def write(self, folder: Path, module: nn.Module, step: int) -> None:
         super().write(folder, module, step)
-        (folder / SAMPLING_FILE).write_text(json.dumps(self._sampling(), indent=2), encoding="utf-8")
+        (folder / SAMPLING_FILE).write_text(self._entry().model_dump_json(indent=2), encoding="utf-8")
 
-    def _sampling(self) -> dict[str, Any]:
+    def _entry(self) -> StudentEntry:
         options = self._options
-        return {
-            "steps": options.steps,
-            "guidance": options.guidance,
-            "sampler": options.sampler,
-            "cache_interval": options.cache_interval,
-            "timesteps": timesteps(options.steps, options.sampler).tolist(),
-            "teacher": self._record.unet_sha256,
-            "teacher_guidance": self._record.guidance,
-        }
+        return StudentEntry(
+            steps=options.steps,
+            guidance=options.guidance,
+            sampler=options.sampler,
+            cache_interval=options.cache_interval,
+            timesteps=tuple(timesteps(options.steps, options.sampler).tolist()),
+            teacher=self._record.unet_sha256,
+            teacher_guidance=self._record.guidance,
+        )
 
     @property
     def _options(self) -> SamplingOptions:

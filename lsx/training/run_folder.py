@@ -12,9 +12,11 @@ from typing import Any
 from lsx.core.atomic_files import check_replaceable, write_whole
 from lsx.errors import OutputError, UsageError
 
-__all__ = ["RunFolder", "is_main_process"]
+__all__ = ["RUN_FILE", "STATE_FOLDER", "RunFolder", "is_main_process"]
 
-_RUN, _CHECKPOINTS, _STATE = "run.json", "checkpoints", "state"
+RUN_FILE, STATE_FOLDER = "run.json", "state"
+"""What a run was asked for, and in a checkpoint what going on needs."""
+_CHECKPOINTS = "checkpoints"
 _PARTIAL = ".partial"
 
 
@@ -35,12 +37,12 @@ class RunFolder:
     @classmethod
     def check(cls, path: Path, *, resume: bool) -> None:
         """Refuse a folder in which no training can begin or, with `resume`, go on. Raises UsageError, OutputError."""
-        there = (path / _RUN).is_file()
+        there = (path / RUN_FILE).is_file()
         if there and not resume:
             raise UsageError(f"{path}: holds a training already. Go on with it: --resume; or give another -o")
         if not there and resume:
             raise UsageError(f"{path}: no training to resume in it. Leave --resume out to begin one")
-        check_replaceable(path, "training's folder", lambda folder: (folder / _RUN).is_file())
+        check_replaceable(path, "training's folder", lambda folder: (folder / RUN_FILE).is_file())
 
     @classmethod
     def start(cls, path: Path, asked: Mapping[str, Any], *, resume: bool) -> RunFolder:
@@ -56,7 +58,7 @@ class RunFolder:
         try:
             folder.checkpoints.mkdir(parents=True, exist_ok=True)
             if not resume:
-                write_whole(path / _RUN, json.dumps(asked, indent=2, sort_keys=True).encode())
+                write_whole(path / RUN_FILE, json.dumps(asked, indent=2, sort_keys=True).encode())
         except OSError as error:
             raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
         for leftover in folder.checkpoints.glob(f".*{_PARTIAL}"):
@@ -66,9 +68,9 @@ class RunFolder:
     def asked(self) -> dict[str, Any]:
         """What the run was begun with."""
         try:
-            content: dict[str, Any] = json.loads((self.path / _RUN).read_text(encoding="utf-8"))
+            content: dict[str, Any] = json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise UsageError(f"{self.path / _RUN}: cannot be read: {error}") from error
+            raise UsageError(f"{self.path / RUN_FILE}: cannot be read: {error}") from error
         return content
 
     def steps(self) -> list[int]:
@@ -82,7 +84,7 @@ class RunFolder:
 
     def state(self, step: int) -> Path:
         """What going on from a step needs, inside its checkpoint."""
-        return self.checkpoint(step) / _STATE
+        return self.checkpoint(step) / STATE_FOLDER
 
     def latest_state(self) -> int | None:
         """The last step that can be gone on from."""
@@ -101,7 +103,7 @@ class RunFolder:
         partial, target = self.partial(step), self.checkpoint(step)
         try:
             shutil.rmtree(partial, ignore_errors=True)
-            (partial / _STATE).mkdir(parents=True)
+            (partial / STATE_FOLDER).mkdir(parents=True)
             fill(partial)
             _to_disk(partial)
             shutil.rmtree(target, ignore_errors=True)

@@ -16,6 +16,7 @@ import lsx
 from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import VerificationRecord
 from lsx.bundle.records import Coverage
+from lsx.bundle.sampling import sampling_of
 from lsx.core.atomic_files import sha256_of
 from lsx.core.graph_names import MODEL_GRAPHS
 from lsx.core.sampling import SamplingOptions
@@ -65,8 +66,7 @@ def verify(
     """
     settings, engine = settings or VerifyOptions(), engine or EngineOptions()
     clip = settings.clip
-    options, say = options or bundle.sampling, _Stages(progress)
-    bundle.check_sampling(options)
+    options, say = sampling_of(bundle, options, {}, "options"), _Stages(progress)
     limits = THRESHOLDS[bundle.manifest.precision].override(settings.thresholds)
     chosen = checked_backend(bundle, settings, engine)
     learned = LearnedMetrics(settings.auxiliary)
