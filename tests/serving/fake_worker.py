@@ -31,7 +31,7 @@ class _FakeLipSync:
     Its rate is the clock: who sees its progress sees how old that is. No run ends while `hold` is there.
     """
 
-    bundle = SimpleNamespace(path="fake")
+    bundle = SimpleNamespace(path="fake", sampling=None)
 
     def __init__(self, hold: Path) -> None:
         self._hold = hold
