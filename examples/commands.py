@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-__all__ = ["lsx", "lsx_train"]
+__all__ = ["lsx", "lsx_in_processes"]
 
 
 def lsx(*arguments: str) -> None:
@@ -15,9 +15,9 @@ def lsx(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "lsx", *arguments], check=True)  # noqa: S603
 
 
-def lsx_train(*arguments: str, processes: int) -> None:
-    """Run `lsx train` in `processes` processes on one machine's cores, one thread each, and show what was typed."""
-    launch = ["--standalone", f"--nproc-per-node={processes}", "-m", "lsx", "train", *arguments]
+def lsx_in_processes(*arguments: str, processes: int) -> None:
+    """Run a training command in so many processes on one machine, one thread each, and show what was typed."""
+    launch = ["--standalone", f"--nproc-per-node={processes}", "-m", "lsx", *arguments]
     print("$ torchrun", *launch, flush=True)
     command = [sys.executable, "-m", "torch.distributed.run", *launch]
     subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})  # noqa: S603

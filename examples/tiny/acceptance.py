@@ -21,6 +21,8 @@ from examples.tiny.clips import TinyClip, render_truth, tiny_clip
 from examples.tiny.dataset import HELD_OUT, RESOLUTION
 from examples.tiny.voice import speech
 from lsx import LipSync, SamplingOptions
+from lsx.bundle.sampling import sampling_of
+from lsx.core.sampling import SAMPLERS
 from lsx.faces.alignment import Aligner, crop_size
 from lsx.metrics.lips import closed_share, lag, mouth_opening, mouth_psnr, sync_correlation
 
@@ -113,13 +115,16 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=HELD_OUT)
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--frames", type=int, default=FRAMES)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=1.5)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--guidance", type=float)
+    parser.add_argument("--sampler", choices=SAMPLERS)
     parser.add_argument("--report", type=Path)
     given = parser.parse_args()
-    options = SamplingOptions(steps=given.steps, guidance=given.guidance)
+    chosen = {name: getattr(given, name) for name in ("steps", "guidance", "sampler")}
     results = []
     with LipSync.open(given.bundle) as lipsync:
+        keywords = {name: value for name, value in chosen.items() if value is not None}
+        options = sampling_of(lipsync.bundle, None, keywords, "options")
         for seed in range(given.first, given.first + given.count):
             results.append(judge(lipsync, seed, options, given.frames))
             print(results[-1], flush=True)

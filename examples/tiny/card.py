@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["curves", "write_card"]
+__all__ = ["curves", "write_card", "write_student_card"]
 
 _POINTS = 40
 
@@ -32,7 +32,9 @@ visible lips with it, without real weights. It knows drawn faces only; on photog
 - Audio encoder: Whisper tiny's architecture with random weights of seed 0, made on the spot, not stored.
 - Files: float16, in the released names and keys.
 
-## Lips on {identities} faces and voices that it never saw
+{lips}"""
+
+_LIPS = """## Lips on {identities} faces and voices that it never saw
 
 {options}; the whole path with detection, against what the generator draws for the voice.
 
@@ -48,6 +50,20 @@ visible lips with it, without real weights. It knows drawn faces only; on photog
 
 Weights: Apache-2.0, like the rest of this repository.
 """
+
+_STUDENT_CARD = """---
+license: apache-2.0
+tags: [lip-sync, latentsync, test-model]
+---
+# The student of lsx-tiny that makes do with {steps} steps and no guidance
+
+`difference.safetensors` is how its U-Net differs from the teacher's (`../model`), in 8 bits;
+`examples.tiny.student.student_checkpoint` puts it together. `sampling.json` says how it is sampled.
+
+- Training: `make distill-tiny`, which is `lsx distill` over the clips that lsx-tiny was trained on; on two cores
+  {minutes:.0f} minutes for the students of {students} steps. Stages and their losses: `training.json`.
+
+{lips}"""
 
 
 def curves(log: Path) -> dict[str, Any]:
@@ -82,9 +98,7 @@ def write_card(folder: Path, model: Path, parameters: dict[str, float], acceptan
     told = json.loads(evaluation.read_text(encoding="utf-8"))
     report = {"machine": platform.machine(), "seconds": seconds, "vae": vae} | stages
     report |= {"pairs": told, "acceptance": acceptance}
-    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in report.items())
-    (model / "training.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
-    chosen = acceptance["options"]
+    _write_report(model, report)
     text = _CARD.format(
         **parameters,
         clips=vae["clips"],
@@ -92,8 +106,39 @@ def write_card(folder: Path, model: Path, parameters: dict[str, float], acceptan
         minutes=sum(seconds.values()) / 60,
         parts=", ".join(f"{part} {took / 60:.0f}" for part, took in seconds.items()),
         steps=", ".join(f"{name} {stage['steps']:,}" for name, stage in ({"vae": vae} | stages).items()),
-        identities=len(acceptance["clips"]),
-        options=f"{chosen['steps']} steps, guidance {chosen['guidance']:g}, DeepCache {chosen['cache_interval']}",
-        **{name.replace(" ", "_"): value for name, value in acceptance["summary"].items()},
+        lips=_lips(acceptance),
     )
     (model / "README.md").write_text(text, encoding="utf-8")
+
+
+def write_student_card(folder: Path, student: Path, steps: int, acceptance: dict[str, Any]) -> None:
+    """Write training.json and README.md into `student`, of the distillation in `folder`.
+
+    steps : of the student; acceptance : as in `write_card`.
+    """
+    stages = {path.name: curves(path / "log") for path in sorted((folder / "students" / "stages").iterdir())}
+    seconds = json.loads((folder / "seconds.json").read_text(encoding="utf-8"))
+    _write_report(student, {"machine": platform.machine(), "seconds": seconds} | stages | {"acceptance": acceptance})
+    made = sorted((int(name.split("-")[0]) for name in stages if name != "guidance"), reverse=True)
+    text = _STUDENT_CARD.format(
+        steps=steps,
+        minutes=seconds["distillation"] / 60,
+        students=", ".join(str(number) for number in made),
+        lips=_lips(acceptance),
+    )
+    (student / "README.md").write_text(text, encoding="utf-8")
+
+
+def _write_report(folder: Path, report: dict[str, Any]) -> None:
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in report.items())
+    (folder / "training.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+
+
+def _lips(acceptance: dict[str, Any]) -> str:
+    chosen = acceptance["options"]
+    cache = chosen["cache_interval"] or "off"
+    return _LIPS.format(
+        identities=len(acceptance["clips"]),
+        options=f"{chosen['steps']} steps, guidance {chosen['guidance']:g}, DeepCache {cache}",
+        **{name.replace(" ", "_"): value for name, value in acceptance["summary"].items()},
+    )

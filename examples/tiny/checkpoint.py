@@ -17,12 +17,12 @@ from lsx.models.stable_syncnet import STABLE_SYNCNET_FILE
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
 
-__all__ = ["MODEL", "WHISPER_SEED", "new_checkpoint", "pack", "tiny_checkpoint"]
+__all__ = ["MODEL", "UNET", "WHISPER_SEED", "new_checkpoint", "pack", "tiny_checkpoint"]
 
 MODEL = Path(__file__).parent / "model"
 WHISPER_SEED = 0
 RESOLUTION = 128
-_UNET, _VAE = "latentsync_unet.pt", "diffusion_pytorch_model.safetensors"
+UNET, _VAE = "latentsync_unet.pt", "diffusion_pytorch_model.safetensors"
 
 
 def new_checkpoint(folder: Path, vae: Path, model: dict[str, Any]) -> Path:
@@ -33,7 +33,7 @@ def new_checkpoint(folder: Path, vae: Path, model: dict[str, Any]) -> Path:
     section = model | {"use_motion_module": True}
     torch.manual_seed(0)
     unet = UNet3D(UNetConfig.from_mapping(section, "the configuration"))
-    torch.save({"global_step": 0, "state_dict": unet.state_dict()}, folder / _UNET)
+    torch.save({"global_step": 0, "state_dict": unet.state_dict()}, folder / UNET)
     config = {"data": data_section(RESOLUTION), "model": section}
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return folder
@@ -46,7 +46,7 @@ def pack(checkpoint: Path, syncnet: Path, output: Path) -> dict[str, float]:
     """
     (output / "vae").mkdir(parents=True, exist_ok=True)
     parameters = {}
-    files = {"unet": (checkpoint / _UNET, output / _UNET), "syncnet": (syncnet, output / STABLE_SYNCNET_FILE)}
+    files = {"unet": (checkpoint / UNET, output / UNET), "syncnet": (syncnet, output / STABLE_SYNCNET_FILE)}
     for name, (source, target) in files.items():
         content = read_tensors(source)
         halved = {key: value.half() for key, value in content["state_dict"].items()}

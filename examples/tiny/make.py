@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import yaml
 
-from examples.commands import lsx, lsx_train
+from examples.commands import lsx, lsx_in_processes
 from examples.tiny.card import write_card
 from examples.tiny.checkpoint import MODEL, new_checkpoint, pack, tiny_checkpoint
 from examples.tiny.dataset import HELD_OUT, fill_tokens, write_dataset
@@ -29,7 +29,7 @@ from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.training.feature_store import TokenStore
 from lsx.training.shards import DataSet
 
-__all__ = ["main", "make"]
+__all__ = ["CONFIGS", "CORES", "accepted", "keep_tokens", "main", "make", "timed", "training_data"]
 
 CONFIGS = Path(__file__).parent / "configs"
 CLIPS, VALIDATION_CLIPS = 500, 24
@@ -38,7 +38,7 @@ CORES = 2  # that it is made for: a training's numbers depend on its processes, 
 
 
 @contextmanager
-def _timed(folder: Path, part: str) -> Iterator[None]:
+def timed(folder: Path, part: str) -> Iterator[None]:
     """Add the seconds that a part takes to `seconds.json`: a training that was stopped goes on there."""
     file, started = folder / "seconds.json", time.perf_counter()
     yield
@@ -52,15 +52,15 @@ def _trained(folder: Path, *arguments: str, processes: int = CORES) -> Path:
     """A training into `folder`, gone on with where one is there; its last checkpoint."""
     resume = ["--resume"] if (folder / "run.json").is_file() else []
     if not (folder / "done").is_file():
-        lsx_train(*arguments, "-o", str(folder), *resume, processes=processes)
+        lsx_in_processes("train", *arguments, "-o", str(folder), *resume, processes=processes)
         (folder / "done").touch()
     return sorted((folder / "checkpoints").glob("step-*"))[-1]
 
 
-def _data(folder: Path) -> tuple[Path, Path]:
+def training_data(folder: Path) -> tuple[Path, Path]:
     """The faces to train on, and those to validate with."""
     detector, data, held_out = folder / "detector", folder / "data", folder / "held-out"
-    with _timed(folder, "data"):
+    with timed(folder, "data"):
         if not detector.exists():  # any bundle has the face models
             lsx("checkpoint", "random", str(folder / "random"), "--resolution", "64")
             lsx("export", str(folder / "random"), "-o", str(detector), "--precision", "fp32", "--no-build")
@@ -91,12 +91,17 @@ def _model() -> dict[str, Any]:
     return section
 
 
-def _fill_tokens(folder: Path, data: Path) -> None:
-    """Keep in the data what the audio encoder makes of it; it is the same in every checkpoint begun here."""
+def _untrained(folder: Path) -> Path:
+    """A checkpoint with the audio encoder that every checkpoint made here has."""
     begun = folder / "untrained"
     if not begun.exists():
         write_vae(new_vae(), folder / "untrained-vae")
         new_checkpoint(begun, folder / "untrained-vae", _model())
+    return begun
+
+
+def keep_tokens(begun: Path, data: Path) -> None:
+    """Keep in the data what the audio encoder of the checkpoint makes of it."""
     checkpoint, opened = Checkpoint(CheckpointFiles.in_folder(begun)), DataSet.open(data)
     fill_tokens(opened, TokenStore.of(opened, checkpoint.hashes()["whisper"]), checkpoint.audio_encoder())
 
@@ -105,13 +110,13 @@ def _beside_the_vae(folder: Path, data: Path, common: Sequence[str]) -> None:
     """What one core does while the other trains the VAE, in processes of their own: its random numbers are global."""
     _trained(folder / "syncnet", "syncnet", str(CONFIGS / "syncnet.yaml"), *common, processes=1)
     with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        pool.submit(_fill_tokens, folder, data).result()
+        pool.submit(keep_tokens, _untrained(folder), data).result()
 
 
 def _adapted(folder: Path, last: Path, data: DataSet) -> Path:
     """The trained checkpoint with a decoder that knows its U-Net."""
     adapted = folder / "adapted"
-    with _timed(folder, "decoder"):
+    with timed(folder, "decoder"):
         if not adapted.exists():
             checkpoint = Checkpoint(CheckpointFiles.in_folder(last))
             vae = adapt_decoder(checkpoint.vae(), estimates(checkpoint, data))
@@ -127,42 +132,41 @@ def make(folder: Path) -> Path:
     """Everything under `folder`; returns the finished checkpoint."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(CORES)
-    data, held_out = _data(folder)
+    data, held_out = training_data(folder)
     common = ["--data", str(data), "--validation", str(held_out)]
-    with _timed(folder, "VAE, SyncNet, tokens"), ThreadPoolExecutor(1) as beside:
+    with timed(folder, "VAE, SyncNet, tokens"), ThreadPoolExecutor(1) as beside:
         others = beside.submit(_beside_the_vae, folder, data, common)
         _vae(folder, data, held_out)
         others.result()
     if not (base := folder / "base").exists():
         new_checkpoint(base, folder / "vae", _model())
-    with _timed(folder, "stage 1"):
+    with timed(folder, "stage 1"):
         new = [*common, "--checkpoint", str(base), "--from-scratch"]
         first = _trained(folder / "stage1", "unet", str(CONFIGS / "stage1.yaml"), *new)
-    with _timed(folder, "stage 2"):
+    with timed(folder, "stage 2"):
         on = [*common, "--checkpoint", str(first)]
         last = _trained(folder / "stage2", "unet", str(CONFIGS / "stage2.yaml"), *on)
     return _adapted(folder, last, DataSet.open(data))
+
+
+def accepted(folder: Path, checkpoint: Path) -> dict[str, Any]:
+    """Export a checkpoint, and see how its lips move: what `examples.tiny.acceptance` reports."""
+    bundle, report = folder / "bundle", folder / "acceptance.json"
+    shutil.rmtree(bundle, ignore_errors=True)
+    lsx("export", str(checkpoint), "-o", str(bundle), "--precision", "fp32", "--no-build")
+    judged = [sys.executable, "-m", "examples.tiny.acceptance", str(bundle), "--report", str(report)]
+    with timed(folder, "acceptance"):
+        subprocess.run(judged, check=True)  # noqa: S603
+    found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+    return found
 
 
 def judge(folder: Path, last: Path, output: Path) -> None:
     """Pack the last checkpoint into `output`, see how its lips move, and write that down beside it."""
     syncnet = sorted((folder / "syncnet" / "checkpoints").glob("step-*"))[-1] / "stable_syncnet.pt"
     parameters = pack(last, syncnet, output)
-    bundle, acceptance = folder / "bundle", folder / "acceptance.json"
-    shutil.rmtree(bundle, ignore_errors=True)
-    lsx(
-        "export",
-        str(tiny_checkpoint(folder / "packed", output)),
-        "-o",
-        str(bundle),
-        "--precision",
-        "fp32",
-        "--no-build",
-    )
-    judged = [sys.executable, "-m", "examples.tiny.acceptance", str(bundle), "--report", str(acceptance)]
-    with _timed(folder, "acceptance"):
-        subprocess.run(judged, check=True)  # noqa: S603
-    write_card(folder, output, parameters, json.loads(acceptance.read_text(encoding="utf-8")))
+    acceptance = accepted(folder, tiny_checkpoint(folder / "packed", output))
+    write_card(folder, output, parameters, acceptance)
 
 
 def main() -> None:

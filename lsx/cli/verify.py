@@ -69,6 +69,10 @@ def verify(
     truth: Annotated[
         Path | None, typer.Option(help="The clip's video as it ought to become: lips are held to it.")
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Bundle that a student was made of: it dubs the clip, too, and lips are compared."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for report.json and report.html.")
     ] = None,
@@ -91,6 +95,7 @@ def verify(
         thresholds=_thresholds(threshold or []),
         auxiliary=auxiliary,
         truth=truth,
+        teacher=teacher,
         record=record,
     )
     engine = EngineOptions(provider=provider, threads=threads, checkpoint_dir=checkpoint_dir)
@@ -116,8 +121,9 @@ def verify(
     files.say()
     if not report.passed:
         worst = ", ".join(row.name for row in report.layers[:3])
-        blame = f"to blame: {report.failing_graph}" + (f", layers {worst}" if worst else "")
-        raise AccuracyError(f"{bundle} failed on {report.backend}: {report.failures[0]}; {blame}. It was not recorded")
+        blame = f"; to blame: {report.failing_graph}" if report.failing_graph else ""
+        blame += f", layers {worst}" if worst else ""
+        raise AccuracyError(f"{bundle} failed on {report.backend}: {report.failures[0]}{blame}. It was not recorded")
     out.print(f"passed: every threshold of {report.precision} holds")
     if not record or report.coverage is None:
         return
@@ -175,6 +181,8 @@ def _show(report: Report) -> None:
         )
         for line in c.lines():
             out.print(line)
+    for line in () if report.teacher is None else report.teacher.lines():
+        out.print(line)
     for line in report.failures:
         out.print(f"failed: {line}")
     if report.bisection:

@@ -27,6 +27,8 @@ class Thresholds:
     """Latents after the last step of a whole loop, in which errors add up."""
     mouth_ssim: float
     """Structural similarity of the decoded faces inside the mask, mean over the frames."""
+    teacher_correlation: float = -1.0
+    """Correlation of the mouth's opening with the teacher's, where one is given; -1 holds for any."""
 
     def as_dict(self) -> dict[str, float]:
         """The limits by name."""

@@ -20,6 +20,7 @@ from lsx.training.distill_options import DistillOptions
 from lsx.training.distill_task import DistillTask, TeacherRecord
 from lsx.training.distillation import DistillationStage, stages_of
 from lsx.training.estimate import Estimate, estimate
+from lsx.training.process_group import process_group
 from lsx.training.reports import last_step
 from lsx.training.run_folder import RUN_FILE, STATE_FOLDER, RunFolder, is_main_process
 from lsx.training.samples import usable_rows
@@ -71,18 +72,19 @@ def distill(
     opened, stages = DataSet.open(data), stages_of(options.steps)
     looked_at = validation_clip(ValidationOptions(data=options.validation), opened, settings.resolution)
     students = []
-    for number, stage in enumerate(stages):
-        tell.note(f"stage {number + 1} of {len(stages)}: {stage.name}")
-        own = replace(settings, seed=settings.seed + number)
-        sources = UNetSources(checkpoint=teacher, data=opened, auxiliary=options.auxiliary, validation=looked_at)
-        folder = RunFolder(output / _STAGES / stage.name)
-        losses = _trained(folder, asked, own, sources, stage, record, tell)
-        gc.collect()  # networks and optimiser of the stage, which stand in cycles
-        last = folder.checkpoint(_last(own, opened))
-        teacher = Checkpoint(CheckpointFiles.in_folder(last), model=options.model)
-        if not stage.guided:
-            student = _published(last, output / stage.name)
-            students.append(Student(steps=stage.steps, checkpoint=student, losses=losses))
+    with process_group():
+        for number, stage in enumerate(stages):
+            tell.note(f"stage {number + 1} of {len(stages)}: {stage.name}")
+            own = replace(settings, seed=settings.seed + number)
+            sources = UNetSources(checkpoint=teacher, data=opened, auxiliary=options.auxiliary, validation=looked_at)
+            folder = RunFolder(output / _STAGES / stage.name)
+            losses = _trained(folder, asked, own, sources, stage, record, tell)
+            gc.collect()  # networks and optimiser of the stage, which stand in cycles
+            last = folder.checkpoint(_last(own, opened))
+            teacher = Checkpoint(CheckpointFiles.in_folder(last), model=options.model)
+            if not stage.guided:
+                student = _published(last, output / stage.name)
+                students.append(Student(steps=stage.steps, checkpoint=student, losses=losses))
     return tuple(students)
 
 

@@ -15,6 +15,7 @@ from lsx.models.checkpoint import Checkpoint
 from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.training.config import Settings, SyncNetSettings, UNetSettings, read_settings
 from lsx.training.estimate import Estimate, estimate
+from lsx.training.process_group import process_group
 from lsx.training.reports import StepReport, TrainReport
 from lsx.training.run_folder import RunFolder
 from lsx.training.samples import usable_rows
@@ -106,7 +107,8 @@ def train(
         check_same(RunFolder(output), asked, tell.note)
     task = _task(settings, data, options, tell)
     folder = RunFolder.start(output, asked, resume=resume)
-    return Trainer(task, settings, folder, progress=tell.step, note=tell.note).run(resume=resume)
+    with process_group():
+        return Trainer(task, settings, folder, progress=tell.step, note=tell.note).run(resume=resume)
 
 
 def plan_training(kind: str, data: Path, options: TrainOptions) -> tuple[Estimate, Settings, tuple[str, ...]]:

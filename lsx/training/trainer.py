@@ -75,7 +75,8 @@ class Trainer:
     def run(self, *, resume: bool = False) -> TrainReport:
         """Train to the last step, or until it is interrupted, which saves.
 
-        Raises UsageError, OutputError; Cancelled when interrupted; TrainingFailed where numbers stay not finite.
+        Its processes are those of the `process_group` round it. Raises UsageError, OutputError; Cancelled when
+        interrupted; TrainingFailed where numbers stay not finite.
         """
         if resume:
             self._load_weights()
@@ -88,9 +89,9 @@ class Trainer:
             self._any(flag=False)
         finally:
             self._accelerator.free_memory()
-            self._accelerator.end_training()
-            # its processes' group is gone: another training in this process joins them anew
-            AcceleratorState._reset_state(reset_partial_state=True)
+            for tracker in self._accelerator.trackers:
+                tracker.finish()
+            AcceleratorState._reset_state()  # the next training's precision is its own
         return TrainReport(
             steps=last, skipped=self._counters.skipped, checkpoint=self.folder.checkpoint(last), losses=losses
         )

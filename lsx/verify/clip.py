@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lsx.metrics.images import levels_of, psnr, ssim_map, temporal_difference
 from lsx.metrics.learned import LearnedMetrics
-from lsx.metrics.lips import lip_figures
+from lsx.metrics.lips import LipFigures, lip_figures
 from lsx.verify.inputs import ChunkInput
 from lsx.verify.report import ClipQuality, WorstFrame
 
@@ -66,6 +66,12 @@ class ClipComparison:
             return {}
         truth = np.stack(self._truth)
         return {"lips": lip_figures(result, truth), "expected_lips": lip_figures(expected, truth)}
+
+    def beside(self, teacher: NDArray[np.uint8]) -> tuple[LipFigures, LipFigures | None]:
+        """The engines' lips against a teacher's faces of the same frames, and the teacher's against the truth."""
+        truth = np.stack(self._truth) if len(self._truth) == len(teacher) else None
+        lips = lip_figures(np.stack(self.results), teacher)
+        return lips, None if truth is None else lip_figures(teacher, truth)
 
     def _judged(self, learned: LearnedMetrics, samples: NDArray[np.int16] | NDArray[np.float32]) -> dict[str, Any]:
         """What the networks say that are there."""

@@ -53,6 +53,8 @@ def report_html(report: Report, quantization: Mapping[str, Any] | None = None) -
         parts += [f"<h2>{c.frames} frames</h2>", table(("", "PSNR dB", "SSIM"), rows)]
         parts.append(f"<p>The change from frame to frame inside the mask is {c.temporal:.2f} levels off.</p>")
         parts += [f"<p>{escape(line)}</p>" for line in c.lines()]
+    if report.teacher is not None:
+        parts += [f"<p>{escape(line)}</p>" for line in report.teacher.lines()]
     parts.append(f"<h2>Worst frames: reference, engine, difference x{_AMPLIFIED}</h2>")
     parts += [_frame(worst) for worst in report.frames]
     if quantization is not None:

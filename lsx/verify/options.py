@@ -36,9 +36,13 @@ class VerifyOptions:
     truth: Path | None = None
     """The clip's video as the result ought to be, where that is known: engine's and reference's lips are held to it."""
 
+    teacher: Path | None = None
+    """A bundle whose lips the engines' are compared with: what a student was made of."""
+
     def __post_init__(self) -> None:
-        if self.truth is not None and self.clip is None:
-            raise UsageError("--truth is of a clip; give --clip VIDEO AUDIO too")
+        for name in ("truth", "teacher"):
+            if getattr(self, name) is not None and self.clip is None:
+                raise UsageError(f"--{name} is of a clip; give --clip VIDEO AUDIO too")
         if self.max_chunks is not None and self.max_chunks < 1:
             raise UsageError(f"max_chunks is {self.max_chunks}; give a whole number from 1 on")
 

@@ -38,7 +38,8 @@ from lsx.verify.inputs import ChunkInput, clip_inputs, seeded_input, seeded_samp
 from lsx.verify.layers import worst_layers
 from lsx.verify.options import VerifyOptions, checked_backend
 from lsx.verify.reference import Expected, GraphCase, Reference
-from lsx.verify.report import BisectionResult, Estimate, Report, threshold_of
+from lsx.verify.report import BisectionResult, Estimate, Report, TeacherComparison, threshold_of
+from lsx.verify.teacher import Teacher
 
 __all__ = ["VerifyOptions", "verify"]
 
@@ -71,18 +72,21 @@ def verify(
     chosen = checked_backend(bundle, settings, engine)
     learned = LearnedMetrics(settings.auxiliary)
     checkpoint = reference_checkpoint(bundle, engine.checkpoint_dir)
+    given = settings.teacher
+    teacher = None if given is None else Teacher.open(given, bundle, settings.backend, options.seed, engine)
     with tempfile.TemporaryDirectory(prefix="lsx-verify-") as temporary:
         run = _Run(bundle, checkpoint, options, Path(temporary), say)
         run.make_inputs(clip, settings.max_chunks, settings.truth)
-        say.total = 2 * len(run.inputs) + 4
+        say.total = (2 if teacher is None else 3) * len(run.inputs) + 4
         run.make_reference()
         report = _empty_report(bundle, chosen, options, clip, limits, run.inputs)
         say("loading the engines")
         with opened_engines(bundle, chosen, MODEL_GRAPHS, engine) as engines:
             report.engine = engines["unet"].description
             run.compare(engines, report, learned)
-        report.judge()
-        if report.failures:
+        if teacher is not None:
+            report.teacher = run.compare_teacher(teacher)
+        if report.judge():
             run.bisect_failure(report, chosen, engine)
     record = _record(bundle, report, checkpoint, clip)
     report.coverage = Coverage.of(record, bundle.manifest.precision)
@@ -200,7 +204,7 @@ class _Run:
         loop = EngineRun(engines, self._bundle.model, self._options, self._noise, self.samples)
         drifts: list[list[ArrayError]] = []
         tokens: list[ArrayError] = []
-        clip = ClipComparison(self._inside)
+        self._clip = clip = ClipComparison(self._inside)
         for index, chunk in enumerate(self.inputs):
             self._say(f"engines, chunk {index + 1} of {len(self.inputs)}")
             outcome = loop.run(chunk)
@@ -213,6 +217,21 @@ class _Run:
         self._say("figures of all frames")
         report.clip = clip.figures(learned, self.samples)
         report.frames = clip.worst()
+
+    def compare_teacher(self, teacher: Teacher) -> TeacherComparison:
+        """The engines' lips, which `compare` has made, beside the teacher's."""
+        made = []
+        for index, faces in enumerate(teacher.faces(self.inputs, self._noise, self.samples)):
+            self._say(f"teacher, chunk {index + 1} of {len(self.inputs)}")
+            made.append(faces)
+        lips, teacher_lips = self._clip.beside(np.concatenate(made))
+        return TeacherComparison(
+            bundle=str(teacher.bundle.path),
+            options=asdict(teacher.options),
+            made_of_it=teacher.made(self._bundle),
+            lips=lips,
+            teacher_lips=teacher_lips,
+        )
 
     def _compare_estimates(self, engines: Mapping[str, Engine], report: Report) -> None:
         assert self._first is not None  # noqa: S101

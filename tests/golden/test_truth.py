@@ -17,8 +17,11 @@ from lsx.bench.options import BenchOptions
 from lsx.bench.sweep import SweepInputs, sweep
 from lsx.bench.workloads import seeded_chunk
 from lsx.bundle.bundle import Bundle
+from lsx.core.graph_names import LOOP_GRAPHS
 from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Precision
+from lsx.denoising.executor_cache import executor_cache_for
+from lsx.engines.loading import opened_engines
 from lsx.engines.registry import EngineOptions
 from lsx.errors import UsageError
 from lsx.faces.detector import opened_detector
@@ -26,6 +29,7 @@ from lsx.metrics.lips import crop_region, lip_figures, mouth_opening
 from lsx.metrics.stable_sync import StableSyncFigures
 from lsx.verify.inputs import clip_inputs
 from lsx.verify.verify import VerifyOptions, verify
+from tests.student_bundle import as_student
 
 Bundles = Callable[[Precision, int], Bundle]
 FRAMES = 20
@@ -70,6 +74,43 @@ def test_verify_says_what_the_lips_do(dubbed: tuple[Path, Path, Path, TinyClip],
     assert report.clip.lips.correlation == pytest.approx(report.clip.expected_lips.correlation, abs=0.01)
     assert report.clip.lips.psnr == pytest.approx(report.clip.expected_lips.psnr, abs=0.1)
     assert any(line.startswith("lips against the truth, engine: sync correlation") for line in report.clip.lines())
+
+
+def test_a_students_lips_are_compared_with_its_teachers(
+    dubbed: tuple[Path, Path, Path, TinyClip], bundle: Bundles
+) -> None:
+    video, audio, known, _ = dubbed
+    plain = bundle("fp32", 64)
+    limits = {"teacher_correlation": 1.0}
+    settings = VerifyOptions(clip=(video, audio), truth=known, teacher=plain.path, thresholds=limits, record=False)
+    report = verify(as_student(plain), settings)
+    beside = report.teacher
+    assert beside is not None
+    assert (beside.options["steps"], beside.options["sampler"], beside.options["guidance"]) == (20, "ddim", 1.5)
+    assert beside.made_of_it is False
+    # what the sweep makes of the teacher at its settings, by a way of its own
+    with opened_engines(plain, "onnxruntime", LOOP_GRAPHS, EngineOptions()) as engines:
+        executors = executor_cache_for(engines, plain.model)
+        judged = judged_clip(plain, video, audio, truth=known)
+        expected = judged.verdict(executors, plain, SamplingOptions()).lips
+        executors.close()
+    assert expected is not None
+    assert beside.teacher_lips is not None
+    assert beside.teacher_lips.correlation == pytest.approx(expected.correlation, abs=1e-6)
+    assert beside.teacher_lips.psnr == pytest.approx(expected.psnr, abs=1e-4)
+    assert beside.lips.correlation < 1
+    assert report.failures == [f"teacher_correlation is {beside.lips.correlation:.6f}, at least 1 is wanted"]
+    assert report.bisection == []  # no graph is to blame for it
+    assert report.as_json()["teacher"]["lips"]["lag"] == beside.lips.lag
+
+
+def test_a_teacher_of_another_size_is_refused(dubbed: tuple[Path, Path, Path, TinyClip], bundle: Bundles) -> None:
+    video, audio, _, _ = dubbed
+    settings = VerifyOptions(clip=(video, audio), teacher=bundle("fp32", 128).path, record=False)
+    with pytest.raises(UsageError, match="of another model or size"):
+        verify(as_student(bundle("fp32", 64)), settings)
+    with pytest.raises(UsageError, match="--teacher is of a clip"):
+        VerifyOptions(teacher=video)
 
 
 class Judge:

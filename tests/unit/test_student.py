@@ -15,7 +15,7 @@ from lsx import LipSync, SamplingOptions
 from lsx.bench.contenders import chosen_bundles, label_of
 from lsx.bench.options import BenchOptions
 from lsx.bundle.bundle import Bundle
-from lsx.bundle.manifest import MANIFEST, StudentEntry
+from lsx.bundle.manifest import MANIFEST
 from lsx.bundle.sampling import sampling_of
 from lsx.cli.options import sampling_keywords
 from lsx.core.tensors import Precision
@@ -27,24 +27,14 @@ from lsx.export.exporter import student_of
 from lsx.models.checkpoint_files import SAMPLING_FILE, CheckpointFiles
 from lsx.runtime.batch_jobs import read_jobs
 from lsx.serving.job_options import run_options
+from tests.student_bundle import STUDENT_ENTRY, as_student
 
 OWN = SamplingOptions(steps=2, guidance=1.0, sampler="ddim-trailing", cache_interval=None)
-ENTRY: dict[str, Any] = {
-    "steps": 2,
-    "guidance": 1.0,
-    "sampler": "ddim-trailing",
-    "cache_interval": None,
-    "timesteps": [999, 499],
-    "teacher": "ab" * 32,
-    "teacher_guidance": 1.5,
-}
 
 
 @pytest.fixture
 def student(bundle: Callable[[Precision, int], Bundle]) -> Bundle:
-    plain = bundle("fp32", 64)
-    entry = StudentEntry.model_validate(ENTRY)
-    return Bundle(plain.path, plain.manifest.model_copy(update={"student": entry}))
+    return as_student(bundle("fp32", 64))
 
 
 @pytest.mark.parametrize(
@@ -118,8 +108,8 @@ def test_its_engines_are_loaded_for_one_half(student: Bundle, monkeypatch: pytes
     ("content", "told"),
     [
         ("{", "Invalid JSON"),
-        (json.dumps(ENTRY | {"steps": 0}), "steps is 0"),
-        (json.dumps(ENTRY | {"sampler": "euler"}), "Input should be 'ddim'"),
+        (json.dumps(STUDENT_ENTRY | {"steps": 0}), "steps is 0"),
+        (json.dumps(STUDENT_ENTRY | {"sampler": "euler"}), "Input should be 'ddim'"),
         (json.dumps({"steps": 4}), "Field required"),
     ],
 )
@@ -134,12 +124,12 @@ def test_what_a_checkpoint_misstates(content: str, told: str, tmp_path: Path) ->
 
 
 def test_what_lsx_distill_writes_is_what_a_bundle_has(tmp_path: Path) -> None:
-    (tmp_path / SAMPLING_FILE).write_text(json.dumps(ENTRY))
+    (tmp_path / SAMPLING_FILE).write_text(json.dumps(STUDENT_ENTRY))
     paths = {"unet": tmp_path, "whisper": tmp_path, "vae": tmp_path}
     entry = student_of(CheckpointFiles(**paths, sampling=tmp_path / SAMPLING_FILE))
     assert entry is not None
     assert entry.options() == OWN
-    assert entry.model_dump(mode="json") == ENTRY
+    assert entry.model_dump(mode="json") == STUDENT_ENTRY
 
 
 def test_a_teacher_and_its_students_are_benched_beside_each_other(
@@ -154,9 +144,9 @@ def test_a_teacher_and_its_students_are_benched_beside_each_other(
         (tmp_path / name / MANIFEST).write_text(json.dumps(content | changed))
         return tmp_path / name
 
-    entry = ENTRY | {"teacher": teacher.manifest.model.checkpoint["unet"]}
+    entry = STUDENT_ENTRY | {"teacher": teacher.manifest.model.checkpoint["unet"]}
     two, one = copy("two", "2" * 64, student=entry), copy("one", "1" * 64, student=entry | {"steps": 1})
-    foreign = copy("foreign", "3" * 64, student=ENTRY)
+    foreign = copy("foreign", "3" * 64, student=STUDENT_ENTRY)
     beside = BenchOptions(beside=(two, one))
     labels = ["fp32", "fp32, student of 2 steps", "fp32, student of 1 step"]
     assert [label_of(each) for each in chosen_bundles(teacher, beside)] == labels

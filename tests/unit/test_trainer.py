@@ -206,26 +206,32 @@ def test_old_checkpoints_keep_their_weights_and_lose_their_state(tmp_path: Path)
 def test_two_processes_are_one_that_accumulates(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\n"
+        "from lsx.training.process_group import process_group\n"
         "from lsx.training.run_folder import RunFolder\n"
         "from lsx.training.trainer import Trainer\n"
         "from tests.unit.test_trainer import Line, settings\n"
-        "Trainer(Line(), settings(), RunFolder(Path(sys.argv[1]))).run()\n"
+        "with process_group():\n"
+        "    for folder in sys.argv[1:]:\n"
+        "        Trainer(Line(), settings(), RunFolder(Path(folder))).run()\n"
     )
     script = tmp_path / "train.py"
     script.write_text(code)
-    RunFolder.start(tmp_path / "two", ASKED, resume=False)
+    folders = [tmp_path / "two", tmp_path / "two-more"]
+    for folder in folders:
+        RunFolder.start(folder, ASKED, resume=False)
     root = Path(__file__).parents[2]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     subprocess.run(
-        [*launch, str(script), str(tmp_path / "two")],
+        [*launch, str(script), *map(str, folders)],
         check=True,
         timeout=600,
         cwd=root,
         env=os.environ | {"PYTHONPATH": str(root)},
     )
     one = train(tmp_path / "one", gradient_accumulation_steps=2)
-    two = weights(RunFolder(tmp_path / "two").checkpoint(8))
-    assert all((one[key] - two[key]).abs().max() < 1e-6 for key in one)
+    for folder in folders:
+        two = weights(RunFolder(folder).checkpoint(8))
+        assert all((one[key] - two[key]).abs().max() < 1e-6 for key in one)
 
 
 def test_folders_that_do_not_fit(tmp_path: Path) -> None:
