@@ -140,7 +140,7 @@ def sheet(bundle: Path) -> NDArray[Any]:
 
 def main() -> None:
     """Draw them all."""
-    bundle = Path(sys.argv[1]) / "bundle"
+    bundle = Path(sys.argv[1]) / "teacher"
     pictures = {"extend": extend(), "faces": sheet(bundle)}
     with LipSync.open(bundle) as lipsync:
         pictures |= {"silence": silence(lipsync), "compare": compare(lipsync)}

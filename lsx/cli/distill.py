@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -26,7 +26,7 @@ from lsx.cli.train import (
 from lsx.errors import UsageError
 
 if TYPE_CHECKING:
-    from lsx.training.distill_options import DistillOptions
+    from lsx.training.distill_options import DistillOptions, Method
 
 __all__ = ["distill"]
 
@@ -37,6 +37,9 @@ def distill(
     output: Output = None,
     steps: Annotated[str, typer.Option(help="Steps of the students, each half of the one before.")] = "8,4,2,1",
     guidance: Annotated[float, typer.Option(help="The teacher's guidance scale, which is folded in.")] = 1.5,
+    method: Annotated[
+        str, typer.Option(help="progressive, a training for every halving; consistency, one network for all --steps.")
+    ] = "progressive",
     config: Annotated[
         Path | None, typer.Option(help="YAML of each stage's training, as lsx train unet takes it.")
     ] = None,
@@ -51,7 +54,7 @@ def distill(
     validation: HeldOut = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Train students that need fewer steps and no guidance: guidance is folded in, then steps are halved."""
+    """Train students that need fewer steps and no guidance."""
     train_extra()
     from lsx.training.distill_options import DistillOptions
     from lsx.training.run_folder import is_main_process
@@ -60,6 +63,7 @@ def distill(
         checkpoint=checkpoint,
         steps=_steps(steps),
         guidance=guidance,
+        method=cast("Method", method),
         config=config,
         changes=tuple(changes or ()),
         model=model,

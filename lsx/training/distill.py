@@ -14,11 +14,12 @@ from typing import Any
 from lsx.core.atomic_files import write_whole
 from lsx.errors import OutputError
 from lsx.models.checkpoint import Checkpoint
-from lsx.models.checkpoint_files import CheckpointFiles
+from lsx.models.checkpoint_files import SAMPLING_FILE, CheckpointFiles
 from lsx.training.config import UNetSettings
+from lsx.training.consistency import ConsistencyStage
 from lsx.training.distill_options import DistillOptions
 from lsx.training.distill_task import DistillTask, TeacherRecord
-from lsx.training.distillation import DistillationStage, stages_of
+from lsx.training.distillation import Stage, halving_stages
 from lsx.training.estimate import Estimate, estimate
 from lsx.training.process_group import process_group
 from lsx.training.reports import last_step
@@ -66,10 +67,11 @@ def distill(
         "settings": settings_as_json(settings),
         "begun_with": record.unet_sha256,
         "steps": list(options.steps),
+        "method": options.method,
         "guidance": options.guidance,
     }
     _begin(output, asked, tell, resume=resume)
-    opened, stages = DataSet.open(data), stages_of(options.steps)
+    opened, stages = DataSet.open(data), _stages(options)
     looked_at = validation_clip(ValidationOptions(data=options.validation), opened, settings.resolution)
     students = []
     with process_group():
@@ -82,20 +84,24 @@ def distill(
             gc.collect()  # networks and optimiser of the stage, which stand in cycles
             last = folder.checkpoint(_last(own, opened))
             teacher = Checkpoint(CheckpointFiles.in_folder(last), model=options.model)
-            if not stage.guided:
-                student = _published(last, output / stage.name)
-                students.append(Student(steps=stage.steps, checkpoint=student, losses=losses))
+            for steps in stage.sampled:
+                student = _published(last, output / f"{steps}-steps", record, steps)
+                students.append(Student(steps=steps, checkpoint=student, losses=losses))
     return tuple(students)
 
 
 def plan_distillation(data: Path, options: DistillOptions) -> tuple[Estimate, UNetSettings, tuple[str, ...]]:
     """The size of each stage, its settings, and notes. Nothing is written or computed."""
-    stages, opened = stages_of(options.steps), DataSet.open(data)
+    stages, opened = _stages(options), DataSet.open(data)
     teacher, settings, record = _teacher(options)
     sources = UNetSources(checkpoint=teacher, data=opened, auxiliary=options.auxiliary)
     task = DistillTask(settings, sources, stages[0], record)
     notes = (f"stages, each of these steps: {', '.join(stage.name for stage in stages)}", *task.notes)
     return estimate(task, settings), settings, notes
+
+
+def _stages(options: DistillOptions) -> list[Stage]:
+    return [ConsistencyStage(options.steps)] if options.method == "consistency" else [*halving_stages(options.steps)]
 
 
 def _teacher(options: DistillOptions) -> tuple[Checkpoint, UNetSettings, TeacherRecord]:
@@ -132,7 +138,7 @@ def _trained(
     asked: Mapping[str, Any],
     settings: UNetSettings,
     sources: UNetSources,
-    stage: DistillationStage,
+    stage: Stage,
     record: TeacherRecord,
     tell: Callbacks,
 ) -> Mapping[str, float]:
@@ -145,16 +151,17 @@ def _trained(
     return Trainer(task, settings, folder, progress=tell.step, note=tell.note).run(resume=begun).losses
 
 
-def _published(checkpoint: Path, student: Path) -> Path:
-    """The checkpoint without what going on needs, under the student's name; no byte is copied where links can be."""
+def _published(checkpoint: Path, student: Path, record: TeacherRecord, steps: int) -> Path:
+    """The checkpoint as that of a student of so many steps; no byte of its networks is copied where links can be."""
     if is_main_process() and not student.is_dir():
         writing = student.with_name(f".{student.name}-writing")
         try:
             shutil.rmtree(writing, ignore_errors=True)
             writing.mkdir(parents=True)
             for entry in sorted(checkpoint.iterdir()):
-                if entry.name != STATE_FOLDER:
+                if entry.name not in (STATE_FOLDER, SAMPLING_FILE):
                     link_files(entry, writing / entry.name)
+            record.write(writing, steps)
             writing.rename(student)
         except OSError as error:
             raise OutputError(f"{student}: cannot be written: {error.strerror or error}") from error

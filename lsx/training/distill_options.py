@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from lsx.errors import UsageError
 from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.training.config import UNetSettings, read_settings
 
-__all__ = ["DistillOptions"]
+__all__ = ["METHODS", "DistillOptions", "Method"]
+
+Method = Literal["progressive", "consistency"]
+METHODS: tuple[Method, ...] = ("progressive", "consistency")
 
 _DEFAULTS = Path(__file__).with_name("distillation.yaml")
 _MOST_STEPS = 128
@@ -25,7 +28,10 @@ class DistillOptions:
     steps: tuple[int, ...] = (8, 4, 2, 1)
     """The students' steps, powers of two up to 128, each half of the one before."""
     guidance: float = 1.5
-    """The teacher's guidance scale, 1..20, which the first stage folds in."""
+    """The teacher's guidance scale, 1..20, which is folded in."""
+    method: Method = "progressive"
+    """`progressive`: guidance first, then a training for every halving of the steps; `consistency`: one training, of
+    one network that serves all of `steps`."""
     config: Path | None = None
     """YAML of a stage's training, as `lsx train unet` takes it; by default the one beside this file."""
     changes: tuple[str, ...] = ()
@@ -46,6 +52,8 @@ class DistillOptions:
         for before, after in zip(self.steps, self.steps[1:], strict=False):
             if before != 2 * after:
                 raise UsageError(f"--steps has {after} after {before}; a student has half the steps of the one before")
+        if self.method not in METHODS:
+            raise UsageError(f"--method is {self.method}; choose one of {', '.join(METHODS)}")
         if not 1 <= self.guidance <= 20:
             raise UsageError(f"--guidance is {self.guidance:g}; give the teacher's, 1..20 (1.5 is usual)")
 

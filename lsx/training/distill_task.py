@@ -15,11 +15,11 @@ from lsx.core.sampling import SamplingOptions
 from lsx.denoising.schedule import timesteps
 from lsx.models.checkpoint_files import SAMPLING_FILE
 from lsx.training.config import UNetSettings
-from lsx.training.distillation import SAMPLER, DistillationStage
+from lsx.training.distillation import SAMPLER, Stage
 from lsx.training.losses import UNetBatch, UNetDraws
 from lsx.training.unet_task import UNetSources, UNetTask
 
-__all__ = ["DistillTask", "TeacherRecord"]
+__all__ = ["DistillTask", "TeacherRecord", "student_options"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,25 @@ class TeacherRecord:
     guidance: float
     """The guidance scale that was folded in."""
 
+    def write(self, folder: Path, steps: int) -> None:
+        """Write `sampling.json` of a student of so many steps beside its weights."""
+        options = student_options(steps)
+        entry = StudentEntry(
+            steps=options.steps,
+            guidance=options.guidance,
+            sampler=options.sampler,
+            cache_interval=options.cache_interval,
+            timesteps=tuple(timesteps(options.steps, options.sampler).tolist()),
+            teacher=self.unet_sha256,
+            teacher_guidance=self.guidance,
+        )
+        (folder / SAMPLING_FILE).write_text(entry.model_dump_json(indent=2), encoding="utf-8")
+
+
+def student_options(steps: int) -> SamplingOptions:
+    """How a student of so many steps is sampled."""
+    return SamplingOptions(steps=steps, guidance=1.0, sampler=SAMPLER, cache_interval=None)
+
 
 class DistillTask(UNetTask):
     """A stage of a distillation: the student begins as its teacher. Raises UsageError, CheckpointError."""
@@ -38,7 +57,7 @@ class DistillTask(UNetTask):
         self,
         settings: UNetSettings,
         sources: UNetSources,
-        stage: DistillationStage,
+        stage: Stage,
         record: TeacherRecord,
         progress: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> None:
@@ -59,14 +78,17 @@ class DistillTask(UNetTask):
         places = stage.draw(drawn.timesteps)
         draws = replace(drawn, timesteps=stage.times(places))
         sample, noisy, _ = self._loss.inputs(clip, draws)
-        with torch.no_grad():
-            wanted = stage.target(partial(self._predicted, sample[:, noisy.shape[1] :]), noisy, places, clip.audio)
-        predicted = network(sample, draws.timesteps.float(), clip.audio)[0].float()
-        errors = (predicted - wanted.float()).square().flatten(1).mean(1)
-        reconstruction = (stage.weights(places) * errors).mean()
+        conditioning = sample[:, noisy.shape[1] :]
+
+        def student(latents: Tensor, times: Tensor) -> Tensor:
+            noise: Tensor = network(torch.cat([latents, conditioning], dim=1), times.float(), clip.audio)[0]
+            return noise.float()
+
+        teacher = partial(self._taught, conditioning, clip.audio)
+        reconstruction, predicted = stage.loss(student, teacher, noisy, places)
         return self._loss.terms(reconstruction, noisy, predicted, clip, draws.timesteps).scalars()
 
-    def _predicted(self, conditioning: Tensor, noisy: Tensor, times: Tensor, audio: Tensor) -> Tensor:
+    def _taught(self, conditioning: Tensor, audio: Tensor, noisy: Tensor, times: Tensor) -> Tensor:
         """The teacher's noise, guided in the stage that folds guidance in."""
         sample, times = torch.cat([noisy, conditioning], dim=1), times.float()
         heard: Tensor = self._teacher(sample, times, audio)[0].float()
@@ -77,25 +99,9 @@ class DistillTask(UNetTask):
 
     def write(self, folder: Path, module: nn.Module, step: int) -> None:
         super().write(folder, module, step)
-        (folder / SAMPLING_FILE).write_text(self._entry().model_dump_json(indent=2), encoding="utf-8")
-
-    def _entry(self) -> StudentEntry:
-        options = self._options
-        return StudentEntry(
-            steps=options.steps,
-            guidance=options.guidance,
-            sampler=options.sampler,
-            cache_interval=options.cache_interval,
-            timesteps=tuple(timesteps(options.steps, options.sampler).tolist()),
-            teacher=self._record.unet_sha256,
-            teacher_guidance=self._record.guidance,
-        )
-
-    @property
-    def _options(self) -> SamplingOptions:
-        return SamplingOptions(steps=self._stage.steps, guidance=1.0, sampler=SAMPLER, cache_interval=None)
+        self._record.write(folder, self._stage.steps)
 
     def validate(self, checkpoint: Path, output: Path, step: int) -> Mapping[str, float]:
         del step
         clip = self._sources.validation
-        return {} if clip is None else clip.render(checkpoint, output, self._options)
+        return {} if clip is None else clip.render(checkpoint, output, student_options(self._stage.steps))

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,11 @@ from lsx.errors import Cancelled, UsageError
 from lsx.models.checkpoint import Checkpoint, read_tensors
 from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.models.reference import scheduler
+from lsx.training.consistency import ConsistencyStage
 from lsx.training.distill import distill
 from lsx.training.distill_options import DistillOptions
 from lsx.training.distill_task import DistillTask, TeacherRecord
-from lsx.training.distillation import DistillationStage, stages_of
+from lsx.training.distillation import DistillationStage, halving_stages
 from lsx.training.shards import DataSet
 from lsx.training.train import Callbacks
 from lsx.training.unet_task import UNetSources
@@ -64,7 +66,7 @@ def test_a_students_step_lands_where_two_of_its_teacher_do(steps: int) -> None:
         noisy = torch.from_numpy(named_noise(f"latents{place}", SHAPE, 0))
         places = torch.tensor([place])
         assert stage.times(places).tolist() == step.timestep.tolist() == [int(theirs.timesteps[2 * place])]
-        target = stage.target(curved, noisy, places, audio)
+        target = stage.target(partial(curved, audio=audio), noisy, places)
         landed = step.coefficients[0] * noisy + step.coefficients[1] * target
         wanted = noisy
         for time in theirs.timesteps[2 * place : 2 * place + 2]:
@@ -79,7 +81,7 @@ def test_a_teacher_that_knows_the_clean_latents_is_followed_exactly(steps: int) 
     noise = torch.from_numpy(named_noise("noise", SHAPE, 0)).double()
     shares = torch.from_numpy(ALPHAS)
 
-    def teacher(noisy: Tensor, times: Tensor, _audio: Tensor) -> Tensor:
+    def teacher(noisy: Tensor, times: Tensor) -> Tensor:
         share = shares[times].view(-1, 1, 1, 1, 1)
         return (noisy - share.sqrt() * clean) / (1 - share).sqrt()
 
@@ -87,8 +89,43 @@ def test_a_teacher_that_knows_the_clean_latents_is_followed_exactly(steps: int) 
         places = torch.tensor([place])
         share = float(ALPHAS[int(stage.times(places))])
         noisy = share**0.5 * clean + (1 - share) ** 0.5 * noise
-        assert (stage.target(teacher, noisy, places, noise) - noise).abs().max() < 1e-4
+        assert (stage.target(teacher, noisy, places) - noise).abs().max() < 1e-4
         assert stage.weights(places).item() == pytest.approx(max(1, (1 - share) / share), rel=1e-4)
+
+
+@pytest.mark.parametrize("place", [0, 20, 49])
+def test_a_consistency_loss_is_that_of_its_formula(place: int) -> None:
+    """Against diffusers' DDIM of 50 steps and the scalings in NumPy; a student that knows the answer has no loss."""
+    stage, audio = ConsistencyStage((4, 2)), torch.tensor(0.5)
+    theirs = scheduler("ddim-trailing")
+    theirs.set_timesteps(50)
+    time, places = theirs.timesteps[place], torch.tensor([place])
+    assert stage.times(places).tolist() == [int(time)]
+    noisy = torch.from_numpy(named_noise("noisy", SHAPE, 0))
+    landed = theirs.step(curved(noisy, time.view(1), audio), time, noisy).prev_sample
+    after = max(int(time) - 20, 0)
+
+    def student(latents: Tensor, times: Tensor) -> Tensor:
+        return torch.sin(latents) * times.view(-1, 1, 1, 1, 1) / 1000
+
+    def estimate(latents: Tensor, at: int) -> Any:
+        x, power = latents.numpy().astype(np.float64), (10 * at) ** 2 + 0.25
+        noise = student(latents, torch.tensor([at])).numpy()
+        clean = (x - (1 - ALPHAS[at]) ** 0.5 * noise) / ALPHAS[at] ** 0.5
+        return 0.25 / power * x + 10 * at / power**0.5 * clean
+
+    error = estimate(noisy, int(time)) - estimate(landed, after)
+    loss, predicted = stage.loss(student, partial(curved, audio=audio), noisy, places)
+    assert torch.equal(predicted, student(noisy, time.view(1)))
+    assert loss.item() == pytest.approx(float(np.mean(np.sqrt(error**2 + 1e-6) - 1e-3)), rel=1e-3)
+    assert after > 0 or np.array_equal(estimate(landed, 0), landed.numpy())
+
+    def knows(latents: Tensor, times: Tensor) -> Tensor:
+        share = torch.from_numpy(ALPHAS)[times].view(-1, 1, 1, 1, 1)
+        return ((latents - share.sqrt() * 0.3) / (1 - share).sqrt()).float()
+
+    known = float(ALPHAS[int(time)]) ** 0.5 * 0.3 + (1 - float(ALPHAS[int(time)])) ** 0.5 * noisy
+    assert stage.loss(knows, knows, known, places)[0].item() < (1e-6 if after else 1e-1)
 
 
 def test_every_place_is_drawn_as_often() -> None:
@@ -97,7 +134,7 @@ def test_every_place_is_drawn_as_often() -> None:
 
 
 def test_guidance_comes_first_at_twice_the_steps() -> None:
-    assert [(stage.name, stage.steps, stage.guided) for stage in stages_of((4, 2, 1))] == [
+    assert [(stage.name, stage.steps, stage.guided) for stage in halving_stages((4, 2, 1))] == [
         ("guidance", 8, True),
         ("4-steps", 4, False),
         ("2-steps", 2, False),
@@ -112,6 +149,7 @@ def test_guidance_comes_first_at_twice_the_steps() -> None:
         ({"steps": (8, 2)}, "has 2 after 8"),
         ({"steps": (6,)}, "has 6; give powers of two"),
         ({"steps": (0,)}, "has 0; give powers of two"),
+        ({"method": "magic"}, "--method is magic; choose one of progressive, consistency"),
         ({"guidance": 0.5}, "--guidance is 0.5"),
         ({"guidance": float("nan")}, "--guidance is nan"),
     ],
@@ -219,6 +257,26 @@ def test_students_one_after_another(data: DataSet, options: Callable[..., Distil
         distill(data.folder, tmp_path / "out", options(steps=(4, 2)), resume=True)
     with pytest.raises(UsageError, match="is a student, and has no guidance to fold in"):
         replace(given, checkpoint=first.checkpoint).files()
+
+
+def test_one_network_of_consistency_serves_all_steps(
+    data: DataSet, options: Callable[..., DistillOptions], tmp_path: Path
+) -> None:
+    given = replace(options(steps=(4, 2, 1)), method="consistency")
+    students = distill(data.folder, tmp_path / "out", given)
+    assert [path.name for path in sorted((tmp_path / "out" / "stages").iterdir())] == ["consistency"]
+    states = [unet_of(student.checkpoint) for student in students]
+    assert all(torch.equal(states[0][key], state[key]) for state in states for key in state)
+    taught = unet_of(given.checkpoint)
+    assert any(not torch.equal(states[0][key], taught[key]) for key in taught)
+    written = [json.loads((student.checkpoint / "sampling.json").read_text()) for student in students]
+    assert [(one["steps"], one["timesteps"]) for one in written] == [
+        (4, [999, 749, 499, 249]),
+        (2, [999, 499]),
+        (1, [999]),
+    ]
+    with pytest.raises(UsageError, match="begun with another method"):
+        distill(data.folder, tmp_path / "out", replace(given, method="progressive"), resume=True)
 
 
 def test_an_interrupted_distillation_goes_on_bit_for_bit(
