@@ -10,6 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from examples.synthetic_clip import write_clip, write_wav
 from examples.tiny.checkpoint import tiny_checkpoint
 from examples.tiny.clips import render_truth, tiny_clip
 from examples.tiny.dataset import HELD_OUT
-from examples.tiny.student import student_checkpoint
+from examples.tiny.student import KEPT, student_checkpoint
 from examples.tiny.voice import speech
 from lsx.bench.judged_clip import JudgedClip, judged_clip
 from lsx.bundle.bundle import Bundle
@@ -145,7 +146,8 @@ def main() -> None:
     write_inputs(inputs, seeds)
     made = {"lsx-tiny": bundles(given.folder / "teacher", tiny_checkpoint, given.precisions.split(","))}
     for name, write in students(given.students).items():
-        made[name] = bundles(given.folder / name.replace(" ", "-"), write, ["fp16", "int8"])
+        precisions = ["fp16", "int8"] if name == f"student {KEPT}" else ["fp16"]
+        made[name] = bundles(given.folder / name.replace(" ", "-"), write, precisions)
     opened = {(model, name): Bundle.open(path) for model, found in made.items() for name, path in found}
     files = [(inputs / f"{s}.mp4", inputs / f"{s}.wav", inputs / f"{s}-truth.mp4") for s in seeds]
     plain = opened["lsx-tiny", "fp32"]
@@ -153,16 +155,23 @@ def main() -> None:
     print(json.dumps({"clips": len(clips), "frames": FRAMES * len(clips)}))
     print(f"| {' | '.join(_HEAD)} |\n|{'---|' * len(_HEAD)}")
     for (model, name), bundle in opened.items():
-        own = (bundle.sampling,) if bundle.manifest.student is not None else (RELEASED,)
-        for line in rows(f"{model} | {name}", bundle, own + (OTHERS if (model, name) == _WHOLE else ()), clips):
+        for line in rows(f"{model} | {name}", bundle, settings(bundle, whole=(model, name) == _WHOLE), clips):
             print(line, flush=True)
+
+
+def settings(bundle: Bundle, *, whole: bool) -> tuple[SamplingOptions, ...]:
+    """What a bundle is measured at: a student as it was made to be, and with DeepCache; `whole`, at all settings."""
+    if bundle.manifest.student is None:
+        return (RELEASED, *OTHERS) if whole else (RELEASED,)
+    own = bundle.sampling
+    return (own, replace(own, cache_interval=2)) if own.steps > 1 else (own,)
 
 
 def students(folder: Path | None) -> dict[str, Callable[[Path], Path]]:
     """What writes each student's checkpoint, by name: those in `folder`, or the committed one."""
     if folder is None:
-        return {"student 4": student_checkpoint}
-    found = {steps: folder / f"{steps}-steps" for steps in (4, 2, 1)}
+        return {f"student {KEPT}": student_checkpoint}
+    found = {steps: folder / f"{steps}-steps" for steps in (KEPT, 2, 1)}
     return {f"student {steps}": partial(shutil.copytree, path) for steps, path in found.items()}
 
 

@@ -9,12 +9,11 @@ from examples.commands import lsx_in_processes
 from examples.tiny.card import write_student_card
 from examples.tiny.checkpoint import tiny_checkpoint
 from examples.tiny.make import CONFIGS, CORES, accepted, keep_tokens, timed, training_data
-from examples.tiny.student import STUDENT, pack_student, student_checkpoint
+from examples.tiny.student import KEPT, STUDENT, pack_student, student_checkpoint
 
 __all__ = ["main", "make_students"]
 
 STEPS = (8, 4, 2, 1)
-KEPT = 4  # steps of the student that the repository has
 
 
 def make_students(folder: Path) -> dict[int, Path]:

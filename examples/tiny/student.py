@@ -15,9 +15,11 @@ from examples.tiny.checkpoint import MODEL, UNET, tiny_checkpoint
 from lsx.models.checkpoint import read_tensors
 from lsx.models.checkpoint_files import SAMPLING_FILE
 
-__all__ = ["STUDENT", "pack_student", "student_checkpoint"]
+__all__ = ["KEPT", "STUDENT", "pack_student", "student_checkpoint"]
 
 STUDENT = Path(__file__).parent / "student"
+KEPT = 4
+"""Steps of the student that the repository has."""
 _DIFFERENCE, _SCALE = "difference.safetensors", ".scale"
 _LEVELS = 127
 
