@@ -1,15 +1,16 @@
-"""`lsx distill`: a checkpoint and a data set to students of few steps."""
+"""`lsx distill`: a checkpoint and a data set to students of few steps, or to a small decoder."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from typer.core import TyperGroup
 
-from lsx.cli.console import counted, emit, out, set_mode, train_extra
+from lsx.cli.console import command, counted, emit, out, set_mode, train_extra
 from lsx.cli.options import names_of
-from lsx.cli.progress import task
+from lsx.cli.progress import Task, task
 from lsx.cli.train import (
     Changes,
     Data,
@@ -20,15 +21,33 @@ from lsx.cli.train import (
     check_data,
     check_output,
     show_plan,
+    show_report,
     step_line,
     tell_line,
 )
 from lsx.errors import UsageError
 
 if TYPE_CHECKING:
-    from lsx.training.distill_options import DistillOptions, Method
+    from lsx.training.distill_options import DecoderOptions, DistillOptions, Method
+    from lsx.training.train import Callbacks
 
-__all__ = ["distill"]
+__all__ = ["app"]
+
+
+class _StudentsByDefault(TyperGroup):
+    """`lsx distill CHECKPOINT` is `lsx distill students CHECKPOINT`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or args[0] not in (*self.commands, "--help", "-h"):
+            args = ["students", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_StudentsByDefault,
+    help="Distil what is served: students of fewer steps (lsx distill CHECKPOINT ...), or a small VAE decoder.",
+    no_args_is_help=False,
+)
 
 
 def distill(
@@ -61,7 +80,7 @@ def distill(
 
     options = DistillOptions(
         checkpoint=checkpoint,
-        steps=_steps(steps),
+        steps=_numbers("--steps", steps, "8,4,2,1"),
         guidance=guidance,
         method=cast("Method", method),
         config=config,
@@ -80,27 +99,90 @@ def distill(
     _distill(data, output, options, resume=resume, dry_run=dry_run)
 
 
-def _steps(text: str) -> tuple[int, ...]:
+def distill_vae(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder whose decoder is learnt from.")],
+    data: Data,
+    output: Output = None,
+    widths: Annotated[
+        str | None, typer.Option(help="Channels of its levels, the largest picture first; half of the full one's.")
+    ] = None,
+    layers: Annotated[int | None, typer.Option(help="Its layers a block; one less than the full one's.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML of the training, as lsx train unet takes it.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="latentsync-1.5 or latentsync-1.6, where the checkpoint has no config.yaml.")
+    ] = None,
+    auxiliary: Annotated[Path | None, typer.Option(help="Folder with LPIPS' weights.")] = None,
+    changes: Changes = None,
+    resume: Resume = False,
+    validation: HeldOut = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Train a small VAE decoder against the full one; the checkpoint is exported like any other."""
+    train_extra()
+    from lsx.models.checkpoint_files import CheckpointFiles
+    from lsx.training.distill_options import DecoderOptions
+    from lsx.training.run_folder import is_main_process
+
+    options = DecoderOptions(
+        checkpoint=checkpoint,
+        widths=None if widths is None else _numbers("--widths", widths, "64,128,256,256"),
+        layers=layers,
+        config=config,
+        changes=tuple(changes or ()),
+        model=model,
+        auxiliary=auxiliary,
+        validation=validation,
+    )
+    if is_main_process():
+        CheckpointFiles.in_folder(checkpoint)
+        options.settings()
+        check_data(data)
+        check_output(output, resume=resume, dry_run=dry_run)
+    else:
+        set_mode(json=False, quiet=True, verbose=False)
+    _distill_vae(data, output, options, resume=resume, dry_run=dry_run)
+
+
+def _numbers(option: str, text: str, example: str) -> tuple[int, ...]:
     words = names_of(text)
     if not all(word.isdigit() for word in words):
-        raise UsageError(f"--steps is {text}; give whole numbers with commas, such as 8,4,2,1")
+        raise UsageError(f"{option} is {text}; give whole numbers with commas, such as {example}")
     return tuple(int(word) for word in words)
+
+
+def _distill_vae(data: Path, output: Path | None, options: DecoderOptions, *, resume: bool, dry_run: bool) -> None:
+    from lsx.training.distill_decoder import distill_decoder, plan_decoder
+
+    if dry_run or output is None:
+        show_plan(*plan_decoder(data, options))
+        return
+    with task("distill") as work:
+        report = distill_decoder(data, output, options, resume=resume, callbacks=_callbacks(work))
+    show_report(report)
+
+
+def _callbacks(work: Task) -> Callbacks:
+    from lsx.training.train import Callbacks
+
+    return Callbacks(
+        step=lambda report: work.update("distill", report.step, report.steps, step_line(report)),
+        sounds=lambda done, total: work.update("encode the data", done, total),
+        note=lambda line: tell_line(work, line),
+    )
 
 
 def _distill(data: Path, output: Path | None, options: DistillOptions, *, resume: bool, dry_run: bool) -> None:
     from lsx.training.distill import distill, plan_distillation
-    from lsx.training.train import Callbacks
 
     if dry_run or output is None:
         show_plan(*plan_distillation(data, options))
         return
     with task("distill") as work:
-        callbacks = Callbacks(
-            step=lambda report: work.update("distill", report.step, report.steps, step_line(report)),
-            sounds=lambda done, total: work.update("encode the data", done, total),
-            note=lambda line: tell_line(work, line),
-        )
-        students = distill(data, output, options, resume=resume, callbacks=callbacks)
+        students = distill(data, output, options, resume=resume, callbacks=_callbacks(work))
     for student in students:
         out.print(f"student of {counted(student.steps, 'step')}: {student.checkpoint}")
     emit(students=[{"steps": student.steps, "checkpoint": str(student.checkpoint)} for student in students])
+
+
+app.command("students")(command(distill))
+app.command("vae")(command(distill_vae))

@@ -82,12 +82,12 @@ app.command("run")(command(run.run))
 app.command("batch")(command(batch.batch))
 app.command("verify")(command(verify.verify))
 app.command("bench")(command(bench.bench))
-app.command("distill")(command(distill.distill))
 app.command("inspect")(command(inspect.inspect))
 app.command("doctor")(command(doctor.doctor))
 app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
+app.add_typer(distill.app, name="distill")
 app.add_typer(serve.app, name="serve")
 
 

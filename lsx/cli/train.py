@@ -31,6 +31,7 @@ __all__ = [
     "check_data",
     "check_output",
     "show_plan",
+    "show_report",
     "step_line",
     "tell_line",
 ]
@@ -166,7 +167,7 @@ def _train(kind: str, data: Path, output: Path | None, options: TrainOptions, *,
             note=lambda line: tell_line(work, line),
         )
         report = train(kind, data, output, options, resume=resume, callbacks=callbacks)
-    _show(report)
+    show_report(report)
 
 
 def tell_line(work: Task, line: str) -> None:
@@ -185,7 +186,8 @@ def step_line(report: StepReport) -> str:
     )
 
 
-def _show(report: TrainReport) -> None:
+def show_report(report: TrainReport) -> None:
+    """What a training came to."""
     losses = ", ".join(f"{name} {value:.4f}" for name, value in report.losses.items())
     skipped = f", {report.skipped} skipped" if report.skipped else ""
     out.print(f"trained: {report.steps} steps{skipped}{f' ({losses})' if losses else ''}")

@@ -46,6 +46,31 @@ class VaeConfig:
     norm_num_groups: int = 32
     sample_size: int = 256
     """Pixels of the pictures that it was trained on; it takes others too."""
+    decoder_block_out_channels: tuple[int, ...] | None = None
+    """The decoder's, where it has others, as many; diffusers has no such VAEs, `lsx distill vae` makes them."""
+    decoder_layers_per_block: int | None = None
+    """The decoder's, where it has others; a level has one more."""
+
+    def __post_init__(self) -> None:
+        widths, groups = self.decoder_widths, self.norm_num_groups
+        if len(widths) != len(self.block_out_channels) or any(width < 1 or width % groups for width in widths):
+            raise ValueError(
+                f"a decoder of {', '.join(str(width) for width in widths)} channels; give "
+                f"{len(self.block_out_channels)} multiples of {groups}"
+            )
+        if self.decoder_layers < 0:
+            raise ValueError(f"a decoder of {self.decoder_layers} layers a block; give 0 or more")
+
+    @property
+    def decoder_widths(self) -> tuple[int, ...]:
+        """Channels of the decoder's levels, those of the whole picture first."""
+        return self.decoder_block_out_channels or self.block_out_channels
+
+    @property
+    def decoder_layers(self) -> int:
+        """`layers_per_block` of the decoder."""
+        own = self.decoder_layers_per_block
+        return self.layers_per_block if own is None else own
 
     @classmethod
     def from_file(cls, path: Path) -> VaeConfig:
@@ -58,7 +83,10 @@ class VaeConfig:
             for name, value in fixed.items():
                 if content.get(name, value) != value:
                     raise CheckpointError(f"{path}: {name} is {content[name]}; lsx has VAEs with {value}")
+            drawn, layers = content.get("decoder_block_out_channels"), content.get("decoder_layers_per_block")
             return cls(
+                decoder_block_out_channels=None if drawn is None else tuple(int(n) for n in drawn),
+                decoder_layers_per_block=None if layers is None else int(layers),
                 block_out_channels=blocks,
                 layers_per_block=int(content.get("layers_per_block", 1)),
                 norm_num_groups=int(content.get("norm_num_groups", 32)),
@@ -72,6 +100,7 @@ class VaeConfig:
     def as_mapping(self) -> dict[str, Any]:
         """The content of diffusers' config.json."""
         levels = len(self.block_out_channels)
+        own = {name: getattr(self, name) for name in ("decoder_block_out_channels", "decoder_layers_per_block")}
         return {
             "_class_name": "AutoencoderKL",
             **_FIXED,
@@ -82,7 +111,7 @@ class VaeConfig:
             "norm_num_groups": self.norm_num_groups,
             "sample_size": self.sample_size,
             "scaling_factor": 0.18215,
-        }
+        } | {name: value for name, value in own.items() if value is not None}
 
 
 def present_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -228,10 +257,10 @@ class _Decoder(nn.Module):
 
     def __init__(self, config: VaeConfig) -> None:
         super().__init__()
-        widths, groups = config.block_out_channels[::-1], config.norm_num_groups
+        widths, groups = config.decoder_widths[::-1], config.norm_num_groups
         self.conv_in = nn.Conv2d(_LATENTS, widths[0], 3, padding=1)
         self.mid_block = _Middle(widths[0], groups)
-        self.up_blocks = nn.ModuleList(_levels(widths, config.layers_per_block + 1, groups, _Up))
+        self.up_blocks = nn.ModuleList(_levels(widths, config.decoder_layers + 1, groups, _Up))
         self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=_EPS)
         self.conv_out = nn.Conv2d(widths[-1], _PIXELS, 3, padding=1)
         self.checkpointing = False

@@ -10,12 +10,13 @@ from lsx.errors import UsageError
 from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.training.config import UNetSettings, read_settings
 
-__all__ = ["METHODS", "DistillOptions", "Method"]
+__all__ = ["METHODS", "DecoderOptions", "DistillOptions", "Method"]
 
 Method = Literal["progressive", "consistency"]
 METHODS: tuple[Method, ...] = ("progressive", "consistency")
 
 _DEFAULTS = Path(__file__).with_name("distillation.yaml")
+_DECODER_DEFAULTS = Path(__file__).with_name("decoder.yaml")
 _MOST_STEPS = 128
 
 
@@ -72,9 +73,41 @@ class DistillOptions:
 
         resolution : of the teacher, for the default configuration, which has none. Raises UsageError.
         """
-        known = () if self.config is not None or resolution is None else (f"data.resolution={resolution}",)
-        file = self.config or _DEFAULTS
-        settings = cast("UNetSettings", read_settings("unet", file, (*known, *self.changes)))
+        settings = settings_or_default(_DEFAULTS, self.config, self.changes, resolution)
         if not settings.motion:
-            raise UsageError(f"{file}: use_motion_module is false; a student is made of the whole network")
+            raise UsageError(f"{self.config}: use_motion_module is false; a student is made of the whole network")
         return settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderOptions:
+    """A small decoder's training, but for the data's folder and the output's. Raises UsageError."""
+
+    checkpoint: Path
+    """The folder of the checkpoint whose decoder is learnt from."""
+    widths: tuple[int, ...] | None = None
+    """Channels of the small decoder's levels, those of the whole picture first; half of the full one's unless given."""
+    layers: int | None = None
+    """Its layers a block, from 0; one less than the full one's unless given."""
+    config: Path | None = None
+    """YAML, as `lsx train unet` takes it; by default the one beside this file."""
+    changes: tuple[str, ...] = ()
+    """`section.name=value`, in place of the file's."""
+    model: str | None = None
+    """`latentsync-1.5` or `latentsync-1.6`, where the checkpoint has no config.yaml."""
+    auxiliary: Path | None = None
+    """Folder with LPIPS' weights."""
+    validation: Path | None = None
+    """Data that is not trained on, to judge by."""
+
+    def settings(self, resolution: int | None = None) -> UNetSettings:
+        """The settings of the training. resolution : as for DistillOptions. Raises UsageError."""
+        return settings_or_default(_DECODER_DEFAULTS, self.config, self.changes, resolution)
+
+
+def settings_or_default(
+    default: Path, config: Path | None, changes: tuple[str, ...], resolution: int | None
+) -> UNetSettings:
+    """The settings in `config`, or in the default file, which has no resolution of its own. Raises UsageError."""
+    known = () if config is not None or resolution is None else (f"data.resolution={resolution}",)
+    return cast("UNetSettings", read_settings("unet", config or default, (*known, *changes)))

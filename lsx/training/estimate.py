@@ -10,8 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from lsx.training.config import Settings
 from lsx.training.reports import last_step
-from lsx.training.syncnet_task import SyncNetTask
-from lsx.training.unet_task import UNetTask
+from lsx.training.task import TrainingTask
 
 __all__ = ["Estimate", "estimate"]
 
@@ -39,7 +38,7 @@ class Estimate:
         return self.weight_bytes + self.optimizer_bytes + self.activation_bytes
 
 
-def estimate(task: UNetTask | SyncNetTask, settings: Settings) -> Estimate:
+def estimate(task: TrainingTask, settings: Settings) -> Estimate:
     """Estimate a training on one process. Nothing is computed: activations are counted on tensors without memory."""
     parameters = sum(p.numel() for p in task.module.parameters())
     trained = sum(p.numel() for p in task.module.parameters() if p.requires_grad)

@@ -22,7 +22,7 @@ from lsx.models.pixels import pixels_of
 from lsx.training.feature_store import LatentStore, TokenStore
 from lsx.training.shards import DataSet, SegmentRow
 
-__all__ = ["MicroBatches", "SampleOptions", "Shuffle", "SyncNetSamples", "UNetSamples", "usable_rows"]
+__all__ = ["LatentSamples", "MicroBatches", "SampleOptions", "Shuffle", "SyncNetSamples", "UNetSamples", "usable_rows"]
 
 _FRAMES = 16
 _DIFFUSION_STEPS = 1000
@@ -192,6 +192,29 @@ def _thinned(sample: dict[str, Tensor], number: int, frames: int) -> dict[str, T
 
 def _normal(random: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(random.standard_normal(shape, dtype=np.float32))
+
+
+class LatentSamples(Dataset[dict[str, Tensor]]):
+    """Samples of a decoder's training, by running number: `latents` [4, h, w] of one frame, not scaled.
+
+    Half of them have up to half of another frame of the same face in them: what a U-Net makes of a sound is between
+    faces more often than what the encoder makes of a picture.
+    """
+
+    def __init__(self, rows: Sequence[SegmentRow], latents: LatentStore, seed: int) -> None:
+        self._rows, self._latents, self._seed = rows, latents, seed
+        self._shuffle = Shuffle(seed, len(rows))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        row = self._rows[self._shuffle(number)]
+        random = _generator(self._seed, number, 4)
+        frames, share = random.integers(0, row.frames, 2), max(float(random.uniform(-0.5, 0.5)), 0.0)
+        one, other = (self._latents.moments(row.key, range(f, f + 1), masked=False)[0] for f in frames)
+        mean, deviation = ((1 - share) * one + share * other).chunk(2)
+        return {"latents": mean + deviation * _normal(random, (*mean.shape,))}
 
 
 class SyncNetSamples(Dataset[dict[str, Tensor]]):

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -21,6 +20,7 @@ from lsx.errors import CheckpointError, UsageError
 from lsx.metrics.perceptual import Lpips, Trepa
 from lsx.metrics.weight_files import LPIPS_FILES, VIDEOMAE_FILE
 from lsx.models.checkpoint import Checkpoint, read_tensors
+from lsx.models.checkpoint_files import SAMPLING_FILE
 from lsx.models.stable_syncnet import STABLE_SYNCNET_FILE, load_syncnet
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
@@ -33,7 +33,7 @@ from lsx.training.shards import DataSet
 from lsx.training.task import TrainingTask
 from lsx.training.validation import ValidationClip
 
-__all__ = ["UNetSources", "UNetTask", "link_files"]
+__all__ = ["UNetSources", "UNetTask", "link_files", "link_parts", "vae_hash"]
 
 _UNET = "latentsync_unet.pt"
 
@@ -79,7 +79,7 @@ class UNetTask(TrainingTask):
         self.module = self._unet()
         self._loss = self._losses()
         self._latents = (
-            LatentStore.of(sources.data, _vae_hash(self._hashes), self._loss.mask) if settings.cache_latents else None
+            LatentStore.of(sources.data, vae_hash(self._hashes), self._loss.mask) if settings.cache_latents else None
         )
         self.samples = UNetSamples(
             sources.data,
@@ -213,13 +213,7 @@ class UNetTask(TrainingTask):
 
     def write(self, folder: Path, module: nn.Module, step: int) -> None:
         torch.save({"global_step": step, "state_dict": merged_state(module)}, folder / _UNET)
-        files = self._sources.checkpoint.files
-        link_files(files.vae, folder / "vae")
-        link_files(files.whisper, folder / "whisper" / "tiny.pt")
-        mask = self._sources.checkpoint.mask_file
-        if mask is not None:
-            link_files(mask, folder / "mask.png")
-        (folder / "config.yaml").write_text(yaml.safe_dump(self._yaml(), sort_keys=False), encoding="utf-8")
+        link_parts(self._sources.checkpoint, folder, self._config, ("vae", "whisper"))
         described = {
             "lsx_version": lsx.__version__,
             "step": step,
@@ -230,18 +224,6 @@ class UNetTask(TrainingTask):
             "adapters": self.settings.lora_rank,
         }
         (folder / "training.json").write_text(json.dumps(described, indent=2), encoding="utf-8")
-
-    def _yaml(self) -> dict[str, Any]:
-        """config.yaml of a checkpoint: the one that this began with, or one made of the configuration."""
-        spec = self._sources.checkpoint.spec
-        data = {
-            "num_frames": spec.frames,
-            "resolution": spec.resolution,
-            "audio_feat_length": list(spec.audio_window),
-            "video_fps": spec.video_fps,
-            "audio_sample_rate": spec.sample_rate,
-        }
-        return {"data": self._sources.checkpoint.yaml.get("data", data), "model": self._config.as_mapping()}
 
     def load(self, folder: Path) -> None:
         if not self.written_as_trained:
@@ -266,7 +248,7 @@ class UNetTask(TrainingTask):
         return self._sources.validation.render(checkpoint, output, sampling)
 
 
-def _vae_hash(hashes: Mapping[str, str]) -> str:
+def vae_hash(hashes: Mapping[str, str]) -> str:
     """One hash of all files of the VAE."""
     return hashlib.sha256("".join(v for k, v in sorted(hashes.items()) if k.startswith("vae/")).encode()).hexdigest()
 
@@ -283,6 +265,29 @@ def choose_parameters(unet: UNet3D, parts: tuple[str, ...], *, motion: bool) -> 
         parameter.requires_grad_(trained)
         chosen += [name] if trained else []
     return chosen
+
+
+_PLACES = {"unet": _UNET, "vae": "vae", "whisper": "whisper/tiny.pt", "sampling": SAMPLING_FILE}
+
+
+def link_parts(checkpoint: Checkpoint, folder: Path, unet: UNetConfig, parts: tuple[str, ...]) -> None:
+    """Put these parts of a checkpoint into another's folder, its mask if it has one, and config.yaml of a `unet`."""
+    for part in parts:
+        source = getattr(checkpoint.files, part)
+        if source is not None:
+            link_files(source, folder / _PLACES[part])
+    if checkpoint.mask_file is not None:
+        link_files(checkpoint.mask_file, folder / "mask.png")
+    spec = checkpoint.spec
+    data = {
+        "num_frames": spec.frames,
+        "resolution": spec.resolution,
+        "audio_feat_length": list(spec.audio_window),
+        "video_fps": spec.video_fps,
+        "audio_sample_rate": spec.sample_rate,
+    }
+    content = {"data": checkpoint.yaml.get("data", data), "model": unet.as_mapping()}
+    (folder / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def link_files(source: Path, target: Path) -> None:
