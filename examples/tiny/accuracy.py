@@ -140,6 +140,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=4)
     parser.add_argument("--precisions", default=",".join(_PRECISIONS), help="of lsx-tiny, with commas")
     parser.add_argument("--students", type=Path, help="students of make distill-tiny, in place of the committed one")
+    parser.add_argument("--also", action="append", default=[], help="NAME=CHECKPOINT, in fp16; may be repeated")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     inputs, seeds = given.folder / "inputs", range(FIRST, FIRST + given.clips)
@@ -148,6 +149,8 @@ def main() -> None:
     for name, write in students(given.students).items():
         precisions = ["fp16", "int8"] if name == f"student {KEPT}" else ["fp16"]
         made[name] = bundles(given.folder / name.replace(" ", "-"), write, precisions)
+    for name, _, path in (one.partition("=") for one in given.also):
+        made[name] = bundles(given.folder / name.replace(" ", "-"), partial(shutil.copytree, path), ["fp16"])
     opened = {(model, name): Bundle.open(path) for model, found in made.items() for name, path in found}
     files = [(inputs / f"{s}.mp4", inputs / f"{s}.wav", inputs / f"{s}-truth.mp4") for s in seeds]
     plain = opened["lsx-tiny", "fp32"]

@@ -91,13 +91,13 @@ def _model() -> dict[str, Any]:
     return section
 
 
-def _untrained(folder: Path) -> Path:
-    """A checkpoint with the audio encoder that every checkpoint made here has."""
+def _fill_tokens(folder: Path, data: Path) -> None:
+    """Keep what the audio encoder makes of the data; it is the same in every checkpoint begun here."""
     begun = folder / "untrained"
     if not begun.exists():
         write_vae(new_vae(), folder / "untrained-vae")
         new_checkpoint(begun, folder / "untrained-vae", _model())
-    return begun
+    keep_tokens(begun, data)
 
 
 def keep_tokens(begun: Path, data: Path) -> None:
@@ -110,7 +110,7 @@ def _beside_the_vae(folder: Path, data: Path, common: Sequence[str]) -> None:
     """What one core does while the other trains the VAE, in processes of their own: its random numbers are global."""
     _trained(folder / "syncnet", "syncnet", str(CONFIGS / "syncnet.yaml"), *common, processes=1)
     with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        pool.submit(keep_tokens, _untrained(folder), data).result()
+        pool.submit(_fill_tokens, folder, data).result()
 
 
 def _adapted(folder: Path, last: Path, data: DataSet) -> Path:
