@@ -11,6 +11,7 @@ import pytest
 from examples.tiny.acceptance import Acceptance, judge, summary
 from examples.tiny.checkpoint import MODEL, tiny_checkpoint
 from examples.tiny.clips import render_truth, tiny_clip
+from examples.tiny.student import KEPT, student_checkpoint
 from examples.tiny.voice import speech
 from lsx import LipSync, SamplingOptions
 from lsx.export.exporter import export_bundle
@@ -57,6 +58,20 @@ def test_the_lips_follow_the_sound(results: list[Acceptance]) -> None:
     # what the committed weights do, with a margin; what is wanted of them is 24 dB, see docs/accuracy.md
     assert figures["psnr"] >= 22
     assert figures["shut"] >= 0.95
+
+
+def test_the_student_of_four_steps_moves_them_as_well(results: list[Acceptance], tmp_path: Path) -> None:
+    checkpoint = Checkpoint(CheckpointFiles.in_folder(student_checkpoint(tmp_path / "checkpoint")))
+    export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(precision="fp32"))
+    with LipSync.open(tmp_path / "bundle", threads=1) as lipsync:
+        own = lipsync.bundle.sampling
+        assert (own.steps, own.guidance_batch, own.cache_interval) == (KEPT, 1, None)
+        student, teacher = judge(lipsync, SEEDS[0], own, 64), results[0]
+    # one face scatters; the card has the figures of twenty
+    assert student.correlation >= teacher.correlation - 0.05
+    assert student.psnr >= teacher.psnr - 1
+    assert student.lag == 0
+    assert student.shut >= 0.95
 
 
 def test_an_overlap_is_mixed_in_latents_and_in_pixels_where_a_bundle_keeps_none(
