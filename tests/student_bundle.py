@@ -20,7 +20,7 @@ STUDENT_ENTRY: dict[str, Any] = {
 }
 
 
-def as_student(bundle: Bundle) -> Bundle:
-    """The same bundle, opened as that of a student of two steps."""
-    entry = StudentEntry.model_validate(STUDENT_ENTRY)
+def as_student(bundle: Bundle, **changes: Any) -> Bundle:
+    """The same bundle, opened as that of a student of two steps. changes : of its entry."""
+    entry = StudentEntry.model_validate(STUDENT_ENTRY | changes)
     return Bundle(bundle.path, bundle.manifest.model_copy(update={"student": entry}))

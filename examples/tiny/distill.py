@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 from examples.commands import lsx_in_processes
@@ -14,17 +15,20 @@ from examples.tiny.student import KEPT, STUDENT, pack_student, student_checkpoin
 __all__ = ["main", "make_students"]
 
 STEPS = (8, 4, 2, 1)
+OWN = "distilled"  # the folder, in make tiny's, of all but the data
 
 
 def make_students(folder: Path) -> dict[int, Path]:
-    """Distil the committed lsx-tiny under `folder`; the checkpoint of each number of steps."""
+    """Distil the committed lsx-tiny under `folder`, on the data of `make tiny`; each student's checkpoint by steps."""
     folder.mkdir(parents=True, exist_ok=True)
     data, _ = training_data(folder)
-    teacher, students = tiny_checkpoint(folder / "teacher"), folder / "students"
-    with timed(folder, "tokens"):
+    own = folder / OWN
+    own.mkdir(exist_ok=True)
+    teacher, students = tiny_checkpoint(own / "teacher"), own / "students"
+    with timed(own, "tokens"):
         keep_tokens(teacher, data)
     found = {steps: students / f"{steps}-steps" for steps in STEPS}
-    with timed(folder, "distillation"):
+    with timed(own, "distillation"):
         if not all(path.is_dir() for path in found.values()):
             resume = ["--resume"] if (students / "run.json").is_file() else []
             steps = ",".join(str(steps) for steps in STEPS)
@@ -37,6 +41,7 @@ def make_students(folder: Path) -> dict[int, Path]:
 def judge_student(folder: Path, student: Path, output: Path) -> None:
     """Pack a student into `output`, see how its lips move, and write that down beside it."""
     pack_student(student, output)
+    shutil.rmtree(folder / "packed", ignore_errors=True)
     acceptance = accepted(folder, student_checkpoint(folder / "packed", output))
     write_student_card(folder, output, KEPT, acceptance)
 
@@ -48,7 +53,7 @@ def main() -> None:
     parser.add_argument("--commit", action="store_true", help="write the student where the repository has it")
     given = parser.parse_args()
     students = make_students(given.folder)
-    judge_student(given.folder, students[KEPT], STUDENT if given.commit else given.folder / "student")
+    judge_student(given.folder / OWN, students[KEPT], STUDENT if given.commit else given.folder / "student")
 
 
 if __name__ == "__main__":

@@ -165,6 +165,7 @@ def judge(folder: Path, last: Path, output: Path) -> None:
     """Pack the last checkpoint into `output`, see how its lips move, and write that down beside it."""
     syncnet = sorted((folder / "syncnet" / "checkpoints").glob("step-*"))[-1] / "stable_syncnet.pt"
     parameters = pack(last, syncnet, output)
+    shutil.rmtree(folder / "packed", ignore_errors=True)
     acceptance = accepted(folder, tiny_checkpoint(folder / "packed", output))
     write_card(folder, output, parameters, acceptance)
 

@@ -34,18 +34,24 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 
+_FLAGS = ("--json", "--quiet", "-q", "--verbose", "-v")
+
+
 class _StudentsByDefault(TyperGroup):
     """`lsx distill CHECKPOINT` is `lsx distill students CHECKPOINT`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or args[0] not in (*self.commands, "--help", "-h"):
-            args = ["students", *args]
-        return super().parse_args(ctx, args)
+        flags = [word for word in args if word in _FLAGS]  # which may stand before the command
+        others = [word for word in args if word not in _FLAGS]
+        if not others or others[0] not in (*self.commands, "--help", "-h"):
+            others = ["students", *others]
+        return super().parse_args(ctx, [others[0], *flags, *others[1:]])
 
 
 app = typer.Typer(
     cls=_StudentsByDefault,
-    help="Distil what is served: students of fewer steps (lsx distill CHECKPOINT ...), or a small VAE decoder.",
+    help="Distil what is served: students of fewer steps (lsx distill CHECKPOINT ..., see lsx distill students --help), "
+    "or a small VAE decoder.",
     no_args_is_help=False,
 )
 

@@ -125,7 +125,7 @@ class Checkpoint:
         path = next((folder / name for name in VAE_WEIGHTS if (folder / name).is_file()), None)
         if path is None:
             raise CheckpointError(f"{folder}: no {' or '.join(VAE_WEIGHTS)} in it; this is not a VAE's folder")
-        load_strict(vae, present_names(_read_safetensors(path) if path.suffix == _SAFE else read_tensors(path)), path)
+        load_strict(vae, present_names(read_safetensors(path) if path.suffix == _SAFE else read_tensors(path)), path)
         return vae
 
     def audio_encoder(self) -> AudioEncoder:
@@ -210,7 +210,8 @@ def read_tensors(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, float as they are. Raises CheckpointError."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,13 +20,13 @@ from lsx.errors import CheckpointError, UsageError
 from lsx.metrics.images import levels_of, psnr
 from lsx.metrics.perceptual import Lpips
 from lsx.metrics.weight_files import LPIPS_FILES
-from lsx.models.checkpoint import Checkpoint
+from lsx.models.checkpoint import Checkpoint, read_safetensors
 from lsx.models.vae import VAE_WEIGHTS, Vae, VaeConfig
 from lsx.training.feature_store import LatentStore
 from lsx.training.samples import LatentSamples, usable_rows
 from lsx.training.shards import DataSet
 from lsx.training.task import TrainingTask
-from lsx.training.unet_task import UNetSources, link_parts, vae_hash
+from lsx.training.unet_task import UNetSources, check_resolution, link_parts, vae_hash
 
 if TYPE_CHECKING:
     from lsx.training.config import UNetSettings
@@ -87,12 +88,17 @@ class DecoderTask(TrainingTask):
     ) -> None:
         """sources : the checkpoint whose decoder is to become small; config : of the VAE that it becomes."""
         self.settings, self._checkpoint, self._config = settings, sources.checkpoint, config
+        check_resolution(sources.checkpoint.spec.resolution, settings.resolution)
         self._rows, self._progress = usable_rows(sources.data, settings.resolution), progress
         self.count = len(self._rows)
         self._data, self._held_out = sources.data, held_out or sources.data
+        self._judged = usable_rows(self._held_out, settings.resolution)[:_JUDGED]
         self._mask = torch.from_numpy(sources.checkpoint.mask())
         self._vae = sources.checkpoint.vae()
-        self._store = self._store_of(self._data)
+        self.hashes = sources.checkpoint.hashes()
+        """SHA-256 of every file of the checkpoint."""
+        vae = vae_hash(self.hashes)
+        self._store, self._judged_store = (LatentStore.of(d, vae, self._mask) for d in (self._data, self._held_out))
         self.samples = LatentSamples(self._rows, self._store, settings.seed)
         torch.manual_seed(settings.seed)
         self.module = SmallDecoder(Vae(config))
@@ -108,21 +114,17 @@ class DecoderTask(TrainingTask):
     def _notes(self) -> tuple[str, ...]:
         side = self._checkpoint.spec.latent
         small, full = (decoder_flops(config, side) for config in (self._config, self._vae.config))
-        left_out = "" if self._lpips is not None else f". Left out: perceptual (no {' and '.join(LPIPS_FILES)})"
+        asked = self.settings.perceptual_loss_weight and self._lpips is None
+        left_out = f". Left out: perceptual (no {' and '.join(LPIPS_FILES)} in --auxiliary)" if asked else ""
         widths = ", ".join(str(width) for width in self._config.decoder_widths)
         return (
             f"decoder of {widths} channels: {100 * small / full:.1f} % of the FLOPs of the one that it learns from",
             f"losses: reconstruction{'' if self._lpips is None else ', perceptual'}{left_out}",
         )
 
-    def _store_of(self, data: DataSet) -> LatentStore:
-        return LatentStore.of(data, vae_hash(self._checkpoint.hashes()), self._mask)
-
     def prepare(self, rank: int, world: int) -> None:
         self._store.fill(self._data, self._rows[rank::world], self._vae, self._mask, self._progress)
-        if self._held_out is not self._data:
-            rows = usable_rows(self._held_out, self.settings.resolution)[:_JUDGED]
-            self._store_of(self._held_out).fill(self._held_out, rows[rank::world], self._vae, self._mask)
+        self._judged_store.fill(self._held_out, self._judged[rank::world], self._vae, self._mask)
 
     def without_memory(self) -> tuple[nn.Module, tuple[Tensor, ...]]:
         side = self._checkpoint.spec.latent
@@ -139,8 +141,8 @@ class DecoderTask(TrainingTask):
 
     def loss(self, network: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         latents = batch["latents"]
-        with torch.no_grad():
-            wanted = self._vae.decode(latents).float()
+        with torch.no_grad(), torch.autocast(latents.device.type, enabled=False):
+            wanted = self._vae.decode(latents.float())
         drawn = network(latents).float()
         weight = torch.where(self._mask < 0.5, 1.0, _OUTSIDE)
         reconstruction = ((drawn - wanted).square() * weight).mean() / weight.mean()
@@ -159,12 +161,15 @@ class DecoderTask(TrainingTask):
         (folder / "vae").mkdir(parents=True)
         drawn = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
         state = {name: value.cpu() for name, value in self._vae.state_dict().items() if not name.startswith(_DRAWN)}
-        save_file(state | drawn, folder / "vae" / VAE_WEIGHTS[0])
+        try:
+            save_file(state | drawn, folder / "vae" / VAE_WEIGHTS[0])
+        except SafetensorError as error:  # a full disk is one, too
+            raise OSError(str(error)) from error
         (folder / "vae" / "config.json").write_text(json.dumps(self._config.as_mapping(), indent=2), encoding="utf-8")
 
     def load(self, folder: Path) -> None:
         file = folder / "vae" / VAE_WEIGHTS[0]
-        state = {name: value for name, value in load_file(file).items() if name.startswith(_DRAWN)}
+        state = {name: value for name, value in read_safetensors(file).items() if name.startswith(_DRAWN)}
         try:
             self.module.load_state_dict(state)
         except RuntimeError as error:
@@ -175,13 +180,13 @@ class DecoderTask(TrainingTask):
         """PSNR in dB of the painted pixels, against the full decoder's, over frames that were not trained on."""
         del output, step
         small = Checkpoint(replace(self._checkpoint.files, vae=checkpoint / "vae")).vae().to(self._mask.device)
-        store, inside = self._store_of(self._held_out), (self._mask < 0.5).cpu().numpy()
-        rows = usable_rows(self._held_out, self.settings.resolution)[:_JUDGED]
-        pairs = []
+        pairs, rows, inside = [], self._judged, (self._mask < 0.5).cpu().numpy()
         for number in range(_JUDGED):
             row = rows[number % len(rows)]
             frame = (7 * number) % row.frames
-            latents = store.moments(row.key, range(frame, frame + 1), masked=False)[:, :4].to(self._mask.device)
+            latents = self._judged_store.moments(row.key, range(frame, frame + 1), masked=False)[:, :4].to(
+                self._mask.device
+            )
             pairs.append([_levels(vae.decode(latents)) for vae in (small, self._vae)])
         drawn, wanted = (np.concatenate(faces) for faces in zip(*pairs, strict=True))
         self.psnr = psnr(drawn, wanted, inside)

@@ -16,7 +16,7 @@ from lsx.training.run_folder import RunFolder
 from lsx.training.shards import DataSet
 from lsx.training.train import Callbacks, check_same, settings_as_json
 from lsx.training.trainer import Trainer
-from lsx.training.unet_task import UNetSources, vae_hash
+from lsx.training.unet_task import UNetSources
 
 __all__ = ["distill_decoder", "plan_decoder"]
 
@@ -67,7 +67,7 @@ def _prepared(
         "kind": "decoder",
         "data": str(data.absolute()),
         "settings": settings_as_json(settings),
-        "begun_with": vae_hash(checkpoint.hashes()),
+        "begun_with": task.hashes,
         "decoder": [list(config.decoder_widths), config.decoder_layers],
     }
     return task, settings, asked

@@ -18,6 +18,7 @@ METHODS: tuple[Method, ...] = ("progressive", "consistency")
 _DEFAULTS = Path(__file__).with_name("distillation.yaml")
 _DECODER_DEFAULTS = Path(__file__).with_name("decoder.yaml")
 _MOST_STEPS = 128
+_MOST_OF_CONSISTENCY = 8  # the time steps of more are none that it is trained at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,10 @@ class DistillOptions:
                 raise UsageError(f"--steps has {after} after {before}; a student has half the steps of the one before")
         if self.method not in METHODS:
             raise UsageError(f"--method is {self.method}; choose one of {', '.join(METHODS)}")
+        if self.method == "consistency" and self.steps[0] > _MOST_OF_CONSISTENCY:
+            raise UsageError(
+                f"--steps has {self.steps[0]}; --method consistency is for up to {_MOST_OF_CONSISTENCY}: 8,4,2,1"
+            )
         if not 1 <= self.guidance <= 20:
             raise UsageError(f"--guidance is {self.guidance:g}; give the teacher's, 1..20 (1.5 is usual)")
 
@@ -90,7 +95,8 @@ class DecoderOptions:
     layers: int | None = None
     """Its layers a block, from 0; one less than the full one's unless given."""
     config: Path | None = None
-    """YAML, as `lsx train unet` takes it; by default the one beside this file."""
+    """YAML like that of `lsx train unet`: data, ckpt, optimizer, and run's steps, precision, average, weight of LPIPS.
+    By default the one beside this file."""
     changes: tuple[str, ...] = ()
     """`section.name=value`, in place of the file's."""
     model: str | None = None

@@ -33,7 +33,7 @@ from lsx.training.shards import DataSet
 from lsx.training.task import TrainingTask
 from lsx.training.validation import ValidationClip
 
-__all__ = ["UNetSources", "UNetTask", "link_files", "link_parts", "vae_hash"]
+__all__ = ["UNetSources", "UNetTask", "check_resolution", "link_files", "link_parts", "vae_hash"]
 
 _UNET = "latentsync_unet.pt"
 
@@ -68,11 +68,7 @@ class UNetTask(TrainingTask):
         self.count = len(rows)
         self._config = self._model_config()
         spec = sources.checkpoint.spec
-        if spec.resolution != settings.resolution:
-            raise UsageError(
-                f"the checkpoint is of {spec.resolution} px, the configuration says {settings.resolution}. "
-                "Give a checkpoint and a configuration of one resolution"
-            )
+        check_resolution(spec.resolution, settings.resolution)
         self._hashes = sources.checkpoint.hashes()
         self._rows, self._progress = rows, progress
         self._tokens = TokenStore.of(sources.data, self._hashes["whisper"])
@@ -246,6 +242,15 @@ class UNetTask(TrainingTask):
             steps=self.settings.inference_steps, guidance=self.settings.guidance, cache_interval=None, seed=0
         )
         return self._sources.validation.render(checkpoint, output, sampling)
+
+
+def check_resolution(checkpoint: int, configuration: int) -> None:
+    """Refuse a checkpoint of another resolution than the configuration's. Raises UsageError."""
+    if checkpoint != configuration:
+        raise UsageError(
+            f"the checkpoint is of {checkpoint} px, the configuration says {configuration}. "
+            "Give a checkpoint and a configuration of one resolution"
+        )
 
 
 def vae_hash(hashes: Mapping[str, str]) -> str:

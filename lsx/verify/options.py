@@ -43,6 +43,8 @@ class VerifyOptions:
         for name in ("truth", "teacher"):
             if getattr(self, name) is not None and self.clip is None:
                 raise UsageError(f"--{name} is of a clip; give --clip VIDEO AUDIO too")
+        if "teacher_correlation" in self.thresholds and self.teacher is None:
+            raise UsageError("--threshold teacher_correlation is of a teacher; give --teacher BUNDLE too")
         if self.max_chunks is not None and self.max_chunks < 1:
             raise UsageError(f"max_chunks is {self.max_chunks}; give a whole number from 1 on")
 

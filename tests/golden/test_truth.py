@@ -83,16 +83,17 @@ def test_a_students_lips_are_compared_with_its_teachers(
     plain = bundle("fp32", 64)
     limits = {"teacher_correlation": 1.0}
     settings = VerifyOptions(clip=(video, audio), truth=known, teacher=plain.path, thresholds=limits, record=False)
-    report = verify(as_student(plain), settings)
+    made_of = {"teacher": plain.manifest.model.checkpoint["unet"], "teacher_guidance": 2.0}
+    report = verify(as_student(plain, **made_of), settings)
     beside = report.teacher
     assert beside is not None
-    assert (beside.options["steps"], beside.options["sampler"], beside.options["guidance"]) == (20, "ddim", 1.5)
-    assert beside.made_of_it is False
+    assert (beside.options["steps"], beside.options["sampler"], beside.options["guidance"]) == (20, "ddim", 2.0)
+    assert beside.made_of_it is True
     # what the sweep makes of the teacher at its settings, by a way of its own
     with opened_engines(plain, "onnxruntime", LOOP_GRAPHS, EngineOptions()) as engines:
         executors = executor_cache_for(engines, plain.model)
         judged = judged_clip(plain, video, audio, truth=known)
-        expected = judged.verdict(executors, plain, SamplingOptions()).lips
+        expected = judged.verdict(executors, plain, SamplingOptions(guidance=2.0)).lips
         executors.close()
     assert expected is not None
     assert beside.teacher_lips is not None
@@ -111,6 +112,8 @@ def test_a_teacher_of_another_size_is_refused(dubbed: tuple[Path, Path, Path, Ti
         verify(as_student(bundle("fp32", 64)), settings)
     with pytest.raises(UsageError, match="--teacher is of a clip"):
         VerifyOptions(teacher=video)
+    with pytest.raises(UsageError, match="give --teacher BUNDLE too"):
+        VerifyOptions(thresholds={"teacher_correlation": 0.9})
 
 
 class Judge:
