@@ -50,7 +50,7 @@ class _StudentsByDefault(TyperGroup):
 
 app = typer.Typer(
     cls=_StudentsByDefault,
-    help="Distil what is served: students of fewer steps (lsx distill CHECKPOINT ..., see lsx distill students --help), "
+    help="Distil what is served: students of fewer steps (lsx distill CHECKPOINT ..., see lsx distill students -h), "
     "or a small VAE decoder.",
     no_args_is_help=False,
 )

@@ -24,7 +24,7 @@ from lsx.quantization.options import AIMED_COSINES, MIN_COVERAGE, Method, Quanti
 from lsx.quantization.ranges import find_ranges, find_smoothing
 from lsx.quantization.recipe import TARGET_GRAPHS, Recipe
 from lsx.quantization.sensitivity import Search, SearchOptions, SearchResult
-from lsx.quantization.target import INPUTS, QuantizationTarget
+from lsx.quantization.target import QuantizationTarget
 
 __all__ = ["quantize", "quantize_beside"]
 
@@ -52,8 +52,10 @@ def quantize(
     aimed_cosines = min_cosines | {"unet": options.unet_cosine or AIMED_COSINES[precision]}
     method: Method = options.method or ("percentile" if precision == "int8" else "max")
     recipes, flops, outcomes = {}, {}, {}
+    feeds: dict[str, dict[str, Any]] = {}
     for name in TARGET_GRAPHS:
         target = QuantizationTarget(name, checkpoint, calibration)
+        feeds |= target.first_feeds()
         smoothing = find_smoothing(target, options.alpha, say) if precision == "int8" and options.alpha > 0 else {}
         ranges, outputs = find_ranges(target, precision, method, options.percentile, say)
         bounds = _bounds(options, min_cosines[name], aimed_cosines[name])
@@ -68,7 +70,7 @@ def quantize(
     return Quantization(
         recipes=recipes,
         flops=flops,
-        feeds=_first_feeds(calibration),
+        feeds=feeds,
         calibration=calibration.digest,
         method=_method_in_words(method, precision, options),
         files={
@@ -76,15 +78,6 @@ def quantize(
             "sensitivity.png": _picture(outcomes, flops, precision),
         },
     )
-
-
-def _first_feeds(calibration: Calibration) -> dict[str, dict[str, Any]]:
-    """The inputs of the first recorded sample of every graph that is quantized."""
-    feeds = {}
-    for graph in (graph for graphs in TARGET_GRAPHS.values() for graph in graphs):
-        recorded = next(calibration.feeds(graph))
-        feeds[graph] = {tensor: recorded[tensor] for tensor in INPUTS[graph]}
-    return feeds
 
 
 def _bounds(options: QuantizeOptions, min_cosine: float, aimed_cosine: float) -> SearchOptions:

@@ -43,11 +43,28 @@ class QuantizationTarget:
         self._calibration = calibration
 
     def feeds(self, graph: str | None = None) -> Iterator[CalibrationSample]:
-        """The recorded feeds of one graph, or of all."""
+        """The recorded feeds of one graph, or of all; a shallow graph's that no loop ran are made of full ones."""
         for name in TARGET_GRAPHS[self.name] if graph is None else (graph,):
+            if name == "unet_shallow" and not self._calibration.entries(name):
+                yield from self._shallow_feeds()
             for arrays in self._calibration.feeds(name):
                 order = INPUTS[name]
                 yield CalibrationSample(name, tuple(torch.from_numpy(arrays[n]).to(self.device) for n in order))
+
+    def _shallow_feeds(self) -> Iterator[CalibrationSample]:
+        """Of loops without DeepCache: each full feed, with the deep features of the very same step."""
+        for feed in self.feeds("unet"):
+            with torch.inference_mode():
+                deep = self.module(*feed.tensors)[1]
+            yield CalibrationSample("unet_shallow", (*feed.tensors, deep))
+
+    def first_feeds(self) -> dict[str, dict[str, Any]]:
+        """The inputs of the first sample of each graph, as arrays."""
+        firsts = {graph: next(self.feeds(graph)) for graph in TARGET_GRAPHS[self.name]}
+        return {
+            graph: {name: tensor.cpu().numpy() for name, tensor in zip(INPUTS[graph], feed.tensors, strict=True)}
+            for graph, feed in firsts.items()
+        }
 
     def run(self, feed: CalibrationSample) -> Tensor:
         """The output that errors are measured on: noise_pred, or the decoded faces in -1..1."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip
@@ -32,6 +33,7 @@ from lsx.models.checkpoint import Checkpoint
 from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.quantization.options import QuantizeOptions
 from lsx.quantization.quantize import quantize, quantize_beside
+from lsx.quantization.target import INPUTS, QuantizationTarget
 from lsx.runtime.lipsync import LipSync
 from lsx.verify.verify import VerifyOptions, verify
 from tests.planting import copy_of, edited, plant
@@ -196,6 +198,21 @@ def test_a_quantized_bundle_holds(
     with pytest.raises(NotVerified, match="smoke check"):  # one chunk, and thresholds that were lowered
         LipSync.open(opened.path, "onnxruntime", require_verified=True)
     assert Bundle.open(opened.path).manifest.records[-1].figures == report.figures()
+
+
+def test_a_loop_without_deepcache_calibrates_the_shallow_graph_too(
+    calibration: Calibration, checkpoint: Callable[[int], Path]
+) -> None:
+    """A student's: nothing of it was recorded. On its own step's features it gives the full U-Net's noise."""
+    kept = [entry for entry in calibration.manifest.feeds if entry.graph != "unet_shallow"]
+    assert len(kept) < len(calibration.manifest.feeds)
+    without = Calibration(calibration.path, calibration.manifest.model_copy(update={"feeds": kept}))
+    target = QuantizationTarget("unet", Checkpoint(CheckpointFiles.in_folder(checkpoint(64))), without)
+    full, shallow = (list(target.feeds(graph)) for graph in ("unet", "unet_shallow"))
+    assert len(full) == len(shallow) > 0
+    for one, other in zip(full, shallow, strict=True):
+        assert torch.equal(target.run(one), target.run(other))
+    assert sorted(target.first_feeds()["unet_shallow"]) == sorted(INPUTS["unet_shallow"])
 
 
 def test_a_scale_times_four_is_caught(
