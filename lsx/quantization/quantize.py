@@ -51,8 +51,7 @@ def quantize(
     min_cosines = {"unet": options.unet_cosine or thresholds.unet_cosine, "vae_decoder": thresholds.vae_cosine}
     aimed_cosines = min_cosines | {"unet": options.unet_cosine or AIMED_COSINES[precision]}
     method: Method = options.method or ("percentile" if precision == "int8" else "max")
-    recipes, flops, outcomes = {}, {}, {}
-    feeds: dict[str, dict[str, Any]] = {}
+    recipes, flops, outcomes, feeds = {}, {}, {}, dict[str, dict[str, Any]]()
     for name in TARGET_GRAPHS:
         target = QuantizationTarget(name, checkpoint, calibration)
         feeds |= target.first_feeds()
