@@ -36,11 +36,11 @@ class ConsistencyStage:
         return self.sampled[0]
 
     def draw(self, timestep: Tensor) -> Tensor:
-        """As `DistillationStage.draw`."""
+        """The places, as `DistillationStage.draw` gives them."""
         return timestep * _STRIDES // 1000
 
     def times(self, places: Tensor) -> Tensor:
-        """As `DistillationStage.times`."""
+        """The time steps, as `DistillationStage.times` gives them."""
         return on(timesteps(_STRIDES, SAMPLER), places)[places]
 
     def loss(self, student: Network, teacher: Network, noisy: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
