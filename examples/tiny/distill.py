@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import shutil
+from functools import partial
 from pathlib import Path
 
 from examples.commands import lsx_in_processes
@@ -41,9 +41,7 @@ def make_students(folder: Path) -> dict[int, Path]:
 def judge_student(folder: Path, student: Path, output: Path) -> None:
     """Pack a student into `output`, see how its lips move, and write that down beside it."""
     pack_student(student, output)
-    shutil.rmtree(folder / "packed", ignore_errors=True)
-    acceptance = accepted(folder, student_checkpoint(folder / "packed", output))
-    write_student_card(folder, output, KEPT, acceptance)
+    write_student_card(folder, output, KEPT, accepted(folder, partial(student_checkpoint, packed=output)))
 
 
 def main() -> None:

@@ -8,9 +8,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from examples.tiny.card import write_card
 from examples.tiny.checkpoint import MODEL, new_checkpoint, pack, tiny_checkpoint
 from examples.tiny.dataset import HELD_OUT, fill_tokens, write_dataset
 from examples.tiny.decoder import adapt_decoder, estimates
-from examples.tiny.vae import new_vae, psnr, scale_latents, sharpen_vae, train_vae, write_vae
+from examples.tiny.vae import new_vae, psnr, scale_latents, sharpen_vae, train_vae
 from lsx.models.checkpoint import Checkpoint
 from lsx.models.checkpoint_files import CheckpointFiles
+from lsx.models.vae import write_vae
 from lsx.training.feature_store import TokenStore
 from lsx.training.shards import DataSet
 
@@ -83,7 +85,7 @@ def _vae(folder: Path, data: Path, held_out: Path) -> None:
     print(f"VAE: {decibels} dB on faces that it never saw", flush=True)
     report = {"clips": CLIPS, "steps": VAE_STEPS + SHARP_STEPS, "psnr": decibels}
     (folder / "vae.json").write_text(json.dumps(report), encoding="utf-8")
-    write_vae(vae, folder / "vae")
+    write_vae(folder / "vae", vae.config, vae.state_dict())
 
 
 def _model() -> dict[str, Any]:
@@ -95,7 +97,8 @@ def _fill_tokens(folder: Path, data: Path) -> None:
     """Keep what the audio encoder makes of the data; it is the same in every checkpoint begun here."""
     begun = folder / "untrained"
     if not begun.exists():
-        write_vae(new_vae(), folder / "untrained-vae")
+        vae = new_vae()
+        write_vae(folder / "untrained-vae", vae.config, vae.state_dict())
         new_checkpoint(begun, folder / "untrained-vae", _model())
     keep_tokens(begun, data)
 
@@ -123,7 +126,7 @@ def _adapted(folder: Path, last: Path, data: DataSet) -> Path:
             begun = folder / "adapted.part"
             shutil.rmtree(begun, ignore_errors=True)
             shutil.copytree(last, begun, ignore=lambda _, names: {"vae", "state"} & set(names))
-            write_vae(vae, begun / "vae")
+            write_vae(begun / "vae", vae.config, vae.state_dict())
             begun.rename(adapted)
     return adapted
 
@@ -149,11 +152,12 @@ def make(folder: Path) -> Path:
     return _adapted(folder, last, DataSet.open(data))
 
 
-def accepted(folder: Path, checkpoint: Path) -> dict[str, Any]:
-    """Export a checkpoint, and see how its lips move: what `examples.tiny.acceptance` reports."""
-    bundle, report = folder / "bundle", folder / "acceptance.json"
-    shutil.rmtree(bundle, ignore_errors=True)
-    lsx("export", str(checkpoint), "-o", str(bundle), "--precision", "fp32", "--no-build")
+def accepted(folder: Path, write: Callable[[Path], Path]) -> dict[str, Any]:
+    """Export the checkpoint that `write` writes, and see how its lips move: what `examples.tiny.acceptance` reports."""
+    packed, bundle, report = folder / "packed", folder / "bundle", folder / "acceptance.json"
+    for made in (packed, bundle):
+        shutil.rmtree(made, ignore_errors=True)
+    lsx("export", str(write(packed)), "-o", str(bundle), "--precision", "fp32", "--no-build")
     judged = [sys.executable, "-m", "examples.tiny.acceptance", str(bundle), "--report", str(report)]
     with timed(folder, "acceptance"):
         subprocess.run(judged, check=True)  # noqa: S603
@@ -165,9 +169,7 @@ def judge(folder: Path, last: Path, output: Path) -> None:
     """Pack the last checkpoint into `output`, see how its lips move, and write that down beside it."""
     syncnet = sorted((folder / "syncnet" / "checkpoints").glob("step-*"))[-1] / "stable_syncnet.pt"
     parameters = pack(last, syncnet, output)
-    shutil.rmtree(folder / "packed", ignore_errors=True)
-    acceptance = accepted(folder, tiny_checkpoint(folder / "packed", output))
-    write_card(folder, output, parameters, acceptance)
+    write_card(folder, output, parameters, accepted(folder, partial(tiny_checkpoint, model=output)))
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,13 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lsx.models.mask import mask_at, mask_raster
 from lsx.models.pixels import pixels_of
 from lsx.models.reference import LATENT_SCALE
-from lsx.models.vae import VAE_WEIGHTS, Vae, VaeConfig
+from lsx.models.vae import Vae, VaeConfig, write_vae
 from lsx.training.shards import DataSet
 
 __all__ = [
@@ -40,7 +38,6 @@ __all__ = [
     "scale_latents",
     "sharpen_vae",
     "train_vae",
-    "write_vae",
 ]
 
 SIZE: dict[str, Any] = {"block_out_channels": (16, 32, 64, 64), "layers_per_block": 1, "norm_num_groups": 8}
@@ -208,14 +205,6 @@ def scale_latents(vae: Vae, data: DataSet) -> None:
     post.weight /= factor[None, :, None, None]
 
 
-def write_vae(vae: Vae, folder: Path) -> None:
-    """Write the VAE as diffusers does: config.json and safetensors."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(vae.config.as_mapping(), indent=2))
-    state = {key: value.contiguous() for key, value in vae.state_dict().items()}
-    save_file(state, folder / VAE_WEIGHTS[0])
-
-
 @torch.no_grad()
 def psnr(vae: Vae, data: DataSet) -> float:
     """Of decoded faces against themselves, in dB over levels of 255."""
@@ -239,7 +228,7 @@ def main() -> None:
     before = psnr(vae, data)
     scale_latents(vae, data)
     print(f"PSNR {before:.2f} dB, {psnr(vae, data):.2f} dB with scaled latents", flush=True)
-    write_vae(vae, given.output)
+    write_vae(given.output, vae.config, vae.state_dict())
 
 
 if __name__ == "__main__":

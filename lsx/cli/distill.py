@@ -10,26 +10,25 @@ from typer.core import TyperGroup
 
 from lsx.cli.console import command, counted, emit, out, set_mode, train_extra
 from lsx.cli.options import names_of
-from lsx.cli.progress import Task, task
+from lsx.cli.progress import task
 from lsx.cli.train import (
     Changes,
     Data,
     DryRun,
     HeldOut,
+    Model,
     Output,
     Resume,
+    callbacks_of,
     check_data,
     check_output,
     show_plan,
     show_report,
-    step_line,
-    tell_line,
 )
 from lsx.errors import UsageError
 
 if TYPE_CHECKING:
-    from lsx.training.distill_options import DecoderOptions, DistillOptions, Method
-    from lsx.training.train import Callbacks
+    from lsx.training.distill_options import DecoderOptions, DistillOptions, FromCheckpoint, Method
 
 __all__ = ["app"]
 
@@ -68,9 +67,7 @@ def distill(
     config: Annotated[
         Path | None, typer.Option(help="YAML of each stage's training, as lsx train unet takes it.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="latentsync-1.5 or latentsync-1.6, where the checkpoint has no config.yaml.")
-    ] = None,
+    model: Model = None,
     auxiliary: Annotated[
         Path | None, typer.Option(help="Folder with weights of StableSyncNet, LPIPS and VideoMAE, for pixel losses.")
     ] = None,
@@ -82,7 +79,6 @@ def distill(
     """Train students that need fewer steps and no guidance."""
     train_extra()
     from lsx.training.distill_options import DistillOptions
-    from lsx.training.run_folder import is_main_process
 
     options = DistillOptions(
         checkpoint=checkpoint,
@@ -95,13 +91,7 @@ def distill(
         auxiliary=auxiliary,
         validation=validation,
     )
-    if is_main_process():
-        options.files()
-        options.settings()
-        check_data(data)
-        check_output(output, resume=resume, dry_run=dry_run)
-    else:
-        set_mode(json=False, quiet=True, verbose=False)
+    _check_early(options, data, output, resume=resume, dry_run=dry_run)
     _distill(data, output, options, resume=resume, dry_run=dry_run)
 
 
@@ -114,9 +104,7 @@ def distill_vae(
     ] = None,
     layers: Annotated[int | None, typer.Option(help="Its layers a block; one less than the full one's.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML of the training, as lsx train unet takes it.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="latentsync-1.5 or latentsync-1.6, where the checkpoint has no config.yaml.")
-    ] = None,
+    model: Model = None,
     auxiliary: Annotated[Path | None, typer.Option(help="Folder with LPIPS' weights.")] = None,
     changes: Changes = None,
     resume: Resume = False,
@@ -125,9 +113,7 @@ def distill_vae(
 ) -> None:
     """Train a small VAE decoder against the full one; the checkpoint is exported like any other."""
     train_extra()
-    from lsx.models.checkpoint_files import CheckpointFiles
     from lsx.training.distill_options import DecoderOptions
-    from lsx.training.run_folder import is_main_process
 
     options = DecoderOptions(
         checkpoint=checkpoint,
@@ -139,14 +125,21 @@ def distill_vae(
         auxiliary=auxiliary,
         validation=validation,
     )
-    if is_main_process():
-        CheckpointFiles.in_folder(checkpoint)
-        options.settings()
-        check_data(data)
-        check_output(output, resume=resume, dry_run=dry_run)
-    else:
-        set_mode(json=False, quiet=True, verbose=False)
+    _check_early(options, data, output, resume=resume, dry_run=dry_run)
     _distill_vae(data, output, options, resume=resume, dry_run=dry_run)
+
+
+def _check_early(options: FromCheckpoint, data: Path, output: Path | None, *, resume: bool, dry_run: bool) -> None:
+    """Refuse what can be refused before anything heavy is imported; one process of several speaks."""
+    from lsx.training.run_folder import is_main_process
+
+    if not is_main_process():
+        set_mode(json=False, quiet=True, verbose=False)
+        return
+    options.files()
+    options.settings()
+    check_data(data)
+    check_output(output, resume=resume, dry_run=dry_run)
 
 
 def _numbers(option: str, text: str, example: str) -> tuple[int, ...]:
@@ -163,18 +156,8 @@ def _distill_vae(data: Path, output: Path | None, options: DecoderOptions, *, re
         show_plan(*plan_decoder(data, options))
         return
     with task("distill") as work:
-        report = distill_decoder(data, output, options, resume=resume, callbacks=_callbacks(work))
+        report = distill_decoder(data, output, options, resume=resume, callbacks=callbacks_of(work, "distill"))
     show_report(report)
-
-
-def _callbacks(work: Task) -> Callbacks:
-    from lsx.training.train import Callbacks
-
-    return Callbacks(
-        step=lambda report: work.update("distill", report.step, report.steps, step_line(report)),
-        sounds=lambda done, total: work.update("encode the data", done, total),
-        note=lambda line: tell_line(work, line),
-    )
 
 
 def _distill(data: Path, output: Path | None, options: DistillOptions, *, resume: bool, dry_run: bool) -> None:
@@ -184,7 +167,7 @@ def _distill(data: Path, output: Path | None, options: DistillOptions, *, resume
         show_plan(*plan_distillation(data, options))
         return
     with task("distill") as work:
-        students = distill(data, output, options, resume=resume, callbacks=_callbacks(work))
+        students = distill(data, output, options, resume=resume, callbacks=callbacks_of(work, "distill"))
     for student in students:
         out.print(f"student of {counted(student.steps, 'step')}: {student.checkpoint}")
     emit(students=[{"steps": student.steps, "checkpoint": str(student.checkpoint)} for student in students])

@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from lsx.training.config import Settings
     from lsx.training.estimate import Estimate
     from lsx.training.reports import StepReport, TrainReport
-    from lsx.training.train import TrainOptions
+    from lsx.training.train import Callbacks, TrainOptions
 
 __all__ = [
     "Changes",
     "Data",
     "DryRun",
     "HeldOut",
+    "Model",
     "Output",
     "Resume",
     "app",
+    "callbacks_of",
     "check_data",
     "check_output",
     "show_plan",
     "show_report",
-    "step_line",
-    "tell_line",
 ]
 
 app = typer.Typer(help="Train LatentSync's networks on a data set.", no_args_is_help=False)
@@ -46,6 +46,9 @@ Changes = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the training that is in -o.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show parameters, memory and steps; write nothing.")]
+Model = Annotated[
+    str | None, typer.Option(help="latentsync-1.5 or latentsync-1.6, where the checkpoint has no config.yaml.")
+]
 HeldOut = Annotated[Path | None, typer.Option("--validation", help="Data set that is not trained on.")]
 
 
@@ -54,9 +57,7 @@ def train_unet(
     data: Data,
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder: VAE, audio encoder, mask, U-Net to begin with.")],
     output: Output = None,
-    model: Annotated[
-        str | None, typer.Option(help="latentsync-1.5 or latentsync-1.6, where the checkpoint has no config.yaml.")
-    ] = None,
+    model: Model = None,
     auxiliary: Annotated[
         Path | None, typer.Option(help="Folder with weights of StableSyncNet, LPIPS and VideoMAE, those there are.")
     ] = None,
@@ -155,28 +156,34 @@ def check_output(output: Path | None, *, resume: bool, dry_run: bool) -> None:
 
 
 def _train(kind: str, data: Path, output: Path | None, options: TrainOptions, *, resume: bool, dry_run: bool) -> None:
-    from lsx.training.train import Callbacks, plan_training, train
+    from lsx.training.train import plan_training, train
 
     if dry_run or output is None:
         show_plan(*plan_training(kind, data, options))
         return
     with task("train") as work:
-        callbacks = Callbacks(
-            step=lambda report: work.update("train", report.step, report.steps, step_line(report)),
-            sounds=lambda done, total: work.update("encode the data", done, total),
-            note=lambda line: tell_line(work, line),
-        )
-        report = train(kind, data, output, options, resume=resume, callbacks=callbacks)
+        report = train(kind, data, output, options, resume=resume, callbacks=callbacks_of(work, "train"))
     show_report(report)
 
 
-def tell_line(work: Task, line: str) -> None:
+def callbacks_of(work: Task, label: str) -> Callbacks:
+    """How a training tells of itself on the terminal. label : of its steps."""
+    from lsx.training.train import Callbacks
+
+    return Callbacks(
+        step=lambda report: work.update(label, report.step, report.steps, _step_line(report)),
+        sounds=lambda done, total: work.update("encode the data", done, total),
+        note=lambda line: _tell_line(work, line),
+    )
+
+
+def _tell_line(work: Task, line: str) -> None:
     """Show a line of a training above its progress, and in it."""
     work.update(line)
     out.print(escape(line))
 
 
-def step_line(report: StepReport) -> str:
+def _step_line(report: StepReport) -> str:
     """Loss, time and memory of a step, in a line."""
     left = int(report.seconds_left)
     skipped = f", {report.skipped} skipped" if report.skipped else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 from lsx.errors import UsageError
 from lsx.models.checkpoint_files import STABLE_SYNCNET_FILE
 
-__all__ = ["LPIPS_FILES", "SYNCNET_FILE", "VIDEOMAE_FILE", "check_weights"]
+__all__ = ["LPIPS_FILES", "SYNCNET_FILE", "VIDEOMAE_FILE", "check_weights", "has_lpips"]
 
 LPIPS_FILES = ("vgg16-397923af.pth", "vgg.pth")
 """torchvision's VGG16, and LPIPS's linear layers (weights/v0.1/vgg.pth of the `lpips` package)."""
@@ -16,6 +16,11 @@ SYNCNET_FILE = "syncnet_v2.model"
 
 VIDEOMAE_FILE = "vit_g_hybrid_pt_1200e_ssv2_ft.pth"
 """VideoMAE v2, for TREPA."""
+
+
+def has_lpips(folder: Path) -> bool:
+    """Whether both files of LPIPS are in `folder`."""
+    return all((folder / name).is_file() for name in LPIPS_FILES)
 
 
 def check_weights(folder: Path) -> None:

@@ -117,11 +117,16 @@ class Checkpoint:
         load_strict(unet, state, path)
         return unet
 
+    @property
+    def vae_config(self) -> VaeConfig:
+        """The VAE's configuration. Raises CheckpointError."""
+        return VaeConfig.from_file(self.files.vae / "config.json")
+
     def vae(self) -> Vae:
         """The VAE in float32, from one of diffusers' folders."""
         folder = self.files.vae
         with torch.device("meta"):
-            vae = Vae(VaeConfig.from_file(folder / "config.json"))
+            vae = Vae(self.vae_config)
         path = next((folder / name for name in VAE_WEIGHTS if (folder / name).is_file()), None)
         if path is None:
             raise CheckpointError(f"{folder}: no {' or '.join(VAE_WEIGHTS)} in it; this is not a VAE's folder")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import tempfile
@@ -21,7 +20,7 @@ from lsx.errors import OutputError
 from lsx.models.checkpoint_files import check_new_checkpoint
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
-from lsx.models.vae import VAE_WEIGHTS, Vae, VaeConfig
+from lsx.models.vae import Vae, VaeConfig, write_vae
 from lsx.models.whisper import sinusoids
 
 __all__ = ["data_section", "random_checkpoint", "seeded_weight", "write_whisper"]
@@ -168,14 +167,10 @@ def _write_unet(path: Path, model: Mapping[str, Any], seed: int) -> None:
 
 
 def _write_vae(folder: Path, size: Mapping[str, Any], seed: int) -> None:
-    from safetensors.torch import save_file
-
     config = VaeConfig(**size)
     with torch.device("meta"):
         vae = Vae(config)
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(config.as_mapping(), indent=2), encoding="utf-8")
-    save_file(dict(_draw(vae.state_dict(), seed)), folder / VAE_WEIGHTS[0])
+    write_vae(folder, config, dict(_draw(vae.state_dict(), seed)))
 
 
 def write_whisper(path: Path, seed: int, layers: int = 4) -> None:

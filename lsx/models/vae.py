@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lsx.errors import CheckpointError
 from lsx.models.attention import checkpointed
 
-__all__ = ["VAE_WEIGHTS", "Posterior", "Vae", "VaeConfig", "present_names"]
+__all__ = ["VAE_WEIGHTS", "Posterior", "Vae", "VaeConfig", "present_names", "write_vae"]
 
 VAE_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 """What the file of the weights may be called; the first that is there is read."""
@@ -124,6 +126,16 @@ def present_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:  # once a convolution of one pixel
             renamed[f"{found[1]}{_OLD_NAMES[found[2]]}{found[3]}"] = value.flatten(1) if value.ndim > 1 else value
     return renamed
+
+
+def write_vae(folder: Path, config: VaeConfig, state: Mapping[str, Tensor]) -> None:
+    """Write a VAE into `folder` as diffusers does: config.json and safetensors. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config.as_mapping(), indent=2), encoding="utf-8")
+    try:
+        save_file({name: value.cpu().contiguous() for name, value in state.items()}, folder / VAE_WEIGHTS[0])
+    except SafetensorError as error:  # a full disk is one, too
+        raise OSError(str(error)) from error
 
 
 class _Resnet(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lsx.errors import CheckpointError, UsageError
 from lsx.metrics.images import levels_of, psnr
 from lsx.metrics.perceptual import Lpips
-from lsx.metrics.weight_files import LPIPS_FILES
+from lsx.metrics.weight_files import LPIPS_FILES, has_lpips
 from lsx.models.checkpoint import Checkpoint, read_safetensors
-from lsx.models.vae import VAE_WEIGHTS, Vae, VaeConfig
+from lsx.models.vae import VAE_WEIGHTS, Vae, VaeConfig, write_vae
 from lsx.training.feature_store import LatentStore
 from lsx.training.samples import LatentSamples, usable_rows
 from lsx.training.shards import DataSet
@@ -101,15 +98,19 @@ class DecoderTask(TrainingTask):
         self._store, self._judged_store = (LatentStore.of(d, vae, self._mask) for d in (self._data, self._held_out))
         self.samples = LatentSamples(self._rows, self._store, settings.seed)
         torch.manual_seed(settings.seed)
-        self.module = SmallDecoder(Vae(config))
-        self.module.decoder.checkpointing = settings.gradient_checkpointing
+        self.module = self._small()
         folder = sources.auxiliary
-        there = folder is not None and all((folder / name).is_file() for name in LPIPS_FILES)
-        self._lpips = Lpips(folder) if folder is not None and there and settings.perceptual_loss_weight else None
+        judges = folder is not None and has_lpips(folder) and settings.perceptual_loss_weight
+        self._lpips = Lpips(folder) if folder is not None and judges else None
         self.frozen_bytes = sum(p.numel() * p.element_size() for p in self._vae.parameters())
         self.notes = self._notes()
         self.psnr: float | None = None
         """What `validate` found last."""
+
+    def _small(self) -> SmallDecoder:
+        module = SmallDecoder(Vae(self._config))
+        module.decoder.checkpointing = self.settings.gradient_checkpointing
+        return module
 
     def _notes(self) -> tuple[str, ...]:
         side = self._checkpoint.spec.latent
@@ -129,9 +130,7 @@ class DecoderTask(TrainingTask):
     def without_memory(self) -> tuple[nn.Module, tuple[Tensor, ...]]:
         side = self._checkpoint.spec.latent
         with torch.device("meta"):
-            module = SmallDecoder(Vae(self._config))
-            module.decoder.checkpointing = self.settings.gradient_checkpointing
-            return module, (torch.empty(self.settings.batch_size, 4, side, side),)
+            return self._small(), (torch.empty(self.settings.batch_size, 4, side, side),)
 
     def to(self, device: torch.device) -> None:
         self._vae.to(device)
@@ -158,14 +157,8 @@ class DecoderTask(TrainingTask):
         """The checkpoint that it was made of, with the small decoder in its VAE."""
         del step
         link_parts(self._checkpoint, folder, self._checkpoint.unet_config, ("unet", "whisper", "sampling"))
-        (folder / "vae").mkdir(parents=True)
-        drawn = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-        state = {name: value.cpu() for name, value in self._vae.state_dict().items() if not name.startswith(_DRAWN)}
-        try:
-            save_file(state | drawn, folder / "vae" / VAE_WEIGHTS[0])
-        except SafetensorError as error:  # a full disk is one, too
-            raise OSError(str(error)) from error
-        (folder / "vae" / "config.json").write_text(json.dumps(self._config.as_mapping(), indent=2), encoding="utf-8")
+        kept = {name: value for name, value in self._vae.state_dict().items() if not name.startswith(_DRAWN)}
+        write_vae(folder / "vae", self._config, kept | module.state_dict())
 
     def load(self, folder: Path) -> None:
         file = folder / "vae" / VAE_WEIGHTS[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from lsx.models.checkpoint import Checkpoint
-from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.training.config import UNetSettings
 from lsx.training.decoder_task import DecoderTask, small_config
 from lsx.training.distill_options import DecoderOptions
@@ -57,9 +56,9 @@ def _prepared(
     data: Path, options: DecoderOptions, tell: Callbacks
 ) -> tuple[DecoderTask, UNetSettings, dict[str, object]]:
     """The task, its settings, and what run.json says of it."""
-    checkpoint = Checkpoint(CheckpointFiles.in_folder(options.checkpoint), model=options.model)
+    checkpoint = Checkpoint(options.files(), model=options.model)
     settings = options.settings(checkpoint.spec.resolution)
-    config = small_config(checkpoint.vae().config, options.widths, options.layers)
+    config = small_config(checkpoint.vae_config, options.widths, options.layers)
     sources = UNetSources(checkpoint=checkpoint, data=DataSet.open(data), auxiliary=options.auxiliary)
     held_out = None if options.validation is None else DataSet.open(options.validation)
     task = DecoderTask(settings, sources, config, held_out=held_out, progress=tell.sounds)

@@ -4,29 +4,68 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 from lsx.errors import UsageError
 from lsx.models.checkpoint_files import CheckpointFiles
 from lsx.training.config import UNetSettings, read_settings
 
-__all__ = ["METHODS", "DecoderOptions", "DistillOptions", "Method"]
+__all__ = ["METHODS", "DecoderOptions", "DistillOptions", "FromCheckpoint", "Method"]
 
 Method = Literal["progressive", "consistency"]
 METHODS: tuple[Method, ...] = ("progressive", "consistency")
 
-_DEFAULTS = Path(__file__).with_name("distillation.yaml")
-_DECODER_DEFAULTS = Path(__file__).with_name("decoder.yaml")
 _MOST_STEPS = 128
 _MOST_OF_CONSISTENCY = 8  # the time steps of more are none that it is trained at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DistillOptions:
-    """A distillation, but for the data's folder and the output's. Raises UsageError."""
+class FromCheckpoint:
+    """What every distillation begins with, but for the data's folder and the output's."""
+
+    defaults: ClassVar[Path]
+    """The YAML that is taken where no other is given; it has no resolution of its own."""
 
     checkpoint: Path
-    """The teacher's folder."""
+    """The folder of the checkpoint that is learnt from."""
+    config: Path | None = None
+    """YAML of a training, as `lsx train unet` takes it; of a decoder's, data, ckpt, optimizer, and run's steps,
+    precision, average and weight of LPIPS apply."""
+    changes: tuple[str, ...] = ()
+    """`section.name=value`, in place of the file's."""
+    model: str | None = None
+    """`latentsync-1.5` or `latentsync-1.6`, where the checkpoint has no config.yaml."""
+    auxiliary: Path | None = None
+    """Folder with the weights of StableSyncNet, LPIPS and VideoMAE, for losses on pixels; a decoder takes LPIPS alone.
+    """
+    validation: Path | None = None
+    """Data that is not trained on; a student's first segment of it is rendered, a decoder is judged on it."""
+
+    def files(self) -> CheckpointFiles:
+        """The checkpoint's files. Raises CheckpointError."""
+        return CheckpointFiles.in_folder(self.checkpoint)
+
+    def settings(self, resolution: int | None = None) -> UNetSettings:
+        """The settings of each training.
+
+        resolution : of the checkpoint, for the default configuration. Raises UsageError.
+        """
+        known = () if self.config is not None or resolution is None else (f"data.resolution={resolution}",)
+        file = self.config or self.defaults
+        settings = cast("UNetSettings", read_settings("unet", file, (*known, *self.changes)))
+        self._check(settings, file)
+        return settings
+
+    def _check(self, settings: UNetSettings, file: Path) -> None:
+        """Raise UsageError for settings in `file` that this training cannot have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistillOptions(FromCheckpoint):
+    """A distillation of students. Raises UsageError."""
+
+    defaults = Path(__file__).with_name("distillation.yaml")
+
     steps: tuple[int, ...] = (8, 4, 2, 1)
     """The students' steps, powers of two up to 128, each half of the one before."""
     guidance: float = 1.5
@@ -34,16 +73,6 @@ class DistillOptions:
     method: Method = "progressive"
     """`progressive`: guidance first, then a training for every halving of the steps; `consistency`: one training, of
     one network that serves all of `steps`."""
-    config: Path | None = None
-    """YAML of a stage's training, as `lsx train unet` takes it; by default the one beside this file."""
-    changes: tuple[str, ...] = ()
-    """`section.name=value`, in place of the file's."""
-    model: str | None = None
-    """`latentsync-1.5` or `latentsync-1.6`, where the checkpoint has no config.yaml."""
-    auxiliary: Path | None = None
-    """Folder with the weights of StableSyncNet, LPIPS and VideoMAE, for losses on pixels."""
-    validation: Path | None = None
-    """Data that is not trained on; its first segment is rendered after each stage."""
 
     def __post_init__(self) -> None:
         if not self.steps:
@@ -65,7 +94,7 @@ class DistillOptions:
 
     def files(self) -> CheckpointFiles:
         """The teacher's files. Raises CheckpointError, and UsageError where it is a student itself."""
-        files = CheckpointFiles.in_folder(self.checkpoint)
+        files = FromCheckpoint.files(self)  # a slotted dataclass is a class anew, which super() does not know
         if files.sampling is not None:
             raise UsageError(
                 f"{self.checkpoint} is a student, and has no guidance to fold in. Give what it was made of; "
@@ -73,47 +102,18 @@ class DistillOptions:
             )
         return files
 
-    def settings(self, resolution: int | None = None) -> UNetSettings:
-        """The settings of each stage's training.
-
-        resolution : of the teacher, for the default configuration, which has none. Raises UsageError.
-        """
-        settings = settings_or_default(_DEFAULTS, self.config, self.changes, resolution)
+    def _check(self, settings: UNetSettings, file: Path) -> None:
         if not settings.motion:
-            raise UsageError(f"{self.config}: use_motion_module is false; a student is made of the whole network")
-        return settings
+            raise UsageError(f"{file}: use_motion_module is false; a student is made of the whole network")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DecoderOptions:
-    """A small decoder's training, but for the data's folder and the output's. Raises UsageError."""
+class DecoderOptions(FromCheckpoint):
+    """The training of a small decoder."""
 
-    checkpoint: Path
-    """The folder of the checkpoint whose decoder is learnt from."""
+    defaults = Path(__file__).with_name("decoder.yaml")
+
     widths: tuple[int, ...] | None = None
     """Channels of the small decoder's levels, those of the whole picture first; half of the full one's unless given."""
     layers: int | None = None
     """Its layers a block, from 0; one less than the full one's unless given."""
-    config: Path | None = None
-    """YAML like that of `lsx train unet`: data, ckpt, optimizer, and run's steps, precision, average, weight of LPIPS.
-    By default the one beside this file."""
-    changes: tuple[str, ...] = ()
-    """`section.name=value`, in place of the file's."""
-    model: str | None = None
-    """`latentsync-1.5` or `latentsync-1.6`, where the checkpoint has no config.yaml."""
-    auxiliary: Path | None = None
-    """Folder with LPIPS' weights."""
-    validation: Path | None = None
-    """Data that is not trained on, to judge by."""
-
-    def settings(self, resolution: int | None = None) -> UNetSettings:
-        """The settings of the training. resolution : as for DistillOptions. Raises UsageError."""
-        return settings_or_default(_DECODER_DEFAULTS, self.config, self.changes, resolution)
-
-
-def settings_or_default(
-    default: Path, config: Path | None, changes: tuple[str, ...], resolution: int | None
-) -> UNetSettings:
-    """The settings in `config`, or in the default file, which has no resolution of its own. Raises UsageError."""
-    known = () if config is not None or resolution is None else (f"data.resolution={resolution}",)
-    return cast("UNetSettings", read_settings("unet", config or default, (*known, *changes)))

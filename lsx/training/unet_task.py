@@ -18,7 +18,7 @@ import lsx
 from lsx.core.sampling import SamplingOptions
 from lsx.errors import CheckpointError, UsageError
 from lsx.metrics.perceptual import Lpips, Trepa
-from lsx.metrics.weight_files import LPIPS_FILES, VIDEOMAE_FILE
+from lsx.metrics.weight_files import LPIPS_FILES, VIDEOMAE_FILE, has_lpips
 from lsx.models.checkpoint import Checkpoint, read_tensors
 from lsx.models.checkpoint_files import SAMPLING_FILE
 from lsx.models.stable_syncnet import STABLE_SYNCNET_FILE, load_syncnet
@@ -165,7 +165,7 @@ class UNetTask(TrainingTask):
         )
         there = {
             "sync": folder is not None and (folder / STABLE_SYNCNET_FILE).is_file(),
-            "perceptual": folder is not None and all((folder / name).is_file() for name in LPIPS_FILES),
+            "perceptual": folder is not None and has_lpips(folder),
             "trepa": folder is not None and (folder / VIDEOMAE_FILE).is_file(),
         }
         files = {"sync": STABLE_SYNCNET_FILE, "perceptual": " and ".join(LPIPS_FILES), "trepa": VIDEOMAE_FILE}
