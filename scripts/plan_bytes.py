@@ -78,6 +78,7 @@ def _onnx(graph: str, resolution: int, folder: Path) -> Path:
     torch.manual_seed(0)
     unet = UNet3D(UNetConfig()).eval().requires_grad_(False)
     module = UNetGraph(unet) if graph == "unet" else UNetShallowGraph(unet)
+    module.share_halves(model.frames)
     feed = spec.example_inputs(model, module, 2)
     graph_dtype = torch_dtype("fp16")
     arguments = [

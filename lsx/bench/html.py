@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from html import escape
+from itertools import chain
 
 from lsx.bench.report import BenchReport, LongRun, Roofline, Row, Spread, Stages, Sweep, SweepPoint
 from lsx.core.graph_names import GRAPH_WORDS
@@ -31,8 +32,8 @@ def _parts(report: BenchReport) -> Iterator[str]:
     for note in report.notes:
         yield f'<p class="bad">{escape(note)}</p>'
     yield from _sections(report)
-    for stages in report.stages:
-        yield from _stages(stages)
+    yield from chain.from_iterable(_stages(stages) for stages in report.stages)
+    yield from (f"<p>{escape(line)}</p>" for line in report.unet_lines())
     if report.host:
         yield "<h2>The host's stages, one core</h2>"
         yield table(("stage", "ms a frame"), ((s.name, f"{1e3 * s.seconds:.1f}") for s in report.host))

@@ -118,6 +118,11 @@ class Stages(Entry):
     device_busy: float
     """Share of the whole in which engines ran."""
 
+    @property
+    def unet_seconds(self) -> float:
+        """What the U-Net took of it, full and shallow evaluations."""
+        return sum(share.seconds for share in self.stages if share.name in ("unet", "unet_shallow"))
+
 
 class ProfileRow(Entry):
     """One operator of a graph in ONNX Runtime's profile, all its nodes together."""
@@ -254,6 +259,14 @@ class BenchReport(Entry):
     def text(self) -> str:
         """The file's content."""
         return self.model_dump_json(indent=1) + "\n"
+
+    def unet_lines(self) -> Iterator[str]:
+        """How many times faster the U-Net of each chunk beside the first is: what a student saves of it."""
+        chunks = [stages for stages in self.stages if stages.unet_seconds and not stages.overlapping]
+        for other in chunks[1:]:
+            named = (f"{s.contender} {1e3 * s.unet_seconds:.0f} ms" for s in (chunks[0], other))
+            times = chunks[0].unet_seconds / other.unet_seconds
+            yield f"the U-Net's part of a chunk: {', '.join(named)}, {times:.2f}x"
 
     def figures(self) -> Iterator[tuple[str, float]]:
         """Seconds by name, lower being better: what two reports are compared by. PyTorch's own are not among them."""

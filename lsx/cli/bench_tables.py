@@ -50,6 +50,8 @@ def show_report(report: BenchReport) -> None:
         out.print(
             f"{stages.what}, {stages.contender}: {parts}; engines ran {100 * stages.device_busy:.1f} % of the time"
         )
+    for line in report.unet_lines():
+        out.print(line)
     for share in report.host:
         out.print(f"{share.name}, one core: {1e3 * share.seconds:.1f} ms, {1 / share.seconds:.0f} frames/s")
     if report.roofline is not None:

@@ -28,7 +28,7 @@ from lsx.export.onnxruntime_form import to_onnxruntime_form
 from lsx.export.tensorrt_form import to_tensorrt_form
 from lsx.export.tracing import free_leading_axis, trace
 from lsx.graphs.graph_specs import GraphSpec, sync_specs
-from lsx.graphs.modules import GraphModule
+from lsx.graphs.modules import SHARED_HALVES, GraphModule
 from lsx.graphs.precision import islands_of, round_to_precision, to_precision, torch_dtype
 from lsx.models.checkpoint import Checkpoint
 from lsx.models.stable_syncnet import StableSyncNet
@@ -84,7 +84,10 @@ class GraphExporter:
         reference = self._reference(spec, module, recipe)
         report(f"{spec.name}: tracing")
         to_precision(module, spec.name, self.precision)
+        shared = self.checkpoint.files.sampling is None and module.share_halves(self.model.frames)
         model, forms = self._trace(spec, module)
+        for form in (model, *forms.values()) if shared else ():
+            form.metadata_props[SHARED_HALVES] = "yes"
         check_norms(spec.name, model, norms)
         coverage = None
         if recipe is not None and self.quantization is not None:

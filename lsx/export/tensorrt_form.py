@@ -20,7 +20,9 @@ _ALIKE = {
 }
 """Operators that act alike on [n, tokens, channels] and [tokens, n, channels]: element by element or over channels."""
 
-_SWAP = [1, 0, 2]
+_SWAP = {3: [1, 0, 2], 4: [2, 0, 1, 3]}
+"""Where the axes of tokens go, [n, tokens, channels] or [halves, frames, tokens, channels]: n is split in two there."""
+_BACK = {3: [1, 0, 2], 4: [1, 2, 0, 3]}
 
 
 def to_tensorrt_form(model: ir.Model) -> int:
@@ -88,20 +90,34 @@ class _Region:
                     continue
                 if value.const_value is not None:
                     node.replace_input_with(index, self._swapped_constant(value))
-                elif _is_tokens(value):
+                elif _is_tokens(value) or (_rank(value) == 4 and _is_split(node.outputs[0])):
                     node.replace_input_with(index, self._swapped_value(value))
+            self._move_axis(node)
         for value in inside:
             outside = [(node, index) for node, index in value.uses() if node not in self._nodes]
             value.shape = _swapped_shape(value)
             if outside:
-                back = self._transposed(value, _SWAP)
+                back = self._transposed(value, _BACK[_rank(value)])
                 for node, index in outside:
                     node.replace_input_with(index, back)
+
+    def _move_axis(self, node: ir.Node) -> None:
+        """Point what names the first axis to where it goes: the second."""
+        output = node.outputs[0]
+        if node.op_type == "Reshape" and output.shape is not None:
+            lengths = [int(n) for n in output.shape.numpy()]
+            target = [0, -1, lengths[1], lengths[3]] if len(lengths) == 4 else [0, -1, lengths[2]]
+            node.attributes.pop("allowzero", None)
+            node.replace_input_with(1, self._lengths(target))
+        elif node.op_type == "Unsqueeze":
+            node.replace_input_with(1, self._lengths([1]))
+        elif node.op_type == "Slice" and _axes_of(node) == [0]:
+            node.replace_input_with(3, self._lengths([1]))
 
     def _swapped_value(self, value: ir.Value) -> ir.Value:
         """A value from outside, transposed once for all that take it."""
         if value not in self._swapped:
-            self._swapped[value] = self._transposed(value, _SWAP)
+            self._swapped[value] = self._transposed(value, _SWAP[_rank(value)])
         return self._swapped[value]
 
     def _swapped_constant(self, value: ir.Value) -> ir.Value:
@@ -112,7 +128,7 @@ class _Region:
         if len(shape) != 3 or shape[:2] == [1, 1]:
             return value
         if value not in self._swapped:
-            array = np.ascontiguousarray(value.const_value.numpy().transpose(_SWAP))
+            array = np.ascontiguousarray(value.const_value.numpy().transpose(_SWAP[3]))
             self._swapped[value] = self._constant(f"{value.name}_swapped", ir.tensor(array, value.const_value.dtype))
         return self._swapped[value]
 
@@ -151,9 +167,11 @@ class _Region:
 
     def _reshaped(self, value: ir.Value, target: list[int], shape: list[int]) -> ir.Value:
         """target : with 0 for a length that stays, so that none is fixed which is to vary."""
+        return self._inserted(ir.node("Reshape", [value, self._lengths(target)]), value, shape)
+
+    def _lengths(self, target: list[int]) -> ir.Value:
         name = f"tensorrt_shape_{'_'.join(str(n) for n in target)}"
-        known = self._graph.initializers.get(name) or self._constant(name, ir.tensor(np.array(target, np.int64)))
-        return self._inserted(ir.node("Reshape", [value, known]), value, shape)
+        return self._graph.initializers.get(name) or self._constant(name, ir.tensor(np.array(target, np.int64)))
 
     def _inserted(self, node: ir.Node, source: ir.Value, shape: Sequence[int | ir.SymbolicDim] | None) -> ir.Value:
         """The output of a new node, put where what it takes is there."""
@@ -187,8 +205,7 @@ def _set_dtype(value: ir.Value, like: ir.Value | None) -> None:
 def _neighbours(node: ir.Node) -> Iterator[ir.Node]:
     """The nodes that make what `node` takes, and those that take what it makes, by tokens."""
     for value in node.inputs:
-        producer = None if value is None or not _is_tokens(value) else value.producer()
-        if producer is not None:
+        if value is not None and (_is_tokens(value) or _is_split(value)) and (producer := value.producer()) is not None:
             yield producer
     for value in node.outputs:
         for user, _ in value.uses():
@@ -196,30 +213,73 @@ def _neighbours(node: ir.Node) -> Iterator[ir.Node]:
 
 
 def _acts_alike(node: ir.Node) -> bool:
-    """Whether a node gives the same numbers with the first two axes of its tokens swapped."""
-    if node.op_type not in _ALIKE or node.domain != "" or not all(_is_tokens(value) for value in node.outputs):
+    """Whether a node gives the same numbers with n and tokens swapped: n is the first axis, or the first two."""
+    if node.domain != "":
+        return False
+    joins_halves = _is_split(node.outputs[0]) or (node.op_type == "Reshape" and _is_merge(node))
+    return joins_halves or (node.op_type in _ALIKE and _keeps_n(node))
+
+
+def _keeps_n(node: ir.Node) -> bool:
+    """Whether one of the operators that may act alike does, on [n, tokens, channels]."""
+    if not all(_is_tokens(value) for value in node.outputs):
         return False
     if node.op_type == "MatMul":  # by a matrix of weights
-        weight = node.inputs[1]
-        return weight is not None and weight.shape is not None and len(weight.shape) == 2
-    axis = node.attributes.get("axis")
+        return _input_rank(node, 1) == 2
     if node.op_type in ("LayerNormalization", "Split"):
+        axis = node.attributes.get("axis")
         return axis is not None and axis.as_int() in (-1, 2)
     if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-        scale = node.inputs[1]
-        return scale is not None and scale.shape is not None and len(scale.shape) == 0
-    if node.op_type == "Slice":
-        axes = node.inputs[3] if len(node.inputs) > 3 else None
-        return axes is not None and axes.const_value is not None and axes.const_value.numpy().tolist() in ([-1], [2])
-    return True
+        return _input_rank(node, 1) == 0
+    return node.op_type != "Slice" or _axes_of(node) in ([-1], [0], [2])
+
+
+def _input_rank(node: ir.Node, index: int) -> int | None:
+    value = node.inputs[index]
+    return None if value is None or value.shape is None else len(value.shape)
+
+
+def _axes_of(node: ir.Node) -> list[int] | None:
+    """The axes that a Slice cuts, where they are constant."""
+    axes = node.inputs[3] if len(node.inputs) > 3 else None
+    return None if axes is None or axes.const_value is None else list(axes.const_value.numpy().tolist())
+
+
+def _rank(value: ir.Value) -> int:
+    return 0 if value.shape is None else len(value.shape)
 
 
 def _is_tokens(value: ir.Value) -> bool:
-    return value.const_value is None and value.shape is not None and len(value.shape) == 3
+    return value.const_value is None and _rank(value) == 3
+
+
+def _is_split(value: ir.Value) -> bool:
+    """Whether it is tokens whose n is split in halves of guidance and frames: [halves, frames, tokens, channels].
+
+    So they are made, by a Reshape or an Unsqueeze, where halves are joined by a sum, see `SpatialBlock`.
+    """
+    node = value.producer()
+    if node is None or _rank(value) != 4:
+        return False
+    if node.op_type in ("Add", "Where"):
+        return any(_is_split(v) for v in node.inputs if v is not None)
+    source = node.inputs[0]
+    if node.op_type not in ("Reshape", "Unsqueeze") or source is None or not _is_tokens(source):
+        return False
+    same = source.shape is not None and value.shape is not None and list(source.shape)[1:] == list(value.shape)[2:]
+    return same and all(user.op_type in ("Add", "Where") for user, _ in value.uses())
+
+
+def _is_merge(node: ir.Node) -> bool:
+    """Whether a Reshape makes [n, tokens, channels] of split tokens."""
+    source, output = node.inputs[0], node.outputs[0]
+    if source is None or source.shape is None or output.shape is None or not _is_split(source):
+        return False
+    return list(source.shape)[2:] == list(output.shape)[1:]
 
 
 def _swapped_shape(value: ir.Value) -> ir.Shape | None:
     if value.shape is None:
         return None
     lengths = list(value.shape)
-    return ir.Shape([lengths[axis] for axis in _SWAP])
+    return ir.Shape([lengths[axis] for axis in _SWAP[len(lengths)]])

@@ -18,6 +18,7 @@ from lsx.models.unet import UNet3D
 from lsx.models.whisper import AudioEncoder
 
 __all__ = [
+    "SHARED_HALVES",
     "AudioEncoderGraph",
     "GraphModule",
     "StepGraph",
@@ -28,6 +29,10 @@ __all__ = [
     "VaeDecoderGraph",
     "VaeEncoderGraph",
 ]
+
+
+SHARED_HALVES = "lsx.shared_halves"
+"""Key of a graph's metadata where it computes once what both halves of guidance have in common."""
 
 
 def _to_pixels(faces: Tensor) -> Tensor:
@@ -42,9 +47,28 @@ class GraphModule(nn.Module):
         """The checkpoint's name of the submodule at `path`: by it layers are known in every graph."""
         return path
 
+    def share_halves(self, frames: int) -> bool:
+        """Compute once what both halves of guidance have in common. frames : of a chunk. Whether this graph has any."""
+        del frames
+        return False
 
-class UNetGraph(GraphModule):
-    """`unet`: (noise_pred, deep_features) of (sample, timestep, encoder_hidden_states)."""
+
+class _GuidedGraph(GraphModule):
+    """A graph of the U-Net."""
+
+    unet: UNet3D
+
+    def share_halves(self, frames: int) -> bool:
+        self.unet.share_halves(frames)
+        return True
+
+
+class UNetGraph(_GuidedGraph):
+    """`unet`: (noise_pred, deep_features) of (sample, timestep, encoder_hidden_states).
+
+    With guidance b is 2: the half without sound, whose encoder_hidden_states are zero, then the one with it; `sample`
+    is the same in both.
+    """
 
     def __init__(self, unet: UNet3D) -> None:
         super().__init__()
@@ -58,7 +82,7 @@ class UNetGraph(GraphModule):
         return noise, deep
 
 
-class UNetShallowGraph(GraphModule):
+class UNetShallowGraph(_GuidedGraph):
     """`unet_shallow`: noise_pred of (sample, timestep, encoder_hidden_states, deep_features)."""
 
     def __init__(self, unet: UNet3D) -> None:

@@ -108,6 +108,9 @@ class FeedForward(nn.Module):
 class SpatialBlock(nn.Module):
     """Self-attention, attention to the audio, feed-forward, each after a norm and added to its input."""
 
+    half_frames = 0
+    """Frames of one half of guidance, where what both halves have in common is computed once; else 0."""
+
     def __init__(self, channels: int, heads: int, context_channels: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(channels)
@@ -119,9 +122,21 @@ class SpatialBlock(nn.Module):
 
     def forward(self, hidden: Tensor, audio: Tensor) -> Tensor:
         hidden = hidden + self.attn1(self.norm1(hidden))
-        hidden = hidden + self.attn2(self.norm2(hidden), audio)
+        hidden = self._hear_once(hidden, audio) if self.half_frames else hidden + self.attn2(self.norm2(hidden), audio)
         fed: Tensor = self.ff(self.norm3(hidden))
         return hidden + fed
+
+    def _hear_once(self, hidden: Tensor, audio: Tensor) -> Tensor:
+        """The same for the halves of guidance, of which `hidden` may still be one for both.
+
+        Only the last half attends: without sound keys and values are zero, and what is left is the output's bias.
+        """
+        silent = audio.abs().amax((1, 2), keepdim=True) == 0  # a NaN is not silent: it must be seen
+        heard = self.attn2(self.norm2(hidden[-self.half_frames :]), audio[-self.half_frames :])
+        bias: Any = self.attn2.to_out[0].bias
+        answer = torch.where(silent.unflatten(0, (-1, self.half_frames)), bias, heard[None])
+        joined: Tensor = (hidden.unflatten(0, (-1, self.half_frames)) + answer).flatten(0, 1)
+        return joined
 
 
 class SpatialTransformer(nn.Module):
@@ -143,7 +158,10 @@ class SpatialTransformer(nn.Module):
         for block in self.transformer_blocks:
             tokens = block(tokens, audio)
         out: Tensor = self.proj_out(tokens.transpose(1, 2).unflatten(2, size))
-        return out + hidden
+        if len(out) == len(hidden):
+            return out + hidden
+        both: Tensor = out.unflatten(0, (-1, len(hidden))) + hidden  # one half came in for both, see `SpatialBlock`
+        return both.flatten(0, 1)
 
 
 def frame_positions(length: int, channels: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from lsx.models.attention import MotionModule, SpatialTransformer, checkpointed
+from lsx.models.attention import MotionModule, SpatialBlock, SpatialTransformer, checkpointed
 from lsx.models.unet_config import UNetConfig
 
 __all__ = ["UNet3D", "timestep_embedding"]
@@ -215,6 +215,18 @@ class UNet3D(nn.Module):
         self.conv_norm_out = ChunkNorm(config.norm_groups, channels[0])
         self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
         self.checkpointing = False
+        self._half_frames = 0
+
+    def share_halves(self, frames: int) -> None:
+        """Compute once what both halves of guidance have in common, from now on. frames : of a chunk.
+
+        `sample` must then be the same in both halves and the first half's sound zero, as `StepGraph` and the loop make
+        them. Up to the first attention to the audio one half is computed for both, and that attention for the last one.
+        """
+        self._half_frames = frames
+        for module in self.modules():
+            if isinstance(module, SpatialBlock):
+                module.half_frames = frames
 
     def checkpoint_gradients(self) -> None:
         """Train in less memory: keep only what stands between layers for the way back, and compute the rest again."""
@@ -243,7 +255,17 @@ class UNet3D(nn.Module):
         if len(time) > 1:  # in training every clip has a time step of its own
             time = time.repeat_interleave(sample.shape[2], 0)
         audio = encoder_hidden_states.flatten(0, -3)
+        if self._half_frames:
+            sample = sample[:1]
         return self.conv_in(sample.transpose(1, 2).flatten(0, 1)), time, audio
+
+    def _of_each(self, hidden: Tensor, audio: Tensor) -> Tensor:
+        """What is one for both halves of guidance, for each: added to a zero of each, for an Expand needs a length."""
+        if not self._half_frames:
+            return hidden
+        zero = audio[:, :1, :1, None].unflatten(0, (-1, self._half_frames))[:, :1] * 0
+        of_each: Tensor = (hidden[None] + zero).flatten(0, 1)
+        return of_each
 
     def _finish(self, hidden: Tensor, frames: int) -> Tensor:
         hidden = self.conv_out(self.conv_norm_out(hidden, frames))
@@ -254,7 +276,9 @@ class UNet3D(nn.Module):
         """The whole U-Net: (noise_pred, deep_features)."""
         frames = sample.shape[2]
         hidden, time, audio = self._prepare(sample, timestep, encoder_hidden_states)
-        skips = [hidden]
+        skips = [self._of_each(hidden, audio)]
+        if not self.config.attention_levels[0]:  # nothing listens before the first motion module
+            hidden = skips[0]
         for block in self.down_blocks:
             hidden = block(hidden, time, audio, frames, skips)
         hidden = checkpointed(self.mid_block, hidden, time, audio, frames, enabled=self.checkpointing)
@@ -270,7 +294,7 @@ class UNet3D(nn.Module):
         frames = sample.shape[2]
         hidden, time, audio = self._prepare(sample, timestep, encoder_hidden_states)
         last: Any = self.up_blocks[-1]
-        hidden = torch.cat([deep_features.flatten(0, 1), hidden], dim=1)
+        hidden = torch.cat([deep_features.flatten(0, 1), self._of_each(hidden, audio)], dim=1)
         return self._finish(last.layer(len(last.resnets) - 1, hidden, time, audio, frames), frames)
 
 

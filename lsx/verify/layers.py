@@ -16,6 +16,7 @@ from lsx.bundle.bundle import Bundle
 from lsx.core.tensors import Dtype, TensorSpec
 from lsx.engines.onnxruntime import OnnxOptions, engine_from_onnx
 from lsx.graphs.graph_specs import GRAPHS
+from lsx.graphs.modules import SHARED_HALVES
 from lsx.models.checkpoint import Checkpoint
 from lsx.quantization.coverage import operators_of_weights
 from lsx.verify.reference import GraphCase
@@ -36,8 +37,11 @@ def worst_layers(bundle: Bundle, case: GraphCase, checkpoint: Checkpoint) -> lis
     linear layers with a bias. Empty where the graph has none.
     """
     module = GRAPHS[case.graph].build(checkpoint).eval()
+    graph = ir.load(_graph_file(bundle, case.graph))
+    if SHARED_HALVES in graph.metadata_props:
+        module.share_halves(bundle.model.frames)
     expected_of = _Outputs(module, case)
-    values = _layer_values(ir.load(_graph_file(bundle, case.graph)), module)
+    values = _layer_values(graph, module)
     errors: list[tuple[str, float]] = []
     order = [name for name in expected_of.order if name in values]
     quantized = bundle.graph(case.graph).coverage is not None

@@ -101,7 +101,7 @@ def quantized(
         with locked(shared / f"bundle-{precision}.lock"):
             if not output.exists():
                 loaded = Checkpoint(CheckpointFiles.in_folder(checkpoint(64)))
-                options = QuantizeOptions(search_budget=90, unet_cosine=0.99)
+                options = QuantizeOptions(search_budget=24, unet_cosine=0.99)
                 recipes = quantize_beside(loaded, calibration.path, precision, output, options, lambda _: None)
                 export_bundle(loaded, output, ExportOptions(precision=precision), quantization=recipes)
         return Bundle.open(output)

@@ -36,6 +36,13 @@ def _module(graph: str, seed: int, config: UNetConfig = NARROW) -> GraphModule:
     return UNetGraph(unet) if graph == "unet" else UNetShallowGraph(unet)
 
 
+def _sharing(graph: str, seed: int, config: UNetConfig = NARROW) -> GraphModule:
+    """The same as it is exported with guidance."""
+    module = _module(graph, seed, config)
+    assert module.share_halves(MODEL.frames)
+    return module
+
+
 def _traced(
     graph: str, module: GraphModule, graph_dtype: torch.dtype = torch.float32, spec: ModelSpec = MODEL
 ) -> ir.Model:
@@ -70,7 +77,7 @@ def _worst(graph: str, module: GraphModule, model: ir.Model, batch: int, folder:
 @pytest.mark.parametrize(("graph", "seed"), [("unet_shallow", 1), ("unet_shallow", 2), ("unet", 3)])
 def test_it_computes_what_pytorch_computes(graph: str, seed: int, tmp_path: Path) -> None:
     module = _module(graph, seed)
-    model = _traced(graph, module)
+    model = _traced(graph, _sharing(graph, seed))
     attentions = [node.name for node in model.graph if node.op_type == "Attention"]
     assert to_tensorrt_form(model) == len(attentions) > 0
     assert [node.name for node in model.graph if node.op_type == "Attention"] == attentions
@@ -84,7 +91,7 @@ def test_it_computes_what_pytorch_computes(graph: str, seed: int, tmp_path: Path
 
 def test_tokens_lie_sequence_first_between_the_edges() -> None:
     """No transpose between a norm and its linear layer, nor around an addition: edges and heads alone have some."""
-    model = _traced("unet_shallow", _module("unet_shallow", 1))
+    model = _traced("unet_shallow", _sharing("unet_shallow", 1))
     before = sum(node.op_type == "Transpose" for node in model.graph)
     to_tensorrt_form(model)
     blocks = [node for node in model.graph if node.op_type == "LayerNormalization"]
@@ -97,7 +104,7 @@ def test_tokens_lie_sequence_first_between_the_edges() -> None:
         assert all(user.op_type != "Transpose" for user, _ in node.outputs[0].uses())
     after = sum(node.op_type == "Transpose" for node in model.graph)
     heads = 4 * 4  # q, k, v and the result of each attention
-    edges = 2 + 2 + 1  # into and out of both transformers, and the sound
+    edges = 2 + 2 + 1 + 1  # into and out of both transformers, the sound, and where there is none
     assert after - before == heads + edges
 
 

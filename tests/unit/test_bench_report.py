@@ -29,7 +29,7 @@ from lsx.bench.report import (
     read_report,
 )
 from lsx.bench.sweep import pareto, recommend
-from lsx.cli.bench_tables import show_changes
+from lsx.cli.bench_tables import show_changes, show_report
 from lsx.errors import BenchFailed, UsageError
 
 
@@ -172,6 +172,19 @@ def test_one_round_has_no_quartiles_and_graphs_are_explained() -> None:
     assert "one round" in page
     assert "unet_shallow: a shallow one, on kept features" in page
     assert page.count('<div class="wide">') >= page.count("<table") + page.count("<svg") - 1
+
+
+def test_a_students_unet_beside_its_teachers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(report().unet_lines()) == []
+    (teacher,) = report().stages
+    parts = tuple(Share(name=name, seconds=s, count=1) for name, s in (("unet", 0.15), ("unet_shallow", 0.05)))
+    student = teacher.model_copy(update={"contender": "student of 4 steps", "stages": (*parts, teacher.stages[1])})
+    both = report().model_copy(update={"stages": (teacher, student)})
+    line = "the U-Net's part of a chunk: onnxruntime 900 ms, student of 4 steps 200 ms, 4.50x"
+    assert list(both.unet_lines()) == [line]
+    assert line.replace("'", "&#x27;") in bench_html(both)
+    show_report(both)
+    assert line in " ".join(capsys.readouterr().out.split())
 
 
 def test_options_that_are_lists_are_shown_as_words() -> None:
