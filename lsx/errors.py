@@ -26,7 +26,9 @@
     ├── TrainingFailed          a training whose numbers stay NaN or infinite
     ├── MediaError              a video or audio file that cannot be read
     ├── FaceNotFound            no face in a frame (or in any frame) where one is required
-    └── OutputError             a result that cannot be written
+    ├── OutputError             a result that cannot be written
+    ├── ServerRefused           an answer of `lsx serve` other than what was asked for
+    └── ServerUnreachable       an `lsx serve` that gave no answer
 
 Every message says what is wrong, where, and what to do, on one line.
 """
@@ -58,6 +60,8 @@ __all__ = [
     "OutputError",
     "ParityError",
     "SchemaMismatch",
+    "ServerRefused",
+    "ServerUnreachable",
     "StaleEngine",
     "TrainingFailed",
     "UsageError",
@@ -184,3 +188,16 @@ class FaceNotFound(LsxError):
 
 class OutputError(LsxError):
     """A result that cannot be written."""
+
+
+class ServerRefused(LsxError):
+    """An answer of `lsx serve` other than what was asked for, to its client."""
+
+    def __init__(self, message: str, *, status: int, code: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+        """HTTP's status, and the API's word for the reason, such as `queue_full`."""
+
+
+class ServerUnreachable(LsxError):
+    """An `lsx serve` that gave its client no answer."""

@@ -21,6 +21,7 @@ from lsx.cli import (
     faces,
     fetch,
     inspect,
+    jobs,
     prepare,
     run,
     serve,
@@ -84,6 +85,9 @@ app.command("verify")(command(verify.verify))
 app.command("bench")(command(bench.bench))
 app.command("inspect")(command(inspect.inspect))
 app.command("doctor")(command(doctor.doctor))
+app.command("submit")(command(jobs.submit))
+app.command("jobs")(command(jobs.jobs))
+app.command("cancel")(command(jobs.cancel))
 app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")

@@ -136,7 +136,7 @@ def test_the_manuals_client(small: Bundle, clip: tuple[Path, Path, Path], tmp_pa
     """The Python blocks of docs/serving.md, as they stand there, one after the other, traced."""
     page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     (tmp_path / "video.mp4").write_bytes(clip[0].read_bytes())
     (tmp_path / "speech.wav").write_bytes(clip[1].read_bytes())
     traces = f"http://127.0.0.1:{collector.server.server_port}/v1/traces"
@@ -148,6 +148,7 @@ def test_the_manuals_client(small: Bundle, clip: tuple[Path, Path, Path], tmp_pa
         assert served.ended(with_avatar["id"])["status"] == "COMPLETED"
         assert served.end() == 0  # what was traced is sent by then
     assert (tmp_path / "served.mp4").stat().st_size > 1000
+    assert (tmp_path / "from-client.mp4").read_bytes() == (tmp_path / "served.mp4").read_bytes()
     sent = [ExportTraceServiceRequest.FromString(body) for _, body in collector.taken]
     spans = [span for part in sent for of in part.resource_spans for scope in of.scope_spans for span in scope.spans]
     lengths = {span.name: span.end_time_unix_nano - span.start_time_unix_nano for span in spans}
