@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 import lsx
 from lsx.errors import OutputError
-from lsx.serving import asset_routes, avatar_routes, job_routes, site_routes
+from lsx.serving import asset_routes, avatar_routes, generate_routes, job_routes, site_routes
 from lsx.serving.api_keys import KeyBook
 from lsx.serving.counted import Counted, route_of
 from lsx.serving.database import database_url, engine_for
@@ -59,8 +59,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
     state.keys = KeyBook(engine)
     state.gate = Gate(state.keys, settings)
     state.metrics = ServeMetrics(engine)
-    for router in (job_routes.router, asset_routes.router, avatar_routes.router, site_routes.router):
-        app.include_router(router)
+    for room in (job_routes, asset_routes, avatar_routes, generate_routes, site_routes):
+        app.include_router(room.router)
     app.add_middleware(Counted, metrics=state.metrics, media=_origin(store) if settings.redirect_outputs else None)
     _tell_errors(app)
     _describe_jobs(app)

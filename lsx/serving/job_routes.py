@@ -26,7 +26,7 @@ from lsx.serving.problems import invalid
 from lsx.serving.schemas import Job, JobList, JobRequest, Problem
 from lsx.serving.statuses import TERMINAL, JobStatus
 
-__all__ = ["router"]
+__all__ = ["IdempotencyKey", "Reader", "Writer", "ended_or_later", "job_book", "problems", "router", "taken_in"]
 
 _SIGNED_SECONDS = 3600
 _LOOK = 0.25
@@ -82,7 +82,8 @@ class _JobStream(EventSourceResponse):
             yield {"event": "job", "data": json.dumps(state.model_dump(mode="json"))}
 
 
-def _book(request: Request) -> JobBook:
+def job_book(request: Request) -> JobBook:
+    """The server's jobs."""
     book: JobBook = request.app.state.book
     return book
 
@@ -104,16 +105,18 @@ async def create(
     else:
         body = asked = read_json(JobRequest, await request.body())
 
-    def entered() -> Job:
-        _check_hook(request, body)
-        book = _book(request)
-        return book.known(owner, idempotency_key, asked) or book.create(
-            owner, request.app.state.downloads.fetched(owner, body), idempotency_key, asked=asked
-        )
-
-    job = await anyio.to_thread.run_sync(entered)
+    job = await anyio.to_thread.run_sync(taken_in, request, owner, body, asked, idempotency_key)
     response.headers["Location"] = job.urls.get
     return job
+
+
+def taken_in(request: Request, owner: Owner, body: JobRequest, asked: JobRequest, key: str | None) -> Job:
+    """The job of a request; asked : by what it is known again under the same key. Raises ApiProblem."""
+    _check_hook(request, body)
+    book = job_book(request)
+    return book.known(owner, key, asked) or book.create(
+        owner, request.app.state.downloads.fetched(owner, body), key, asked=asked
+    )
 
 
 def _check_hook(request: Request, body: JobRequest) -> None:
@@ -134,13 +137,18 @@ def list_jobs(
     cursor: Annotated[str | None, Query(max_length=100)] = None,
 ) -> JobList:
     """The key's own jobs, latest first."""
-    return _book(request).page(owner, status, limit, cursor)
+    return job_book(request).page(owner, status, limit, cursor)
 
 
 @router.get("/{job_id}", responses=problems(404, 422))
 async def get(request: Request, job_id: str, owner: Reader, wait: Annotated[float, Query(ge=0, le=60)] = 0) -> Job:
     """A job; `wait` answers when it has ended, or so many seconds have gone."""
-    until, book = time.monotonic() + wait, _book(request)
+    return await ended_or_later(request, owner, job_id, wait)
+
+
+async def ended_or_later(request: Request, owner: Owner, job_id: str, wait: float) -> Job:
+    """A job when it has ended, or `wait` seconds have gone. Raises ApiProblem."""
+    until, book = time.monotonic() + wait, job_book(request)
     job = await anyio.to_thread.run_sync(book.get, owner, job_id)
     while job.status not in TERMINAL and time.monotonic() < until:
         await anyio.sleep(_LOOK)
@@ -151,33 +159,33 @@ async def get(request: Request, job_id: str, owner: Reader, wait: Annotated[floa
 @router.get("/{job_id}/events", responses=problems(404), response_class=EventSourceResponse)
 async def events(request: Request, job_id: str, owner: Reader) -> EventSourceResponse:
     """The job whenever it changes, as server-sent events, until it has ended."""
-    job = await anyio.to_thread.run_sync(_book(request).get, owner, job_id)
+    job = await anyio.to_thread.run_sync(job_book(request).get, owner, job_id)
     return _JobStream(request.app.state.events, owner.id, job)
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=problems(404, 409))
 def cancel(request: Request, job_id: str, owner: Writer) -> Job:
     """End a job. It is CANCELED at once, and the GPU is free within a chunk."""
-    return _book(request).cancel(owner, job_id)
+    return job_book(request).cancel(owner, job_id)
 
 
 @router.post("/{job_id}/retry", status_code=202, responses=problems(404, 409, 422))
 def retry(request: Request, job_id: str, owner: Writer, idempotency_key: IdempotencyKey = None) -> Job:
     """A new job like one that failed or was canceled."""
-    return _book(request).retry(owner, job_id, idempotency_key)
+    return job_book(request).retry(owner, job_id, idempotency_key)
 
 
 @router.delete("/{job_id}", status_code=204, responses=problems(404))
 def delete(request: Request, job_id: str, owner: Writer) -> None:
     """Forget a job and remove what it made; one that has not ended is cancelled first."""
-    _book(request).delete(owner, job_id)
+    job_book(request).delete(owner, job_id)
     request.app.state.store.remove(f"outputs/{job_id}")
 
 
 @router.get("/{job_id}/output", responses=problems(404, 409, 410, 416) | {206: {}, 307: {}}, response_class=Response)
 def output(request: Request, job_id: str, owner: Reader, download: bool = False) -> Response:
     """The video. Ranges are answered; an object store answers itself, under an address of an hour's life."""
-    made, store = _book(request).output(owner, job_id), request.app.state.store
+    made, store = job_book(request).output(owner, job_id), request.app.state.store
     signed = store.signed(made.key, _SIGNED_SECONDS)
     if signed is not None and request.app.state.settings.redirect_outputs:
         return RedirectResponse(signed, 307)
