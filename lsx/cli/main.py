@@ -26,6 +26,7 @@ from lsx.cli import (
     run,
     serve,
     train,
+    triton,
     verify,
 )
 from lsx.cli.aliases import current_arguments
@@ -93,6 +94,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
 app.add_typer(distill.app, name="distill")
 app.add_typer(serve.app, name="serve")
+app.add_typer(triton.app, name="triton")
 
 
 def main(arguments: list[str] | None = None) -> None:
