@@ -20,6 +20,7 @@ from lsx.serving.client.conversation import (
     Patience,
     address_of,
     comes_again,
+    content_of,
     headers_of,
     job_of_line,
     number_of,
@@ -72,12 +73,7 @@ class AsyncClient:
         **more: Unpack[JobFields],
     ) -> Job:
         """See `Client.submit`."""
-        wanted = calls.inputs_of(video, audio)
-        calls.submit([given for _, given in wanted], idempotency_key, more)  # refused before anything is sent
-        inputs = [
-            given if file is None else {**given, "asset_id": (await self.upload(file)).id} for file, given in wanted
-        ]
-        return await self._send(calls.submit(inputs, idempotency_key, more))
+        return await self._send(calls.submit(video, audio, idempotency_key, more))
 
     async def job(self, job: Job | str, *, wait: float = 0.0) -> Job:
         """See `Client.job`."""
@@ -197,11 +193,14 @@ class AsyncClient:
             await self._rest(patience, failure, asked)
 
     async def _answer(self, call: Call[Any]) -> httpx.Response:
-        parts: dict[str, Any] = {"params": call.params, "headers": call.headers, "timeout": seconds_of(call)}
-        if call.file is None:
-            return await self._http.request(call.method, call.path, content=call.body, **parts)
-        parts["headers"] = {**call.headers, "Content-Length": str(call.file.stat().st_size)}
-        return await self._http.request(call.method, call.path, content=_bytes_of(call.file), **parts)
+        about: dict[str, Any] = {"params": call.params, "timeout": seconds_of(call)}
+        if call.file is not None:
+            headers = {**call.headers, "Content-Length": str(call.file.stat().st_size)}
+            return await self._http.request(
+                call.method, call.path, content=_bytes_of(call.file), headers=headers, **about
+            )
+        with content_of(call) as content:
+            return await self._http.request(call.method, call.path, **content, **about)
 
     @asynccontextmanager
     async def _opened(self, path: str, headers: Mapping[str, str], seconds: float) -> AsyncIterator[httpx.Response]:

@@ -32,6 +32,7 @@ __all__ = [
     "inputs_of",
     "job",
     "job_page",
+    "media_type",
     "models",
     "prepare",
     "retry",
@@ -56,6 +57,8 @@ class Call(Generic[_T]):
     """JSON."""
     file: Path | None = None
     """What is sent as the body instead."""
+    form: Mapping[str, Path] = field(default_factory=dict)
+    """Files that are sent in a form, by the names of their parts, beside `body` as its part `job`."""
     headers: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0
     """How long the server may hold the answer back."""
@@ -124,22 +127,37 @@ def upload(path: Path) -> Call[Asset]:
         method="POST",
         path="/v1/assets",
         params={"filename": path.name},
-        headers={"Content-Type": mimetypes.guess_type(path.name)[0] or "application/octet-stream"},
+        headers={"Content-Type": media_type(path)},
         file=path,
         read=_reading(Asset),
     )
 
 
-def submit(inputs: Sequence[Mapping[str, str]], idempotency_key: str | None, more: Mapping[str, Any]) -> Call[Job]:
-    """A new job of uploads. more : fields of JobRequest. Raises UsageError for what the server would refuse."""
-    request = _checked(JobRequest, {"input": [dict(given) for given in inputs], **more})
+def submit(
+    video: Path | str, audio: Path | str | None, idempotency_key: str | None, more: Mapping[str, Any]
+) -> Call[Job]:
+    """A new job. more : fields of JobRequest. Raises MediaError, and UsageError for what the server would refuse.
+
+    Files go in the same request: then the server knows it again under its key by what is in them.
+    """
+    given = inputs_of(video, audio)
+    request = _checked(JobRequest, {"input": [told for _, told in given], **more})
+    form = {told["type"]: file for file, told in given if file is not None}
+    told = request.model_dump(mode="json", exclude_unset=True)
+    told["input"] = [one for one in told["input"] if one["type"] not in form]
     return Call(
         method="POST",
         path="/v1/jobs",
-        headers={"Content-Type": "application/json", "Idempotency-Key": idempotency_key or uuid.uuid4().hex},
-        body=request.model_dump_json(exclude_unset=True).encode(),
+        headers={"Idempotency-Key": idempotency_key or uuid.uuid4().hex},
+        body=json.dumps(told).encode(),
+        form=form,
         read=_reading(Job),
     )
+
+
+def media_type(path: Path) -> str:
+    """What a file is by its name."""
+    return mimetypes.guess_type(path.name)[0] or "application/octet-stream"
 
 
 def _checked(model: type[_M], given: Mapping[str, Any]) -> _M:
@@ -185,7 +203,6 @@ def prepare(asset_id: str, name: str, options: Mapping[str, Any]) -> Call[Avatar
     return Call(
         method="POST",
         path="/v1/avatars",
-        headers={"Content-Type": "application/json"},
         body=request.model_dump_json(exclude_unset=True).encode(),
         read=_reading(Avatar),
     )

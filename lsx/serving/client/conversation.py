@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 from lsx.errors import ServerRefused, ServerUnreachable, UsageError
-from lsx.serving.client.calls import Call
+from lsx.serving.client.calls import Call, media_type
 from lsx.serving.schemas import Job
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Patience",
     "address_of",
     "comes_again",
+    "content_of",
     "headers_of",
     "job_of_line",
     "number_of",
@@ -67,6 +69,22 @@ def headers_of(key: str | None) -> dict[str, str]:
 def seconds_of(call: Call[Any]) -> float:
     """How long an answer may take."""
     return _ANSWER_SECONDS + call.seconds
+
+
+@contextmanager
+def content_of(call: Call[Any]) -> Iterator[dict[str, Any]]:
+    """httpx's arguments for what a call sends but for a file of its own; a form's files are open until it is sent."""
+    headers = dict(call.headers)
+    if not call.form:
+        json_type = {} if call.body is None else {"Content-Type": "application/json"}
+        yield {"content": call.body, "headers": headers | json_type}
+        return
+    with ExitStack() as opened:
+        files = {
+            name: (path.name, opened.enter_context(path.open("rb")), media_type(path))
+            for name, path in call.form.items()
+        }
+        yield {"files": files, "data": {"job": call.body}, "headers": headers}
 
 
 def comes_again(status: int, headers: Mapping[str, str]) -> tuple[bool, float | None]:

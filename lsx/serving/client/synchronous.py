@@ -20,6 +20,7 @@ from lsx.serving.client.conversation import (
     Patience,
     address_of,
     comes_again,
+    content_of,
     headers_of,
     job_of_line,
     number_of,
@@ -85,10 +86,7 @@ class Client:
         more : `options` as of `lsx run`, `priority`, `webhook_url`, `webhook_events_filter`, `output_file_name`,
         `metadata`. Raises MediaError for a file that is not there, UsageError for what no server takes.
         """
-        wanted = calls.inputs_of(video, audio)
-        calls.submit([given for _, given in wanted], idempotency_key, more)  # refused before anything is sent
-        inputs = [given if file is None else {**given, "asset_id": self.upload(file).id} for file, given in wanted]
-        return self._send(calls.submit(inputs, idempotency_key, more))
+        return self._send(calls.submit(video, audio, idempotency_key, more))
 
     def job(self, job: Job | str, *, wait: float = 0.0) -> Job:
         """A job as it is now; wait : seconds up to 60 that the server may let go until it has ended."""
@@ -204,11 +202,12 @@ class Client:
             self._rest(patience, failure, asked)
 
     def _answer(self, call: Call[Any]) -> httpx.Response:
-        parts: dict[str, Any] = {"params": call.params, "headers": call.headers, "timeout": seconds_of(call)}
-        if call.file is None:
-            return self._http.request(call.method, call.path, content=call.body, **parts)
-        with call.file.open("rb") as file:
-            return self._http.request(call.method, call.path, content=file, **parts)
+        about: dict[str, Any] = {"params": call.params, "timeout": seconds_of(call)}
+        if call.file is not None:
+            with call.file.open("rb") as file:
+                return self._http.request(call.method, call.path, content=file, headers=call.headers, **about)
+        with content_of(call) as content:
+            return self._http.request(call.method, call.path, **content, **about)
 
     @contextmanager
     def _opened(self, path: str, headers: Mapping[str, str], seconds: float) -> Iterator[httpx.Response]:
