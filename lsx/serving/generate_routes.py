@@ -15,10 +15,10 @@ from fastapi.routing import APIRoute
 from lsx.serving.form_parts import form_parts, is_form
 from lsx.serving.generate_schemas import Generation, GenerationRequest, generation_of, job_request_of
 from lsx.serving.gpu_queue import Owner
-from lsx.serving.job_form import read_json
+from lsx.serving.job_form import known_by_content, read_json
 from lsx.serving.job_routes import IdempotencyKey, Reader, Writer, ended_or_later, job_book, taken_in
 from lsx.serving.problems import ApiProblem, invalid
-from lsx.serving.schemas import Job
+from lsx.serving.schemas import Asset, Job
 from lsx.serving.statuses import JobStatus
 
 __all__ = ["router"]
@@ -64,34 +64,34 @@ async def generate(
     content_type: Annotated[str, Header()] = "",
 ) -> Generation:
     """Take a job in: JSON, or a form with files."""
-    asked = await _of_form(request, owner, content_type) if is_form(content_type) else await _of_json(request)
-    job = await anyio.to_thread.run_sync(_entered, request, owner, asked, idempotency_key)
-    return _generation(request, owner, job)
+    assets: dict[str, Asset] = {}
+    if is_form(content_type):
+        asked = await _of_form(request, owner, content_type, assets)
+    else:
+        asked = read_json(GenerationRequest, await request.body())
+
+    def entered() -> Generation:
+        body = job_request_of(asked)
+        job = taken_in(request, owner, body, known_by_content(body, assets.values()), idempotency_key)
+        return _generation(request, owner, job)
+
+    return await anyio.to_thread.run_sync(entered)
 
 
-async def _of_json(request: Request) -> GenerationRequest:
-    return read_json(GenerationRequest, await request.body())
-
-
-def _entered(request: Request, owner: Owner, asked: GenerationRequest, key: str | None) -> Job:
-    body = job_request_of(asked)
-    return taken_in(request, owner, body, body, key)
-
-
-async def _of_form(request: Request, owner: Owner, content_type: str) -> GenerationRequest:
-    """A form's request, its files uploaded."""
+async def _of_form(request: Request, owner: Owner, content_type: str, assets: dict[str, Asset]) -> GenerationRequest:
+    """A form's request, its files uploaded and put to `assets` by their part's name."""
     told: dict[str, Any] = {}
-    files: list[dict[str, str]] = []
     async for part in form_parts(request.stream(), content_type):
         if part.name in _FILES:
             asset = await request.app.state.uploads.take(owner.id, part.filename, part.media_type, None, part.body)
-            files.append({"type": part.name, "assetId": asset.id})
+            assets[part.name] = asset
         elif part.name in _TEXTS:
             told[part.name] = (await part.read(_MOST_TEXT)).decode("utf-8", "replace")
         elif part.name in _JSON:
             told[part.name] = _json(part.name, await part.read(_MOST_TEXT))
         else:
             raise invalid(f"the form has a part {part.name!r}", "form")
+    files = [{"type": kind, "assetId": asset.id} for kind, asset in assets.items()]
     others = told.get("input") or []
     if not isinstance(others, list):
         raise invalid("input is no list", "input")
@@ -114,7 +114,8 @@ async def get(
     timeout: Annotated[float, Query(ge=0, le=60)] = 30,
 ) -> Generation:
     """A generation; `wait` answers when it has ended, or after `timeout` seconds."""
-    return _generation(request, owner, await ended_or_later(request, owner, job_id, timeout if wait else 0))
+    job = await ended_or_later(request, owner, job_id, timeout if wait else 0)
+    return await anyio.to_thread.run_sync(_generation, request, owner, job)
 
 
 @router.get("/generations")

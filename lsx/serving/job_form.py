@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeVar
 
 from fastapi.exceptions import RequestValidationError
@@ -13,10 +13,10 @@ from pydantic_core import from_json
 from lsx.serving.form_parts import form_parts
 from lsx.serving.gpu_queue import Owner
 from lsx.serving.problems import invalid
-from lsx.serving.schemas import JobRequest
+from lsx.serving.schemas import Asset, JobRequest
 from lsx.serving.uploads import Uploads
 
-__all__ = ["job_of_form", "read_json"]
+__all__ = ["job_of_form", "known_by_content", "read_json"]
 
 _MOST_JSON = 1 << 20
 _KINDS = ("video", "audio")
@@ -55,11 +55,14 @@ async def job_of_form(
     request = read_json(
         JobRequest, json.dumps(told | {"input": [*given, *inputs] if isinstance(inputs, list) else inputs}).encode()
     )
-    hashes = {asset.id: asset.sha256 for asset in assets.values()}
-    known_by = [
-        one.model_copy(update={"asset_id": hashes.get(str(one.asset_id), one.asset_id)}) for one in request.input
-    ]
-    return request, request.model_copy(update={"input": known_by})
+    return request, known_by_content(request, assets.values())
+
+
+def known_by_content(request: JobRequest, assets: Iterable[Asset]) -> JobRequest:
+    """The request that names a form's files by what is in them."""
+    hashes = {asset.id: asset.sha256 for asset in assets}
+    inputs = [one.model_copy(update={"asset_id": hashes.get(str(one.asset_id), one.asset_id)}) for one in request.input]
+    return request.model_copy(update={"input": inputs})
 
 
 def _told(content: bytes) -> dict[str, Any]:

@@ -128,6 +128,23 @@ def _speaking(**asked: Any) -> GenerationOptions:
     return GenerationOptions(active_speaker_detection=ActiveSpeaker(**asked))
 
 
+def test_a_form_is_known_again_by_its_files(http: Any, tmp_path: Path) -> None:
+    video, sound = (path.read_bytes() for path in write_media(tmp_path / "media"))
+    ids = [
+        http.post(
+            "/v2/generate",
+            files={"video": ("a.mp4", video), "audio": ("b", content)},
+            data={"model": "any", "options": '{"sync_mode": "cut_off"}'},
+            headers={"Idempotency-Key": key},
+        ).json()["id"]
+        for key, content in (("one", sound), ("one", sound), ("two", sound))
+    ]
+    assert ids[0] == ids[1] != ids[2]
+    assert http.get(f"/v1/jobs/{ids[2]}").json()["options"]["extend"] == "cut_off"
+    refused = http.post("/v2/generate", files={"video": ("a.mp4", video)}, data={"model": "any", "prompt": "happy"})
+    assert (refused.status_code, refused.json()["message"]) == (400, "the form has a part 'prompt'")
+
+
 def test_segments(sdk: Sync, http: Any, media: tuple[str, str]) -> None:
     video, sound = media
     made = sdk.generations.create(
