@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=512)
     parser.add_argument("--graph", choices=("unet", "unet_shallow"), default="unet_shallow")
     parser.add_argument("--level", type=int, default=3, help="builder optimisation level")
+    parser.add_argument("--share-halves", action="store_true", help="as lsx export --share-halves")
     parser.add_argument("-o", "--output", type=Path, help="keep the layer table here")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("BEFORE", "AFTER"), help="folders of them")
     given = parser.parse_args()
@@ -41,7 +42,9 @@ def main() -> None:
         _compare(*given.compare)
         return
     with tempfile.TemporaryDirectory() as folder:
-        table = plan_table_of(_onnx(given.graph, given.resolution, Path(folder)), given.level)
+        table = plan_table_of(
+            _onnx(given.graph, given.resolution, Path(folder), halves=given.share_halves), given.level
+        )
     if given.output is not None:
         given.output.write_bytes(table.packed())
     by_kind: Counter[str] = Counter()
@@ -71,14 +74,15 @@ def _compare(before: Path, after: Path) -> None:
         )
 
 
-def _onnx(graph: str, resolution: int, folder: Path) -> Path:
+def _onnx(graph: str, resolution: int, folder: Path, *, halves: bool) -> Path:
     """The graph at full width, random weights, batch 2."""
     spec = GRAPHS[graph]
     model = ModelSpec(version="random", resolution=resolution)
     torch.manual_seed(0)
     unet = UNet3D(UNetConfig()).eval().requires_grad_(False)
     module = UNetGraph(unet) if graph == "unet" else UNetShallowGraph(unet)
-    module.share_halves(model.frames)
+    if halves:
+        module.share_halves(model.frames)
     feed = spec.example_inputs(model, module, 2)
     graph_dtype = torch_dtype("fp16")
     arguments = [

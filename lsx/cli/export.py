@@ -64,6 +64,9 @@ def export(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Accept less than 85 % of the FLOPs in int8 or fp8.")
     ] = False,
+    share_halves: Annotated[
+        bool, typer.Option("--share-halves", help="Compute once what guidance's halves share: 3 % less, see the docs.")
+    ] = False,
     model: Annotated[
         str | None, typer.Option(help="latentsync-1.5 or latentsync-1.6; needed where there is no YAML.")
     ] = None,
@@ -99,6 +102,7 @@ def export(
         face_models=face_models,
         auxiliary=auxiliary,
         parity_report=parity_report,
+        share_halves=share_halves,
     )
     quantize_options = QuantizeOptions(
         method=method,  # type: ignore[arg-type]  # checked there
@@ -120,6 +124,7 @@ def export(
     check_writable(output)
     check_report(parity_report, (output, checkpoint))
     files = CheckpointFiles.in_folder(checkpoint, unet=unet, whisper=whisper, vae=vae, config=config, mask=mask)
+    options.check_student(files.sampling)
     stated_resolution(files, model=model, resolution=resolution)
     if calibration is not None:
         quantize_extra()

@@ -14,6 +14,7 @@ import typer
 from lsx.cli.console import counted, emit, out, show_table, warn
 from lsx.cli.progress import Task, task
 from lsx.core.atomic_files import check_folder
+from lsx.core.footage import FootageOptions
 from lsx.errors import ServerRefused, UsageError
 from lsx.serving.statuses import JobStatus
 
@@ -42,17 +43,32 @@ def _client(server: str | None, key: str | None) -> Client:
     return Client(server, key)
 
 
+_FLAGS = {
+    "steps": "Denoising steps; default the model's own.",
+    "guidance": "How strongly the sound leads; 1 is off.",
+    "cache_interval": "A full U-Net every this many steps, or off.",
+    "seed": "Seed of the noise.",
+    "sampler": "ddim, dpm++2m or ddim-trailing.",
+    "codec": "h264, hevc, av1 or prores.",
+    "preset": "The encoder's preset, as medium or slow.",
+    "pix_fmt": "FFmpeg's name of a YUV format.",
+    "audio_codec": "aac, opus, pcm or copy.",
+    "crf": "Constant quality: lower is better.",
+}
+_LEFT_OUT = ("faces", "compare_layout", "segments")
+"""Of FootageOptions: what names files of the server's, or uploads, which `Client.submit` takes."""
+
+
 def _with_job_options(function: Callable[..., object]) -> Callable[..., object]:
     """`function`, which takes `options`, as a command with a flag for each of a job's options."""
-    from lsx.serving.job_options import JobOptions
-
     own = inspect.signature(function, eval_str=True).parameters
+    footage = {name: field for name, field in FootageOptions.model_fields.items() if name not in _LEFT_OUT}
     flags = {}
-    for name, field in JobOptions.model_fields.items():
-        if name != "segments":  # which name uploads: `Client.submit` takes them
-            kind: Any = bool | None if field.annotation is bool else str | None
-            shown = Annotated[kind, typer.Option(help=_told(name, field))]
-            flags[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=shown)
+    for name in (*_FLAGS, *footage):
+        told = _FLAGS.get(name) or _told(footage[name])
+        kind: Any = bool | None if name in footage and footage[name].annotation is bool else str | None
+        shown = Annotated[kind, typer.Option(help=told)]
+        flags[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=shown)
 
     @functools.wraps(function)
     def with_flags(**given: Any) -> object:
@@ -65,9 +81,9 @@ def _with_job_options(function: Callable[..., object]) -> Callable[..., object]:
     return with_flags
 
 
-def _told(name: str, field: FieldInfo) -> str:
-    text = field.description or name.replace("_", " ")
-    return text if field.default is None else f"{text} (default {field.default})"
+def _told(field: FieldInfo) -> str:
+    text = str(field.description)
+    return f"{text} (default {field.default})." if field.default is not None else f"{text}."
 
 
 @_with_job_options

@@ -72,6 +72,7 @@ def export_bundle(
         if progress is not None:
             progress(label, done + stage, total)
 
+    options.check_student(checkpoint.files.sampling)
     report("checkpoint", 0)
     checkpoint.check()
     source = find_face_models(options.face_models)
@@ -79,7 +80,7 @@ def export_bundle(
         for kind, inside in bundles:
             (folder / inside / "onnx").mkdir(parents=True, exist_ok=True)
             recipes = quantization if kind in LOW_PRECISIONS else None
-            exporter = GraphExporter(checkpoint, folder / inside, kind, recipes)
+            exporter = GraphExporter(checkpoint, folder / inside, kind, recipes, share_halves=options.share_halves)
             figures[kind] = exporter.parity
             manifest = _exported(exporter, source, options.auxiliary if inside == Path() else None, report)
             if not inside.parts and fallback is not None:

@@ -27,8 +27,8 @@ from lsx.export.onnx_file import OPSET, WeightStore, save_model
 from lsx.export.onnxruntime_form import to_onnxruntime_form
 from lsx.export.tensorrt_form import to_tensorrt_form
 from lsx.export.tracing import free_leading_axis, trace
-from lsx.graphs.graph_specs import GraphSpec, sync_specs
-from lsx.graphs.modules import SHARED_HALVES, GraphModule
+from lsx.graphs.graph_specs import GraphSpec, in_halves, sync_specs
+from lsx.graphs.modules import SHARED_HALVES, GraphModule, GuidedGraph
 from lsx.graphs.precision import islands_of, round_to_precision, to_precision, torch_dtype
 from lsx.models.checkpoint import Checkpoint
 from lsx.models.stable_syncnet import StableSyncNet
@@ -54,7 +54,13 @@ class GraphExporter:
     """Writes the graphs of one bundle into `folder`."""
 
     def __init__(
-        self, checkpoint: Checkpoint, folder: Path, precision: Precision, quantization: Quantization | None
+        self,
+        checkpoint: Checkpoint,
+        folder: Path,
+        precision: Precision,
+        quantization: Quantization | None,
+        *,
+        share_halves: bool = False,
     ) -> None:
         self.checkpoint = checkpoint
         self.model: ModelSpec = checkpoint.spec
@@ -64,6 +70,8 @@ class GraphExporter:
         self.precision = base_precision(precision)
         """The precision of its graphs' tensors, where they are not quantized."""
         self.quantization = quantization
+        self.share_halves = share_halves
+        """Whether guidance's halves share work, see ExportOptions."""
         self.store = WeightStore(folder / "onnx")
         self.parity: dict[str, list[ParityEntry]] = {}
         """What was measured so far, of a graph that failed too."""
@@ -83,10 +91,9 @@ class GraphExporter:
         norms = norms_of(module)
         reference = self._reference(spec, module, recipe)
         report(f"{spec.name}: tracing")
-        to_precision(module, spec.name, self.precision)
-        shared = self.checkpoint.files.sampling is None and module.share_halves(self.model.frames)
+        halves = self._take_form(spec, module)
         model, forms = self._trace(spec, module)
-        for form in (model, *forms.values()) if shared else ():
+        for form in (model, *forms.values()) if halves else ():
             form.metadata_props[SHARED_HALVES] = "yes"
         check_norms(spec.name, model, norms)
         coverage = None
@@ -114,9 +121,19 @@ class GraphExporter:
             coverage=coverage,
         )
 
+    def _take_form(self, spec: GraphSpec, module: GraphModule) -> bool:
+        """Give `module` the form that is traced; whether it shares what guidance's halves have in common."""
+        to_precision(module, spec.name, self.precision)
+        if not self.share_halves or not isinstance(module, GuidedGraph):
+            return False
+        module.share_halves(self.model.frames)
+        return True
+
     def _reference(self, spec: GraphSpec, module: GraphModule, recipe: Recipe | None) -> _Reference:
         """What the module gives before it is changed; it is left with the weights that the graph will have."""
-        if self.quantization is None or recipe is None:
+        if recipe is None and self.share_halves and isinstance(module, GuidedGraph):
+            feeds = [in_halves(spec.example_inputs(self.model, module, 2))]
+        elif self.quantization is None or recipe is None:
             feeds = [spec.example_inputs(self.model, module, n) for n in spec.parity_lengths]
         else:
             feeds = [dict(self.quantization.feeds[spec.name])]  # ranges are those of real samples

@@ -37,6 +37,15 @@ class ExportOptions:
     parity_report: Path | None = None
     """File for every figure of the check as JSON, also where a graph fails it."""
 
+    share_halves: bool = False
+    """Whether the U-Net computes once what both halves of guidance have in common: the same numbers of 3 % less work,
+    and no batch of two chunks that are no halves."""
+
+    def check_student(self, sampling: Path | None) -> None:
+        """Refuse what a student has not. sampling : its checkpoint's sampling.json, None of a teacher's. UsageError."""
+        if self.share_halves and sampling is not None:
+            raise UsageError("--share-halves is for guidance, which a student has none of")
+
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise UsageError(f"--precision is {self.precision}; choose one of {', '.join(PRECISIONS)}")

@@ -20,7 +20,7 @@ from lsx.graphs import modules
 from lsx.models.checkpoint import Checkpoint
 from lsx.models.stable_syncnet import StableSyncNet
 
-__all__ = ["GRAPHS", "GraphSpec", "sync_specs"]
+__all__ = ["GRAPHS", "GraphSpec", "in_halves", "sync_specs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,20 +46,24 @@ class GraphSpec:
     deep: bool = True
     """Whether it is a network, in which rounding errors grow, or a handful of element-wise operations."""
     parity_lengths: tuple[int, ...] = (1,)
-    """Lengths of the varying axis at which parity is checked. The U-Net costs 4 TFLOP a batch entry at full size: both
-    halves of guidance, which share some work, and no more."""
+    """Lengths of the varying axis at which parity is checked. The U-Net costs 4 TFLOP a batch entry at full size."""
 
 
 def _unet_inputs(spec: ModelSpec, module: nn.Module, batch: int) -> dict[str, NDArray[Any]]:
     channels = module.get_submodule("unet.conv_in").in_channels
     size = (spec.frames, spec.latent, spec.latent)
-    audio = named_noise("parity.audio", (batch, spec.frames, spec.tokens, spec.audio_dim), 0)
-    audio[:-1] = 0  # guidance's first half hears nothing, of the same picture
     return {
-        "sample": named_noise("parity.sample", (1, int(str(channels)), *size), 0).repeat(batch, 0),
+        "sample": named_noise("parity.sample", (batch, int(str(channels)), *size), 0),
         "timestep": np.array([481.0], dtype=np.float32),
-        "encoder_hidden_states": audio,
+        "encoder_hidden_states": named_noise("parity.audio", (batch, spec.frames, spec.tokens, spec.audio_dim), 0),
     }
+
+
+def in_halves(feed: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """A feed of the U-Net as guidance makes it: one picture for all of its batch, and sound for the last alone."""
+    sample, audio = feed["sample"], feed["encoder_hidden_states"].copy()
+    audio[:-1] = 0
+    return feed | {"sample": sample[:1].repeat(len(sample), 0), "encoder_hidden_states": audio}
 
 
 def _shallow_inputs(spec: ModelSpec, module: nn.Module, batch: int) -> dict[str, NDArray[Any]]:
@@ -139,7 +143,6 @@ GRAPHS: dict[str, GraphSpec] = {
             varying={"sample": 0, "encoder_hidden_states": 0, "noise_pred": 0, "deep_features": 0},
             free_axis_after_trace=True,
             graph_dtype_tensors=("sample", "encoder_hidden_states", "noise_pred", "deep_features"),
-            parity_lengths=(2,),
         ),
         GraphSpec(
             name="unet_shallow",

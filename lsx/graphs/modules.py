@@ -21,6 +21,7 @@ __all__ = [
     "SHARED_HALVES",
     "AudioEncoderGraph",
     "GraphModule",
+    "GuidedGraph",
     "StepGraph",
     "SyncLipsGraph",
     "SyncSoundGraph",
@@ -47,28 +48,23 @@ class GraphModule(nn.Module):
         """The checkpoint's name of the submodule at `path`: by it layers are known in every graph."""
         return path
 
-    def share_halves(self, frames: int) -> bool:
-        """Compute once what both halves of guidance have in common. frames : of a chunk. Whether this graph has any."""
-        del frames
-        return False
 
+class GuidedGraph(GraphModule):
+    """A graph of the U-Net, whose batch is guidance's two halves, or any other.
 
-class _GuidedGraph(GraphModule):
-    """A graph of the U-Net."""
+    With guidance b is 2: the half without sound, whose encoder_hidden_states are zero, then the one with it; `sample`
+    is the same in both. After `share_halves` it takes no other batch of two.
+    """
 
     unet: UNet3D
 
-    def share_halves(self, frames: int) -> bool:
+    def share_halves(self, frames: int) -> None:
+        """Compute once what both halves of guidance have in common. frames : of a chunk."""
         self.unet.share_halves(frames)
-        return True
 
 
-class UNetGraph(_GuidedGraph):
-    """`unet`: (noise_pred, deep_features) of (sample, timestep, encoder_hidden_states).
-
-    With guidance b is 2: the half without sound, whose encoder_hidden_states are zero, then the one with it; `sample`
-    is the same in both.
-    """
+class UNetGraph(GuidedGraph):
+    """`unet`: (noise_pred, deep_features) of (sample, timestep, encoder_hidden_states)."""
 
     def __init__(self, unet: UNet3D) -> None:
         super().__init__()
@@ -82,7 +78,7 @@ class UNetGraph(_GuidedGraph):
         return noise, deep
 
 
-class UNetShallowGraph(_GuidedGraph):
+class UNetShallowGraph(GuidedGraph):
     """`unet_shallow`: noise_pred of (sample, timestep, encoder_hidden_states, deep_features)."""
 
     def __init__(self, unet: UNet3D) -> None:

@@ -16,7 +16,7 @@ from lsx.bundle.bundle import Bundle
 from lsx.core.tensors import Dtype, TensorSpec
 from lsx.engines.onnxruntime import OnnxOptions, engine_from_onnx
 from lsx.graphs.graph_specs import GRAPHS
-from lsx.graphs.modules import SHARED_HALVES
+from lsx.graphs.modules import SHARED_HALVES, GuidedGraph
 from lsx.models.checkpoint import Checkpoint
 from lsx.quantization.coverage import operators_of_weights
 from lsx.verify.reference import GraphCase
@@ -38,7 +38,7 @@ def worst_layers(bundle: Bundle, case: GraphCase, checkpoint: Checkpoint) -> lis
     """
     module = GRAPHS[case.graph].build(checkpoint).eval()
     graph = ir.load(_graph_file(bundle, case.graph))
-    if SHARED_HALVES in graph.metadata_props:
+    if SHARED_HALVES in graph.metadata_props and isinstance(module, GuidedGraph):
         module.share_halves(bundle.model.frames)
     expected_of = _Outputs(module, case)
     values = _layer_values(graph, module)

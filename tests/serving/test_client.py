@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 
+from lsx.cli.jobs import submit
 from lsx.cli.main import main
 from lsx.errors import LsxError, MediaError, OutputError, ServerRefused, ServerUnreachable, UsageError
 from lsx.serving.client import AsyncClient, Client
 from lsx.serving.client.conversation import Patience
 from lsx.serving.client.saving import Saving
 from lsx.serving.database import migrate
+from lsx.serving.job_options import JobOptions
 from lsx.serving.settings import ServeSettings
 from tests.serving.served import Served
 from tests.torture.harness import fake_server, write_media
@@ -288,6 +291,16 @@ def test_the_commands(
     first = next(number for number, status in listed if status == "COMPLETED")
     assert _run(capsys, "jobs", first, "-o", str(tmp_path / "again.mp4"))[0] == 0
     assert (tmp_path / "again.mp4").stat().st_size > 0
+
+
+def test_submit_has_a_flag_for_each_option_but_segments() -> None:
+    flags = inspect.signature(submit).parameters
+    own = {"video", "audio", "output", "server", "key", "priority", "webhook_url", "metadata", "output_file_name"}
+    assert set(flags) - own == set(JobOptions.model_fields) - {"segments"}
+    for name, field in JobOptions.model_fields.items():
+        if name in flags:
+            kinds = get_args(get_args(flags[name].annotation)[0])
+            assert (bool in kinds) == (field.annotation is bool)
 
 
 @pytest.mark.parametrize(

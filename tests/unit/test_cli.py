@@ -132,7 +132,7 @@ def test_a_number_of_warm_ups_is_one(count: list[str]) -> None:
         (["run", "--superres"], "No such option: --superres. See: lsx run --help"),
         (["run", "--no-cuda-grap"], "Did you mean --no-cuda-graph? See"),
         (["--jsn", "run"], "Did you mean --json? See: lsx --help"),
-        (["trian"], "No such command 'trian'. Did you mean 'train'? See: lsx --help"),
+        (["trian"], "No such command 'trian'. Did you mean 'train', 'triton'? See: lsx --help"),
         (["verify", "b", "--clip", "v"], "requires 2 arguments. See: lsx verify --help"),
         (["--quiet", "data", "prepare", "-o"], "requires an argument. See: lsx data prepare --help"),
         (["run", "b", "v", "s", "--num-warmup-runs", "-o", "o.mp4"], "--num-warmup-runs is -o; give a whole number"),
