@@ -89,14 +89,21 @@ class _Killer:
         self._thread.join()
 
 
+def _statuses(connection: sa.Connection) -> dict[str, str]:
+    """What DBOS has of each job's workflow."""
+    prefix = "" if connection.dialect.name == "sqlite" else "dbos."
+    statement = sa.text(f"SELECT workflow_uuid, status FROM {prefix}workflow_status WHERE name = 'lipsync'")  # noqa: S608
+    return {row[0]: row[1] for row in connection.execute(statement)}
+
+
 def _counted(settings: ServeSettings, numbers: list[str]) -> dict[str, Any]:
     """What the database and the store say in the end, asked without the server."""
     with database(settings) as engine, engine.connect() as connection:
-        prefix = "" if engine.dialect.name == "sqlite" else "dbos."
-        statement = sa.text(f"SELECT workflow_uuid, status FROM {prefix}workflow_status WHERE name = 'lipsync'")  # noqa: S608
-        statuses = {row[0]: row[1] for row in connection.execute(statement)}
+        statuses = _statuses(connection)
         attempts = connection.execute(sa.select(sa.func.sum(JOBS.c.attempts))).scalar()
-        sound = connection.execute(sa.text("PRAGMA integrity_check")).scalar() if not prefix else "ok"
+        sound = (
+            connection.execute(sa.text("PRAGMA integrity_check")).scalar() if engine.dialect.name == "sqlite" else "ok"
+        )
         uploads = connection.execute(sa.select(sa.func.count()).select_from(ASSETS)).scalar_one()
     files = sum(path.is_file() for path in (settings.data / "store").rglob("*"))
     return {
@@ -125,11 +132,12 @@ def _submitted(client: Client, seeds: list[int], end: float, may_come: Callable[
 
 
 def _all_ended(settings: ServeSettings, seconds: float) -> None:
+    """Wait until every job has ended, and its workflow, whose end is written after the job's."""
     with database(settings) as engine:
 
         def ended() -> bool:
             with engine.connect() as connection:
-                return unfinished(connection) == 0
+                return unfinished(connection) == 0 and not {"PENDING", "ENQUEUED"} & {*_statuses(connection).values()}
 
         until(ended, seconds)
 
