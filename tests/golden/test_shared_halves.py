@@ -26,25 +26,21 @@ from lsx.export.exporter import export_bundle
 from lsx.export.graph_exporter import GraphExporter
 from lsx.export.options import ExportOptions
 from lsx.graphs.graph_specs import GRAPHS, in_halves
-from lsx.graphs.modules import SHARED_HALVES, GuidedGraph, UNetGraph, UNetShallowGraph
+from lsx.graphs.modules import SHARED_HALVES, GuidedGraph, UNetGraph
 from lsx.models.attention import SpatialBlock
 from lsx.models.checkpoint import Checkpoint
 from lsx.models.checkpoint_files import CheckpointFiles
-from lsx.models.random_checkpoint import random_checkpoint, seeded_weight
+from lsx.models.random_checkpoint import random_checkpoint
 from lsx.models.unet import UNet3D
 from lsx.models.unet_config import UNetConfig
+from tests.golden.test_tensorrt_form import MODEL, NARROW, narrow_module
 
-MODEL = ModelSpec(version="random", resolution=64)
 LEVELS = {"sound at once": (True, False), "sound below": (False, True)}
 SEEDS = range(20, 30)
 
 
 def _module(graph: str, seed: int, levels: tuple[bool, ...] = (True, False)) -> GuidedGraph:
-    config = UNetConfig(block_out_channels=(32, 64), attention_levels=levels, heads=4, norm_groups=8)
-    unet = UNet3D(config).eval().requires_grad_(False)
-    for name, parameter in unet.named_parameters():
-        parameter.copy_(torch.from_numpy(seeded_weight(name, tuple(parameter.shape), seed)))
-    return UNetGraph(unet) if graph == "unet" else UNetShallowGraph(unet)
+    return narrow_module(graph, seed, replace(NARROW, attention_levels=levels))
 
 
 def _outputs(graph: str, module: GuidedGraph, batch: int) -> tuple[Tensor, ...]:

@@ -29,7 +29,7 @@ MODEL = ModelSpec(version="random", resolution=64)
 NARROW = UNetConfig(block_out_channels=(32, 64), attention_levels=(True, False), heads=4, norm_groups=8)
 
 
-def _module(graph: str, seed: int, config: UNetConfig = NARROW) -> GuidedGraph:
+def narrow_module(graph: str, seed: int, config: UNetConfig = NARROW) -> GuidedGraph:
     unet = UNet3D(config).eval().requires_grad_(False)
     for name, parameter in unet.named_parameters():
         parameter.copy_(torch.from_numpy(seeded_weight(name, tuple(parameter.shape), seed)))
@@ -38,7 +38,7 @@ def _module(graph: str, seed: int, config: UNetConfig = NARROW) -> GuidedGraph:
 
 def _sharing(graph: str, seed: int, config: UNetConfig = NARROW) -> GraphModule:
     """The same as it is exported with guidance."""
-    module = _module(graph, seed, config)
+    module = narrow_module(graph, seed, config)
     module.share_halves(MODEL.frames)
     return module
 
@@ -82,7 +82,7 @@ def _worst(
     [("unet_shallow", 1, False), ("unet_shallow", 2, True), ("unet", 3, True)],
 )
 def test_it_computes_what_pytorch_computes(graph: str, seed: int, halves: bool, tmp_path: Path) -> None:
-    module = _module(graph, seed)
+    module = narrow_module(graph, seed)
     model = _traced(graph, _sharing(graph, seed) if halves else module)
     attentions = [node.name for node in model.graph if node.op_type == "Attention"]
     assert to_tensorrt_form(model) == len(attentions) > 0
@@ -97,7 +97,7 @@ def test_it_computes_what_pytorch_computes(graph: str, seed: int, halves: bool, 
 
 def test_tokens_lie_sequence_first_between_the_edges() -> None:
     """No transpose between a norm and its linear layer, nor around an addition: edges and heads alone have some."""
-    model = _traced("unet_shallow", _module("unet_shallow", 1))
+    model = _traced("unet_shallow", narrow_module("unet_shallow", 1))
     before = sum(node.op_type == "Transpose" for node in model.graph)
     to_tensorrt_form(model)
     blocks = [node for node in model.graph if node.op_type == "LayerNormalization"]
@@ -116,7 +116,7 @@ def test_tokens_lie_sequence_first_between_the_edges() -> None:
 
 def test_a_fault_is_seen(tmp_path: Path) -> None:
     """Batch and heads the wrong way round when heads are joined again, where both are as many."""
-    module = _module("unet_shallow", 1, replace(NARROW, heads=32, motion_heads=32))
+    module = narrow_module("unet_shallow", 1, replace(NARROW, heads=32, motion_heads=32))
     model = _traced("unet_shallow", module)
     to_tensorrt_form(model)
     joining = [
@@ -135,7 +135,7 @@ def test_its_plan_moves_less_and_takes_no_norm_apart(tmp_path: Path) -> None:
     config = replace(NARROW, block_out_channels=(160, 32), motion_heads=4)
     moved, apart = [], []
     for rewritten in (False, True):
-        module = _module("unet_shallow", 1, config)
+        module = narrow_module("unet_shallow", 1, config)
         to_precision(module, "unet_shallow", "fp16")
         model = _traced("unet_shallow", module, torch.float16, replace(MODEL, resolution=128))
         norms = [node.name for node in model.graph if node.op_type == "LayerNormalization"]

@@ -14,7 +14,7 @@ import httpx
 from lsx.errors import ServerRefused, ServerUnreachable
 from lsx.serving.avatar_schemas import Avatar
 from lsx.serving.client import calls
-from lsx.serving.client.calls import Call, JobFields
+from lsx.serving.client.calls import Call, JobFields, Page
 from lsx.serving.client.conversation import (
     EVENT_SECONDS,
     Patience,
@@ -81,14 +81,8 @@ class AsyncClient:
 
     async def jobs(self, status: JobStatus | None = None) -> AsyncIterator[Job]:
         """See `Client.jobs`."""
-        cursor = None
-        while True:
-            page = await self._send(calls.job_page(status, 100, cursor))
-            for one in page.data:
-                yield one
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        async for job in self._every(lambda cursor: calls.job_page(status, 100, cursor)):
+            yield job
 
     async def watch(self, job: Job | str) -> AsyncIterator[Job]:
         """See `Client.watch`."""
@@ -158,14 +152,8 @@ class AsyncClient:
 
     async def avatars(self) -> AsyncIterator[Avatar]:
         """See `Client.avatars`."""
-        cursor = None
-        while True:
-            page = await self._send(calls.avatar_page(100, cursor))
-            for one in page.data:
-                yield one
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        async for avatar in self._every(lambda cursor: calls.avatar_page(100, cursor)):
+            yield avatar
 
     async def delete_avatar(self, avatar_id: str) -> None:
         """See `Client.delete_avatar`."""
@@ -174,6 +162,17 @@ class AsyncClient:
     async def models(self) -> dict[str, Any]:
         """See `Client.models`."""
         return await self._send(calls.models())
+
+    async def _every(self, page_at: Callable[[str | None], Call[Page[_T]]]) -> AsyncIterator[_T]:
+        """What is on every page, from the one at no cursor on."""
+        cursor = None
+        while True:
+            page = await self._send(page_at(cursor))
+            for one in page.data:
+                yield one
+            cursor = page.next_cursor
+            if cursor is None:
+                return
 
     async def _send(self, call: Call[_T]) -> _T:
         patience = Patience(self._patience)

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypedDict, TypeVar
+from typing import Any, Generic, Protocol, TypedDict, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -24,6 +24,7 @@ from lsx.serving.statuses import JobStatus
 __all__ = [
     "Call",
     "JobFields",
+    "Page",
     "asset_of",
     "avatar",
     "avatar_page",
@@ -42,6 +43,7 @@ __all__ = [
 
 _T = TypeVar("_T")
 _M = TypeVar("_M", bound=BaseModel)
+_Listed_co = TypeVar("_Listed_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +177,19 @@ def job(job_id: str, wait: float) -> Call[Job]:
     return Call(method="GET", path=f"/v1/jobs/{job_id}", params=params, read=_reading(Job), seconds=min(wait, 60))
 
 
-def job_page(status: JobStatus | None, limit: int, cursor: str | None) -> Call[JobList]:
+class Page(Protocol[_Listed_co]):
+    """Some of a list, and where it goes on."""
+
+    @property
+    def data(self) -> Sequence[_Listed_co]:
+        """In the list's order."""
+
+    @property
+    def next_cursor(self) -> str | None:
+        """None on the last page."""
+
+
+def job_page(status: JobStatus | None, limit: int, cursor: str | None) -> Call[Page[Job]]:
     """Jobs, latest first."""
     params = {"limit": str(limit)} | ({"status": status} if status else {}) | ({"cursor": cursor} if cursor else {})
     return Call(method="GET", path="/v1/jobs", params=params, read=_reading(JobList))
@@ -213,7 +227,7 @@ def avatar(avatar_id: str) -> Call[Avatar]:
     return Call(method="GET", path=f"/v1/avatars/{avatar_id}", read=_reading(Avatar))
 
 
-def avatar_page(limit: int, cursor: str | None) -> Call[AvatarList]:
+def avatar_page(limit: int, cursor: str | None) -> Call[Page[Avatar]]:
     """Avatars, latest first."""
     params = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
     return Call(method="GET", path="/v1/avatars", params=params, read=_reading(AvatarList))

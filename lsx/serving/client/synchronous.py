@@ -14,7 +14,7 @@ import httpx
 from lsx.errors import ServerRefused, ServerUnreachable
 from lsx.serving.avatar_schemas import Avatar
 from lsx.serving.client import calls
-from lsx.serving.client.calls import Call, JobFields
+from lsx.serving.client.calls import Call, JobFields, Page
 from lsx.serving.client.conversation import (
     EVENT_SECONDS,
     Patience,
@@ -94,13 +94,7 @@ class Client:
 
     def jobs(self, status: JobStatus | None = None) -> Iterator[Job]:
         """The key's own jobs, latest first."""
-        cursor = None
-        while True:
-            page = self._send(calls.job_page(status, 100, cursor))
-            yield from page.data
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        yield from self._every(lambda cursor: calls.job_page(status, 100, cursor))
 
     def watch(self, job: Job | str) -> Iterator[Job]:
         """A job whenever it changes, until it has ended, also over a server's restart."""
@@ -168,13 +162,7 @@ class Client:
 
     def avatars(self) -> Iterator[Avatar]:
         """The key's own avatars, latest first."""
-        cursor = None
-        while True:
-            page = self._send(calls.avatar_page(100, cursor))
-            yield from page.data
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        yield from self._every(lambda cursor: calls.avatar_page(100, cursor))
 
     def delete_avatar(self, avatar_id: str) -> None:
         """Forget an avatar and remove its files."""
@@ -183,6 +171,16 @@ class Client:
     def models(self) -> dict[str, Any]:
         """What the server runs, and its limits."""
         return self._send(calls.models())
+
+    def _every(self, page_at: Callable[[str | None], Call[Page[_T]]]) -> Iterator[_T]:
+        """What is on every page, from the one at no cursor on."""
+        cursor = None
+        while True:
+            page = self._send(page_at(cursor))
+            yield from page.data
+            cursor = page.next_cursor
+            if cursor is None:
+                return
 
     def _send(self, call: Call[_T]) -> _T:
         patience = Patience(self._patience)
