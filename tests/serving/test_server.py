@@ -209,10 +209,11 @@ def test_a_killed_workers_job_goes_on_where_it_was(
     store = data / "store" / "sections" / job["id"]
     until(lambda: [*store.rglob("*.mp4")])  # which of them is there when a disk is slow, nobody knows
     served.kill("lsx.serving.worker")
+    kept = len([*store.rglob("*.mp4")])  # the next worker has none to add for seconds
     assert served.ended(job["id"])["attempts"] == 2
     made = served.api.get(f"/v1/jobs/{job['id']}/output").content
     done = [line for line in served.lines() if line.get("event") == "job is done" and line["job"] == job["id"]]
-    assert [line["frames"] for line in done] in ([200 - 64], [200 - 128], [200 - 192])
+    assert [line["frames"] for line in done] == [200 - 64 * kept]
     assert not store.exists()
     with LipSync.open(small, threads=1) as lipsync:
         lipsync.run(clip[0], sound, tmp_path / "own.mp4", steps=1, resume_dir=tmp_path / "kept", resume_every=2)
