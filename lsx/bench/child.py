@@ -1,4 +1,4 @@
-"""What is measured in a process of its own: a cold start, a clip from file to file, a long run. Prints one JSON line.
+"""What is measured in a process of its own: a cold start, a clip, several clients, a long run. Prints one JSON line.
 
 `python -m lsx.bench.child TASK`, where TASK is JSON; `run_child` does that. So that a cold start is cold, and peak
 memory is that of a serving process and not of a bench with PyTorch in it.
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lsx.bench.clients import client_rows
 from lsx.bundle.bundle import Bundle
 from lsx.core.sampling import SamplingOptions
 from lsx.errors import BackendUnavailable, BenchFailed, LsxError
@@ -214,6 +215,14 @@ def _long(task: dict[str, Any], options: SamplingOptions) -> dict[str, Any]:
     return {"at": at, "host": host, "device": device, "frames": 16 * len(at)}
 
 
+def _clients(task: dict[str, Any], options: SamplingOptions) -> dict[str, Any]:
+    with _opened(task) as lipsync:
+        lipsync.warm_up(options)
+        clip, most, repeat = (task["video"], task["audio"]), task["most"], task["repeat"]
+        rows = client_rows(lipsync, clip, options, most, repeat, lambda line: print(f"# {line}", flush=True))
+    return {"rows": [row.model_dump() for row in rows]}
+
+
 def _resident_bytes() -> int:
     """Host memory that this process has now."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -223,7 +232,8 @@ def _main() -> int:
     task = json.loads(sys.argv[1])
     options = SamplingOptions(**task["options"])
     try:
-        print(json.dumps({"cold": _cold, "clip": _clip, "long": _long}[task["kind"]](task, options)))
+        kinds = {"cold": _cold, "clip": _clip, "clients": _clients, "long": _long}
+        print(json.dumps(kinds[task["kind"]](task, options)))
     except LsxError as error:
         print(error, file=sys.stderr)
         return 1

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from html import escape
 from itertools import chain
 
+from lsx.bench.client_row import HEAD
 from lsx.bench.report import BenchReport, LongRun, Roofline, Row, Spread, Stages, Sweep, SweepPoint
 from lsx.core.graph_names import GRAPH_WORDS
 from lsx.reporting.html import Point, Series, bars, document, four_digits, plot, table
@@ -50,6 +51,9 @@ def _parts(report: BenchReport) -> Iterator[str]:
         )
     if report.clip is not None:
         yield from _clip(report)
+    if report.clients:
+        yield "<h2>Clients at once, engines loaded once</h2>"
+        yield table(HEAD, (row.cells for row in report.clients))
     if report.cold:
         yield "<h2>Cold start</h2>"
         for cold in report.cold:

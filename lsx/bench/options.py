@@ -8,7 +8,9 @@ from pathlib import Path
 from lsx.core.graph_names import MODEL_GRAPHS
 from lsx.errors import UsageError
 
-__all__ = ["SECTIONS", "BenchOptions"]
+__all__ = ["MOST_CLIENTS", "SECTIONS", "BenchOptions"]
+
+MOST_CLIENTS = 64
 
 SECTIONS = ("graphs", "chunk", "cold")
 """Sections that need nothing else; a clip, a duration and a sweep are asked for by their own options."""
@@ -29,6 +31,8 @@ class BenchOptions:
     clip: tuple[Path, Path] | None = None
     avatar: bool = False
     """Whether the clip is also run over a prepared avatar, in turn with the direct run."""
+    clients: int | None = None
+    """The most clients that run the clip at once."""
     duration: float | None = None
     """Seconds of a long run."""
     sweep: bool = False
@@ -56,8 +60,11 @@ class BenchOptions:
                 raise UsageError(f"--{name}: no {unknown[0]}; choose from {', '.join(known)}")
         if self.profile and self.provider != "cpu":
             raise UsageError("--profile is of ONNX Runtime's CPU provider; on a GPU use Nsight Systems on lsx bench")
-        if self.avatar and self.clip is None:
-            raise UsageError("--avatar is of a clip; give --clip VIDEO AUDIO too")
+        for name, asked in (("--avatar", self.avatar), ("--clients", self.clients is not None)):
+            if asked and self.clip is None:
+                raise UsageError(f"{name} is of a clip; give --clip VIDEO AUDIO too")
+        if self.clients is not None and not 1 <= self.clients <= MOST_CLIENTS:
+            raise UsageError(f"clients is {self.clients}; give a whole number from 1 to {MOST_CLIENTS}")
         for name, value in (("--truth", self.truth), ("--auxiliary", self.auxiliary)):
             if value is not None and not (self.sweep and self.clip):
                 raise UsageError(f"{name} is of a clip in a sweep; give --clip VIDEO AUDIO and --sweep too")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from lsx.bench.client_row import ClientRow
 from lsx.bundle.manifest import Entry
 from lsx.errors import UsageError
 
@@ -251,6 +252,7 @@ class BenchReport(Entry):
     """Stages of the host on one core, seconds a frame at 1080p."""
     profile: tuple[ProfileRow, ...] = ()
     clip: ClipTiming | None = None
+    clients: tuple[ClientRow, ...] = ()
     cold: tuple[ColdStart, ...] = ()
     long_run: LongRun | None = None
     sweep: Sweep | None = None
@@ -276,6 +278,8 @@ class BenchReport(Entry):
         if self.clip is not None:
             yield "clip: seconds per second", self.clip.seconds_per_second
             yield "clip: chunk p95", self.clip.chunk_p95
+        for together in self.clients:
+            yield f"clients: {together.clients} at once", together.seconds
         for cold in self.cold:
             yield f"cold start on {cold.contender}", cold.seconds
 

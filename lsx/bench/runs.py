@@ -1,4 +1,4 @@
-"""What runs in processes of their own: cold start, clip, long run."""
+"""What runs in processes of their own: cold start, clip, clients, long run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from lsx.bench.child import run_child
+from lsx.bench.client_row import ClientRow
+from lsx.bench.clients import ENGINES_RUN
 from lsx.bench.options import BenchOptions
 from lsx.bench.report import ClipTiming, ColdStart, LongRun, Share, Stages
 from lsx.bundle.bundle import Bundle
@@ -23,7 +25,6 @@ GROWTH = 0.01
 """Growth of memory after the warm-up, as a share, above which a long run has failed."""
 
 _JUDGED = 8  # chunks
-_ENGINES_RUN = ("VAE encode", "denoise", "VAE decode", "device")  # stages of a run in which engines do
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class ChildRuns:
         per_second = seconds / (frames / FPS)
         waits = result["waits"]
         shares = tuple(Share(name=n, seconds=s, count=1, waited=waits.get(n, 0.0)) for n, s in result["stages"].items())
-        ran = sum(s for n, s in result["stages"].items() if n in _ENGINES_RUN)
+        ran = sum(s for n, s in result["stages"].items() if n in ENGINES_RUN)
         stages = Stages(
             what="clip, stages on threads of their own",
             contender=self.backend,
@@ -82,6 +83,13 @@ class ChildRuns:
             cost_per_minute=None if price is None else price / 3600 * per_second * 60,
         )
         return figures, stages
+
+    def clients(self, video: Path, audio: Path, most: int) -> tuple[ClientRow, ...]:
+        """The clip for 1, 2, 4, ... `most` clients at once, engines loaded once."""
+        self.say("clients")
+        clip = {"video": str(video), "audio": str(audio)}
+        result = self._run("clients", self.backend, **clip, most=most, repeat=self.settings.repeat)
+        return tuple(ClientRow.model_validate(row) for row in result["rows"])
 
     def long(self, duration: float) -> tuple[LongRun, str | None]:
         """Synthetic frames for `duration` seconds; and a note where they made too few chunks."""

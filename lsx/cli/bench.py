@@ -49,6 +49,9 @@ def bench(
     avatar: Annotated[
         bool, typer.Option("--avatar", help="Also run the clip over a prepared avatar, in turn with the video itself.")
     ] = False,
+    clients: Annotated[
+        int | None, typer.Option(help="Also the clip for 1, 2, 4, ... so many clients at once on one set of engines.")
+    ] = None,
     duration: Annotated[
         str | None, typer.Option(help="Also stream synthetic frames so long, such as 90s, 10m, 1h, and watch memory.")
     ] = None,
@@ -123,6 +126,7 @@ def bench(
         precisions=names_of(precision),
         clip=clip,
         avatar=avatar,
+        clients=clients,
         duration=None if duration is None else parse_duration(duration),
         sweep=sweep,
         truth=truth,
@@ -164,6 +168,9 @@ def bench(
     files.say()
     if earlier is not None:
         show_changes(earlier, report, threshold / 100)
+    different = [str(row.clients) for row in report.clients if not row.same]
+    if different:
+        raise BenchFailed(f"with {', '.join(different)} clients at once a result is not that of a run alone")
     if report.long_run is not None and report.long_run.failed:
         raise BenchFailed(f"memory grew by {100 * report.long_run.growth:.1f} % after the warm-up; 1 % is allowed")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.table import Table
 
+from lsx.bench.client_row import HEAD
 from lsx.bench.report import BenchReport, changes, different_options
 from lsx.cli.console import out, show_table
 from lsx.errors import BenchFailed, UsageError
@@ -92,7 +93,7 @@ def _show_profile(report: BenchReport) -> None:
 
 
 def _show_runs(report: BenchReport) -> None:
-    """Clip, long run and sweep."""
+    """Clip, clients, long run and sweep."""
     if report.clip is not None:
         c = report.clip
         device = "" if c.peak_device_bytes is None else f", device {c.peak_device_bytes / 2**20:.0f} MiB"
@@ -103,6 +104,11 @@ def _show_runs(report: BenchReport) -> None:
             f"chunks p50 {c.chunk_p50:.2f}, p95 {c.chunk_p95:.2f}, p99 {c.chunk_p99:.2f} s; peak memory host "
             f"{c.peak_host_bytes / 2**20:.0f} MiB{device}; {c.streams:.3f} streams at 25 frames/s{cost}"
         )
+    if report.clients:
+        table = _table(*HEAD)
+        for row in report.clients:
+            table.add_row(*row.cells)
+        show_table(table)
     if report.long_run is not None:
         run = report.long_run
         out.print(f"long run: {run.frames} frames in {run.seconds:.0f} s, memory grew by {100 * run.growth:.2f} %")

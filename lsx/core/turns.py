@@ -1,49 +1,134 @@
-"""Turns: runs that share engines use them one at a time, a chunk each, in the order in which they asked."""
+"""Turns: runs that share engines use them one at a time, a chunk each, by priority and by fair shares of time."""
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
 
 from lsx.core.cancel import CancelToken
 from lsx.core.threaded_stages import Stopped
+from lsx.errors import UsageError
 
-__all__ = ["Turns"]
+__all__ = ["PRIORITY", "FairQueue", "Place", "Turns", "check_priority"]
+
+PRIORITY = 5
+"""Of 1 to 9, of which the smaller goes first."""
+
+
+def check_priority(priority: int) -> int:
+    """The same. Raises UsageError unless it is a whole number from 1 to 9."""
+    if isinstance(priority, bool) or not isinstance(priority, int) or not 1 <= priority <= 9:
+        raise UsageError(f"priority is {priority!r}; give a whole number from 1, which goes first, to 9")
+    return priority
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """One run's place among those that take turns."""
+
+    priority: int = PRIORITY
+    due: float = 0.0
+    """Seconds that it had, on the clock of its priority."""
+    cost: float = 0.0
+    """Seconds that a turn of it is reckoned to take: those of the last one that is known."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Asked:
+    """What is waited with: the least goes first."""
+
+    priority: int
+    start: float
+    """The clock's second from which on the turn would count."""
+    number: int
+    """Of the asking: among equals the first that came."""
+    place: Place = field(compare=False)
+
+
+class FairQueue:
+    """Who is next: by priority, and within one the run that had the least time, by start tags. Not to be shared.
+
+    A run that comes later, or waited for something else, has no claim on the time that went by.
+    Source: Goyal, Vin, Cheng, Start-time Fair Queuing (1996).
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[_Asked] = []
+        self._numbers = count()
+        self._clocks: dict[int, float] = {}
+
+    def ask(self, place: Place) -> _Asked:
+        """Wait for a turn."""
+        asked = _Asked(
+            place.priority, max(place.due, self._clocks.get(place.priority, 0.0)), next(self._numbers), place
+        )
+        self._waiting.append(asked)
+        return asked
+
+    @property
+    def first(self) -> _Asked | None:
+        """What is next."""
+        return min(self._waiting, default=None)
+
+    def leave(self, asked: _Asked) -> None:
+        """Wait no more."""
+        self._waiting.remove(asked)
+
+    def give(self, asked: _Asked) -> None:
+        """Give the turn, which counts as the last one took until `charge` knows better."""
+        self.leave(asked)
+        self._clocks[asked.priority] = asked.start
+        asked.place.due = asked.start + asked.place.cost
+
+    def charge(self, place: Place, seconds: float) -> None:
+        """Put what a turn of `place` took in the place of what it was reckoned to take."""
+        place.due += seconds - place.cost
+        place.cost = seconds
 
 
 class Turns:
-    """A lock that is given in the order of the asking, so that no run starves beside a faster one.
+    """A lock that is given in the order of a FairQueue. Used from any thread.
 
-    A plain lock is mostly taken again by the thread that just gave it back.
+    A turn is a chunk, and never interrupted: a run of a smaller priority goes before all others at the next one. Runs
+    of one priority get equal shares of the engines' time, however long a chunk of each takes. A plain lock is mostly
+    taken again by the thread that just gave it back.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._waiting: deque[object] = deque()
+        self._queue = FairQueue()
         self._busy = False
 
     @contextmanager
-    def taken(self, stop: CancelToken) -> Iterator[None]:
+    def taken(self, place: Place, stop: CancelToken) -> Iterator[None]:
         """Wait for a turn and keep it for the block. Raises Stopped where `stop` is cancelled before it comes."""
-        place = object()
         with stop.subscribed(self._wake), self._changed:
-            self._waiting.append(place)
+            asked = self._queue.ask(place)
             try:
-                self._changed.wait_for(lambda: stop.cancelled or (not self._busy and self._waiting[0] is place))
-                if stop.cancelled:
-                    raise Stopped
-                self._busy = True
-            finally:
-                self._waiting.remove(place)
+                self._changed.wait_for(lambda: stop.cancelled or (not self._busy and self._queue.first is asked))
+            except BaseException:
+                self._queue.leave(asked)
+                raise
+            if stop.cancelled:
+                self._queue.leave(asked)
                 self._changed.notify_all()
+                raise Stopped
+            self._queue.give(asked)
+            self._busy = True
         try:
             yield
         finally:
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
+
+    def charge(self, place: Place, seconds: float) -> None:
+        """Say what one of the turns of `place` took in truth."""
+        with self._changed:
+            self._queue.charge(place, seconds)
 
     def _wake(self) -> None:
         with self._changed:

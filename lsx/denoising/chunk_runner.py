@@ -254,11 +254,11 @@ class ChunkRunner:
             return pending.arrays
 
     def _finished(self, pending: PendingChunk) -> dict[str, Array]:
-        arrays = self._taken(pending.submission)
+        arrays = self._taken(pending.submission, self._lender)
         fallback = self._fallback() if arrays["nonfinite"].any() else None
         if fallback is not None:
             self.repeated += 1
-            arrays = self._taken(self._submitted(fallback, pending.inputs))
+            arrays = self._taken(self._submitted(fallback, pending.inputs), fallback)
         bad = int(np.count_nonzero(arrays["nonfinite"]))
         if bad:
             raise NonFiniteOutput(
@@ -267,8 +267,9 @@ class ChunkRunner:
             )
         return arrays
 
-    def _taken(self, submission: Submission) -> dict[str, Array]:
+    def _taken(self, submission: Submission, lender: Lender) -> dict[str, Array]:
         results = submission.result(self)
+        lender.charge(sum(results.seconds.values()))
         with self._lock:
             for phase, taken in results.seconds.items():
                 self._seconds[phase] = self._seconds.get(phase, 0.0) + taken

@@ -114,6 +114,9 @@ class Lender(ABC):
         Raises Stopped where `stop` is cancelled before; EngineError, OutOfDeviceMemory where it cannot be made.
         """
 
+    def charge(self, seconds: float) -> None:  # noqa: B027  (where one run is alone, nothing is shared)
+        """Say what a chunk took of the engines' time, which counts against the run's share."""
+
 
 class Only(Lender):
     """Lends one executor to whoever asks: for a single run, which gives what that executor's program takes."""

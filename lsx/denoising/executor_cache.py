@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lsx.core.cancel import CancelToken
 from lsx.core.model_spec import ModelSpec
 from lsx.core.sampling import SamplingOptions
-from lsx.core.turns import Turns
+from lsx.core.turns import PRIORITY, Place, Turns
 from lsx.denoising.activation_block import ActivationBlock
 from lsx.denoising.chunk_program import PLAIN, ProgramInputs, chunk_program
 from lsx.denoising.cuda_executor import CudaExecutor
@@ -50,20 +50,24 @@ class ExecutorCache(ABC):
     def __init__(self, model: ModelSpec) -> None:
         self._model = model
         self._kept: OrderedDict[ScheduleKey, Executor] = OrderedDict()
-        self._turns = Turns()
+        self.turns = Turns()
         self._latest: Executor | None = None
 
-    def lender(self, options: SamplingOptions) -> Lender:
-        """Lends the executors for `options`, a chunk at a time."""
-        return _Schedule(self, options)
+    def lender(self, options: SamplingOptions, priority: int = PRIORITY) -> Lender:
+        """Lends one run the executors for `options`, a chunk at a time, as its `priority` and its share allow."""
+        return _Schedule(self, options, Place(priority))
 
     @contextmanager
-    def lent(self, options: SamplingOptions, stop: CancelToken, given: ProgramInputs = PLAIN) -> Iterator[Executor]:
+    def lent(
+        self, options: SamplingOptions, stop: CancelToken, given: ProgramInputs = PLAIN, place: Place | None = None
+    ) -> Iterator[Executor]:
         """The executor for `options`, for a block in which no other run has any of them.
+
+        place : of the run that asks; None asks once, as a run that comes new.
 
         Raises Stopped where `stop` is cancelled before it is this run's turn; EngineError, OutOfDeviceMemory.
         """
-        with self._turns.taken(stop):
+        with self.turns.taken(place or Place(), stop):
             yield self.get(options, given)
 
     def get(self, options: SamplingOptions, given: ProgramInputs = PLAIN) -> Executor:
@@ -122,13 +126,16 @@ class ExecutorCache(ABC):
 
 
 class _Schedule(Lender):
-    """Lends one schedule's executors."""
+    """Lends one run one schedule's executors."""
 
-    def __init__(self, executors: ExecutorCache, options: SamplingOptions) -> None:
-        self._executors, self._options = executors, options
+    def __init__(self, executors: ExecutorCache, options: SamplingOptions, place: Place) -> None:
+        self._executors, self._options, self._place = executors, options, place
 
     def lent(self, stop: CancelToken, given: ProgramInputs = PLAIN) -> AbstractContextManager[Executor]:
-        return self._executors.lent(self._options, stop, given)
+        return self._executors.lent(self._options, stop, given, self._place)
+
+    def charge(self, seconds: float) -> None:
+        self._executors.turns.charge(self._place, seconds)
 
 
 class HostExecutorCache(ExecutorCache):

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from lsx.core.sampling import SamplingOptions
+from lsx.core.turns import PRIORITY
 from lsx.denoising.executor import Lender
 from lsx.denoising.executor_cache import ExecutorCache
 from lsx.engines.engine import Engine
@@ -27,8 +28,8 @@ class Fallback:
         self._engines: dict[str, Engine] = {}
         self._executors: ExecutorCache | None = None
 
-    def lender(self, options: SamplingOptions) -> Lender | None:
-        """Lends the executors for `options`; None where there is no fallback.
+    def lender(self, options: SamplingOptions, priority: int = PRIORITY) -> Lender | None:
+        """Lends one run the executors for `options`; None where there is no fallback.
 
         Raises EngineError.
         """
@@ -36,7 +37,7 @@ class Fallback:
             if self._executors is None and self._load is not None:
                 self._engines = self._load()
                 self._executors = self._executors_for(self._engines)
-            return None if self._executors is None else self._executors.lender(options)
+            return None if self._executors is None else self._executors.lender(options, priority)
 
     def close(self) -> None:
         """Free what was loaded; nothing is loaded afterwards."""

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import lsx
+from lsx.core.host_memory import available_bytes
 from lsx.engines.registry import backend_named, backend_names
 from lsx.errors import LsxError
 
@@ -97,9 +98,5 @@ def _version(name: str) -> str:
 
 
 def _free_memory() -> str:
-    information = Path("/proc/meminfo")
-    if not information.is_file():
-        return "unknown on this system"
-    lines = dict(line.split(":", 1) for line in information.read_text().splitlines())
-    kibibytes = int(lines["MemAvailable"].split()[0])
-    return f"{kibibytes / 2**20:.1f} GiB"
+    free = available_bytes()
+    return "unknown on this system" if free is None else f"{free / 2**30:.1f} GiB"

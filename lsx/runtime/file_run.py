@@ -17,7 +17,7 @@ from lsx.media.joined_video import join_videos
 from lsx.media.targets import Output, container_of
 from lsx.runtime.avatar_video import AvatarVideo, faces_of
 from lsx.runtime.face_aligner import SourceFrames
-from lsx.runtime.frame_pipeline import FramePipeline
+from lsx.runtime.frame_pipeline import CHUNKS_HELD, FramePipeline, held_frames
 from lsx.runtime.live_runs import LiveRuns, ended_by
 from lsx.runtime.loaded_bundle import LoadedBundle
 from lsx.runtime.run_files import FrameSink, OpenedInputs, sound_notes, speaker_notes, write_frames, writer_like
@@ -26,6 +26,8 @@ from lsx.runtime.run_report import Progress, ProgressCallback, RunReport
 from lsx.runtime.run_sections import Resumption, RunSections, SectionedVideo
 
 __all__ = ["FileRun"]
+
+_FACE_BYTES = 3 * (1 + 4)  # a pixel of an aligned face, and of what is made of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,11 +48,13 @@ class FileRun:
     resumption: Resumption | None
     """The folder in which it is kept, and from which it goes on."""
     backend: str
+    priority: int
 
     def run(self) -> RunReport:
         """Make the output. Raises what LipSync.run does; nothing is left under the output's name then."""
         reader, footage = self.inputs.video, self.inputs.footage
         with ExitStack() as stack:
+            waited = stack.enter_context(self.runs.admitted(self._memory(), self.priority, self.cancel))
             sections = self._sections(stack)
             pipeline = self._pipeline(None if sections is None else sections.look)
             if sections is not None:
@@ -68,9 +72,19 @@ class FileRun:
                 stack.enter_context(comparison)
             made = watched(frames, pipeline, self.options.steps, self.progress)
             times.busy["mux"] = write_frames(made, writer, comparison, layout)
+        times.waits["admission"] = waited
         times.waits["infer"] += pipeline.runner.waited
         times.split("infer", pipeline.runner.seconds)
         return self._report(pipeline, times, time.perf_counter() - started)
+
+    def _memory(self) -> int:
+        """Bytes that it takes at most: of the frames and faces that its stages hold, and of its sound."""
+        reader, _, plan, sound, footage = self.inputs
+        model = self.loaded.bundle.model
+        held = held_frames(plan.chunker(model.frames, footage.overlap), detector_threads(footage.detect_every))
+        faces = CHUNKS_HELD * model.frames * model.resolution**2 * _FACE_BYTES
+        shown = 1 if self.compare is None else 2
+        return shown * held * reader.width * reader.height * 3 + faces + sound.samples().nbytes
 
     def _sections(self, stack: ExitStack) -> RunSections | None:
         if self.resumption is None:
@@ -104,7 +118,9 @@ class FileRun:
         faces = faces_of(reader, footage, plan.timeline, detector, bundle, self._looked, kept)
         aligner = plan.aligner(faces, threads=detector_threads(footage.detect_every), require_face=self.require_face)
         avatar = reader.avatar if isinstance(reader, AvatarVideo) else None
-        pipeline = self.loaded.pipeline(plan, self.options, aligner, footage=footage, avatar=avatar)
+        pipeline = self.loaded.pipeline(
+            plan, self.options, aligner, footage=footage, avatar=avatar, priority=self.priority
+        )
         pipeline.frames_owned = self.compare is None
         return pipeline
 

@@ -25,7 +25,10 @@ from lsx.runtime.last_chunks import LastChunks
 from lsx.runtime.run_state import MadeChunk, RunState
 from lsx.runtime.seams import SeamMeter
 
-__all__ = ["FramePipeline", "Voice", "chunk_stages", "clip_chunks", "face_stages"]
+__all__ = ["CHUNKS_HELD", "FramePipeline", "Voice", "chunk_stages", "clip_chunks", "face_stages", "held_frames"]
+
+CHUNKS_HELD = 7
+"""Chunks that a run's stages hold at most: one in each of chunk, infer, collect and composite, one between each."""
 
 
 class Voice(Protocol):
@@ -47,6 +50,12 @@ def face_stages(aligner: FaceAligner, source: SourceFrames) -> list[Stage]:
 def chunk_stages(aligner: FaceAligner, chunker: Chunker, source: SourceFrames) -> list[Stage]:
     """The stages before the engines: source frames to chunks of aligned faces."""
     return [*face_stages(aligner, source), Stage("chunk", partial(chunker.chunks, border=aligner.border), capacity=1)]
+
+
+def held_frames(chunker: Chunker, threads: int) -> int:
+    """Frames that a run's stages hold at most, as they come and as they go. threads : that look for faces."""
+    before, looked_at, after = 3 * 5, 2 * threads, 2 * 3
+    return before + looked_at + (CHUNKS_HELD + 1) * chunker.frames * chunker.stride + chunker.overlap + after
 
 
 def clip_chunks(source: SourceFrames, detector: Detector, model: ModelSpec, length: int) -> Iterator[Chunk]:

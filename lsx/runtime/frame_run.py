@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from typing import Any
 
@@ -27,15 +27,17 @@ from lsx.runtime.source_frames import indexed, stream_plan
 __all__ = ["FrameRun"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class FrameRun:
     """A run whose options are checked. Parameters as in LipSync.stream."""
 
     loaded: LoadedBundle
     options: SamplingOptions
     footage: FootageOptions
+    _: KW_ONLY
     detector: Detector | None
     noise: NoiseSource | None
+    priority: int
 
     def stages(self, frames: Iterable[Frame], samples: Any, length: int | None) -> list[Stage]:
         """The stages of the run. length : output frames, whatever `footage` says. Raises UsageError, MediaError."""
@@ -58,7 +60,9 @@ class FrameRun:
         threads = detector_threads(footage.detect_every) if detector is None else 1
         plan = plan_for_samples(timeline, samples, footage)
         aligner = plan.aligner(FoundFaces(choice, self.loaded.bundle.model.resolution), threads=threads)
-        pipeline = self.loaded.pipeline(plan, self.options, aligner, footage=footage, noise=self.noise)
+        pipeline = self.loaded.pipeline(
+            plan, self.options, aligner, footage=footage, noise=self.noise, priority=self.priority
+        )
         return pipeline.stages(indexed(frames, timeline, pipeline.chunker.source_length))
 
 

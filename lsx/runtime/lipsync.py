@@ -14,6 +14,7 @@ from lsx.core.keywords import check_callable, options_of, parameters_of, plain_n
 from lsx.core.sampling import SamplingKeywords, SamplingOptions
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import StageTimes
+from lsx.core.turns import PRIORITY, check_priority
 from lsx.denoising.chunk_runner import NoiseSource
 from lsx.denoising.executor_cache import ScheduleKey
 from lsx.engines.engine import Engine
@@ -24,6 +25,7 @@ from lsx.faces.detector import FaceDetector
 from lsx.media.encoding import EncodeOptions
 from lsx.media.given import SoundInput, VideoInput
 from lsx.media.targets import as_output
+from lsx.runtime.admission import Admission
 from lsx.runtime.face_choice import Detector
 from lsx.runtime.file_run import FileRun
 from lsx.runtime.frame_run import FrameRun
@@ -42,7 +44,7 @@ class LipSync:
     """A bundle's engines, loaded once. Open with `LipSync.open`; close it, or use it as a context manager.
 
     It may be used from any number of threads. Each run owns its state; engines, buffers and executor are one run's at a
-    time, a chunk of 16 frames each. So several runs at once give, byte for byte, what each gives alone.
+    time, a chunk of 16 frames each. So several runs at once give, byte for byte, what each gives alone, in less time.
 
     Examples
     --------
@@ -61,13 +63,14 @@ class LipSync:
         cuda_graph: bool = True,
         load_fallback: Callable[[], dict[str, Engine]] | None = None,
         check_settings: Callable[[SamplingOptions], None] = lambda _: None,
+        run_memory: int | None = None,
     ) -> None:
         """check_settings : raises what forbids a run with these settings."""
         self.bundle = bundle
         self.backend = backend
         self._loaded = LoadedBundle(bundle, engines, cuda_graph=cuda_graph, load_fallback=load_fallback)
         self._check_settings = check_settings
-        self._runs = LiveRuns(str(bundle.path))
+        self._runs = LiveRuns(str(bundle.path), Admission(run_memory))
 
     @classmethod
     def open(
@@ -78,6 +81,7 @@ class LipSync:
         *,
         cuda_graph: bool = True,
         require_verified: bool = False,
+        run_memory: int | None = None,
         **keywords: Unpack[EngineKeywords],
     ) -> LipSync:
         """Load the engines of the bundle at `path`, its folder, or an opened Bundle.
@@ -89,6 +93,8 @@ class LipSync:
         cuda_graph : on a GPU, capture each schedule into a CUDA graph and launch that.
         require_verified : refuse bundles and settings without a record of `lsx verify` for this backend; without it
             TensorRT plans and quantized graphs are warned of.
+        run_memory : bytes that the frames of all calls of `run` under way may take; default half of what is free. One
+            that does not fit waits for others to end.
 
         Raises UsageError, BundleError, IntegrityError, NotVerified, BackendUnavailable, EngineError.
 
@@ -108,6 +114,7 @@ class LipSync:
             cuda_graph=cuda_graph,
             load_fallback=loaded.load_fallback,
             check_settings=loaded.check_settings,
+            run_memory=run_memory,
         )
 
     def close(self) -> None:
@@ -199,6 +206,7 @@ class LipSync:
         no_face: Literal["pass", "error"] = "pass",
         resume_dir: Path | str | None = None,
         resume_every: float = 60.0,
+        priority: int = PRIORITY,
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
         **keywords: Unpack[RunKeywords],
@@ -223,6 +231,7 @@ class LipSync:
         no_face : `pass` leaves frames without a face as they are, `error` stops at the first.
         resume_dir : a folder that keeps each finished section, `resume_every` seconds of the result, until the whole is
             written. A run with the same inputs and options that was ended before goes on from there.
+        priority : 1 to 9; where several runs want the engines, a smaller one goes first, and equal ones share them.
         progress : called from the calling thread: at the start, after every frame, on a CPU between denoising steps.
         cancel : ends the run within one chunk when it is cancelled, from any thread.
 
@@ -241,6 +250,7 @@ class LipSync:
         footage = options_of(FootageOptions, footage, kinds[1], "footage")
         encode = options_of(EncodeOptions, encode, kinds[2], "encode")
         check_callable("progress", progress)
+        priority = check_priority(priority)
         self._runs.check(cancel)
         self._check_settings(options)
         target = as_output(output)
@@ -259,6 +269,7 @@ class LipSync:
             cancel=cancel,
             resumption=resumption,
             backend=self.backend,
+            priority=priority,
         ).run()
 
     def stream(
@@ -271,6 +282,7 @@ class LipSync:
         footage: FootageOptions | None = None,
         detector: Detector | None = None,
         noise: NoiseSource | None = None,
+        priority: int = PRIORITY,
         cancel: CancelToken | None = None,
         **keywords: Unpack[StreamKeywords],
     ) -> FrameStream:
@@ -289,6 +301,7 @@ class LipSync:
         detector : frame to Face or None, called once for each source frame, in order, instead of `speaker`.
         noise : (name, shape) to float32 array, called with "latents" once, and with "masked.<chunk>" and
             "reference.<chunk>" for each chunk; default seeded.
+        priority : as of `run`.
         cancel : ends the stream within one chunk when it is cancelled, from any thread, as closing it does.
 
         Frames without a face pass through, as the very array that was given. Raises UsageError, MediaError,
@@ -310,7 +323,8 @@ class LipSync:
         footage = options_of(FootageOptions, footage, kinds[1] | asked, "footage")
         self._runs.check(cancel)
         self._check_settings(options)
-        run = FrameRun(loaded=self._loaded, options=options, footage=footage, detector=detector, noise=noise)
+        order = check_priority(priority)
+        run = FrameRun(self._loaded, options, footage, detector=detector, noise=noise, priority=order)
         stages = run.stages(frames, samples, length if isinstance(length, int) else None)
         return FrameStream(self._runs.start(stages, StageTimes()), cancel)
 

@@ -10,6 +10,7 @@ from weakref import WeakSet
 from lsx.core.cancel import CancelToken
 from lsx.core.threaded_stages import Stage, StageChain, StageTimes
 from lsx.errors import Cancelled, EngineClosed, UsageError
+from lsx.runtime.admission import Admission
 
 __all__ = ["LiveRuns", "ended_by"]
 
@@ -17,9 +18,9 @@ __all__ = ["LiveRuns", "ended_by"]
 class LiveRuns:
     """Knows every chain of stages that was started and not dropped, so that closing can end them."""
 
-    def __init__(self, name: str) -> None:
-        """name : what is closed, for messages."""
-        self._name = name
+    def __init__(self, name: str, admission: Admission) -> None:
+        """name : what is closed, for messages; admission : which runs wait before they begin."""
+        self._name, self.admission = name, admission
         self._lock = threading.Lock()
         self._closed = False
         self._chains: WeakSet[StageChain] = WeakSet()
@@ -32,6 +33,13 @@ class LiveRuns:
             raise UsageError(f"cancel is {cancel!r}; give a CancelToken, or leave it out")
         if cancel is not None and cancel.cancelled:
             raise _cancelled()
+
+    def admitted(self, size: int, priority: int, cancel: CancelToken | None) -> AbstractContextManager[float]:
+        """Wait until `size` bytes are free, and keep them for the block, which gets the seconds that it took.
+
+        Raises as `check` does.
+        """
+        return self.admission.admitted(size, priority, cancel, lambda: self.check(cancel))
 
     def start(self, stages: list[Stage], times: StageTimes) -> StageChain:
         """The chain of a run. Its threads start when it is first asked for an item. Raises EngineClosed."""
@@ -51,6 +59,7 @@ class LiveRuns:
                 return
             self._closed = True
             chains = list(self._chains)
+        self.admission.close()
         for chain in chains:
             chain.abort(EngineClosed(f"{self._name}: the LipSync was closed while this run was under way"))
 

@@ -10,6 +10,7 @@ from lsx.bundle.bundle import Bundle
 from lsx.core.footage import FootageOptions
 from lsx.core.graph_names import FACE_GRAPHS, LOOP_GRAPHS, MODEL_GRAPHS
 from lsx.core.sampling import SamplingOptions
+from lsx.core.turns import PRIORITY
 from lsx.denoising.chunk_program import keeps_latents
 from lsx.denoising.chunk_runner import ChunkRunner, NoiseSource, seeded_noise
 from lsx.denoising.executor import io_of
@@ -111,6 +112,7 @@ class LoadedBundle:
         footage: FootageOptions,
         noise: NoiseSource | None = None,
         avatar: Avatar | None = None,
+        priority: int = PRIORITY,
     ) -> FramePipeline:
         """One run's pipeline. noise : default seeded; avatar : where the chunks' moments come from."""
         model = self.bundle.model
@@ -119,11 +121,11 @@ class LoadedBundle:
             aligner=aligner,
             chunker=chunker,
             runner=ChunkRunner(
-                self.executors.lender(options),
+                self.executors.lender(options, priority),
                 model,
                 noise or seeded_noise(options.seed),
                 options.guidance,
-                lambda: self._fallback.lender(options),
+                lambda: self._fallback.lender(options, priority),
                 None if avatar is None else avatar.mask,
                 options.steps if footage.overlap and keeps_latents(io_of(self.engines)) else 0,
             ),

@@ -109,7 +109,13 @@ def test_every_section(bundle: Bundles, checkpoint: Callable[[int], Path], tmp_p
     clip = tmp_path / "clip.mp4"
     write_clip(clip, portrait_frames(20), sound=speech(0.8))
     settings = BenchOptions(
-        sections=("call", "cold"), clip=(clip, clip), duration=0.1, repeat=1, price_per_hour=3.6, compiled=False
+        sections=("call", "cold"),
+        clip=(clip, clip),
+        clients=2,
+        duration=0.1,
+        repeat=1,
+        price_per_hour=3.6,
+        compiled=False,
     )
     opened = bundle("fp32", 64)
     made = bench(opened, checkpoint_dir=checkpoint(64), options=QUICK, settings=settings)
@@ -127,6 +133,7 @@ def test_every_section(bundle: Bundles, checkpoint: Callable[[int], Path], tmp_p
     assert {"decode", "detect", "align", "denoise", "composite", "mux"} <= {share.name for share in whole.stages}
     assert made.clip is not None
     assert made.clip.frames in (20, 21)  # AAC pads the sound
+    assert [(row.clients, row.rounds, row.same) for row in made.clients] == [(1, 1, True), (2, 1, True)]
     assert made.clip.seconds_per_second == pytest.approx(made.clip.seconds / (made.clip.frames / 25))
     assert made.clip.streams == pytest.approx(1 / made.clip.seconds_per_second)
     assert made.clip.cost_per_minute == pytest.approx(0.001 * made.clip.seconds_per_second * 60)

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from lsx.bench.client_row import ClientRow
 from lsx.bench.html import bench_html
 from lsx.bench.report import (
     SCHEMA_VERSION,
@@ -119,6 +120,22 @@ def report(scale: float = 1.0) -> BenchReport:
             streams=0.6,
             cost_per_minute=0.1,
         ),
+        clients=(
+            ClientRow(
+                clients=2,
+                rounds=3,
+                seconds=4.0,
+                frames_per_second=16.0,
+                gain=1.25,
+                gain_low=1.2,
+                gain_high=1.3,
+                first_frame=0.7,
+                chunk_p50=1.5,
+                chunk_p95=1.75,
+                idle=0.125,
+                same=True,
+            ),
+        ),
         cold=(ColdStart(contender="onnxruntime", steps=(Share(name="open", seconds=1.0, count=1),), seconds=1.0),),
         long_run=LongRun(
             seconds=9.0,
@@ -156,7 +173,7 @@ def test_a_slowdown_is_caught(tmp_path: Path) -> None:
     show_changes(earlier, report(1.05), 0.1)
     with pytest.raises(UsageError, match=r"steps 4, now 20"):
         show_changes(earlier, report().model_copy(update={"options": {"steps": "20"}}), 0.1)
-    with pytest.raises(BenchFailed, match=r"1 of 4 figures are over 10 % slower; worst: graphs: unet .* \+20.0 %"):
+    with pytest.raises(BenchFailed, match=r"1 of 5 figures are over 10 % slower; worst: graphs: unet .* \+20.0 %"):
         show_changes(earlier, report(1.2), 0.1)
     (tmp_path / "report.json").write_text(json.dumps({"rows": []}))
     with pytest.raises(UsageError, match="not a report"):
@@ -185,6 +202,15 @@ def test_a_students_unet_beside_its_teachers(capsys: pytest.CaptureFixture[str])
     assert line.replace("'", "&#x27;") in bench_html(both)
     show_report(both)
     assert line in " ".join(capsys.readouterr().out.split())
+
+
+def test_clients_on_page_and_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    page = bench_html(report())
+    show_report(report())
+    shown = " ".join(capsys.readouterr().out.split())
+    for said in ("1.25x (1.20 to 1.30)", "12.5 %", "16.00"):
+        assert said in page
+        assert said in shown
 
 
 def test_options_that_are_lists_are_shown_as_words() -> None:
