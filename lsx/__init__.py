@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lsx.media.video_reader import VideoReader
     from lsx.runtime.avatar_job import prepare_avatar
     from lsx.runtime.lipsync import LipSync
+    from lsx.runtime.live.talker import LiveFrame, LiveTalker
     from lsx.runtime.run_report import Progress, RunReport
 
 __version__ = "0.3.0.dev0"
@@ -38,6 +39,8 @@ _LAZY = {
     "Face": "lsx.faces.alignment",
     "FootageOptions": "lsx.core.footage",
     "LipSync": "lsx.runtime.lipsync",
+    "LiveFrame": "lsx.runtime.live.talker",
+    "LiveTalker": "lsx.runtime.live.talker",
     "Progress": "lsx.runtime.run_report",
     "RunReport": "lsx.runtime.run_report",
     "SamplingOptions": "lsx.core.sampling",
@@ -57,6 +60,8 @@ __all__ = [  # noqa: PLE0604  (the errors' names are their file's to know)
     "Face",
     "FootageOptions",
     "LipSync",
+    "LiveFrame",
+    "LiveTalker",
     "Progress",
     "RunReport",
     "SamplingOptions",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import shape_inference
@@ -67,7 +68,8 @@ def graph_cost_of_file(path: Path, axes: Mapping[str, int]) -> GraphCost:
         except KeyError as error:
             raise ValueError(f"{path.name}: {node.op_type} {node.name}: no shape of {error}") from error
         counted[node.op_type] = counted.get(node.op_type, 0.0) + flops
-    moved = [v.name for v in (*inferred.graph.input, *inferred.graph.output, *inferred.graph.initializer)]
+    graph: Any = inferred.graph  # whether protobuf has types depends on what else is installed
+    moved = [v.name for v in (*graph.input, *graph.output, *graph.initializer)]
     return GraphCost(flops=sum(counted.values()), bytes=sum(sizes[name] for name in moved), by_operator=counted)
 
 

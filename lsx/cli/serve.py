@@ -25,6 +25,7 @@ _LIBRARIES = (
     "sse_starlette",
     "structlog",
     "uvicorn",
+    "websockets",
 )
 _DEFAULT = "start"
 

@@ -17,7 +17,7 @@ from lsx.runtime.chunk_plan import BEGINNING, Border, Part, PlannedChunk, chunk_
 from lsx.runtime.face_aligner import AlignedFrame
 from lsx.runtime.face_choice import Slot
 
-__all__ = ["Chunk", "Chunker"]
+__all__ = ["Chunk", "Chunker", "faces_of_slot"]
 
 
 @dataclass(slots=True, eq=False)
@@ -154,7 +154,7 @@ class Chunker:
         if not slots or not planned.heard:
             slots = [Slot(planned.part.rule, 0)]
         for slot in slots:
-            faces = _faces_of(items, slot) if planned.heard else []
+            faces = faces_of_slot(items, slot) if planned.heard else []
             crops = np.stack([face.crop for face in faces]) if faces else None
             moments = [face.moments for face in faces if face.moments is not None]
             kept = np.stack(moments) if moments else None
@@ -237,7 +237,7 @@ class _FrameQueue:
             del self._held[index]
 
 
-def _faces_of(items: list[AlignedFrame], slot: Slot) -> list[AlignedFace]:
+def faces_of_slot(items: list[AlignedFrame], slot: Slot) -> list[AlignedFace]:
     """The faces of a chunk. A frame without one borrows the nearest one's: the chunk's statistics stay a face's."""
     present = [i for i, item in enumerate(items) if slot in item.faces]
     if not present:

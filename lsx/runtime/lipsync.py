@@ -22,6 +22,7 @@ from lsx.engines.loading import AUTO
 from lsx.engines.registry import EngineKeywords, EngineOptions
 from lsx.faces.avatar import Avatar
 from lsx.faces.detector import FaceDetector
+from lsx.faces.retouch import Retouch
 from lsx.media.encoding import EncodeOptions
 from lsx.media.given import SoundInput, VideoInput
 from lsx.media.targets import as_output
@@ -30,6 +31,7 @@ from lsx.runtime.face_choice import Detector
 from lsx.runtime.file_run import FileRun
 from lsx.runtime.frame_run import FrameRun
 from lsx.runtime.frame_stream import FrameStream, frames_of, outcome_of
+from lsx.runtime.live.talker import LiveTalker
 from lsx.runtime.live_runs import LiveRuns
 from lsx.runtime.loaded_bundle import LoadedBundle, load_run_engines
 from lsx.runtime.run_files import is_face_required, open_inputs
@@ -327,6 +329,46 @@ class LipSync:
         run = FrameRun(self._loaded, options, footage, detector=detector, noise=noise, priority=order)
         stages = run.stages(frames, samples, length if isinstance(length, int) else None)
         return FrameStream(self._runs.start(stages, StageTimes()), cancel)
+
+    def live(
+        self,
+        avatar: Avatar | Path | str,
+        sampling: SamplingOptions | None = None,
+        *,
+        overlap: int = 4,
+        colour_match: bool = False,
+        sharpen: float = 0.0,
+        priority: int = 1,
+        **keywords: Unpack[SamplingKeywords],
+    ) -> LiveTalker:
+        """An avatar that speaks what it is given while it is given, and idles in between; close what this returns.
+
+        Parameters
+        ----------
+        avatar : of `lsx prepare`, or its path, at 25 frames a second; its frames are held in memory.
+        sampling, keywords : as of `run`.
+        overlap : frames that a chunk has in common with the one before, 0 to 8: a chunk shows what is left of 16.
+        colour_match, sharpen : as of FootageOptions.
+        priority : as of `run`; at a chunk's end speech goes before files.
+
+        Raises UsageError, NotVerified, MediaError, EngineClosed.
+
+        Examples
+        --------
+        >>> from lsx import prepare_avatar
+        >>> avatar = prepare_avatar(BUNDLE, VIDEO, "anna.avatar")
+        >>> with LipSync.open(BUNDLE, threads=1) as lipsync, lipsync.live(avatar, steps=1) as talker:
+        ...     talker.take().image.shape
+        (480, 640, 3)
+        """
+        options = sampling_of(self.bundle, sampling, keywords, "sampling")
+        looks = FootageOptions(overlap=overlap, colour_match=colour_match, sharpen=sharpen)
+        order = check_priority(priority)
+        self._runs.check()
+        self._check_settings(options)
+        opened = avatar if isinstance(avatar, Avatar) else Avatar.open(avatar)
+        retouch = Retouch(colour_match=looks.colour_match, sharpen=looks.sharpen)
+        return LiveTalker(self._loaded, self._runs, opened, options, looks.overlap, order, retouch)
 
     @parameters_of(run)
     async def arun(self, *arguments: Any, cancel: CancelToken | None = None, **options: Any) -> RunReport:

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lsx.bundle.bundle import Bundle
 from lsx.core.footage import FootageOptions
 from lsx.core.graph_names import FACE_GRAPHS, LOOP_GRAPHS, MODEL_GRAPHS
@@ -103,6 +106,30 @@ class LoadedBundle:
         """The bundle's own face detector: frame to Face or None."""
         return FaceDetector(self.engines, self.bundle.manifest.faces.family)
 
+    def runner(
+        self,
+        options: SamplingOptions,
+        noise: NoiseSource | None = None,
+        *,
+        mask: NDArray[np.float32] | None,
+        kept: bool,
+        priority: int,
+    ) -> ChunkRunner:
+        """What runs one run's chunks.
+
+        mask : of what is kept, where chunks come with their moments; kept : whether they go on from the latents of the
+        one before, where the bundle's graphs can.
+        """
+        return ChunkRunner(
+            self.executors.lender(options, priority),
+            self.bundle.model,
+            noise or seeded_noise(options.seed),
+            options.guidance,
+            lambda: self._fallback.lender(options, priority),
+            mask,
+            options.steps if kept and keeps_latents(io_of(self.engines)) else 0,
+        )
+
     def pipeline(
         self,
         plan: RunPlan,
@@ -117,18 +144,11 @@ class LoadedBundle:
         """One run's pipeline. noise : default seeded; avatar : where the chunks' moments come from."""
         model = self.bundle.model
         chunker = plan.chunker(model.frames, footage.overlap)
+        mask = None if avatar is None else avatar.mask
         return FramePipeline(
             aligner=aligner,
             chunker=chunker,
-            runner=ChunkRunner(
-                self.executors.lender(options, priority),
-                model,
-                noise or seeded_noise(options.seed),
-                options.guidance,
-                lambda: self._fallback.lender(options, priority),
-                None if avatar is None else avatar.mask,
-                options.steps if footage.overlap and keeps_latents(io_of(self.engines)) else 0,
-            ),
+            runner=self.runner(options, noise, mask=mask, kept=footage.overlap > 0, priority=priority),
             voices=voices_of(plan, self.engines["audio_encoder"], model, footage, chunker.source_length),
             retouch=Retouch(colour_match=footage.colour_match, sharpen=footage.sharpen),
             mask=read_paste_mask(footage.mask),

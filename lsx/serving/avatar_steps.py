@@ -91,6 +91,17 @@ class AvatarSteps:
             self._row(number)
             raise Rejected(f"avatar_damaged: {error}") from error
 
+    def ready_folder(self, number: str) -> Path:
+        """A folder with the avatar, where it is prepared for this bundle. Raises Rejected."""
+        row = self._row(number)
+        preparation = self._kept(row.id, encoder_digest(self._lipsync.bundle))
+        if preparation is None:
+            raise Rejected(f"avatar_not_ready: the avatar {number} is not prepared for this bundle; a job prepares it")
+        try:
+            return self._files.folder(preparation.prefix)
+        except IntegrityError as error:
+            raise Rejected(f"avatar_damaged: {error}") from error
+
     def _prepare(self, number: str) -> str:
         """Prepare an avatar; where its preparation is. Idempotent."""
         began = time.monotonic()

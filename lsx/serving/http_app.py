@@ -25,6 +25,7 @@ from lsx.serving.downloads import Downloads
 from lsx.serving.http_auth import Gate
 from lsx.serving.job_book import JobBook
 from lsx.serving.job_events import JobEvents
+from lsx.serving.live import routes as live_routes
 from lsx.serving.logs import logger
 from lsx.serving.problems import ApiProblem, answer, unavailable
 from lsx.serving.schemas import JobRequest
@@ -59,7 +60,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
     state.keys = KeyBook(engine)
     state.gate = Gate(state.keys, settings)
     state.metrics = ServeMetrics(engine)
-    for room in (job_routes, asset_routes, avatar_routes, generate_routes, site_routes):
+    state.live = live_routes.LiveCount(settings.max_live)
+    for room in (job_routes, asset_routes, avatar_routes, generate_routes, live_routes, site_routes):
         app.include_router(room.router)
     app.add_middleware(Counted, metrics=state.metrics, media=_origin(store) if settings.redirect_outputs else None)
     _tell_errors(app)

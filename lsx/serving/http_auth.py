@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
 
 from lsx.serving.api_keys import ApiKey, KeyBook, Scope
 from lsx.serving.gpu_queue import Owner
@@ -39,7 +40,7 @@ class Gate:
         """Whether no key is needed: nobody else reaches this address, and none was made."""
         return self._settings.is_loopback and not self._keys.any()
 
-    def key_of(self, request: Request) -> ApiKey | None:
+    def key_of(self, request: HTTPConnection) -> ApiKey | None:
         """The key that a request has; None where none is needed. Raises ApiProblem."""
         text = _given(request)
         if text is None and (text := request.cookies.get(COOKIE)) is not None:
@@ -53,7 +54,7 @@ class Gate:
             raise ApiProblem(401, "key_needed", detail, headers={"WWW-Authenticate": "Bearer"})
         return key
 
-    def owner(self, request: Request, scope: Scope) -> Owner:
+    def owner(self, request: HTTPConnection, scope: Scope) -> Owner:
         """Whose a request is that needs `scope`. Raises ApiProblem."""
         key = self.key_of(request)
         most = self._settings.max_queued_per_key
@@ -76,7 +77,7 @@ class Gate:
             asked.append(now)
 
 
-def _check_own_page(request: Request) -> None:
+def _check_own_page(request: HTTPConnection) -> None:
     """Refuse what another site's page asks of a server without keys, under whatever name of this machine.
 
     Raises ApiProblem.
@@ -85,21 +86,21 @@ def _check_own_page(request: Request) -> None:
         raise ApiProblem(403, "other_site", "without keys this server answers its own page and programs alone")
 
 
-def _check_same_origin(request: Request) -> None:
+def _check_same_origin(request: HTTPConnection) -> None:
     """Refuse what another page changes with the cookie of this one. Raises ApiProblem."""
     site = request.headers.get("sec-fetch-site")  # the browser's own word; not told over plain HTTP
     same = _is_own_origin(request) if site is None else site in ("same-origin", "none")
-    if request.method not in _HARMLESS and not same:
+    if request.scope.get("method") not in _HARMLESS and not same:  # a WebSocket has none
         raise ApiProblem(403, "other_site", "a browser's key is for this server's own page")
 
 
-def _is_own_origin(request: Request) -> bool:
+def _is_own_origin(request: HTTPConnection) -> bool:
     """Whether no other page asks, as far as the browser says."""
     origin = request.headers.get("origin")
     return origin is None or urlsplit(origin).netloc == request.url.netloc
 
 
-def _given(request: Request) -> str | None:
+def _given(request: HTTPConnection) -> str | None:
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and text.strip():
         return text.strip()

@@ -58,13 +58,13 @@ class JobSteps:
         """scratch : a folder of this process alone."""
         self._settings, self._engine, self._store, self._lipsync = settings, engine, store, lipsync
         self._scratch = scratch
-        self._avatars = AvatarSteps(settings, engine, store, lipsync, scratch)
+        self.avatars = AvatarSteps(settings, engine, store, lipsync, scratch)
         self.totals = {"jobs": 0, "frames": 0, "render_seconds": 0.0}
         """What this process has made since it began."""
 
     def register(self) -> None:
         """Declare the workflows and their steps to DBOS."""
-        self._avatars.register()
+        self.avatars.register()
         probe = as_step("probe", self._probe)
         render = as_step("render", self._render)
         publish = as_step("publish", self._publish)
@@ -139,7 +139,7 @@ class JobSteps:
         audio = wanted.get("audio")
         avatar = next((given["avatar_id"] for given in request["input"] if given.get("avatar_id")), None)
         job = folder.name
-        video = paths[wanted["video"]] if avatar is None else self._avatars.folder(avatar, partial(self._mark, job))
+        video = paths[wanted["video"]] if avatar is None else self.avatars.folder(avatar, partial(self._mark, job))
         return _Inputs(
             video, None if audio is None else paths[audio], run_options(options, paths, self._lipsync.bundle.sampling)
         )

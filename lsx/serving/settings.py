@@ -45,6 +45,12 @@ class ServeSettings(BaseModel):
     backend: str = Field(default="auto", description="Backend that runs the bundle")
     provider: str = Field(default="cpu", description="ONNX Runtime's provider")
     threads: int | None = Field(default=None, ge=1, description="CPU threads of a worker")
+    live: bool = Field(default=True, description="Whether workers take live sessions, one each, beside their jobs")
+    live_host: str = Field(
+        default="127.0.0.1",
+        description="Address on which workers take live sessions from HTTP processes; not loopback where those are on "
+        "other machines",
+    )
     require_verified: bool = Field(default=False, description="Refuse settings that no record of lsx verify covers")
 
     max_upload_bytes: int = Field(default=2 << 30, ge=1, description="Bytes of an upload at most")
@@ -55,6 +61,7 @@ class ServeSettings(BaseModel):
     max_queued: int = Field(default=100, ge=1, description="Jobs that wait or run at most, of all keys together")
     max_queued_per_key: int = Field(default=50, ge=1, description="Jobs that wait or run at most, of one key")
     max_event_streams: int = Field(default=16, ge=1, description="Event streams open at once at most, of one key")
+    max_live: int = Field(default=16, ge=1, description="Live sessions open at once at most, of one key")
     requests_a_minute: int = Field(default=1200, ge=1, description="Requests of one key a minute at most")
     min_free_bytes: int = Field(default=1 << 30, ge=0, description="Below this free disk uploads are refused")
 
@@ -86,7 +93,7 @@ class ServeSettings(BaseModel):
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
 
-    @field_validator("host")
+    @field_validator("host", "live_host")
     @classmethod
     def _is_host(cls, value: str) -> str:
         if _ip(value) is None and not (_NAME.fullmatch(value) and len(value) < 255):

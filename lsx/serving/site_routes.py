@@ -94,7 +94,7 @@ def models(request: Request, owner: Reader) -> dict[str, Any]:
         facts = [row.facts for row in seen_since(connection, _SEEN_SECONDS, "worker")]
     names = ("max_upload_bytes", "max_seconds", "max_pixels", "max_steps")
     limits = {name: getattr(settings, name) for name in names}
-    seen = {fact["digest"]: fact for fact in facts}
+    seen = {fact["digest"]: fact | {"live": "live" in fact} for fact in facts}  # its address and secret are ours
     schema = JobOptions.model_json_schema()
     data = [{"id": digest} | fact | {"limits": limits, "options": schema} for digest, fact in seen.items()]
     return {"data": data or [{"id": None, "bundle": None, "limits": limits, "options": schema}]}

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from lsx.serving.executor import drained_at_sigterm, launch
 from lsx.serving.gpu_queue import GPU_QUEUE
 from lsx.serving.heartbeat import beating
 from lsx.serving.job_steps import JobSteps
+from lsx.serving.live.room import LiveRoom
 from lsx.serving.logs import log_to_stderr, logger
 from lsx.serving.processes import REPLACED, given_settings, named
 from lsx.serving.settings import ServeSettings
@@ -51,7 +52,13 @@ def work(settings: ServeSettings, name: str) -> None:
             at_once=1,
             traces=settings.traces,
         )
-        with beating(engine, executor, "worker", lambda: _facts(lipsync) | {"totals": steps.totals}):
+        room = LiveRoom(lipsync, steps.avatars.ready_folder, settings.max_steps)
+        live = room.open(settings.live_host) if settings.live else nullcontext()
+
+        def facts() -> dict[str, Any]:
+            return _facts(lipsync) | {"totals": steps.totals} | ({"live": room.facts()} if settings.live else {})
+
+        with live, beating(engine, executor, "worker", facts):
             logger().info("worker is ready", bundle=str(settings.bundle), backend=lipsync.backend)
             if (replaced := os.environ.get(REPLACED)) is not None:
                 with suppress(ProcessLookupError):

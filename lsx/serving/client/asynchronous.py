@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -28,6 +28,7 @@ from lsx.serving.client.conversation import (
     seconds_of,
     unreachable,
 )
+from lsx.serving.client.live import LiveConnection, LiveFields, opened_live, start_of
 from lsx.serving.client.saving import Saving
 from lsx.serving.schemas import Asset, Job
 from lsx.serving.statuses import TERMINAL, JobStatus
@@ -46,7 +47,8 @@ class AsyncClient:
         patience : seconds over which a request is tried again. Raises UsageError.
         """
         self.server, self._patience = address_of(server), patience
-        self._http = httpx.AsyncClient(base_url=self.server, headers=headers_of(key))
+        self._headers = headers_of(key)
+        self._http = httpx.AsyncClient(base_url=self.server, headers=self._headers)
 
     async def __aenter__(self) -> Self:
         return self
@@ -59,6 +61,15 @@ class AsyncClient:
     async def close(self) -> None:
         """Close its connections."""
         await self._http.aclose()
+
+    def live(self, avatar: Avatar | str, **more: Unpack[LiveFields]) -> AbstractAsyncContextManager[LiveConnection]:
+        """A live session with an avatar that is READY, for a block: `say` to it, and iterate over its pictures.
+
+        more : `options` (steps, guidance, seed and the like), `video` ("jpeg" or "h264"), `quality`, `lead` and
+        `end_after`, as docs/live.md tells. Raises UsageError, ServerRefused, ServerUnreachable.
+        """
+        start = start_of(avatar if isinstance(avatar, str) else avatar.id, more)
+        return opened_live(self.server, self._headers, start)
 
     async def upload(self, path: Path | str) -> Asset:
         """See `Client.upload`."""
