@@ -140,7 +140,7 @@ class _Bench:
             self._stages.append(stages)
             self._save(self._report())
             self._avatar(settings.clip)
-            self._clients(runs, settings.clip)
+            self._several(runs, settings.clip)
         if settings.sweep:
             self._sections["sweep"] = self._sweep()
             self._save(self._report())
@@ -157,10 +157,13 @@ class _Bench:
             self._rows += avatar_rows(self._bundle, self._backends[0], self._options, engine, clip, repeat, self._say)
             self._save(self._report())
 
-    def _clients(self, runs: ChildRuns, clip: tuple[Path, Path]) -> None:
-        """The clip for several clients at once, where that is asked for."""
+    def _several(self, runs: ChildRuns, clip: tuple[Path, Path]) -> None:
+        """The clip for several clients at once, and live, where that is asked for."""
         if self._settings.clients is not None:
             self._sections["clients"] = runs.clients(*clip, self._settings.clients)
+            self._save(self._report())
+        if self._settings.live:
+            self._sections["live"] = runs.live(*clip)
             self._save(self._report())
 
     def _sweep(self) -> Sweep:

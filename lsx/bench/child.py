@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsx.bench.clients import client_rows
+from lsx.bench.live import live_timing
 from lsx.bundle.bundle import Bundle
 from lsx.core.sampling import SamplingOptions
 from lsx.errors import BackendUnavailable, BenchFailed, LsxError
@@ -223,6 +224,14 @@ def _clients(task: dict[str, Any], options: SamplingOptions) -> dict[str, Any]:
     return {"rows": [row.model_dump() for row in rows]}
 
 
+def _live(task: dict[str, Any], options: SamplingOptions) -> dict[str, Any]:
+    with _opened(task) as lipsync:
+        lipsync.warm_up(options)
+        clip = (Path(task["video"]), Path(task["audio"]))
+        timing = live_timing(lipsync, clip, options, task["repeat"], lambda line: print(f"# {line}", flush=True))
+    return {"timing": timing.model_dump()}
+
+
 def _resident_bytes() -> int:
     """Host memory that this process has now."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -232,7 +241,7 @@ def _main() -> int:
     task = json.loads(sys.argv[1])
     options = SamplingOptions(**task["options"])
     try:
-        kinds = {"cold": _cold, "clip": _clip, "clients": _clients, "long": _long}
+        kinds = {"cold": _cold, "clip": _clip, "clients": _clients, "live": _live, "long": _long}
         print(json.dumps(kinds[task["kind"]](task, options)))
     except LsxError as error:
         print(error, file=sys.stderr)

@@ -51,9 +51,7 @@ def _parts(report: BenchReport) -> Iterator[str]:
         )
     if report.clip is not None:
         yield from _clip(report)
-    if report.clients:
-        yield "<h2>Clients at once, engines loaded once</h2>"
-        yield table(HEAD, (row.cells for row in report.clients))
+    yield from _several(report)
     if report.cold:
         yield "<h2>Cold start</h2>"
         for cold in report.cold:
@@ -216,6 +214,15 @@ def _clip(report: BenchReport) -> Iterator[str]:
         rows.append(("cost per minute of video", four_digits(clip.cost_per_minute)))
     yield f"<h2>{escape(clip.video)} with {escape(clip.audio)}</h2>"
     yield table(("", ""), rows)
+
+
+def _several(report: BenchReport) -> Iterator[str]:
+    """Clients at once, and a live talker."""
+    if report.clients:
+        yield "<h2>Clients at once, engines loaded once</h2>"
+        yield table(HEAD, (row.cells for row in report.clients))
+    if report.live is not None:
+        yield f"<p>{escape(report.live.line)}</p>"
 
 
 def _long(run: LongRun) -> Iterator[str]:

@@ -33,6 +33,8 @@ class BenchOptions:
     """Whether the clip is also run over a prepared avatar, in turn with the direct run."""
     clients: int | None = None
     """The most clients that run the clip at once."""
+    live: bool = False
+    """Whether an avatar of the clip speaks live: from its sound to its first picture."""
     duration: float | None = None
     """Seconds of a long run."""
     sweep: bool = False
@@ -60,7 +62,7 @@ class BenchOptions:
                 raise UsageError(f"--{name}: no {unknown[0]}; choose from {', '.join(known)}")
         if self.profile and self.provider != "cpu":
             raise UsageError("--profile is of ONNX Runtime's CPU provider; on a GPU use Nsight Systems on lsx bench")
-        for name, asked in (("--avatar", self.avatar), ("--clients", self.clients is not None)):
+        for name, asked in (("--avatar", self.avatar), ("--clients", self.clients is not None), ("--live", self.live)):
             if asked and self.clip is None:
                 raise UsageError(f"{name} is of a clip; give --clip VIDEO AUDIO too")
         if self.clients is not None and not 1 <= self.clients <= MOST_CLIENTS:

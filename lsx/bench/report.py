@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from lsx.bench.client_row import ClientRow
+from lsx.bench.live_timing import LiveTiming
 from lsx.bundle.manifest import Entry
 from lsx.errors import UsageError
 
@@ -253,6 +254,7 @@ class BenchReport(Entry):
     profile: tuple[ProfileRow, ...] = ()
     clip: ClipTiming | None = None
     clients: tuple[ClientRow, ...] = ()
+    live: LiveTiming | None = None
     cold: tuple[ColdStart, ...] = ()
     long_run: LongRun | None = None
     sweep: Sweep | None = None
@@ -280,6 +282,8 @@ class BenchReport(Entry):
             yield "clip: chunk p95", self.clip.chunk_p95
         for together in self.clients:
             yield f"clients: {together.clients} at once", together.seconds
+        if self.live is not None:
+            yield "live: sound to first picture", self.live.latency_p50
         for cold in self.cold:
             yield f"cold start on {cold.contender}", cold.seconds
 

@@ -13,6 +13,7 @@ import numpy as np
 from lsx.bench.child import run_child
 from lsx.bench.client_row import ClientRow
 from lsx.bench.clients import ENGINES_RUN
+from lsx.bench.live_timing import LiveTiming
 from lsx.bench.options import BenchOptions
 from lsx.bench.report import ClipTiming, ColdStart, LongRun, Share, Stages
 from lsx.bundle.bundle import Bundle
@@ -90,6 +91,12 @@ class ChildRuns:
         clip = {"video": str(video), "audio": str(audio)}
         result = self._run("clients", self.backend, **clip, most=most, repeat=self.settings.repeat)
         return tuple(ClientRow.model_validate(row) for row in result["rows"])
+
+    def live(self, video: Path, audio: Path) -> LiveTiming:
+        """An avatar of the video that speaks the sound's beginning, on its clock."""
+        self.say("live")
+        result = self._run("live", self.backend, video=str(video), audio=str(audio), repeat=self.settings.repeat)
+        return LiveTiming.model_validate(result["timing"])
 
     def long(self, duration: float) -> tuple[LongRun, str | None]:
         """Synthetic frames for `duration` seconds; and a note where they made too few chunks."""

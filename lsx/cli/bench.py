@@ -52,6 +52,9 @@ def bench(
     clients: Annotated[
         int | None, typer.Option(help="Also the clip for 1, 2, 4, ... so many clients at once on one set of engines.")
     ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Also an avatar of the clip that speaks live: from sound to first picture.")
+    ] = False,
     duration: Annotated[
         str | None, typer.Option(help="Also stream synthetic frames so long, such as 90s, 10m, 1h, and watch memory.")
     ] = None,
@@ -127,6 +130,7 @@ def bench(
         clip=clip,
         avatar=avatar,
         clients=clients,
+        live=live,
         duration=None if duration is None else parse_duration(duration),
         sweep=sweep,
         truth=truth,

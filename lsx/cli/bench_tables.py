@@ -109,6 +109,8 @@ def _show_runs(report: BenchReport) -> None:
         for row in report.clients:
             table.add_row(*row.cells)
         show_table(table)
+    if report.live is not None:
+        out.print(report.live.line)
     if report.long_run is not None:
         run = report.long_run
         out.print(f"long run: {run.frames} frames in {run.seconds:.0f} s, memory grew by {100 * run.growth:.2f} %")

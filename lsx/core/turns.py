@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from itertools import count
 
 from lsx.core.cancel import CancelToken
 from lsx.core.threaded_stages import Stopped
 from lsx.errors import UsageError
 
-__all__ = ["PRIORITY", "FairQueue", "Place", "Turns", "check_priority"]
+__all__ = ["PRIORITY", "FairQueue", "Place", "Slots", "Turns", "check_priority"]
 
 PRIORITY = 5
 """Of 1 to 9, of which the smaller goes first."""
@@ -57,7 +57,7 @@ class FairQueue:
 
     def __init__(self) -> None:
         self._waiting: list[_Asked] = []
-        self._numbers = count()
+        self._numbers = itertools.count()
         self._clocks: dict[int, float] = {}
 
     def ask(self, place: Place) -> _Asked:
@@ -133,3 +133,37 @@ class Turns:
     def _wake(self) -> None:
         with self._changed:
             self._changed.notify_all()
+
+
+class Slots:
+    """Places for work on the host's cores, given to the run that began first, of the smallest priority.
+
+    Where cores are few, the first run so has its first chunk soon, and the engines work on that while the next run's
+    frames are looked at; side by side all would wait for their first chunks together. Used from any thread.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._changed = threading.Condition()
+        self._waiting: list[tuple[int, int, int]] = []
+        self._free, self._runs, self._asked = count, itertools.count(), itertools.count()
+
+    def of_run(self, priority: int) -> Callable[[], AbstractContextManager[None]]:
+        """What a new run takes its places with, for a block each."""
+        number = next(self._runs)
+        return lambda: self._taken(priority, number)
+
+    @contextmanager
+    def _taken(self, priority: int, run: int) -> Iterator[None]:
+        with self._changed:
+            asked = (priority, run, next(self._asked))
+            self._waiting.append(asked)
+            self._changed.wait_for(lambda: self._free > 0 and min(self._waiting) == asked)
+            self._waiting.remove(asked)
+            self._free -= 1
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += 1
+                self._changed.notify_all()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -128,6 +129,8 @@ class FaceAligner:
     """Output frames in which a face is to speak, [length]; None is all. Others may well have none."""
     detector_threads: int = 1
     """Threads on which frames are looked at; on more than one that must be thread-safe."""
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Taken for the look at each frame: what several runs share the host's cores by."""
     clock: FrameClock = MODEL_CLOCK
     """The times at which the source's frames are shown."""
     faceless: list[int] = field(default_factory=list)
@@ -162,7 +165,10 @@ class FaceAligner:
 
         def look(item: tuple[int, int, Frame, bool]) -> _Seen:
             index, source, frame, new = item
-            return index, source, frame, self.faces.look(frame) if new else None
+            if not new:
+                return index, source, frame, None
+            with self.turn():
+                return index, source, frame, self.faces.look(frame)
 
         return in_order(look, map(first_time, items), self.detector_threads)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from lsx.bundle.bundle import Bundle
 from lsx.core.footage import FootageOptions
 from lsx.core.graph_names import FACE_GRAPHS, LOOP_GRAPHS, MODEL_GRAPHS
 from lsx.core.sampling import SamplingOptions
-from lsx.core.turns import PRIORITY
+from lsx.core.turns import PRIORITY, Slots
 from lsx.denoising.chunk_program import keeps_latents
 from lsx.denoising.chunk_runner import ChunkRunner, NoiseSource, seeded_noise
 from lsx.denoising.executor import io_of
@@ -91,6 +92,7 @@ class LoadedBundle:
         self.engines = engines
         loop = {graph: engines[graph] for graph in LOOP_GRAPHS}
         self.executors = executor_cache_for(loop, bundle.model, cuda_graph=cuda_graph)
+        self._looks = Slots(max((os.cpu_count() or 1) - 1, 1))
         self._fallback = Fallback(
             load_fallback, lambda loaded: executor_cache_for(loaded, bundle.model, cuda_graph=cuda_graph)
         )
@@ -144,6 +146,7 @@ class LoadedBundle:
         """One run's pipeline. noise : default seeded; avatar : where the chunks' moments come from."""
         model = self.bundle.model
         chunker = plan.chunker(model.frames, footage.overlap)
+        aligner.turn = self._looks.of_run(priority)
         mask = None if avatar is None else avatar.mask
         return FramePipeline(
             aligner=aligner,

@@ -112,6 +112,7 @@ def test_every_section(bundle: Bundles, checkpoint: Callable[[int], Path], tmp_p
         sections=("call", "cold"),
         clip=(clip, clip),
         clients=2,
+        live=True,
         duration=0.1,
         repeat=1,
         price_per_hour=3.6,
@@ -134,6 +135,10 @@ def test_every_section(bundle: Bundles, checkpoint: Callable[[int], Path], tmp_p
     assert made.clip is not None
     assert made.clip.frames in (20, 21)  # AAC pads the sound
     assert [(row.clients, row.rounds, row.same) for row in made.clients] == [(1, 1, True), (2, 1, True)]
+    assert made.live is not None
+    assert made.live.utterances == 1
+    assert made.live.latency_p50 == pytest.approx(made.live.computing_p50 + made.live.overhead_p50)
+    assert made.live.pictures > 16
     assert made.clip.seconds_per_second == pytest.approx(made.clip.seconds / (made.clip.frames / 25))
     assert made.clip.streams == pytest.approx(1 / made.clip.seconds_per_second)
     assert made.clip.cost_per_minute == pytest.approx(0.001 * made.clip.seconds_per_second * 60)

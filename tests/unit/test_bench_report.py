@@ -12,6 +12,7 @@ import pytest
 
 from lsx.bench.client_row import ClientRow
 from lsx.bench.html import bench_html
+from lsx.bench.live_timing import LiveTiming
 from lsx.bench.report import (
     SCHEMA_VERSION,
     BenchReport,
@@ -136,6 +137,17 @@ def report(scale: float = 1.0) -> BenchReport:
                 same=True,
             ),
         ),
+        live=LiveTiming(
+            utterances=8,
+            latency_p50=0.25,
+            latency_p95=0.5,
+            computing_p50=0.24,
+            computing_p95=0.47,
+            overhead_p50=0.01,
+            overhead_p95=0.03,
+            late=1,
+            pictures=400,
+        ),
         cold=(ColdStart(contender="onnxruntime", steps=(Share(name="open", seconds=1.0, count=1),), seconds=1.0),),
         long_run=LongRun(
             seconds=9.0,
@@ -173,7 +185,7 @@ def test_a_slowdown_is_caught(tmp_path: Path) -> None:
     show_changes(earlier, report(1.05), 0.1)
     with pytest.raises(UsageError, match=r"steps 4, now 20"):
         show_changes(earlier, report().model_copy(update={"options": {"steps": "20"}}), 0.1)
-    with pytest.raises(BenchFailed, match=r"1 of 5 figures are over 10 % slower; worst: graphs: unet .* \+20.0 %"):
+    with pytest.raises(BenchFailed, match=r"1 of 6 figures are over 10 % slower; worst: graphs: unet .* \+20.0 %"):
         show_changes(earlier, report(1.2), 0.1)
     (tmp_path / "report.json").write_text(json.dumps({"rows": []}))
     with pytest.raises(UsageError, match="not a report"):
@@ -208,7 +220,7 @@ def test_clients_on_page_and_terminal(capsys: pytest.CaptureFixture[str]) -> Non
     page = bench_html(report())
     show_report(report())
     shown = " ".join(capsys.readouterr().out.split())
-    for said in ("1.25x (1.20 to 1.30)", "12.5 %", "16.00"):
+    for said in ("1.25x (1.20 to 1.30)", "12.5 %", "16.00", "overhead p50 10.0, p95 30.0 ms; 1 of 400 pictures"):
         assert said in page
         assert said in shown
 

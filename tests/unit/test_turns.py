@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import numpy as np
 import pytest
 
 from lsx.core.cancel import CancelToken
 from lsx.core.threaded_stages import Stopped
-from lsx.core.turns import FairQueue, Place, Turns, check_priority
+from lsx.core.turns import FairQueue, Place, Slots, Turns, check_priority
 from lsx.errors import UsageError
 
 
@@ -136,3 +138,45 @@ def test_who_is_stopped_while_it_waits_leaves_the_others_their_turns() -> None:
 def test_a_priority_that_is_none(wrong: object) -> None:
     with pytest.raises(UsageError, match="1, which goes first, to 9"):
         check_priority(wrong)  # type: ignore[arg-type]
+
+
+def test_places_go_to_the_run_that_began_first_of_the_smallest_priority() -> None:
+    slots, had = Slots(1), list[str]()
+    first, second, live = slots.of_run(5), slots.of_run(5), slots.of_run(1)
+    taken = [("second", second), ("first", first), ("live", live), ("first", first)]
+
+    def work(name: str, turn: Callable[[], AbstractContextManager[None]]) -> None:
+        with turn():
+            had.append(name)
+
+    threads = [threading.Thread(target=work, args=one) for one in taken]
+    with slots.of_run(9)():
+        for number, thread in enumerate(threads, 1):
+            thread.start()
+            while len(slots._waiting) < number:
+                threading.Event().wait(0.001)
+    for thread in threads:
+        thread.join(10)
+    assert had == ["live", "first", "first", "second"]
+
+
+def test_no_more_places_than_there_are() -> None:
+    slots, inside, most = Slots(2), [0], [0]
+    lock = threading.Lock()
+
+    def work(turn: Callable[[], AbstractContextManager[None]]) -> None:
+        for _ in range(20):
+            with turn():
+                with lock:
+                    inside[0] += 1
+                    most[0] = max(most[0], inside[0])
+                threading.Event().wait(0.001)
+                with lock:
+                    inside[0] -= 1
+
+    threads = [threading.Thread(target=work, args=(slots.of_run(5),)) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert most == [2]
