@@ -123,20 +123,46 @@ def start(
 
 def worker(settings: ServeSettings) -> None:
     """Workers alone, for a database and a store that other machines share."""
+    _check_shared(settings)
+    _run(settings, http=False)
+
+
+def on_ray(
+    settings: ServeSettings,
+    address: Annotated[str, typer.Option(help="The Ray cluster: HOST:PORT, or auto for this machine's.")] = "auto",
+    actors: Annotated[
+        int | None, typer.Option(min=1, help="Workers, a GPU each; default one for each GPU that the cluster has.")
+    ] = None,
+) -> None:
+    """Workers on a Ray cluster, an actor a GPU, started again wherever there is one. Ends at SIGTERM, as serve does."""
+    _check_shared(settings)
+    if settings.bundle is None:
+        raise UsageError("there is no bundle; give its folder, the same on every machine: lsx serve on-ray BUNDLE")
+    _check_bundle(settings)
+    from lsx.serving.start import check_start, serve_actors
+
+    check_start(settings, http=False)
+    serve_actors(settings, address, actors)
+
+
+def _check_shared(settings: ServeSettings) -> None:
     if settings.database is None:
         raise UsageError(
             "workers of their own need --database postgresql://..., and --store where machines share files"
         )
-    _run(settings, http=False)
+
+
+def _check_bundle(settings: ServeSettings) -> None:
+    from lsx.bundle.bundle import Bundle
+
+    if settings.bundle is not None:
+        Bundle.open(settings.bundle)
 
 
 def _run(settings: ServeSettings, *, http: bool) -> None:
     if settings.bundle is None and settings.workers != "none":
         raise UsageError("there is no bundle; give its folder: lsx serve BUNDLE")
-    from lsx.bundle.bundle import Bundle
-
-    if settings.bundle is not None:
-        Bundle.open(settings.bundle)
+    _check_bundle(settings)
     from lsx.serving.start import addressed, check_start, serve
 
     check_start(settings, http=http)
@@ -200,6 +226,7 @@ def doctor(settings: ServeSettings) -> None:
 
 app.command(_DEFAULT)(command(_with_settings(start)))
 app.command("worker")(command(_with_settings(worker)))
+app.command("on-ray")(command(_with_settings(on_ray)))
 app.command("doctor")(command(_with_settings(doctor)))
 keys.command("create")(command(_with_settings(create)))
 keys.command("list")(command(_with_settings(list_keys)))

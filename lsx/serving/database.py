@@ -38,8 +38,11 @@ _T = TypeVar("_T")
 HOUR_MS = 3_600_000
 _BUSY_MS = 30_000
 _STANDING_MS = 10_000  # a transaction in which nothing is asked for longer is ended: its machine is gone, or stopped
+_AT_ONCE = 4  # connections beyond those that are kept
 _REST_SECONDS = 1.0  # a connection that nobody used for longer is tried before it is used
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.s3fs", "ceph"})
+
+_IN_TURN = sa.text("SELECT pg_advisory_xact_lock(7205119)")  # PostgreSQL's lock of those who make tables
 
 _tables = sa.MetaData()
 
@@ -189,7 +192,7 @@ def reader(engine: sa.Engine) -> sa.Engine:
 
 
 def _server_engine(url: str, pool: int) -> sa.Engine:
-    engine = sa.create_engine(url, pool_size=pool, max_overflow=pool)
+    engine = sa.create_engine(url, pool_size=pool, max_overflow=max(pool, _AT_ONCE))
 
     @event.listens_for(engine, "connect")
     def _limit(connection: Any, _record: Any) -> None:
@@ -246,7 +249,10 @@ def migrate(url: str) -> None:
     engine = engine_for(url, pool=1)
     try:
         DBOS.migrate(url.replace("postgresql+psycopg://", "postgresql://"))
-        _tables.create_all(engine)
+        with engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(_IN_TURN)  # machines that start at once, of which one makes them
+            _tables.create_all(connection)
     finally:
         engine.dispose()
 

@@ -57,6 +57,7 @@ def launch(
         system_database_engine=engine,
         serializer=DBOSPortableJSONSerializer(),
         run_migrations=False,
+        use_listen_notify=False,  # nobody here waits for events: no connection for it, no word to every other worker
         log_level="WARNING",
         enable_otlp=bool(traces),
         otlp_traces_endpoints=list(traces),

@@ -11,10 +11,15 @@ import sqlalchemy as sa
 
 from lsx.serving.database import WORKERS, now_ms
 
-__all__ = ["beating", "seen_since"]
+__all__ = ["beating", "pause_of", "seen_since"]
 
 PAUSE = 10.0
-"""Seconds between two beats."""
+"""Seconds between two beats, where nothing asks for more of them."""
+
+
+def pause_of(takeover_seconds: float) -> float:
+    """Seconds between two beats of a process that is given up when it is not seen for `takeover_seconds`."""
+    return min(PAUSE, takeover_seconds / 4)
 
 
 @contextmanager

@@ -35,9 +35,6 @@ from lsx.serving.store import Store
 
 __all__ = ["JobSteps"]
 
-_MARK_SECONDS = 0.5
-"""Between two marks of progress, at which a job learns that it was cancelled or is another's now."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Inputs:
@@ -219,7 +216,7 @@ class JobSteps:
                 cancel=token,
             )
             try:
-                while not wait([future], _MARK_SECONDS).done:
+                while not wait([future], self._settings.progress_seconds).done:
                     self._mark(job, _progress(latest[0]))
                     sections.push()
             except BaseException:

@@ -19,7 +19,7 @@ from lsx.serving.avatar_keeper import AvatarKeeper
 from lsx.serving.database import ASSETS, AVATARS, HOUR_MS, JOBS, database_url, engine_for, finish, now_ms
 from lsx.serving.executor import as_step, drained_at_sigterm, launch
 from lsx.serving.gpu_queue import VERSION
-from lsx.serving.heartbeat import beating, seen_since
+from lsx.serving.heartbeat import beating, pause_of, seen_since
 from lsx.serving.job_book import JobBook
 from lsx.serving.kept_sections import sections_key
 from lsx.serving.logs import log_to_stderr, logger
@@ -76,8 +76,10 @@ class Keeper:
         """Free the places of jobs that ended without a word, and announce what is to be announced."""
         untold = sa.or_(JOBS.c.announced.is_(None), JOBS.c.announced == _STARTED)
         begun = sa.or_(JOBS.c.started_ms.is_not(None), JOBS.c.finished_ms.is_not(None))
+        # What has ended goes first: thousands that run have been told of, and are looked at by lot.
+        first = (JOBS.c.finished_ms.is_(None), JOBS.c.announced.is_not(None), sa.func.random())
         with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(JOBS).where(untold, begun).limit(_IN_A_ROW)).all()
+            rows = connection.execute(sa.select(JOBS).where(untold, begun).order_by(*first).limit(_IN_A_ROW)).all()
         for row, job in zip(rows, self._book.jobs(rows), strict=True):
             ended = job.status in TERMINAL
             if ended and row.finished_ms is None:
@@ -200,10 +202,11 @@ class Keeper:
 
     def keep(self, stop: threading.Event) -> None:
         """Do all of it, each at its own pace, until told to stop. What fails is done again, and keeps nothing else."""
+        unseen = self._settings.takeover_seconds
         duties = (
             _Duty("sweep", self.sweep, _SWEEP_SECONDS),
             _Duty("avatars", self._avatars.sweep, _SWEEP_SECONDS),
-            _Duty("takeover", self.take_over, _TAKEOVER_PAUSE, time.monotonic() + self._settings.takeover_seconds),
+            _Duty("takeover", self.take_over, min(_TAKEOVER_PAUSE, unseen / 4), time.monotonic() + unseen),
             _Duty("removal", self.remove_old, _RETENTION_PAUSE),
         )
         while not stop.wait(_SWEEP_SECONDS):
@@ -270,7 +273,7 @@ def _work(settings: ServeSettings, executor: str) -> None:
     keeper = Keeper(settings, engine, store_at(settings.store, settings.data))
     launch(engine, executor, HOOK_QUEUE, keeper.register, poll=1.0, at_once=16, traces=settings.traces)
     thread = threading.Thread(target=keeper.keep, args=(stop,), name="keep", daemon=True)
-    with beating(engine, executor, "keeper", dict):
+    with beating(engine, executor, "keeper", dict, pause_of(settings.takeover_seconds)):
         thread.start()
         drained_at_sigterm(min(settings.grace_seconds, 10))
         stop.set()

@@ -18,7 +18,7 @@ from lsx.errors import UsageError
 from lsx.serving.logs import logger
 from lsx.serving.settings import ServeSettings
 
-__all__ = ["REPLACED", "given_settings", "locked", "named", "started", "supervising", "wait_for_end"]
+__all__ = ["REPLACED", "given_settings", "locked", "named", "ready_mark", "started", "supervising", "wait_for_end"]
 
 REPLACED = "LSX_REPLACED_PROCESS"
 """Variable with the number of the process that a new worker tells to drain when it is ready."""
@@ -86,6 +86,13 @@ def named(settings: ServeSettings, name: str) -> Iterator[None]:
             logger().warning("waits for the process that had this name before")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def ready_mark(settings: ServeSettings, name: str) -> Path:
+    """A file that is there while the worker of that name takes jobs: what a probe looks for that runs no Python."""
+    folder = settings.data / "ready"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name.replace(":", "-")
 
 
 def wait_for_end(settings: ServeSettings, name: str) -> None:

@@ -80,6 +80,9 @@ class ServeSettings(BaseModel):
         default=60, ge=5, description="A worker not seen for so long loses its job to another"
     )
     poll_seconds: float = Field(default=0.25, ge=0.05, le=10, description="Pause between a worker's looks for a job")
+    progress_seconds: float = Field(
+        default=0.5, ge=0.1, le=60, description="Pause between a job's marks of progress, at which it learns of its end"
+    )
     job_attempts: int = Field(default=5, ge=1, description="Starts of a job before it counts as what kills workers")
 
     allow_url: tuple[str, ...] = Field(default=(), description="Hosts from which inputs may be downloaded")

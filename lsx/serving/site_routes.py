@@ -6,7 +6,7 @@ from importlib import resources
 from typing import Annotated, Any
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -107,8 +107,11 @@ def live() -> dict[str, str]:
 
 
 @router.get("/v1/health/ready", tags=["server"], responses={503: {"description": "Not ready; `checks` says why"}})
-def ready(request: Request) -> JSONResponse:
-    """Whether jobs can be taken and made: the database answers, a worker was seen, there is space."""
+def ready(request: Request, least: Annotated[int, Query(alias="workers", ge=0, le=10_000)] = 1) -> JSONResponse:
+    """Whether jobs can be taken and made: the database answers, so many workers were seen, there is space.
+
+    Where workers come and go with the queue, as many as 0 are enough to take jobs in.
+    """
     state = request.app.state
     try:
         with state.engine.connect() as connection:
@@ -119,7 +122,7 @@ def ready(request: Request) -> JSONResponse:
     free = free_bytes(state.store, state.settings.data)
     space = free is None or free >= state.settings.min_free_bytes
     checks = {"database": database, "workers": workers, "space": space}
-    fine = database and workers > 0 and space
+    fine = database and workers >= least and space
     return JSONResponse({"status": "ready" if fine else "not ready", "checks": checks}, 200 if fine else 503)
 
 

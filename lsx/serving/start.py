@@ -28,7 +28,7 @@ from lsx.serving.store import FolderStore, store_at
 from lsx.serving.supervisor import Supervisor, migrated, places_of
 from lsx.serving.webhooks import hook_secret
 
-__all__ = ["Check", "addressed", "check_start", "diagnose", "key_book", "serve"]
+__all__ = ["Check", "addressed", "check_start", "diagnose", "key_book", "serve", "serve_actors"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,15 @@ def serve(settings: ServeSettings, *, http: bool) -> None:
     log_to_stderr(settings.log_level, process="supervisor", machine=settings.machine)
     migrated(settings)
     Supervisor(settings, places_of(settings, http=http)).run()
+
+
+def serve_actors(settings: ServeSettings, address: str, actors: int | None = None) -> None:
+    """Keep workers on a Ray cluster until SIGTERM. Raises LsxError."""
+    from lsx.serving.on_ray import serve_on_ray, settings_on_ray
+
+    log_to_stderr(settings.log_level, process="on-ray", machine=settings.machine)
+    migrated(settings)
+    serve_on_ray(settings_on_ray(settings), address, actors)
 
 
 def key_book(settings: ServeSettings) -> KeyBook:

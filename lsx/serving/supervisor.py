@@ -14,13 +14,13 @@ from lsx.serving.logs import logger
 from lsx.serving.processes import REPLACED, started, supervising
 from lsx.serving.settings import ServeSettings
 
-__all__ = ["Place", "Supervisor", "migrated", "places_of", "worker_names"]
+__all__ = ["UNABLE", "Place", "Supervisor", "migrated", "places_of", "worker_names"]
 
 _TICK = 0.2
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _STEADY_SECONDS = 20.0  # a process that lived longer is started again at once when it ends
 _WORKER = "lsx.serving.worker"
-_UNABLE = 3
+UNABLE = 3
 """What a process ends with that cannot start: a bundle that does not load, a taken port. The first time it ends all."""
 
 
@@ -135,11 +135,11 @@ class Supervisor:
 
     def _ended(self, place: Place, code: int | None, now: float) -> None:
         """Decide what comes after a process that ended. Raises EngineError."""
-        if code == _UNABLE and place.before is not None:
+        if code == UNABLE and place.before is not None:
             logger().error("the new worker cannot start; the old one goes on", name=place.name)
             (place.name, place.child), place.before = place.before, None
             return
-        if code == _UNABLE and place.starts == 1:
+        if code == UNABLE and place.starts == 1:
             raise EngineError(f"{place.name} cannot start; the line of the log before this says why")
         logger().warning("a process ended", name=place.name, code=code, pause=place.pause)
         place.due, place.pause = now + place.pause, min(2 * place.pause, _LONGEST_PAUSE)

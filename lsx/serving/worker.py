@@ -19,15 +19,18 @@ from lsx.serving.avatar_files import encoder_digest
 from lsx.serving.database import database_url, engine_for
 from lsx.serving.executor import drained_at_sigterm, launch
 from lsx.serving.gpu_queue import GPU_QUEUE
-from lsx.serving.heartbeat import beating
+from lsx.serving.heartbeat import beating, pause_of
 from lsx.serving.job_steps import JobSteps
 from lsx.serving.live.room import LiveRoom
 from lsx.serving.logs import log_to_stderr, logger
-from lsx.serving.processes import REPLACED, given_settings, named
+from lsx.serving.processes import REPLACED, given_settings, named, ready_mark
 from lsx.serving.settings import ServeSettings
 from lsx.serving.store import store_at
 
 __all__ = ["main", "work"]
+
+_CONNECTIONS = 2
+"""Kept to the database, which has as many for each of a thousand workers; more are made for a moment where needed."""
 
 
 def work(settings: ServeSettings, name: str) -> None:
@@ -36,7 +39,9 @@ def work(settings: ServeSettings, name: str) -> None:
     executor = settings.executor(name)
     scratch = settings.data / "work" / name.replace(":", "-")
     shutil.rmtree(scratch, ignore_errors=True)
-    engine = engine_for(database_url(settings.database, settings.data))
+    mark = ready_mark(settings, name)
+    mark.unlink(missing_ok=True)  # of one that was killed
+    engine = engine_for(database_url(settings.database, settings.data), pool=_CONNECTIONS)
     store = store_at(settings.store, settings.data)
     options = EngineOptions(provider=settings.provider, threads=settings.threads)
     bundle = Bundle.open(settings.bundle)
@@ -58,12 +63,14 @@ def work(settings: ServeSettings, name: str) -> None:
         def facts() -> dict[str, Any]:
             return _facts(lipsync) | {"totals": steps.totals} | ({"live": room.facts()} if settings.live else {})
 
-        with live, beating(engine, executor, "worker", facts):
+        with live, beating(engine, executor, "worker", facts, pause_of(settings.takeover_seconds)):
             logger().info("worker is ready", bundle=str(settings.bundle), backend=lipsync.backend)
+            mark.touch()
             if (replaced := os.environ.get(REPLACED)) is not None:
                 with suppress(ProcessLookupError):
                     os.kill(int(replaced), signal.SIGTERM)
             drained_at_sigterm(settings.grace_seconds)
+            mark.unlink(missing_ok=True)
     engine.dispose()
     logger().info("worker ends")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from uuid import uuid4
 
 import av
+import httpx
 import numpy as np
 import pytest
 import sqlalchemy as sa
@@ -84,3 +86,27 @@ def video(shared: Path, write_video: Callable[..., Path]) -> Path:
     """A video without a face."""
     path = shared / "serving-video.mp4"
     return path if path.exists() else write_video(path)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Mapping[str, str]]:
+    """The environment of a program whose s3://lsx is a bucket of this run's own, served by moto on loopback."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    address = f"http://{host}:{port}"
+    httpx.put(f"{address}/lsx").raise_for_status()
+    names = {"ENDPOINT": address, "ACCESS_KEY_ID": "lsx", "SECRET_ACCESS_KEY": "lsx", "REGION": "us-east-1"}
+    yield {f"AWS_{name}": value for name, value in names.items()} | {"AWS_ALLOW_HTTP": "true"}
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an empty place in the bucket, for this process and those that it starts."""
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://lsx/{uuid4().hex[:12]}"

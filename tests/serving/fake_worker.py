@@ -67,7 +67,7 @@ def main() -> None:
 def _work(settings: ServeSettings, name: str) -> None:
     scratch = settings.data / "work" / name.replace(":", "-")
     shutil.rmtree(scratch, ignore_errors=True)
-    engine = engine_for(database_url(settings.database, settings.data))
+    engine = engine_for(database_url(settings.database, settings.data), pool=2)
     lipsync: Any = _FakeLipSync(settings.data / "hold")
     steps = _FakeSteps(settings, engine, store_at(settings.store, settings.data), lipsync, scratch)
     executor = settings.executor(name)

@@ -101,6 +101,22 @@ def test_a_lost_executors_job_is_given_away_and_a_cancelled_one_is_not(
     assert kept.keeper.take_over() == []
 
 
+def test_many_that_run_keep_nobody_from_being_told_of(kept: _Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = [kept.job() for _ in range(5)]
+    for number in running:
+        kept.change(number, status="PENDING")
+    with kept.engine.begin() as connection:
+        connection.execute(JOBS.update().values(started_ms=1))
+    kept.keeper.sweep()
+    ended = kept.job()
+    kept.book.cancel(_OWNER, ended)
+    monkeypatch.setattr("lsx.serving.keeper._IN_A_ROW", 1)
+    kept.keeper.sweep()
+    with kept.engine.connect() as connection:
+        told = dict(connection.execute(sa.select(JOBS.c.id, JOBS.c.announced)).all())
+    assert told == dict.fromkeys(running, "PROCESSING") | {ended: "CANCELED"}
+
+
 def test_what_is_too_old_goes_with_its_webhooks_and_files(kept: _Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     old = [kept.job(webhook_url="http://127.0.0.1:9/") for _ in range(3)]  # where nobody listens
     young = kept.job()
