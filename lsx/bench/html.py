@@ -49,8 +49,7 @@ def _parts(report: BenchReport) -> Iterator[str]:
                 for r in report.profile
             ),
         )
-    if report.clip is not None:
-        yield from _clip(report)
+    yield from _clip(report)
     yield from _several(report)
     if report.cold:
         yield "<h2>Cold start</h2>"

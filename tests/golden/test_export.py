@@ -76,7 +76,7 @@ def test_the_contract(bundle: Bundles, graph: str) -> None:
     assert [str(t.spec()) for t in (*entry.inputs, *entry.outputs)] == CONTRACT[graph]
     # The manifest says what the file itself says.
     model = onnx.load(str(opened.path / entry.file.path), load_external_data=False)
-    names = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.UINT8: "uint8"}
+    names: dict[Any, str] = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.UINT8: "uint8"}
     stated = []
     for value in (*model.graph.input, *model.graph.output):
         shape = ", ".join(d.dim_param or str(d.dim_value) for d in value.type.tensor_type.shape.dim)

@@ -96,9 +96,10 @@ def test_after_half_a_minute_the_encoder_hears_the_last_half_and_no_more_is_kept
 def test_what_ends_is_filled_up_with_silence_and_the_next_one_begins_anew() -> None:
     speech, sound = LiveSpeech(RHYTHM), _sound(5)
     speech.say(sound)
-    assert not speech.is_speaking
+    before = speech.is_speaking
     speech.end()
     speech.end()
+    assert (before, speech.is_speaking) == (False, True)
     speech.say(_sound(18, 1))
     first, second = _taken(speech)
     assert (first.utterance.number, first.number, first.last) == (0, 0, True)
@@ -106,9 +107,9 @@ def test_what_ends_is_filled_up_with_silence_and_the_next_one_begins_anew() -> N
     assert not first.heard[5 * 640 :].any()
     assert (second.utterance.number, second.number, second.last) == (1, 0, False)
     assert np.array_equal(second.heard, _sound(18, 1))
-    assert speech.is_speaking  # until the first is shown
-    speech.forget(first.utterance)
+    speech.forget(first.utterance)  # it is shown
     assert [one.number for one in speech._unshown] == [1]
+    assert not speech.is_speaking
 
 
 def test_what_is_cleared_is_forgotten() -> None:
