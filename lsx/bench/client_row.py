@@ -15,9 +15,9 @@ class ClientRow(Entry):
     clients: int
     rounds: int
     seconds: float
-    """Until all of them had their whole result, the median of the rounds."""
+    """Seconds until all of them had their whole result, the median of the rounds."""
     frames_per_second: float
-    """Of all of them together."""
+    """Frames of all of them together."""
     gain: float
     """Seconds of as many runs one after the other over `seconds`, formed round by round, the median."""
     gain_low: float

@@ -13,10 +13,10 @@ class LiveTiming(Entry):
     utterances: int
     latency_p50: float
     latency_p95: float
-    """From the sound being complete to the first spoken picture, in JPEG."""
+    """The time from the sound being complete to the first spoken picture, in JPEG."""
     computing_p50: float
     computing_p95: float
-    """Of that, the chunk's own tokens and engines."""
+    """The chunk's own tokens and engines in that."""
     overhead_p50: float
     overhead_p95: float
     """The rest, formed utterance by utterance."""
@@ -26,7 +26,7 @@ class LiveTiming(Entry):
 
     @property
     def line(self) -> str:
-        """For page and terminal."""
+        """All of it, for page and terminal."""
         return (
             f"live: {self.utterances} utterances, sound complete to first picture p50 {1e3 * self.latency_p50:.0f}, "
             f"p95 {1e3 * self.latency_p95:.0f} ms; of it the chunk's own computing p50 {1e3 * self.computing_p50:.0f}, "

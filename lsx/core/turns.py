@@ -15,7 +15,7 @@ from lsx.errors import UsageError
 __all__ = ["PRIORITY", "FairQueue", "Place", "Slots", "Turns", "check_priority"]
 
 PRIORITY = 5
-"""Of 1 to 9, of which the smaller goes first."""
+"""The usual one of 1 to 9; a smaller one goes first."""
 
 
 def check_priority(priority: int) -> int:
@@ -49,7 +49,7 @@ class _Asked:
 
 
 class FairQueue:
-    """Who is next: by priority, and within one the run that had the least time, by start tags. Not to be shared.
+    """The order of turns: by priority, and within one the run that had the least time, by start tags. Not to be shared.
 
     A run that comes later, or waited for something else, has no claim on the time that went by.
     Source: Goyal, Vin, Cheng, Start-time Fair Queuing (1996).

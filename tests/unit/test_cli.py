@@ -44,12 +44,14 @@ def _names(*functions: Callable[..., Any]) -> set[str]:
 
 
 def test_run_is_lipsync_run() -> None:
-    # The opening's options and the run's; a bundle for a path, the bar for a callback, Ctrl-C for a token.
+    # The opening's options and the run's; a bundle for a path, the bar for a callback, Ctrl-C for a token. One run has
+    # its process for itself: no other takes turns or memory.
     options = _names(EngineOptions, SamplingOptions, EncodeOptions) - {"guidance_batch", "float32"}
     options |= set(FootageOptions.model_fields)
     library = _names(LipSync.open, LipSync.run) - {"self", "engine", "sampling", "footage", "encode", "keywords"}
     assert (
-        _names(run.run) - {"bundle", "warm_up", "report_file"} == (library - {"path", "progress", "cancel"}) | options
+        _names(run.run) - {"bundle", "warm_up", "report_file"}
+        == (library - {"path", "progress", "cancel", "priority", "run_memory"}) | options
     )
     defaults = {f.name: f.default for kind in (SamplingOptions, EncodeOptions) for f in dataclasses.fields(kind)}
     flags = {n: p.default for n, p in inspect.signature(run.run).parameters.items()}

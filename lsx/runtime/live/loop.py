@@ -14,7 +14,7 @@ from lsx.runtime.timeline import Timeline
 __all__ = ["AvatarLoop"]
 
 MOST_BYTES = 4 << 30
-"""Of the frames, which are all kept: any of them may be wanted at any time."""
+"""The most that the frames may take, which are all kept: any of them may be wanted at any time."""
 
 
 class AvatarLoop:

@@ -32,7 +32,7 @@ class Rhythm:
     ahead: int
     """Frames of sound after a frame that its tokens hear."""
     samples: int
-    """Of the sound, a frame."""
+    """Samples of the sound, a frame."""
 
     @property
     def hop(self) -> int:
@@ -44,7 +44,7 @@ class Rhythm:
         return range(self.hop * number, self.hop * number + self.frames)
 
     def fresh(self, number: int) -> range:
-        """Those of them that no chunk before it showed."""
+        """The frames of them that no chunk before it showed."""
         return self.chunk(number)[self.overlap if number else 0 :]
 
     def needed(self, number: int) -> int:
@@ -135,7 +135,7 @@ class SpokenChunk:
     frames: range
     """Its frames, counted from the utterance's beginning."""
     fresh: range
-    """Those of them that it shows."""
+    """The ones of them that it shows."""
     begin: int
     """The frame with which `heard` begins."""
     heard: NDArray[np.int16]
