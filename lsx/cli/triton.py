@@ -28,12 +28,15 @@ def export(
     name: Annotated[str, typer.Option(help="The model's name and folder.")] = "latentsync",
     gpus: Annotated[str, typer.Option(help="Numbers of the GPUs with an instance each, by commas; none: CPU.")] = "0",
     backend: BackendName = "auto",
+    graphs: Annotated[
+        bool, typer.Option("--graphs", help="Also each graph as a model of its own: a TensorRT plan, or ONNX.")
+    ] = False,
 ) -> None:
     """Write a model repository: one decoupled model of the Python backend, with the bundle in it."""
     from lsx.serving.triton.repository import export_repository
 
     opened = Bundle.open(bundle)
-    model = export_repository(opened, output, name=name, backend=backend, gpus=_numbers(gpus))
+    model = export_repository(opened, output, name=name, backend=backend, gpus=_numbers(gpus), graphs=graphs)
     emit(model=str(model), name=name, gpus=list(_numbers(gpus)))
     out.print(f"model: {model} (tritonserver --model-repository {output})")
 

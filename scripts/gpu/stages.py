@@ -36,7 +36,8 @@ STAGES = (
     Stage(4, "sanitizer", "compute-sanitizer over stage 2 and a chunk", 30),
     Stage(5, "full", "full-width random U-Net and VAE: eager, captured, kernels", 60),
     Stage(6, "plans", "TensorRT-RTX and TensorRT plans for this GPU", 60),
-    Stage(7, "bench", "lsx verify and lsx bench of all of them", 90),
+    Stage(7, "bench", "lsx verify and lsx bench of all of them, also of several clients and live", 90),
+    Stage(8, "serve", "a server with a worker on the GPU: a job, live sessions, Triton", 30),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from lsx.core.tensors import Precision
 from lsx.errors import ServerRefused, ServerUnreachable
 from lsx.serving.client import AsyncClient
 from lsx.serving.client.live import LivePicture
+from scripts.gpu import serve as stage
 from tests.serving.served import Served, serving, until
 
 LOOK: dict[str, Any] = {"steps": 1, "guidance": 1.0, "seed": 3}
@@ -222,3 +224,13 @@ def test_a_worker_that_ends_in_the_midst_and_the_next_one(served: Served, avatar
             return None
 
     assert until(again)
+
+
+def test_the_stage_of_make_gpu_on_a_cpu(small: Bundle, face: Path, tmp_path: Path) -> None:
+    sound = write_wav(tmp_path / "s.wav", speech(0.64))
+    with stage.server(small, tmp_path / "data", "--workers", "cpu:1", "--threads", "1") as address:
+        assert re.fullmatch(r"\d+\.\d\d s from file to file, .*", stage.job_seconds(address, (face, sound)))
+        said = asyncio.run(stage.live_seconds(address, face, 2))
+    found = re.fullmatch(r"2 utterances, sound sent to first picture p50 (\d+), p95 (\d+) ms", said)
+    assert found is not None
+    assert 0 < int(found[1]) <= int(found[2])

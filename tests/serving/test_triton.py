@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from google.protobuf import text_format
+from onnx import TensorProto
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
 from lsx import LipSync, SoundReader, VideoReader
 from lsx.bundle.bundle import Bundle
+from lsx.bundle.manifest import FileEntry, PlanEntry
 from lsx.cli.main import main
+from lsx.core.graph_names import MODEL_GRAPHS
 from lsx.core.tensors import Precision
 from lsx.errors import OutputError, UsageError
 from lsx.serving.triton.repository import CONFIG, export_repository
@@ -170,3 +178,87 @@ def test_what_is_refused(bundle: Bundles, tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         export_repository(opened, tmp_path / "models")
     assert [path.name for path in (tmp_path / "models" / "latentsync").iterdir()] == ["mine"]
+
+
+@pytest.fixture(scope="module")
+def graph_folders(bundle: Bundles, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The models of `--graphs`, by their graph."""
+    folder = tmp_path_factory.mktemp("graphs") / "models"
+    with pytest.raises(SystemExit) as ended:
+        main(["triton", "export", str(bundle("fp32", 64).path), "-o", str(folder), "--gpus", "none", "--graphs"])
+    assert ended.value.code == 0
+    assert (folder / "latentsync" / CONFIG).is_file()
+    return {path.name.removeprefix("latentsync-"): path for path in folder.glob("latentsync-*")}
+
+
+def _config(folder: Path) -> Any:
+    """As Triton's own schema reads it."""
+    return text_format.Parse((folder / CONFIG).read_text(), ModelConfig())
+
+
+_KINDS = {"TYPE_FP32": TensorProto.FLOAT, "TYPE_UINT8": TensorProto.UINT8, "TYPE_INT64": TensorProto.INT64}
+
+
+def test_every_graph_is_a_model_whose_tensors_are_the_files_own(graph_folders: dict[str, Path]) -> None:
+    assert set(graph_folders) == set(MODEL_GRAPHS)
+    for folder in graph_folders.values():
+        config = _config(folder)
+        assert (config.name, config.platform, config.max_batch_size) == (folder.name, "onnxruntime_onnx", 0)
+        file = folder / "1" / config.default_model_filename
+        graph = onnx.load(str(file), load_external_data=False).graph
+        for stated, values in ((config.input, graph.input), (config.output, graph.output)):
+            assert [tensor.name for tensor in stated] == [value.name for value in values]
+            for tensor, value in zip(stated, values, strict=True):
+                kind = value.type.tensor_type
+                assert _KINDS[DataType.Name(tensor.data_type)] == kind.elem_type
+                assert list(tensor.dims) == [-1 if dim.dim_param else dim.dim_value for dim in kind.shape.dim]
+
+
+def test_the_warm_up_of_each_graph_runs_where_it_lies(graph_folders: dict[str, Path]) -> None:
+    """With the data files that it refers to, and lengths that it takes."""
+    kinds = {"TYPE_FP32": np.float32, "TYPE_UINT8": np.uint8, "TYPE_INT64": np.int64}
+    for folder in graph_folders.values():
+        config = _config(folder)
+        session = onnxruntime.InferenceSession(str(folder / "1" / config.default_model_filename))
+        (warm_up,) = config.model_warmup
+        feed = {
+            name: np.zeros(list(given.dims), kinds[DataType.Name(given.data_type)])
+            for name, given in warm_up.inputs.items()
+        }
+        assert all(given.zero_data for given in warm_up.inputs.values())
+        made = session.run(None, feed)
+        assert len(made) == len(config.output)
+
+
+def test_plans_of_the_full_library_go_before_onnx(bundle: Bundles, tmp_path: Path) -> None:
+    copied = Bundle.open(shutil.copytree(bundle("fp32", 64).path, tmp_path / "bundle"))
+    for backend, target in (("tensorrt", "sm89"), ("tensorrt", "sm120"), ("tensorrt-rtx", "portable")):
+        name = f"plans/unet.{backend}.{target}.plan"
+        (copied.path / "plans").mkdir(exist_ok=True)
+        (copied.path / name).write_bytes(target.encode())
+        copied.add_plan(
+            PlanEntry(
+                graph="unet",
+                precision="fp32",
+                file=FileEntry.of(copied.path, name),
+                backend=backend,
+                library_version="11.0",
+                target=target,
+                key=target,
+                onnx=(),
+                profiles=({"b": (1, 2, 2)},),
+                seconds=1,
+                peak_bytes=1,
+            )
+        )
+    export_repository(copied, tmp_path / "models", name="talk", gpus=(1,), graphs=True)
+    folder = tmp_path / "models" / "talk-unet"
+    config = _config(folder)
+    assert (config.platform, config.default_model_filename) == ("tensorrt_plan", "unet.tensorrt.sm89.plan")
+    assert dict(config.cc_model_filenames) == {"8.9": "unet.tensorrt.sm89.plan", "12.0": "unet.tensorrt.sm120.plan"}
+    assert sorted(path.name for path in (folder / "1").iterdir()) == sorted(config.cc_model_filenames.values())
+    assert [list(group.gpus) for group in config.instance_group] == [[1]]
+    assert config.model_warmup[0].inputs["sample"].dims[0] == 2
+    assert _config(tmp_path / "models" / "talk-step").platform == "onnxruntime_onnx"
+    export_repository(copied, tmp_path / "cpu", gpus=(), graphs=True)
+    assert _config(tmp_path / "cpu" / "latentsync-unet").platform == "onnxruntime_onnx"

@@ -16,6 +16,7 @@ from lsx.denoising.executor_cache import CudaExecutorCache
 from lsx.engines.cuda_device import RUNTIME_CALLS, CudaDevice
 from lsx.engines.device import Event, Stream
 from lsx.engines.device_engine import DeviceEngine
+from lsx.errors import UsageError
 from lsx.export.face_models.models import find_face_models
 from scripts.gpu import bench as bench_stage
 from scripts.gpu import device as device_stage
@@ -183,13 +184,15 @@ def test_without_a_gpu_nothing_follows_the_first(tmp_path: Path) -> None:
 def test_the_last_stages_commands_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As far as a machine without a GPU can tell: every option is known, and it is the bundle that is missing."""
     asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(bench_stage, "_runnable", lambda *_: None)
-    monkeypatch.setattr(bench_stage, "_lsx", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(bench_stage, "runnable", lambda *_: None)
+    monkeypatch.setattr(bench_stage, "lsx_command", lambda *arguments: asked.append(arguments))
     bundle: Any = type("Bundle", (), {"path": tmp_path / "bundle"})()
     bench_stage._verified(bundle, "tensorrt", tmp_path, tmp_path)
     with pytest.raises(FileNotFoundError):  # the report that was not written
         bench_stage._benched(bundle, "tensorrt", tmp_path, tmp_path)
-    assert [arguments[0] for arguments in asked] == ["verify", "bench"]
+    with pytest.raises(UsageError, match="cannot be read"):
+        bench_stage._together(bundle, "tensorrt", tmp_path)
+    assert [arguments[0] for arguments in asked] == ["verify", "bench", "bench"]
     for arguments in asked:
         with pytest.raises(SystemExit) as ended:
             main(list(arguments))
@@ -244,7 +247,7 @@ def test_make_gpu_without_a_gpu(tmp_path: Path) -> None:
     assert "no GPU on this machine" in done.stdout
     report = json.loads((tmp_path / "gpu-report.json").read_text())
     assert len(report["stages"]) == 1
-    assert report["not_run"] == ["device", "small", "sanitizer", "full", "plans", "bench"]
+    assert report["not_run"] == ["device", "small", "sanitizer", "full", "plans", "bench", "serve"]
 
 
 @pytest.mark.skipif(_has_gpu(), reason="it is for machines without a GPU")

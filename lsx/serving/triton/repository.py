@@ -16,6 +16,7 @@ from lsx.bundle.bundle import Bundle
 from lsx.bundle.manifest import MANIFEST
 from lsx.core.atomic_files import folder_beside, sha256_of
 from lsx.errors import OutputError, UsageError
+from lsx.serving.triton.graphs import GraphModel, graph_models
 
 __all__ = ["CONFIG", "MODEL_NAME", "VERSION", "export_repository", "model_config"]
 
@@ -55,10 +56,17 @@ def model_config(name: str, backend: str, gpus: Sequence[int], digest: str) -> s
 
 
 def export_repository(
-    bundle: Bundle, output: Path, *, name: str = MODEL_NAME, backend: str = "auto", gpus: Sequence[int] = (0,)
+    bundle: Bundle,
+    output: Path,
+    *,
+    name: str = MODEL_NAME,
+    backend: str = "auto",
+    gpus: Sequence[int] = (0,),
+    graphs: bool = False,
 ) -> Path:
     """Write the model into the repository `output`, beside the models that are there, and give its folder.
 
+    graphs : also write each graph as a model of its own, `NAME-unet` and the like, for Triton's own backends.
     The bundle's files are linked where the file system allows that, else copied: it may go afterwards. Raises
     UsageError for a name that Triton would not take, OutputError where nothing can be written.
     """
@@ -80,7 +88,20 @@ def export_repository(
             shutil.copytree(bundle.path, made / VERSION / _BUNDLE, copy_function=_linked)
         except (OSError, shutil.Error) as error:
             raise OutputError(f"{output}: the bundle cannot be copied there: {error}") from error
+    for model in graph_models(bundle, name, gpus) if graphs else ():
+        _write_graph(bundle, model, output)
     return output / name
+
+
+def _write_graph(bundle: Bundle, model: GraphModel, output: Path) -> None:
+    with folder_beside(output / model.name, "model", lambda folder: (folder / CONFIG).is_file()) as made:
+        (made / VERSION).mkdir()
+        (made / CONFIG).write_text(model.config, encoding="utf-8")
+        try:
+            for file in model.files:
+                _linked(str(bundle.path / file), str(made / VERSION / Path(file).name))
+        except OSError as error:
+            raise OutputError(f"{output}: {model.name} cannot be copied there: {error}") from error
 
 
 def _linked(source: str, target: str) -> str:
