@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 import yaml
 
 from lsx.errors import Cancelled, CheckpointError, UsageError
+from lsx.metrics.perceptual import Lpips
 from lsx.models.checkpoint import Checkpoint
 from lsx.models.checkpoint_files import SAMPLING_FILE, CheckpointFiles
 from lsx.models.pixels import pixels_of
@@ -27,8 +30,10 @@ from lsx.training.shards import DataSet
 from lsx.training.train import Callbacks
 from lsx.training.unet_task import UNetSources
 from tests.training_data import tiny_data
+from tests.unit.test_learned import lpips_folder
 
 FULL = VaeConfig()
+ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = {
     "data": {"resolution": 64, "batch_size": 4},
     "ckpt": {"save_ckpt_steps": 2},
@@ -170,3 +175,62 @@ def test_its_size_is_told_without_training(data: DataSet, options: Callable[...,
     assert (plan.steps, settings.batch_size) == (4, 4)
     assert plan.trained == plan.parameters > 0
     assert "% of the FLOPs" in notes[0]
+
+
+def test_it_is_judged_on_frames_that_it_never_saw(
+    data: DataSet, options: Callable[..., DecoderOptions], tmp_path: Path
+) -> None:
+    other = tiny_data(tmp_path / "other", seeds=range(20, 22))
+    given, notes = replace(options("run.max_train_steps=1"), validation=other.folder), list[str]()
+    made = distill_decoder(data.folder, tmp_path / "out", given, callbacks=Callbacks(note=notes.append))
+    (told,) = (note for note in notes if "dB of PSNR where the model paints" in note)
+    assert "frames that it never saw" in told
+    assert float(told.split()[0]) == pytest.approx(decibels(other, made.checkpoint, given.checkpoint), abs=0.006)
+
+
+def test_its_perceptual_loss_is_of_what_is_painted(
+    data: DataSet, options: Callable[..., DecoderOptions], tmp_path: Path
+) -> None:
+    """LPIPS of both pictures with all else black, by the judge that is held to the package's own numbers."""
+    given = replace(options("run.perceptual_loss_weight=0.5"), auxiliary=lpips_folder(tmp_path))
+    full = Checkpoint(CheckpointFiles.in_folder(given.checkpoint))
+    config = small_config(full.vae().config, None, None)
+    sources = UNetSources(checkpoint=full, data=data, auxiliary=given.auxiliary)
+    task = DecoderTask(given.settings(), sources, config)
+    assert task.notes[1] == "losses: reconstruction, perceptual"
+    task.to(torch.device("cpu"))
+    task.prepare(0, 1)
+    latents = torch.stack([task.samples[number]["latents"] for number in range(2)])
+    with torch.no_grad():
+        losses = {name: float(value) for name, value in task.loss(task.module, {"latents": latents}).items()}
+        drawn = task.module.decoder(task.module.post_quant_conv(latents)).numpy()
+        wanted = full.vae().decode(latents).numpy()
+    painted = (full.mask() < 0.5).astype(np.float32)
+    judge = Lpips(tmp_path)
+    pictures = [torch.from_numpy(pixels * painted) for pixels in (drawn, wanted)]
+    with torch.no_grad():
+        expected = float(judge.loss(*pictures))
+    assert losses["perceptual"] == pytest.approx(expected, rel=1e-4)
+    assert losses["total"] == pytest.approx(losses["reconstruction"] + 0.5 * expected, rel=1e-5)
+
+
+def test_two_processes_are_one_that_accumulates(
+    data: DataSet, options: Callable[..., DecoderOptions], tmp_path: Path
+) -> None:
+    changes = ("data.batch_size=2", "run.max_train_steps=2")
+    given, accumulating = options(*changes), options(*changes, "run.gradient_accumulation_steps=2")
+    whole = distill_decoder(data.folder, tmp_path / "one", accumulating)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "lsx"]
+    given_here = [part for change in changes for part in ("--set", change)]
+    command = ["distill", "vae", str(given.checkpoint), "--data", str(data.folder), "-o", str(tmp_path / "two")]
+    subprocess.run(
+        [*launch, *command, "--config", str(given.config), *given_here],
+        check=True,
+        timeout=600,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    two = sorted((tmp_path / "two" / "checkpoints").glob("step-*"))[-1]
+    one, other = vae_of(whole.checkpoint).state_dict(), vae_of(two).state_dict()
+    assert one.keys() == other.keys()
+    assert max(float((one[key] - other[key]).abs().max()) for key in one) < 1e-5
