@@ -13,7 +13,8 @@ import pytest
 
 @pytest.mark.parametrize("more", [[], ["--real"]], ids=["executors", "workers"])
 def test_every_job_is_made_once(tmp_path: Path, more: list[str]) -> None:
-    sizes = {"workers": 4, "jobs": 12, "seconds": 0.2, "poll": 0.2, "processes": 2, "idle": 0.5, "limit": 60}
+    workers = 2 if more else 4
+    sizes = {"workers": workers, "jobs": 12, "seconds": 0.2, "poll": 0.2, "processes": 2, "idle": 2.5, "limit": 300}
     flags = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "scripts.scale_simulation", str(tmp_path), *flags, *more]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -153,12 +153,30 @@ class LiveTalker:
 
     @property
     def width(self) -> int:
-        """Pixels of a frame's width."""
+        """Pixels of a frame's width.
+
+        Examples
+        --------
+        >>> from lsx import prepare_avatar
+        >>> avatar = prepare_avatar(BUNDLE, VIDEO, "anna.avatar")
+        >>> with LipSync.open(BUNDLE, threads=1) as lipsync, lipsync.live(avatar, steps=1) as talker:
+        ...     talker.width
+        640
+        """
         return self.loop.width
 
     @property
     def height(self) -> int:
-        """Pixels of a frame's height."""
+        """Pixels of a frame's height.
+
+        Examples
+        --------
+        >>> from lsx import prepare_avatar
+        >>> avatar = prepare_avatar(BUNDLE, VIDEO, "anna.avatar")
+        >>> with LipSync.open(BUNDLE, threads=1) as lipsync, lipsync.live(avatar, steps=1) as talker:
+        ...     talker.height
+        480
+        """
         return self.loop.height
 
     @property
