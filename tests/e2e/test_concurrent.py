@@ -101,34 +101,34 @@ def test_a_run_waits_for_the_memory_of_another_and_says_so(
     bundle128: Bundle, clips: list[tuple[Path, Path]], tmp_path: Path
 ) -> None:
     """With room for one only, the second begins when the first has ended, and both are as alone."""
-    begun, second_may_ask, ended = threading.Event(), threading.Event(), threading.Event()
+    begun, second_may_ask, together = threading.Event(), threading.Event(), list[int]()
     waits: dict[str, float] = {}
 
     def first_seen(_: Progress) -> None:
         begun.set()
         assert second_may_ask.wait(60)
 
-    def second_seen(_: Progress) -> None:
-        assert ended.is_set()
+    with LipSync.open(bundle128, "onnxruntime", run_memory=1) as opened:
 
-    with LipSync.open(bundle128, "onnxruntime", run_memory=1) as lipsync:
+        def second_seen(_: Progress) -> None:
+            together.append(len(opened._runs.admission._taken))
 
         def run(name: str, clip: int, seen: Callable[[Progress], None]) -> None:
-            waits[name] = lipsync.run(*clips[clip], tmp_path / f"{name}.mp4", progress=seen, **QUICK).waits["admission"]
-            ended.set()
+            waits[name] = opened.run(*clips[clip], tmp_path / f"{name}.mp4", progress=seen, **QUICK).waits["admission"]
 
         first = threading.Thread(target=run, args=("first", 0, first_seen))
         first.start()
         assert begun.wait(60)
         second = threading.Thread(target=run, args=("second", 1, second_seen))
         second.start()
-        while not lipsync._runs.admission._waiting:
-            ended.wait(0.001)
+        while not opened._runs.admission._waiting:
+            threading.Event().wait(0.001)
         second_may_ask.set()
         first.join()
         second.join()
-        lipsync.run(*clips[1], tmp_path / "alone.mp4", **QUICK)
+        opened.run(*clips[1], tmp_path / "alone.mp4", **QUICK)
     assert (tmp_path / "second.mp4").read_bytes() == (tmp_path / "alone.mp4").read_bytes()
+    assert set(together) == {1}
     assert waits["first"] < waits["second"]
 
 
