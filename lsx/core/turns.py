@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 from lsx.core.cancel import CancelToken
+from lsx.core.gate import Gate
 from lsx.core.threaded_stages import Stopped
 from lsx.errors import UsageError
 
@@ -135,35 +136,18 @@ class Turns:
             self._changed.notify_all()
 
 
-class Slots:
+class Slots(Gate):
     """Places for work on the host's cores, given to the run that began first, of the smallest priority.
 
     Where cores are few, the first run so has its first chunk soon, and the engines work on that while the next run's
-    frames are looked at; side by side all would wait for their first chunks together. Used from any thread.
+    frames are looked at; side by side all would wait for their first chunks together.
     """
 
     def __init__(self, count: int) -> None:
-        self._changed = threading.Condition()
-        self._waiting: list[tuple[int, int, int]] = []
-        self._free, self._runs, self._asked = count, itertools.count(), itertools.count()
+        super().__init__(count)
+        self._runs = itertools.count()
 
     def of_run(self, priority: int) -> Callable[[], AbstractContextManager[None]]:
         """What a new run takes its places with, for a block each."""
         number = next(self._runs)
-        return lambda: self._taken(priority, number)
-
-    @contextmanager
-    def _taken(self, priority: int, run: int) -> Iterator[None]:
-        with self._changed:
-            asked = (priority, run, next(self._asked))
-            self._waiting.append(asked)
-            self._changed.wait_for(lambda: self._free > 0 and min(self._waiting) == asked)
-            self._waiting.remove(asked)
-            self._free -= 1
-            self._changed.notify_all()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += 1
-                self._changed.notify_all()
+        return lambda: self.entered((priority, number), 1)

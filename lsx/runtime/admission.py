@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from itertools import count
 
 from lsx.core.cancel import CancelToken
+from lsx.core.gate import Gate
 from lsx.core.host_memory import available_bytes
 from lsx.errors import UsageError
 
@@ -18,7 +17,7 @@ _UNKNOWN = 4 << 30
 _SHARE = 0.5
 
 
-class Admission:
+class Admission(Gate):
     """Bytes that the runs of one LipSync may take together; a run that is alone begins, whatever it takes.
 
     Runs begin by priority, and within one in the order in which they came: a large one is not passed by small ones.
@@ -29,17 +28,8 @@ class Admission:
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise UsageError(f"run_memory is {limit!r}; give bytes, a whole number from 1 on, or leave it out")
         free = available_bytes() if limit is None else None
-        self.limit = limit or int(_SHARE * free if free else _UNKNOWN)
-        self._changed = threading.Condition()
+        super().__init__(limit or int(_SHARE * free if free else _UNKNOWN))
         self._closed = False
-        self._numbers = count()
-        self._waiting: list[tuple[int, int]] = []
-        self._taken: dict[int, int] = {}
-
-    @property
-    def taken(self) -> int:
-        """Bytes of the runs that have begun."""
-        return sum(self._taken.values())
 
     @contextmanager
     def admitted(
@@ -50,37 +40,15 @@ class Admission:
         check : raises why a run does not begin, once `cancel` was cancelled or this closed.
         """
         began = time.perf_counter()
-        number = next(self._numbers)
-        place = (priority, number)
-        subscribed = nullcontext() if cancel is None else cancel.subscribed(self._wake)
-        with subscribed, self._changed:
-            self._waiting.append(place)
-            try:
-                self._changed.wait_for(lambda: self._ended(cancel) or self._may_begin(place, size))
-                check()
-                self._taken[number] = size
-            finally:
-                self._waiting.remove(place)
-                self._changed.notify_all()
-        try:
+
+        def given_up() -> bool:
+            return self._closed or (cancel is not None and cancel.cancelled)
+
+        told = nullcontext() if cancel is None else cancel.subscribed(self.wake)
+        with told, self.entered((priority,), size, given_up, check):
             yield time.perf_counter() - began
-        finally:
-            with self._changed:
-                del self._taken[number]
-                self._changed.notify_all()
-
-    def _ended(self, cancel: CancelToken | None) -> bool:
-        return self._closed or (cancel is not None and cancel.cancelled)
-
-    def _may_begin(self, place: tuple[int, int], size: int) -> bool:
-        return min(self._waiting) == place and (not self._taken or self.taken + size <= self.limit)
 
     def close(self) -> None:
-        """Let those that wait look again."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    def _wake(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
+        """Let those that wait look again, and end."""
+        self._closed = True
+        self.wake()
