@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lsx.bench.client_row import ClientRow
-from lsx.bench.timing import Budget
+from lsx.bench.timing import Budget, rounds
 from lsx.core.sampling import SamplingOptions
 from lsx.errors import BenchFailed
 from lsx.runtime.lipsync import LipSync
@@ -110,35 +110,32 @@ def client_rows(
     counts, alone = counts_to(most), _Round(lipsync, clip, options, 1)
     if not alone.frames:
         raise BenchFailed("clients: the clip gives no frame")
-    rounds: dict[int, list[_Round]] = {count: [] for count in counts}
-    budget, start, last, done = Budget(repeat=repeat, seconds=_SECONDS, least=3, most=10), time.perf_counter(), 0.0, 0
-    while budget.more(done, last, time.perf_counter() - start):
-        before = time.perf_counter()
+    made: dict[int, list[_Round]] = {count: [] for count in counts}
+    for number in rounds(Budget(repeat=repeat, seconds=_SECONDS, least=3, most=10)):
         for count in counts:
-            say(f"round {done + 1}: {count} client(s)")
-            rounds[count].append(_Round(lipsync, clip, options, count))
-        last, done = time.perf_counter() - before, done + 1
-    singles = [one.seconds for one in rounds[1]]
-    return [_row(count, rounds[count], singles, alone.digests) for count in counts]
+            say(f"round {number + 1}: {count} client(s)")
+            made[count].append(_Round(lipsync, clip, options, count))
+    singles = [one.seconds for one in made[1]]
+    return [_row(count, made[count], singles, alone.digests) for count in counts]
 
 
-def _row(count: int, rounds: Sequence[_Round], singles: Sequence[float], digests: set[str]) -> ClientRow:
-    gains = [count * single / one.seconds for single, one in zip(singles, rounds, strict=True)]
-    clients = [client for one in rounds for client in one.clients]
+def _row(count: int, made: Sequence[_Round], singles: Sequence[float], digests: set[str]) -> ClientRow:
+    gains = [count * single / one.seconds for single, one in zip(singles, made, strict=True)]
+    clients = [client for one in made for client in one.clients]
     chunks = [seconds for client in clients for seconds in client.chunks]
     low, high = np.percentile(gains, [25, 75])
     p50, p95 = np.percentile(chunks, [50, 95])
     return ClientRow(
         clients=count,
-        rounds=len(rounds),
-        seconds=statistics.median(one.seconds for one in rounds),
-        frames_per_second=statistics.median(one.frames / one.seconds for one in rounds),
+        rounds=len(made),
+        seconds=statistics.median(one.seconds for one in made),
+        frames_per_second=statistics.median(one.frames / one.seconds for one in made),
         gain=statistics.median(gains),
         gain_low=float(low),
         gain_high=float(high),
         first_frame=statistics.median(client.at[0] for client in clients),
         chunk_p50=float(p50),
         chunk_p95=float(p95),
-        idle=statistics.median(one.idle for one in rounds),
-        same=all(one.digests == digests for one in rounds),
+        idle=statistics.median(one.idle for one in made),
+        same=all(one.digests == digests for one in made),
     )

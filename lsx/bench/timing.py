@@ -25,6 +25,7 @@ __all__ = [
     "measure",
     "noise_note",
     "repeated",
+    "rounds",
     "rows_of",
     "spread_of",
 ]
@@ -56,16 +57,19 @@ class Budget:
 def measure(works: Mapping[str, Work], budget: Budget) -> dict[str, list[float]]:
     """Seconds of every run by contender: the first, which warms up, and then one a round, A B C A B C."""
     samples = {name: [_once(work)] for name, work in works.items()}
-    start = time.perf_counter()
-    done = 0
-    last = sum(times[0] for times in samples.values())
-    while budget.more(done, last, time.perf_counter() - start):
-        before = time.perf_counter()
+    for _ in rounds(budget, sum(times[0] for times in samples.values())):
         for name, work in works.items():
             samples[name].append(_once(work))
-        last = time.perf_counter() - before
-        done += 1
     return samples
+
+
+def rounds(budget: Budget, first: float = 0.0) -> Iterator[int]:
+    """0, 1, 2, ... for each round that the budget allows. first : seconds that the first is reckoned to take."""
+    start, last, done = time.perf_counter(), first, 0
+    while budget.more(done, last, time.perf_counter() - start):
+        before = time.perf_counter()
+        yield done
+        last, done = time.perf_counter() - before, done + 1
 
 
 def repeated(work: Callable[[], object], repeat: int) -> list[float]:
