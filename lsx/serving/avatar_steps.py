@@ -84,12 +84,7 @@ class AvatarSteps:
         row = self._row(number)
         if row.finished_ms is not None and self._kept(number) is None:
             raise Rejected(f"avatar_failed: the avatar {number} could not be prepared")
-        preparation = self._prepared(row, mark)
-        try:
-            return self._files.folder(preparation.prefix)
-        except IntegrityError as error:
-            self._row(number)
-            raise Rejected(f"avatar_damaged: {error}") from error
+        return self._fetched(number, self._prepared(row, mark))
 
     def ready_folder(self, number: str) -> Path:
         """A folder with the avatar, where it is prepared for this bundle. Raises Rejected."""
@@ -97,9 +92,14 @@ class AvatarSteps:
         preparation = self._kept(row.id, encoder_digest(self._lipsync.bundle))
         if preparation is None:
             raise Rejected(f"avatar_not_ready: the avatar {number} is not prepared for this bundle; a job prepares it")
+        return self._fetched(number, preparation)
+
+    def _fetched(self, number: str, preparation: Any) -> Path:
+        """The folder of a preparation on this machine. Raises Rejected."""
         try:
             return self._files.folder(preparation.prefix)
         except IntegrityError as error:
+            self._row(number)
             raise Rejected(f"avatar_damaged: {error}") from error
 
     def _prepare(self, number: str) -> str:
