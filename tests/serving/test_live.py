@@ -47,15 +47,19 @@ def served(small: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield server.ready()
 
 
-@pytest.fixture(scope="module")
-def avatar(served: Served, face: Path) -> str:
-    """An avatar of the server's that is ready."""
+def _prepared(served: Served, face: Path, **query: str) -> str:
     headers = {"Content-Type": "video/mp4"}
-    answer = served.api.post("/v1/avatars", content=face.read_bytes(), headers=headers)
+    answer = served.api.post("/v1/avatars", params=query, content=face.read_bytes(), headers=headers)
     assert answer.status_code == 202, answer.text
     number = str(answer.json()["id"])
     until(lambda: served.api.get(f"/v1/avatars/{number}").json()["status"] == "READY")
     return number
+
+
+@pytest.fixture(scope="module")
+def avatar(served: Served, face: Path) -> str:
+    """An avatar of the server's that is ready."""
+    return _prepared(served, face)
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +207,20 @@ def test_what_is_no_session(served: Served, avatar: str, first: str, code: str, 
         with pytest.raises(ConnectionClosed):
             connection.recv(20)
         assert connection.close_code in (1008, 1013)
+
+
+def test_an_avatar_that_cannot_be_live_is_named_by_its_id(served: Served, face: Path) -> None:
+    """And not by where this machine keeps it."""
+    number = _prepared(served, face, fps="30")
+
+    async def opened() -> None:
+        async with AsyncClient(served.url) as client, client.live(number, options=LOOK):
+            raise AssertionError
+
+    with pytest.raises(ServerRefused, match=f"{number}: prepared at 30 frames a second") as refused:
+        asyncio.run(opened())
+    assert refused.value.code == "invalid_options"
+    assert "/" not in str(refused.value)
 
 
 def test_a_worker_that_ends_in_the_midst_and_the_next_one(served: Served, avatar: str, said: NDArray[np.int16]) -> None:

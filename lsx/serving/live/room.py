@@ -159,10 +159,10 @@ class LiveRoom:
         bundle.check_sampling(sampling)
         if sampling.steps > self._most_steps:
             raise UsageError(f"steps is {sampling.steps}; this server makes at most {self._most_steps}")
-        return self._lipsync.live(
-            self._avatar(start.avatar_id),
-            sampling,
-            overlap=given.overlap,
-            colour_match=given.colour_match,
-            sharpen=given.sharpen,
-        )
+        folder = self._avatar(start.avatar_id)
+        looks: dict[str, Any] = {"colour_match": given.colour_match, "sharpen": given.sharpen}
+        try:
+            return self._lipsync.live(folder, sampling, overlap=given.overlap, **looks)
+        except LsxError as error:  # its message names a folder of this machine's
+            code = ERROR_CODES.get(type(error).__name__, "refused")
+            raise Rejected(f"{code}: {str(error).replace(str(folder), start.avatar_id)}") from error
