@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from lsx.media.video_reader import VideoReader
     from lsx.runtime.avatar_job import prepare_avatar
     from lsx.runtime.lipsync import LipSync
-    from lsx.runtime.live.talker import LiveFrame, LiveTalker
+    from lsx.runtime.live.frame import LiveFrame
+    from lsx.runtime.live.talker import LiveTalker
     from lsx.runtime.run_report import Progress, RunReport
 
 __version__ = "0.3.0.dev0"
@@ -39,7 +40,7 @@ _LAZY = {
     "Face": "lsx.faces.alignment",
     "FootageOptions": "lsx.core.footage",
     "LipSync": "lsx.runtime.lipsync",
-    "LiveFrame": "lsx.runtime.live.talker",
+    "LiveFrame": "lsx.runtime.live.frame",
     "LiveTalker": "lsx.runtime.live.talker",
     "Progress": "lsx.runtime.run_report",
     "RunReport": "lsx.runtime.run_report",

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 
 from lsx.core.clock import FPS
-from lsx.runtime.live.talker import LiveFrame, LiveTalker
+from lsx.runtime.live.frame import LiveFrame
+from lsx.runtime.live.talker import LiveTalker
 
 __all__ = ["paced"]
 

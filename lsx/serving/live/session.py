@@ -13,8 +13,9 @@ import numpy as np
 from lsx.core.tensors import Frame
 from lsx.errors import UsageError
 from lsx.media.live_pictures import H264Fragments, jpeg
+from lsx.runtime.live.frame import LiveFrame
 from lsx.runtime.live.pacing import paced
-from lsx.runtime.live.talker import LiveFrame, LiveTalker
+from lsx.runtime.live.talker import LiveTalker
 from lsx.serving.live.messages import JPEG, MP4, PCM, Clear, End, Media, Start, event, request_of
 
 __all__ = ["MOST_PENDING", "LiveSession"]
