@@ -32,7 +32,15 @@ from lsx.bench.report import (
 )
 from lsx.bench.sweep import pareto, recommend
 from lsx.cli.bench_tables import show_changes, show_report
+from lsx.cli.console import mode, set_mode
 from lsx.errors import BenchFailed, UsageError
+
+
+@pytest.fixture(autouse=True)
+def _printing() -> None:
+    """The terminal as a command without flags finds it, whatever one before in this process was told."""
+    mode.reset()
+    set_mode(json=False, quiet=False, verbose=False)
 
 
 def point(seconds: float, error: float, sampler: str = "ddim", steps: int = 20, interval: int | None = 3) -> SweepPoint:
