@@ -186,6 +186,21 @@ def test_one_session_a_worker_and_a_job_beside_it(served: Served, avatar: str, f
     asyncio.run(_spoken(served, avatar, speech(0.3)))  # its worker is free again
 
 
+def test_a_session_at_once_after_one_that_was_left_in_the_midst_of_a_chunk(served: Served, avatar: str) -> None:
+    """A reloaded page gets its session, although the chunk of the one before is still being computed."""
+
+    async def left() -> None:
+        async with AsyncClient(served.url) as client, client.live(avatar, options=LOOK | {"steps": 3}) as live:
+            await live.say(speech(20))
+            async for picture in live:
+                if picture.speaking:
+                    return
+
+    for _ in range(4):
+        asyncio.run(left())
+    assert len([one for one in asyncio.run(_spoken(served, avatar, speech(0.3))) if one.speaking]) == 16
+
+
 @pytest.mark.parametrize(
     ("first", "code", "said"),
     [

@@ -17,6 +17,7 @@ from typing import Any
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 
 from lsx.core.keywords import options_of
 from lsx.core.sampling import SamplingOptions
@@ -36,20 +37,27 @@ _TRY_LATER, _GOING_AWAY, _REFUSED = 1013, 1001, 1008
 
 
 class LiveRoom:
-    """Takes one session at a time for a LipSync; a second one is told to try another worker."""
+    """Takes one session at a time for a LipSync; a second one is told to try another worker.
+
+    Who comes when the one before has gone, and its chunk under way is not computed yet, waits for that.
+    """
 
     def __init__(self, lipsync: LipSync, avatar: Callable[[str], Path], most_steps: int) -> None:
         """avatar : the folder of an avatar that is ready for this bundle; raises Rejected."""
         self._lipsync, self._avatar, self._most_steps = lipsync, avatar, most_steps
         self._secret = secrets.token_urlsafe(24)
-        self._busy = False
+        self._client: ServerConnection | None = None  # whose session it is
+        self._turn = asyncio.Lock()  # held until a session has given its talker back
         self._address = ""
         self.served = 0
         """Sessions since it opened."""
 
     def facts(self) -> dict[str, Any]:
         """How HTTP processes reach it, as the database keeps it; the secret is for them alone."""
-        return {"address": self._address, "secret": self._secret, "busy": self._busy, "served": self.served}
+        return {"address": self._address, "secret": self._secret, "busy": self._busy(), "served": self.served}
+
+    def _busy(self) -> bool:
+        return self._client is not None and self._client.state is State.OPEN
 
     @contextmanager
     def open(self, host: str, port: int = 0) -> Iterator[None]:
@@ -104,12 +112,13 @@ class LiveRoom:
         return connection.respond(HTTPStatus.UNAUTHORIZED, "for the HTTP processes of this server alone\n")
 
     async def _led(self, connection: ServerConnection) -> None:
-        if self._busy:
+        if self._busy():
             await connection.close(_TRY_LATER, "live_busy")
             return
-        self._busy = True
+        self._client = connection
         try:
-            await self._session(connection)
+            async with self._turn:
+                await self._session(connection)
         except ConnectionClosed:
             pass
         except DeviceLost as error:
@@ -118,7 +127,6 @@ class LiveRoom:
         except (LsxError, Rejected) as error:
             await self._refuse(connection, error)
         finally:
-            self._busy = False
             self.served += 1
 
     async def _refuse(self, connection: ServerConnection, error: Exception) -> None:

@@ -42,19 +42,20 @@ class LiveSession:
         talker = self._talker
         facts = {"width": talker.width, "height": talker.height, "fps": 25, "sample_rate": 16000}
         await self._send(event("ready", **facts, video=self._start.video))
-        with ThreadPoolExecutor(2, "lsx-live") as pool:
-            tasks = [
-                asyncio.create_task(work)
-                for work in (self._listen(messages), self._show(pool), self._end_when_nothing_comes())
-            ]
-            try:
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+        pool = ThreadPoolExecutor(2, "lsx-live")
+        tasks = [
+            asyncio.create_task(work)
+            for work in (self._listen(messages), self._show(pool), self._end_when_nothing_comes())
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            pool.shutdown(wait=False)  # its threads wait for a frame's time at most, and not on this loop
 
     async def _listen(self, messages: AsyncIterator[bytes | str]) -> None:
         async for message in messages:
