@@ -100,7 +100,7 @@ tiny: setup
 distill-tiny: setup
 	$(KEPT_MEMORY) $(BIN)/python -m examples.tiny.distill $(TINY)
 
-# The first hour on a machine with an NVIDIA GPU: seven stages, each with a limit and a log, and a report to send. GPU_OPTIONS
+# The first hour on a machine with an NVIDIA GPU: eight stages, each with a limit and a log, and a report to send. GPU_OPTIONS
 # are `python -m scripts.gpu --help`'s. Without a GPU it stops before anything is installed.
 gpu:
 	$(PYTHON) -m scripts.gpu --check

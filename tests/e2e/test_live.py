@@ -20,7 +20,7 @@ from lsx.core.tensors import Precision
 from lsx.errors import EngineClosed, UsageError
 from lsx.runtime.live.loop import AvatarLoop
 from lsx.runtime.live.pacing import paced
-from lsx.runtime.live.voice import FADE
+from lsx.runtime.live.playhead import FADE
 
 LOOK: dict[str, Any] = {"steps": 1, "guidance": 1.0, "seed": 5}
 FRAMES = 24
@@ -143,20 +143,20 @@ def test_idle_frames_lead_out_and_back_to_where_speech_begins(opened: LipSync, a
             assert (frame.number, frame.speaking, frame.utterance) == (position, False, None)
             assert not frame.samples.any()
             assert np.array_equal(frame.image, avatar_frame(avatar, position))
-        last = talker._shown
+        last = talker._playhead.shown
         talker._computing = 0.24  # as a chunk before would have taken: 6 frames
         talker.say(speech(0.3))
         talker.end()
-        while talker._waiting_at is None:
+        while talker._playhead.planned is None:
             threading.Event().wait(0.001)
         seen = []
         for _ in range(7):
             if not talker.ready(0.0):
-                seen.append(talker.take() and talker._shown)
+                seen.append(talker.take() and talker._playhead.shown)
         assert seen == [last + 1 + away for away in (0, 1, 2, 3, 2, 1, 0)][: len(seen)]
         first = talker.take(60)
         assert first.speaking
-        assert talker._shown == last + 1
+        assert talker._playhead.shown == last + 1
         rest = list(talker.spoken())
         assert rest[-1].last
         idle = talker.take()

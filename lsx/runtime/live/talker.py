@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lsx.core.clock import FPS
 from lsx.core.sampling import SamplingOptions
 from lsx.core.tensors import Frame
 from lsx.core.threaded_stages import Stage, StageTimes, Stopped
@@ -23,8 +22,9 @@ from lsx.faces.retouch import Retouch
 from lsx.runtime.face_aligner import AlignedFrame
 from lsx.runtime.live.frame import Latency, LiveFrame
 from lsx.runtime.live.loop import AvatarLoop
+from lsx.runtime.live.playhead import FADE, Playhead
 from lsx.runtime.live.speech import LiveSpeech, Rhythm, SpokenChunk, Utterance
-from lsx.runtime.live.voice import FADE, Group, Voice, mixed
+from lsx.runtime.live.voice import Group, Voice, mixed
 from lsx.runtime.live_runs import LiveRuns
 from lsx.runtime.loaded_bundle import LoadedBundle
 
@@ -88,11 +88,7 @@ class LiveTalker:
         self._speech = LiveSpeech(self._rhythm)
         self._lock, self._taking = threading.Lock(), threading.Lock()
         self._voices: list[Voice] = []
-        self._planned: int | None = None  # the position after all that is said, while that is not shown
-        self._shown = -1  # the position of the frame that was shown last
-        self._waiting_at: int | None = None  # the position at which the next spoken frame will be
-        self._waited = 0  # idle frames since
-        self._fading = 0
+        self._playhead = Playhead()
         self._computing = 0.5
         self._number = 0
         self.latencies: deque[Latency] = deque(maxlen=_REMEMBERED)
@@ -192,7 +188,7 @@ class LiveTalker:
         self._speech.clear()
         with self._lock:
             voices, self._voices = self._voices, []
-            self._planned = self._waiting_at = None
+            self._playhead.clear()
         for voice in voices:
             voice.clear()
 
@@ -294,13 +290,9 @@ class LiveTalker:
                 return None
             voice = next((one for one in self._voices if one.utterance is utterance), None)
             if voice is None:
-                prompt = self._planned is None
-                start = self._shown + 1 if self._planned is None else self._planned
-                if prompt:
-                    self._waiting_at, self._waited = start, 0
-                voice = self._new_voice(utterance, start, prompt)
+                voice = self._new_voice(utterance, *self._playhead.begin())
                 self._voices.append(voice)
-            self._planned = voice.start + spoken.fresh.stop
+            self._playhead.plan(voice.start + spoken.fresh.stop)
         return voice
 
     def _new_voice(self, utterance: Utterance, start: int, prompt: bool) -> Voice:
@@ -355,22 +347,19 @@ class LiveTalker:
             utterance = made.group.spoken.utterance
             if not utterance.cleared:
                 return self._show(made)
-            if self._fading and made.item.index == self._shown + 1:
-                return self._fade(made)
+            with self._lock:
+                share = self._playhead.fade(made.item.index)
+            if share is not None:  # what was given up, on the way back to the avatar's own mouth, in silence
+                return self._silent(mixed(made.image, made.own, share))
         return None
 
     def _show(self, made: _Made) -> LiveFrame:
-        utterance, position = made.group.spoken.utterance, made.item.index
+        utterance = made.group.spoken.utterance
         with self._lock:
-            self._shown, self._fading = position, FADE
-            ends = position + 1 == self._planned and made.last
+            self._playhead.speak(made.item.index, made.last)
             if made.last:
                 self._speech.forget(utterance)
                 self._voices = [voice for voice in self._voices if voice is not made.group.voice]
-            if ends:
-                self._planned = self._waiting_at = None
-            else:
-                self._waiting_at, self._waited = position + 1, 0
         if made.first and made.group.voice.prompt:
             total = time.perf_counter() - made.group.spoken.complete
             self.latencies.append(Latency(total, made.group.computing, made.group.waited))
@@ -383,26 +372,9 @@ class LiveTalker:
             last=made.last,
         )
 
-    def _fade(self, made: _Made) -> LiveFrame:
-        """A frame of what was given up, on the way back to the avatar's own mouth, in silence."""
-        share = self._fading / (FADE + 1)
-        with self._lock:
-            self._fading -= 1
-            self._shown = made.item.index
-        return self._silent(mixed(made.image, made.own, share))
-
     def _idle(self) -> LiveFrame:
-        """The avatar as it goes on; where speech is about to come, out and back to where that begins."""
         with self._lock:
-            self._fading = 0
-            if self._waiting_at is None:
-                self._shown += 1
-            else:
-                half = max(round(self._computing * FPS / 2), 1)
-                place = self._waited % (2 * half)
-                self._shown = self._waiting_at + min(place, 2 * half - place)
-                self._waited += 1
-            position = self._shown
+            position = self._playhead.idle(self._computing)
         return self._silent(self.loop.item(position).frame)
 
     def _silent(self, image: Frame) -> LiveFrame:

@@ -25,10 +25,7 @@ from lsx.runtime.last_chunks import LastChunks
 from lsx.runtime.live.speech import SpokenChunk, Utterance
 from lsx.runtime.seams import SeamMeter
 
-__all__ = ["FADE", "Group", "Voice", "mixed"]
-
-FADE = 3
-"""Frames over which the avatar's own mouth leads over to a made one, and back."""
+__all__ = ["Group", "Voice", "mixed"]
 
 
 @dataclass(slots=True, eq=False)
