@@ -41,7 +41,7 @@ from lsx.serving.ids import new_id
 from lsx.serving.job_checks import prepare_footage
 from lsx.serving.logs import logger
 from lsx.serving.settings import ServeSettings
-from lsx.serving.statuses import ERROR_CODES, Rejected
+from lsx.serving.statuses import Rejected, rejection
 from lsx.serving.store import Store
 
 __all__ = ["AvatarSteps", "Mark"]
@@ -180,8 +180,7 @@ class AvatarSteps:
         except (DeviceLost, EngineClosed) as error:
             self._give_up(row.id, error)
         except _OF_THE_INPUT as error:
-            code = ERROR_CODES.get(type(error).__name__, "refused")
-            raise Rejected(f"{code}: {self._without_paths(str(error), folder)}") from error
+            raise rejection(error, self._without_paths(str(error), folder)) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return self._entered(row.id, encoder, prefix, facts)

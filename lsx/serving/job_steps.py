@@ -30,7 +30,7 @@ from lsx.serving.job_options import RunOptions, run_options
 from lsx.serving.kept_sections import KeptSections, sections_key
 from lsx.serving.logs import logger
 from lsx.serving.settings import ServeSettings
-from lsx.serving.statuses import ERROR_CODES, Rejected
+from lsx.serving.statuses import Rejected, rejection
 from lsx.serving.store import Store
 
 __all__ = ["JobSteps"]
@@ -148,8 +148,7 @@ class JobSteps:
                 inputs = self._inputs(self._request(job), folder)
                 self._check_limits(inputs, folder)
             except LsxError as error:
-                code = ERROR_CODES.get(type(error).__name__, "refused")
-                raise Rejected(f"{code}: {self._without_paths(str(error), folder)}") from error
+                raise rejection(error, self._without_paths(str(error), folder)) from error
 
     def _check_limits(self, inputs: _Inputs, folder: Path) -> None:
         """Raise UsageError for more steps or seconds than are allowed, and whatever a run raises before it begins."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-__all__ = ["ERROR_CODES", "STATUSES", "TERMINAL", "JobStatus", "Rejected", "outcome_of"]
+__all__ = ["ERROR_CODES", "STATUSES", "TERMINAL", "JobStatus", "Rejected", "outcome_of", "rejection"]
 
 JobStatus = Literal["PENDING", "PROCESSING", "COMPLETED", "REJECTED", "FAILED", "CANCELED"]
 
@@ -40,7 +40,12 @@ CRASHED, CANCELED, TIMED_OUT, INTERNAL = "worker_crashed", "canceled", "timed_ou
 
 
 class Rejected(Exception):
-    """What is asked cannot be made of these inputs: found before the GPU was asked."""
+    """What is asked cannot be made of these inputs: found before the GPU was asked. Says `code: message`."""
+
+
+def rejection(error: Exception, message: str) -> Rejected:
+    """What to raise for an error of the inputs, with its code and a message that names nothing of this machine."""
+    return Rejected(f"{ERROR_CODES.get(type(error).__name__, 'refused')}: {message}")
 
 
 def outcome_of(status: str, error: Any, deadline_ms: int | None, ended_ms: int) -> tuple[JobStatus, str, str]:

@@ -27,7 +27,7 @@ from lsx.runtime.live.talker import LiveTalker
 from lsx.serving.live.messages import Start, event, request_of
 from lsx.serving.live.session import LiveSession
 from lsx.serving.logs import logger
-from lsx.serving.statuses import ERROR_CODES, Rejected
+from lsx.serving.statuses import Rejected, rejection
 
 __all__ = ["LiveRoom"]
 
@@ -130,9 +130,8 @@ class LiveRoom:
             self.served += 1
 
     async def _refuse(self, connection: ServerConnection, error: Exception) -> None:
-        code, message = ERROR_CODES.get(type(error).__name__, "refused"), str(error)
-        if isinstance(error, Rejected):
-            code, _, message = message.partition(": ")
+        refused = error if isinstance(error, Rejected) else rejection(error, str(error))
+        code, _, message = str(refused).partition(": ")
         logger().info("a live session is refused", code=code)
         try:
             await connection.send(json.dumps(event("error", code=code, message=message)))
@@ -172,5 +171,4 @@ class LiveRoom:
         try:
             return self._lipsync.live(folder, sampling, overlap=given.overlap, **looks)
         except LsxError as error:  # its message names a folder of this machine's
-            code = ERROR_CODES.get(type(error).__name__, "refused")
-            raise Rejected(f"{code}: {str(error).replace(str(folder), start.avatar_id)}") from error
+            raise rejection(error, str(error).replace(str(folder), start.avatar_id)) from error

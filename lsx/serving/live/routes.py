@@ -19,6 +19,7 @@ from lsx.errors import UsageError
 from lsx.serving.gpu_queue import Owner
 from lsx.serving.heartbeat import seen_since
 from lsx.serving.http_auth import Gate
+from lsx.serving.live.first_ended import first_ended
 from lsx.serving.live.messages import Start, event, request_of
 from lsx.serving.logs import logger
 from lsx.serving.problems import ApiProblem, answer
@@ -153,14 +154,7 @@ async def _worker(client: WebSocket, start: Start) -> AsyncIterator[tuple[Client
 
 async def _joined(client: WebSocket, worker: ClientConnection) -> int:
     """Pass on messages both ways until one side ends; the code to close the client's with."""
-    tasks = [asyncio.create_task(_to_worker(client, worker)), asyncio.create_task(_to_client(client, worker))]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return min(task.result() for task in done)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    return min(await first_ended(_to_worker(client, worker), _to_client(client, worker)))
 
 
 async def _to_worker(client: WebSocket, worker: ClientConnection) -> int:

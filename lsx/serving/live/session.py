@@ -16,6 +16,7 @@ from lsx.media.live_pictures import H264Fragments, jpeg
 from lsx.runtime.live.frame import LiveFrame
 from lsx.runtime.live.pacing import paced
 from lsx.runtime.live.talker import LiveTalker
+from lsx.serving.live.first_ended import first_ended
 from lsx.serving.live.messages import JPEG, MP4, PCM, Clear, End, Media, Start, event, request_of
 
 __all__ = ["MOST_PENDING", "LiveSession"]
@@ -43,18 +44,9 @@ class LiveSession:
         facts = {"width": talker.width, "height": talker.height, "fps": 25, "sample_rate": 16000}
         await self._send(event("ready", **facts, video=self._start.video))
         pool = ThreadPoolExecutor(2, "lsx-live")
-        tasks = [
-            asyncio.create_task(work)
-            for work in (self._listen(messages), self._show(pool), self._end_when_nothing_comes())
-        ]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await first_ended(self._listen(messages), self._show(pool), self._end_when_nothing_comes())
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             pool.shutdown(wait=False)  # its threads wait for a frame's time at most, and not on this loop
 
     async def _listen(self, messages: AsyncIterator[bytes | str]) -> None:
