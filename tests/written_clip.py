@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
+from lsx.media.colours import EXACT
 from lsx.media.encoding import EncodeOptions
-from lsx.media.video_reader import EXACT, VideoReader
+from lsx.media.video_reader import VideoReader
 from lsx.runtime.run_files import open_inputs, writer_like
 
 __all__ = ["COUNT", "lag", "pictures", "samples", "write_media", "written"]

@@ -12,7 +12,7 @@ from lsx.bundle.manifest import Entry, FileEntry
 from lsx.core.clock import FrameClock
 from lsx.faces.speaker import SpeakerChoice
 from lsx.faces.track_file import VideoIdentity
-from lsx.media.video_reader import ColourTags
+from lsx.media.colours import ColourTags
 
 __all__ = ["AVATAR_SCHEMA", "AvatarManifest", "PlaceEntry", "ProxyEntry", "encoder_of"]
 

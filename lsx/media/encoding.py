@@ -15,10 +15,10 @@ from lsx.core.clock import MODEL_CLOCK, FrameClock
 from lsx.core.keywords import named_alone
 from lsx.errors import LsxError, UsageError
 from lsx.media.audio_reader import SoundReader
+from lsx.media.colours import ColourTags
 from lsx.media.opening import reason_of
 from lsx.media.soundtrack import AUDIO_CODECS, Soundtrack, check_soundtrack
 from lsx.media.targets import CONTAINERS
-from lsx.media.video_reader import EXACT, ColourTags
 
 __all__ = ["CODECS", "EncodeKeywords", "EncodeOptions", "VideoTrack", "encoders"]
 
@@ -231,10 +231,7 @@ class VideoTrack:
         context = stream.codec_context
         context.time_base = clock.tick
         context.sample_aspect_ratio = aspect
-        context.color_range = colours.levels
-        context.colorspace = colours.space if colours.space else 2
-        context.color_primaries = colours.primaries
-        context.color_trc = colours.transfer
+        colours.tag(context)
         if context.codec.canonical_name == "hevc" and container.format.name in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # Apple's players take no other
         self._stream = stream
@@ -251,14 +248,7 @@ class VideoTrack:
                 for packet in packets:
                     packet.dts = packet.pts
             return packets
-        picture: Any = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame), format="rgb24")  # not copied
-        picture = picture.reformat(
-            format=self._stream.pix_fmt,
-            src_color_range=2,
-            dst_colorspace=self._colours.matrix,
-            dst_color_range=self._colours.levels,
-            interpolation=EXACT,
-        )
+        picture = self._colours.picture(frame, self._stream.pix_fmt)
         picture.pts, picture.time_base = int(self._clock.ticks(self.count)), self._clock.tick
         self.count += 1
         return self._stream.encode(picture)

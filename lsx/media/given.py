@@ -17,8 +17,9 @@ from lsx.core.clock import MODEL_CLOCK, FrameClock
 from lsx.core.tensors import Frame, described
 from lsx.errors import MediaError, UsageError
 from lsx.media.audio_reader import SAMPLE_RATE, SoundReader, as_samples
+from lsx.media.colours import BT709, ColourTags
 from lsx.media.open_files import check_open
-from lsx.media.video_reader import ColourTags, VideoReader, ping_pong
+from lsx.media.video_reader import VideoReader, ping_pong
 
 __all__ = [
     "ArraySound",
@@ -30,8 +31,6 @@ __all__ = [
     "open_video",
     "rate_of_frames",
 ]
-
-_BT709 = ColourTags(space=1, range=1, primaries=1, transfer=1)
 
 
 class VideoSource(Protocol):
@@ -134,7 +133,7 @@ class ArrayVideo:
     """
 
     pixel_aspect = Fraction(1)
-    colours = _BT709
+    colours = BT709
     """What an output of RGB frames is tagged with."""
 
     def __init__(self, frames: NDArray[np.uint8] | Sequence[Frame], rate: Fraction | int = MODEL_CLOCK.rate) -> None:

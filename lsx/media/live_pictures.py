@@ -15,6 +15,7 @@ import numpy as np
 
 from lsx.core.clock import FPS
 from lsx.core.tensors import Frame
+from lsx.media.colours import BT709
 
 __all__ = ["H264Fragments", "jpeg"]
 
@@ -59,17 +60,18 @@ class H264Fragments:
         with av.open(head, "w", format="mp4", options=flags) as container:
             stream = container.add_stream("libx264", rate=FPS)
             stream.width, stream.height, stream.pix_fmt = self._width, self._height, "yuv420p"
+            BT709.tag(stream.codec_context)
             stream.gop_size = FPS
             stream.options = {"preset": "ultrafast", "tune": "zerolatency", "crf": str(crf)}
             container.start_encoding()
-            self._encoder = stream.codec_context
+            self._encoder: Any = stream.codec_context
             self._ticks = int(1 / (FPS * Fraction(stream.time_base or Fraction(1, FPS))))
             self._head = bytes(head.content)
         self._count = 0
 
     def add(self, frame: Frame) -> bytes:
         """The fragment of the next frame, uint8 [H, W, 3] RGB."""
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[: self._height, : self._width]), "rgb24")
+        picture = BT709.picture(frame[: self._height, : self._width], "yuv420p")
         picture.pts, picture.time_base = self._count, Fraction(1, FPS)
         fragments = [self._fragment(bytes(packet), packet.is_keyframe) for packet in self._encoder.encode(picture)]
         head, self._head = self._head, b""

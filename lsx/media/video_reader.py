@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from lsx.core.clock import FPS, FrameClock
 from lsx.core.keywords import check_path, check_whole, plain_number
 from lsx.core.tensors import Frame
 from lsx.errors import MediaError, UsageError
+from lsx.media.colours import EXACT, ColourTags
 from lsx.media.deinterlacing import deinterlaced
 from lsx.media.dithering import dithered
 from lsx.media.frame_order import frame_numbers, stretches
@@ -23,21 +22,15 @@ from lsx.media.frame_times import own_clock
 from lsx.media.opening import decoding, open_media
 
 __all__ = [
-    "EXACT",
     "FPS",
-    "ColourTags",
     "VideoReader",
     "ping_pong",
 ]
-
-EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-"""How colours are converted: to RGB and back leaves luma as it was; FFmpeg's default darkens it by a level."""
 
 _LONGEST_GAP = 120  # seconds that one frame may be shown
 _MOST_PIXELS = 8192 * 8192  # of a frame: a damaged header may say anything
 _REVERSE_BYTES = 256 * 2**20  # frames held while playing backwards
 _HDR = {16: "PQ, SMPTE ST 2084", 18: "HLG, ARIB STD-B67"}
-_UNSPECIFIED = 2  # in FFmpeg's enumerations of colour spaces, primaries and transfer characteristics
 
 
 def ping_pong(index: Any, count: int) -> Any:
@@ -62,26 +55,6 @@ def _pixels(picture: Any, *, own: bool) -> Frame:
     if not own or plane.line_size != 3 * picture.width:
         return np.asarray(picture.to_ndarray(), np.uint8)
     return np.frombuffer(plane, np.uint8).reshape(picture.height, picture.width, 3)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ColourTags:
-    """How a stream's samples mean colours: FFmpeg's numbers, as tagged in the file."""
-
-    space: int = _UNSPECIFIED
-    range: int = 0
-    primaries: int = _UNSPECIFIED
-    transfer: int = _UNSPECIFIED
-
-    @property
-    def matrix(self) -> int:
-        """The matrix to convert with: the tagged one, BT.601 where none is tagged (FFmpeg's own default)."""
-        return self.space if self.space in (1, 4, 5, 6, 7, 9) else 5
-
-    @property
-    def levels(self) -> int:
-        """The range to convert with: the tagged one, limited (MPEG) where none is."""
-        return self.range or 1
 
 
 class VideoReader:

@@ -12,11 +12,11 @@ import av
 from lsx.core.clock import MODEL_CLOCK, FrameClock
 from lsx.core.tensors import Frame
 from lsx.media.audio_reader import SoundReader
+from lsx.media.colours import ColourTags
 from lsx.media.encoding import EncodeOptions, VideoTrack
 from lsx.media.opening import encoding_to
 from lsx.media.soundtrack import Soundtrack
 from lsx.media.targets import Output, container_of, target_of
-from lsx.media.video_reader import ColourTags
 
 __all__ = ["OutputFile", "VideoWriter"]
 

@@ -14,8 +14,9 @@ import pytest
 from examples.synthetic_clip import portrait_frames
 from lsx.errors import UsageError
 from lsx.media.audio_reader import SoundReader
+from lsx.media.colours import EXACT
 from lsx.media.encoding import EncodeOptions, encoders
-from lsx.media.video_reader import EXACT, VideoReader
+from lsx.media.video_reader import VideoReader
 from lsx.runtime.run_files import open_inputs, writer_like
 from tests.written_clip import COUNT, lag, pictures, samples, written
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from lsx.errors import OutputError
-from lsx.media.video_reader import ColourTags, VideoReader
+from lsx.media.colours import ColourTags
+from lsx.media.video_reader import VideoReader
 from lsx.media.video_writer import VideoWriter
 
 WRITER = """
@@ -19,7 +20,7 @@ import os, signal, sys
 import numpy as np
 from pathlib import Path
 from lsx.media.video_writer import VideoWriter
-from lsx.media.video_reader import ColourTags
+from lsx.media.colours import ColourTags
 with VideoWriter(Path(sys.argv[1]), (64, 48), colours=ColourTags()) as writer:
     for index in range(200):
         if index == int(sys.argv[2]):

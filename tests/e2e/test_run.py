@@ -19,7 +19,8 @@ from lsx.bundle.bundle import Bundle
 from lsx.core.tensors import Precision
 from lsx.errors import FaceNotFound
 from lsx.faces.alignment import Aligner, crop_size, region_of
-from lsx.media.video_reader import EXACT, VideoReader
+from lsx.media.colours import EXACT
+from lsx.media.video_reader import VideoReader
 from lsx.runtime.lipsync import LipSync
 from lsx.runtime.run_report import Progress
 

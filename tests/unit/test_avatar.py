@@ -18,7 +18,8 @@ from lsx.core.tensors import Precision
 from lsx.errors import BundleError, FaceNotFound, IntegrityError, MediaError, OutputError, UsageError
 from lsx.faces.avatar import Avatar
 from lsx.faces.avatar_folder import AVATAR
-from lsx.media.video_reader import ColourTags, VideoReader
+from lsx.media.colours import ColourTags
+from lsx.media.video_reader import VideoReader
 from lsx.media.video_writer import VideoWriter
 
 Bundles = Callable[[Precision, int], Bundle]

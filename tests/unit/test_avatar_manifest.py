@@ -15,7 +15,7 @@ from lsx.bundle.manifest import FileEntry
 from lsx.faces.avatar_manifest import AVATAR_SCHEMA, AvatarManifest, PlaceEntry, ProxyEntry, encoder_of
 from lsx.faces.speaker import SpeakerChoice
 from lsx.faces.track_file import VideoIdentity
-from lsx.media.video_reader import ColourTags
+from lsx.media.colours import ColourTags
 from tests.unit.test_console import EARLIER
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from lsx.core.clock import FrameClock
+from lsx.media.colours import ColourTags
 from lsx.media.encoding import EncodeOptions
 from lsx.media.given import ArraySound
 from lsx.media.joined_video import frames_in, join_videos, suffix_for_joining
-from lsx.media.video_reader import ColourTags
 from lsx.media.video_writer import VideoWriter
 
 _FRAMES = 26

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import av
@@ -12,7 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from lsx.errors import UsageError
+from lsx.media.colours import ColourTags
 from lsx.media.live_pictures import H264Fragments, jpeg
+from lsx.media.video_reader import VideoReader
 from lsx.serving.live.messages import JPEG, MP4, Media, Start, read_message, request_of
 
 
@@ -44,6 +47,18 @@ def test_every_fragment_is_there_at_once(width: int, height: int) -> None:
             assert picture.shape == own.shape
             assert np.abs(picture - own).mean() < 6
     assert [one.key_frame for one in _decoded(b"".join(parts))] == [i % 25 == 0 for i in range(30)]
+
+
+def test_colours_are_tagged_and_come_back(tmp_path: Path) -> None:
+    """Players guess the matrix of what is not tagged, and not all guess the same."""
+    colours = [(200, 40, 40), (40, 180, 60), (50, 60, 200), (128, 128, 128)]
+    encoder = H264Fragments(64, 48, 100)
+    path = tmp_path / "live.mp4"
+    path.write_bytes(b"".join(encoder.add(np.full((48, 64, 3), colour, np.uint8)) for colour in colours))
+    video = VideoReader(path)
+    assert video.colours == ColourTags(space=1, range=1, primaries=1, transfer=1)
+    for colour, (_, frame) in zip(colours, video.at(np.arange(4)), strict=True):
+        assert np.abs(frame.astype(int) - colour).max() <= 2
 
 
 def test_quality_is_paid_for() -> None:

@@ -11,7 +11,8 @@ import pytest
 from examples.synthetic_clip import portrait_frames, write_clip
 from lsx.errors import MediaError
 from lsx.media import video_reader
-from lsx.media.video_reader import ColourTags, VideoReader, ping_pong
+from lsx.media.colours import ColourTags
+from lsx.media.video_reader import VideoReader, ping_pong
 
 
 @pytest.fixture(scope="module")

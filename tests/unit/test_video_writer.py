@@ -11,8 +11,8 @@ import pytest
 
 from examples.synthetic_clip import portrait_frames, speech, write_wav
 from lsx.media.audio_reader import SoundReader
+from lsx.media.colours import ColourTags
 from lsx.media.encoding import EncodeOptions
-from lsx.media.video_reader import ColourTags
 from lsx.media.video_writer import VideoWriter
 
 
