@@ -57,6 +57,12 @@ def job_page(job_id: str) -> FileResponse:
     return _page("job.html")
 
 
+@router.get("/live", include_in_schema=False)
+def live_page() -> FileResponse:
+    """The page on which an avatar speaks."""
+    return _page("live.html")
+
+
 @router.get("/page/{name}", include_in_schema=False)
 def page_file(name: str) -> FileResponse:
     """A file of the page's."""

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -249,11 +250,26 @@ def test_health_metrics_and_pages(client: TestClient, request_body: dict[str, An
     text = client.get("/v1/metrics").text
     assert 'lsx_jobs{status="PENDING"} 1.0' in text
     assert "lsx_queue_oldest_seconds" in text
-    page = client.get("/")
-    assert "default-src 'none'" in page.headers["content-security-policy"]
     for path in ("/page/..%2f__init__.py", "/page/none.js", "/nothing", "/page/%2e%2e/job_book.py"):
         assert client.get(path).status_code == 404
     assert client.put("/v1/jobs").status_code == 405
+
+
+def test_pages_and_all_that_they_ask_for(client: TestClient) -> None:
+    left, seen = ["/", "/live", "/job/job_0"], set[str]()
+    while left:
+        path = left.pop()
+        answer = client.get(path)
+        assert answer.status_code == 200, path
+        if not path.startswith("/page/"):
+            assert "default-src 'none'" in answer.headers["content-security-policy"]
+        seen.add(path)
+        asked = re.findall(r'"(/page/[^"]+)"', answer.text)
+        asked += [f"/page/{name}" for name in re.findall(r'(?:from|import) "\./([^"]+)"', answer.text)]
+        left += set(asked) - seen
+    page = resources.files("lsx.serving") / "page"
+    files = {f"/page/{file.name}" for file in page.iterdir() if file.suffix != ".html"}
+    assert files <= seen
 
 
 def test_the_dashboard_asks_for_what_is_told(client: TestClient, settings: ServeSettings) -> None:
