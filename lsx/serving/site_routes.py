@@ -45,22 +45,11 @@ def _page(name: str) -> FileResponse:
 
 
 @router.get("/", include_in_schema=False)
-def index() -> FileResponse:
-    """The page."""
-    return _page("index.html")
-
-
-@router.get("/job/{job_id}", include_in_schema=False)
-def job_page(job_id: str) -> FileResponse:
-    """A job's page, which asks for the job itself."""
-    del job_id
-    return _page("job.html")
-
-
 @router.get("/live", include_in_schema=False)
-def live_page() -> FileResponse:
-    """The page on which an avatar speaks."""
-    return _page("live.html")
+@router.get("/job/{job_id}", include_in_schema=False)
+def index() -> FileResponse:
+    """The page, which shows what its address says."""
+    return _page("index.html")
 
 
 @router.get("/page/{name}", include_in_schema=False)

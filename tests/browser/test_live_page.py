@@ -1,4 +1,4 @@
-"""The page on which an avatar speaks: its sound as it was given, its pictures in step, a microphone, an interruption."""
+"""The page on which an avatar speaks: the sound as it was given, pictures in step, a microphone, an interruption."""
 
 from __future__ import annotations
 

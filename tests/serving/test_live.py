@@ -25,6 +25,7 @@ from lsx.core.tensors import Precision
 from lsx.errors import ServerRefused, ServerUnreachable
 from lsx.serving.client import AsyncClient
 from lsx.serving.client.live import LivePicture
+from lsx.serving.live.routes import worth_asking
 from scripts.gpu import serve as stage
 from tests.serving.served import Served, serving, until
 
@@ -162,6 +163,16 @@ def test_silence_ends_an_utterance(served: Served, avatar: str) -> None:
         raise AssertionError
 
     assert asyncio.run(heard()) == 16
+
+
+def test_a_fleet_that_speaks_is_not_asked_one_by_one() -> None:
+    fleet: list[Any] = [{"busy": number % 100 != 7, "number": number} for number in range(1000)]
+    asked = worth_asking(fleet)
+    assert sorted(place["number"] for place in asked[:10]) == list(range(7, 1000, 100))
+    assert len(asked) == 18
+    assert all(place["busy"] for place in asked[10:])
+    assert asked != worth_asking(fleet)
+    assert len(worth_asking(fleet[:7])) == 7
 
 
 def test_one_session_a_worker_and_a_job_beside_it(served: Served, avatar: str, face: Path, tmp_path: Path) -> None:

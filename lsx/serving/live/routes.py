@@ -24,11 +24,12 @@ from lsx.serving.live.messages import Start, event, request_of
 from lsx.serving.logs import logger
 from lsx.serving.problems import ApiProblem, answer
 
-__all__ = ["LiveCount", "router"]
+__all__ = ["LiveCount", "router", "worth_asking"]
 
 router = APIRouter()
 
 _FIRST_SECONDS, _REACH_SECONDS, _SEEN_SECONDS = 10.0, 5.0, 30.0
+_MOST_BUSY = 8  # workers that speak, as far as is known, and are asked all the same: they may have ended since
 _MESSAGE_BYTES = 64 << 20
 _TRY_LATER, _REFUSED, _NORMAL = 1013, 1008, 1000
 
@@ -112,12 +113,17 @@ def _check_avatar(client: WebSocket, owner: Owner, start: Start) -> None:
 
 
 def _live_workers(client: WebSocket) -> list[Mapping[str, Any]]:
-    """Where workers listen, those that seem free first, in a random order."""
+    """Where workers listen that are worth asking, in that order."""
     with client.app.state.engine.connect() as connection:
         rows = seen_since(connection, _SEEN_SECONDS, "worker")
-    found = [row.facts["live"] for row in rows if row.facts.get("live")]
-    random.shuffle(found)
-    return sorted(found, key=lambda facts: bool(facts["busy"]))
+    return worth_asking([row.facts["live"] for row in rows if row.facts.get("live")])
+
+
+def worth_asking(places: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of a fleet that a client is tried with: all that seem free, at random, and then a few that seem busy."""
+    mixed = random.sample(places, len(places))
+    busy = [place for place in mixed if place["busy"]]
+    return [place for place in mixed if not place["busy"]] + busy[:_MOST_BUSY]
 
 
 @asynccontextmanager

@@ -1,12 +1,14 @@
-// Where the page begins: which of the two documents this is, and what it shows.
+// Where the page begins: which of the three documents this is by its address, and what it shows.
 
 import { byId, focusOn } from "./dom.js";
 import { JobList } from "./job_list.js";
 import { JobView } from "./job_view.js";
+import { LiveView } from "./live_view.js";
 import { NewJob } from "./new_job.js";
 import { showSession, themeButton } from "./shell.js";
 
 const JOB = /^\/job\/([^/]+)\/?$/;
+const LIVE = /^\/live\/?$/;
 
 /** The id in the address, or null on the first page. */
 function jobInAddress() {
@@ -16,7 +18,9 @@ function jobInAddress() {
 
 /** The document of one job, as a reload or a link opens it. */
 function jobDocument() {
-    const view = new JobView(byId("job"), {
+    const place = byId("job");
+    place.hidden = false;
+    const view = new JobView(place, {
         id: jobInAddress(),
         toJob: (id) => location.assign(`/job/${id}`),
         toHome: () => location.assign("/"),
@@ -24,6 +28,14 @@ function jobDocument() {
     view.start();
     // A reload keeps the history of the first page, whose entries now belong to this document.
     addEventListener("popstate", () => location.reload());
+}
+
+/** The document on which an avatar speaks. */
+function liveDocument() {
+    const place = byId("live");
+    place.hidden = false;
+    document.title = "Live - lsx";
+    new LiveView(place).start();
 }
 
 /** The first document: new job and list, and the job that was just submitted in their place. */
@@ -40,6 +52,7 @@ class Home {
             this.#go(`/job/${job.id}`);
         });
         this.#list = new JobList(byId("jobs"), (id) => this.#go(`/job/${id}`));
+        this.#home.hidden = false;
         newJob.start();
         this.#list.start();
         addEventListener("popstate", () => this.#show());
@@ -79,5 +92,6 @@ class Home {
 
 themeButton();
 await showSession(); // asks for the key, where one is needed, before the rest asks for anything
-if (document.body.dataset.page === "home") new Home();
-else jobDocument();
+if (LIVE.test(location.pathname)) liveDocument();
+else if (jobInAddress() !== null) jobDocument();
+else new Home();

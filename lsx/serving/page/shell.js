@@ -1,4 +1,4 @@
-// What both documents have round their content: who is signed in, the theme, and a dialog that asks before a deletion.
+// What all documents have round their content: who is signed in, the theme, and a dialog that asks before a deletion.
 
 import { call, sentenceOf } from "./api.js";
 import { byId, make, say } from "./dom.js";
