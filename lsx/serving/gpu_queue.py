@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,8 +24,34 @@ APPLICATION, VERSION = "lsx", "lsx-jobs-1"
 """DBOS's names; the version changes when the order of a workflow's steps does."""
 GPU_QUEUE = "gpu"
 
-_TURN = sa.text("SELECT pg_advisory_xact_lock(7205118)")  # PostgreSQL's lock of those who take a place in the queue
 _RETRY_SECONDS = 10
+_APART = 200  # places that must be left where they are given side by side: more than all HTTP processes give at once
+
+
+class _Turn(IntEnum):
+    """Beside whom an entry gets its place."""
+
+    BESIDE_ALL = 0
+    BESIDE_OTHER_OWNERS = 1
+    ALONE = 2
+
+
+# PostgreSQL's locks of those who take a place in the queue: of all, of the owner's, and of that very entry.
+_LOCKS = {
+    turn: sa.text(
+        f"SELECT pg_advisory_xact_lock{everybody}(7205118), pg_advisory_xact_lock{own}(7205118, hashtext(:owner)), "
+        "pg_advisory_xact_lock(7205120, hashtext(:number))"
+    )
+    for turn, everybody, own in (
+        (_Turn.BESIDE_ALL, "_shared", "_shared"),
+        (_Turn.BESIDE_OTHER_OWNERS, "_shared", ""),
+        (_Turn.ALONE, "", ""),
+    )
+}
+
+
+class _Crowded(Exception):
+    """So few places are left that this one must be given in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +129,13 @@ def _count_of(condition: Any) -> Any:
     return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
 
 
+def _turn_for(left: int, left_of_owner: int) -> _Turn:
+    """Beside whom a place may be given while so many are left."""
+    if left <= _APART:
+        return _Turn.ALONE
+    return _Turn.BESIDE_OTHER_OWNERS if left_of_owner <= _APART else _Turn.BESIDE_ALL
+
+
 class GpuQueue:
     """Places for jobs and avatars of all owners. Used from any thread."""
 
@@ -120,30 +154,42 @@ class GpuQueue:
             yield connection
 
     def take(self, entry: Entry) -> Placed | None:
-        """Give an entry its row and its place, in one transaction in which nobody else takes a place.
+        """Give an entry its row and its place, in one transaction.
 
-        None where the same request did so before. Raises ApiProblem.
+        None where the same request did so before. While there is room for many, places are given side by side: a
+        transaction lasts until the disk has it. Near a bound they are given in turn, and it is exact. Raises
+        ApiProblem.
         """
-        with self.writing() as connection:
-            rows = rows_of_assets(connection, entry.assets)
-            if connection.dialect.name == "postgresql":
-                connection.execute(_TURN)  # others wait from here on: as few statements as can be
-            seen = connection.execute(_seen(connection, entry)).one()
-            if seen.fingerprint is not None:
-                check_same(seen.fingerprint, entry.fingerprint)
-                return None
-            assets = check_assets(rows, entry.owner.id, entry.assets)
-            self._check_room(entry.owner, seen)
-            row = {
-                "id": entry.number,
-                "owner": entry.owner.id,
-                "fingerprint": entry.fingerprint,
-                "priority": entry.priority,
-                "created_ms": seen.now,
-                **entry.columns(assets),
-            }
-            entered = connection.execute(entry.table.insert().returning(*entry.table.c), row).one()
-            self._enqueue(connection, entry, max(longest(assets.values()), entry.seconds))
+        bounds = self.settings.max_queued, entry.owner.most_queued
+        turn = _turn_for(*bounds) if self.engine.dialect.name == "postgresql" else _Turn.ALONE
+        while True:
+            with suppress(_Crowded), self.writing() as connection:
+                return self._taken(connection, entry, turn)
+            turn = _Turn(turn + 1)
+
+    def _taken(self, connection: sa.Connection, entry: Entry, turn: _Turn) -> Placed | None:
+        rows = rows_of_assets(connection, entry.assets)
+        if connection.dialect.name == "postgresql":  # others may wait from here on: as few statements as can be
+            connection.execute(_LOCKS[turn], {"owner": entry.owner.id, "number": entry.number})
+        seen = connection.execute(_seen(connection, entry)).one()
+        if seen.fingerprint is not None:
+            check_same(seen.fingerprint, entry.fingerprint)
+            return None
+        left = self.settings.max_queued - seen.jobs - seen.avatars
+        if turn < _turn_for(left, entry.owner.most_queued - seen.jobs_own - seen.avatars_own):
+            raise _Crowded
+        assets = check_assets(rows, entry.owner.id, entry.assets)
+        self._check_room(entry.owner, seen)
+        row = {
+            "id": entry.number,
+            "owner": entry.owner.id,
+            "fingerprint": entry.fingerprint,
+            "priority": entry.priority,
+            "created_ms": seen.now,
+            **entry.columns(assets),
+        }
+        entered = connection.execute(entry.table.insert().returning(*entry.table.c), row).one()
+        self._enqueue(connection, entry, max(longest(assets.values()), entry.seconds))
         return Placed(entered, seen.jobs_ahead + seen.avatars_ahead + 1)
 
     def _check_room(self, owner: Owner, seen: Any) -> None:

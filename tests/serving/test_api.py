@@ -17,9 +17,11 @@ from fastapi.testclient import TestClient
 
 from lsx.serving.api_keys import KeyBook
 from lsx.serving.database import JOBS, engine_for
+from lsx.serving.gpu_queue import _LOCKS, _turn_for
 from lsx.serving.heartbeat import beating
 from lsx.serving.http_app import create_app
 from lsx.serving.settings import ServeSettings
+from tests.serving.served import until
 
 _LOCAL = "http://127.0.0.1:8000"
 
@@ -88,22 +90,70 @@ def test_a_job_is_there_when_it_is_accepted(client: TestClient, request_body: di
     assert client.get(job["urls"]["output"]).status_code == 409
 
 
-def test_the_same_key_is_the_same_job(
-    client: TestClient, request_body: dict[str, Any], settings: ServeSettings
-) -> None:
-    def post(_: int) -> Any:
-        return client.post("/v1/jobs", json=request_body, headers={"Idempotency-Key": "order-1"})
+@pytest.mark.parametrize("most", [50, 10_000])
+def test_the_same_key_is_the_same_job(settings: ServeSettings, video: Path, sound: Path, most: int) -> None:
+    """Also where there is so much room that places are given side by side."""
+    bounds = {"max_queued": most, "max_queued_per_key": most}
+    with TestClient(create_app(settings.model_copy(update=bounds)), base_url=_LOCAL) as client:
+        body = _request(client, video, sound)
 
-    with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(post, range(64)))
-    assert {answer.status_code for answer in answers} == {202}
-    assert len({answer.json()["id"] for answer in answers}) == 1
+        def post(more: dict[str, Any]) -> Any:
+            return client.post("/v1/jobs", json=body | more, headers={"Idempotency-Key": "order-1"})
+
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(post, [{}] * 64))
+        assert {answer.status_code for answer in answers} == {202}
+        assert len({answer.json()["id"] for answer in answers}) == 1
+        engine = engine_for(str(settings.database))
+        with engine.connect() as connection:
+            assert connection.execute(sa.select(sa.func.count()).select_from(JOBS)).scalar() == 1
+        engine.dispose()
+        other = post({"priority": 2})
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "code"),
+    [
+        ({"max_queued": 45, "max_queued_per_key": 10_000}, "queue_full"),
+        ({"max_queued": 10_000, "max_queued_per_key": 45}, "quota_reached"),
+    ],
+)
+def test_places_are_given_side_by_side_until_few_are_left(
+    settings: ServeSettings,
+    video: Path,
+    sound: Path,
+    bounds: dict[str, int],
+    code: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lsx.serving.gpu_queue._APART", 24)
+    with TestClient(create_app(settings.model_copy(update=bounds)), base_url=_LOCAL) as client:
+        body = _request(client, video, sound)
+        with ThreadPoolExecutor(24) as pool:
+            answers = list(pool.map(lambda _: client.post("/v1/jobs", json=body), range(60)))
+    assert sorted(answer.status_code for answer in answers) == [202] * 45 + [429] * 15
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 429} == {code}
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("most", [50, 10_000])
+def test_who_is_slow_to_commit_holds_up_nobody_while_there_is_room(
+    settings: ServeSettings, video: Path, sound: Path, most: int
+) -> None:
+    bounds = {"max_queued": most, "max_queued_per_key": most}
     engine = engine_for(str(settings.database))
-    with engine.connect() as connection:
-        assert connection.execute(sa.select(sa.func.count()).select_from(JOBS)).scalar() == 1
+    with TestClient(create_app(settings.model_copy(update=bounds)), base_url=_LOCAL) as client:
+        body = _request(client, video, sound)
+        with ThreadPoolExecutor(1) as pool, engine.connect() as connection:
+            connection.execute(_LOCKS[_turn_for(most, most)], {"owner": "local", "number": "job_another"})
+            asked = pool.submit(client.post, "/v1/jobs", json=body)
+            waits = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            until(lambda: asked.done() or connection.execute(waits).scalar() == 1)
+            assert asked.done() == (most > 50)
+            connection.rollback()
+            assert asked.result().status_code == 202
     engine.dispose()
-    other = client.post("/v1/jobs", json=request_body | {"priority": 2}, headers={"Idempotency-Key": "order-1"})
-    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
 
 def test_the_queue_is_bounded(settings: ServeSettings, video: Path, sound: Path) -> None:
