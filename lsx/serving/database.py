@@ -21,6 +21,8 @@ __all__ = [
     "JOBS",
     "KEYS",
     "PREPARATIONS",
+    "UNTOLD",
+    "WAITING",
     "WORKERS",
     "check_local",
     "database_url",
@@ -76,11 +78,23 @@ JOBS = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("progress", _Json),
     sa.Column("retry_of", sa.String(64)),
-    sa.Column("expires_ms", sa.BigInteger),
+    sa.Column("expires_ms", sa.BigInteger, index=True),
     sa.Column("announced", sa.String(16)),
 )
 """Jobs beside DBOS's workflows of the same ids. `finished_ms` frees the job's place in the queue; whether it is done,
 and what it made, DBOS alone says. `announced` is the last status for which a webhook was set going."""
+
+UNTOLD = sa.or_(JOBS.c.announced.is_(None), JOBS.c.announced == sa.literal_column("'PROCESSING'"))
+"""Jobs of whose end nobody was told yet."""
+WAITING = sa.and_(JOBS.c.started_ms.is_(None), JOBS.c.finished_ms.is_(None))
+"""Jobs that have not begun."""
+# Both have an index without what has ended, of which there are millions: what looks often looks at the others alone.
+for _name, _columns, _of in (
+    ("lsx_jobs_untold", (JOBS.c.finished_ms,), UNTOLD),
+    ("lsx_jobs_waiting", (JOBS.c.priority, JOBS.c.created_ms, JOBS.c.id), WAITING),
+):
+    sa.Index(_name, *_columns, postgresql_where=_of, sqlite_where=_of)
+sa.Index("lsx_jobs_of_owner", JOBS.c.owner, JOBS.c.created_ms, JOBS.c.id)
 
 ASSETS = sa.Table(
     "lsx_assets",
@@ -94,7 +108,7 @@ ASSETS = sa.Table(
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("facts", _Json, nullable=False),
     sa.Column("created_ms", sa.BigInteger, nullable=False),
-    sa.Column("expires_ms", sa.BigInteger),
+    sa.Column("expires_ms", sa.BigInteger, index=True),
 )
 """Uploads; `facts` is what the probe found."""
 
@@ -245,7 +259,7 @@ def check_local(path: Path, mounts: Path = Path("/proc/mounts")) -> None:
 
 
 def migrate(url: str) -> None:
-    """Make DBOS's tables and lsx's, where they are not there yet."""
+    """Make DBOS's tables and lsx's, and lsx's indexes, where they are not there yet."""
     engine = engine_for(url, pool=1)
     try:
         DBOS.migrate(url.replace("postgresql+psycopg://", "postgresql://"))
@@ -253,6 +267,9 @@ def migrate(url: str) -> None:
             if connection.dialect.name == "postgresql":
                 connection.execute(_IN_TURN)  # machines that start at once, of which one makes them
             _tables.create_all(connection)
+            for table in _tables.sorted_tables:
+                for index in table.indexes:  # of a table that an older lsx made
+                    index.create(connection, checkfirst=True)
     finally:
         engine.dispose()
 

@@ -16,7 +16,7 @@ from dbos import DBOS, EnqueueOptions
 
 from lsx.errors import LsxError
 from lsx.serving.avatar_keeper import AvatarKeeper
-from lsx.serving.database import ASSETS, AVATARS, HOUR_MS, JOBS, database_url, engine_for, finish, now_ms
+from lsx.serving.database import ASSETS, AVATARS, HOUR_MS, JOBS, UNTOLD, database_url, engine_for, finish, now_ms
 from lsx.serving.executor import as_step, drained_at_sigterm, launch
 from lsx.serving.gpu_queue import VERSION
 from lsx.serving.heartbeat import beating, pause_of, seen_since
@@ -74,12 +74,11 @@ class Keeper:
 
     def sweep(self) -> None:
         """Free the places of jobs that ended without a word, and announce what is to be announced."""
-        untold = sa.or_(JOBS.c.announced.is_(None), JOBS.c.announced == _STARTED)
         begun = sa.or_(JOBS.c.started_ms.is_not(None), JOBS.c.finished_ms.is_not(None))
         # What has ended goes first: thousands that run have been told of, and are looked at by lot.
         first = (JOBS.c.finished_ms.is_(None), JOBS.c.announced.is_not(None), sa.func.random())
         with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(JOBS).where(untold, begun).order_by(*first).limit(_IN_A_ROW)).all()
+            rows = connection.execute(sa.select(JOBS).where(UNTOLD, begun).order_by(*first).limit(_IN_A_ROW)).all()
         for row, job in zip(rows, self._book.jobs(rows), strict=True):
             ended = job.status in TERMINAL
             if ended and row.finished_ms is None:

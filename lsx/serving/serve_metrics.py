@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 
 import sqlalchemy as sa
@@ -13,6 +15,7 @@ from lsx.serving.database import AVATARS, JOBS, PREPARATIONS, WORKERS, now_ms
 __all__ = ["ServeMetrics"]
 
 _STATUSES = ("PENDING", "PROCESSING", "COMPLETED", "REJECTED", "FAILED", "CANCELED")
+_LONG, _PAUSES = 0.1, 20  # seconds of a look that is not made each time, and how many times as long it is not made
 _TOTALS = {
     "jobs": "Jobs that a worker ended since it began",
     "frames": "Frames that a worker made since it began",
@@ -25,6 +28,8 @@ class ServeMetrics:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self._lock, self._look_again = threading.Lock(), 0.0
+        self._seen: dict[str, int] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self.requests = Counter(
@@ -50,17 +55,26 @@ class ServeMetrics:
             yield from _workers(connection, now)
 
     def _jobs(self, connection: sa.Connection) -> Metric:
-        status = sa.case(
-            (JOBS.c.finished_ms.is_not(None), sa.func.coalesce(JOBS.c.announced, "PROCESSING")),
-            (JOBS.c.started_ms.is_not(None), "PROCESSING"),
-            else_="PENDING",
-        )
-        rows = connection.execute(sa.select(status.label("status"), sa.func.count()).group_by(sa.text("status")))
-        counted = {str(name): int(count) for name, count in rows}
+        counted = dict(self._ended(connection))
+        there = sa.select(sa.func.count(JOBS.c.started_ms), sa.func.count()).where(JOBS.c.finished_ms.is_(None))
+        begun, both = connection.execute(there).one()
+        counted.update(PENDING=both - begun, PROCESSING=begun + counted.get("PROCESSING", 0))
         family = GaugeMetricFamily("lsx_jobs", "Jobs that are kept, by status", labels=["status"])
         for name in _STATUSES:
             family.add_metric([name], counted.get(name, 0))
         return family
+
+    def _ended(self, connection: sa.Connection) -> dict[str, int]:
+        """How many of each status have ended. Where there are so many that a look takes long, it is made rarely."""
+        with self._lock:
+            now = time.monotonic()
+            if now >= self._look_again:
+                status = sa.func.coalesce(JOBS.c.announced, sa.literal_column("'PROCESSING'"))
+                query = sa.select(status, sa.func.count()).where(JOBS.c.finished_ms.is_not(None)).group_by(status)
+                self._seen = {str(name): int(count) for name, count in connection.execute(query)}
+                took = time.monotonic() - now
+                self._look_again = now + (_PAUSES * took if took > _LONG else 0.0)
+            return self._seen
 
     def _oldest(self, connection: sa.Connection, now: int) -> Metric:
         waiting = [

@@ -318,7 +318,7 @@ def test_pages_and_all_that_they_ask_for(client: TestClient) -> None:
         asked += [f"/page/{name}" for name in re.findall(r'(?:from|import) "\./([^"]+)"', answer.text)]
         left += set(asked) - seen
     page = resources.files("lsx.serving") / "page"
-    files = {f"/page/{file.name}" for file in page.iterdir() if file.suffix != ".html"}
+    files = {f"/page/{file.name}" for file in page.iterdir() if not file.name.endswith(".html")}
     assert files <= seen
 
 
