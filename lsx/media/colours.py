@@ -58,4 +58,4 @@ class ColourTags:
 
 
 BT709 = ColourTags(space=1, range=1, primaries=1, transfer=1)
-"""Of frames that come with no tags."""
+"""What frames are written with that come without tags."""

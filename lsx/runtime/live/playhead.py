@@ -1,4 +1,4 @@
-"""Where in its loop a live avatar is: what is shown, what is planned, and how it waits for what is being computed."""
+"""The place of a live avatar in its loop: what is shown, what is planned, how it waits for what is being computed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Playhead:
         self._fading = 0
 
     def begin(self) -> tuple[int, bool]:
-        """Where an utterance that comes now begins, and whether nothing else is being said."""
+        """The position at which an utterance that comes now begins, and whether nothing else is being said."""
         if self.planned is not None:
             return self.planned, False
         self.planned = self._waiting_at = self.shown + 1
