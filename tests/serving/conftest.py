@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import wave
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 
 from lsx.serving.database import migrate
 from lsx.serving.settings import ServeSettings
+from tests.serving.databases import new_database
 
 
 @pytest.fixture(scope="session")
@@ -30,23 +32,39 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.cleanup()
 
 
+@pytest.fixture(scope="session")
+def sqlite_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with the tables, to be copied: making them takes a second."""
+    path = tmp_path_factory.mktemp("tables") / "jobs.sqlite"
+    migrate(f"sqlite:///{path}")
+    assert [*path.parent.iterdir()] == [path]
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_tables(postgres: str) -> str:
+    """The name of such a one."""
+    address = new_database(postgres)
+    migrate(address)
+    return str(sa.make_url(address).database)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of an empty database."""
+    """The address of a new database; it has its tables where the test has settings."""
+    with_tables = "settings" in request.fixturenames
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'jobs.sqlite'}"
-    address, name = request.getfixturevalue("postgres"), f"lsx_{uuid4().hex[:12]}"
-    url = sa.make_url(address).set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    return str(url.set(database=name).render_as_string(hide_password=False))
+        path = tmp_path / "jobs.sqlite"
+        if with_tables:
+            shutil.copy(request.getfixturevalue("sqlite_tables"), path)
+        return f"sqlite:///{path}"
+    like = (request.getfixturevalue("postgres_tables"),) if with_tables else ()
+    return new_database(request.getfixturevalue("postgres"), *like)
 
 
 @pytest.fixture
 def settings(database: str, tmp_path: Path) -> ServeSettings:
     """Settings with a database that has its tables."""
-    migrate(database)
     return ServeSettings(data=tmp_path / "data", database=database, machine="test", min_free_bytes=0)
 
 

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -21,6 +20,7 @@ from lsx.serving.keeper import Keeper
 from lsx.serving.serve_metrics import ServeMetrics
 from lsx.serving.settings import ServeSettings
 from lsx.serving.store import store_at
+from tests.serving.databases import new_database
 
 
 def test_a_server_that_cannot_be_reached_is_waited_for(tmp_path: Path) -> None:
@@ -51,12 +51,7 @@ def test_a_transaction_of_a_machine_that_is_gone_ends(postgres: str, monkeypatch
 
 
 def test_machines_that_start_at_once_make_one_set_of_tables(postgres: str) -> None:
-    name = f"lsx_{uuid4().hex[:12]}"
-    url = sa.make_url(postgres).set(drivername="postgresql+psycopg")
-    server = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with server.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    address = url.set(database=name).render_as_string(hide_password=False)
+    address = new_database(postgres)
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(migrate, [address] * 6))
     engine = engine_for(address)

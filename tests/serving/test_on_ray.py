@@ -9,17 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import psutil
 import pytest
-import sqlalchemy as sa
 
 from examples.synthetic_clip import portrait_frames, speech, write_clip, write_wav
 from lsx.bundle.bundle import Bundle
 from lsx.core.tensors import Precision
 from lsx.serving.database import migrate
 from lsx.serving.settings import ServeSettings
+from tests.serving.databases import new_database
 from tests.serving.served import Served, until
 from tests.torture.harness import Client, fake_server
 
@@ -60,15 +59,9 @@ def cluster() -> Iterator[str]:
 @pytest.fixture
 def front(postgres: str, tmp_path: Path) -> ServeSettings:
     """Settings of HTTP and keeper, with a store that the actors share."""
-    name = f"lsx_{uuid4().hex[:12]}"
-    url = sa.make_url(postgres).set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    address = url.set(database=name).render_as_string(hide_password=False)
     return ServeSettings(
         data=tmp_path / "front",
-        database=address,
+        database=new_database(postgres),
         store=str(tmp_path / "store"),
         machine="front",
         workers="none",

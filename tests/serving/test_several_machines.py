@@ -10,17 +10,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 import psutil
 import pytest
-import sqlalchemy as sa
 from dbos import DBOSClient
 
 from lsx.serving.database import database_url
 from lsx.serving.job_options import run_options
 from lsx.serving.settings import ServeSettings
 from lsx.serving.store import store_at
+from tests.serving.databases import new_database
 from tests.serving.served import Served, until
 from tests.torture.harness import Client, fake_server
 
@@ -30,14 +29,9 @@ _SECONDS = 3
 @pytest.fixture
 def front(postgres: str, bucket: str, tmp_path: Path) -> ServeSettings:
     """Settings of a machine with HTTP and the keeper alone."""
-    name = f"lsx_{uuid4().hex[:12]}"
-    url = sa.make_url(postgres).set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
     return ServeSettings(
         data=tmp_path / "front",
-        database=url.set(database=name).render_as_string(hide_password=False),
+        database=new_database(postgres),
         store=bucket,
         machine="front",
         workers="none",
