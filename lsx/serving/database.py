@@ -22,7 +22,6 @@ __all__ = [
     "KEYS",
     "PREPARATIONS",
     "UNTOLD",
-    "WAITING",
     "WORKERS",
     "check_local",
     "database_url",
@@ -86,12 +85,11 @@ and what it made, DBOS alone says. `announced` is the last status for which a we
 
 UNTOLD = sa.or_(JOBS.c.announced.is_(None), JOBS.c.announced == sa.literal_column("'PROCESSING'"))
 """Jobs of whose end nobody was told yet."""
-WAITING = sa.and_(JOBS.c.started_ms.is_(None), JOBS.c.finished_ms.is_(None))
-"""Jobs that have not begun."""
+_WAITING = sa.and_(JOBS.c.started_ms.is_(None), JOBS.c.finished_ms.is_(None))
 # Both have an index without what has ended, of which there are millions: what looks often looks at the others alone.
 for _name, _columns, _of in (
     ("lsx_jobs_untold", (JOBS.c.finished_ms,), UNTOLD),
-    ("lsx_jobs_waiting", (JOBS.c.priority, JOBS.c.created_ms, JOBS.c.id), WAITING),
+    ("lsx_jobs_waiting", (JOBS.c.priority, JOBS.c.created_ms, JOBS.c.id), _WAITING),
 ):
     sa.Index(_name, *_columns, postgresql_where=_of, sqlite_where=_of)
 sa.Index("lsx_jobs_of_owner", JOBS.c.owner, JOBS.c.created_ms, JOBS.c.id)
