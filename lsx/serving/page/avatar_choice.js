@@ -2,6 +2,7 @@
 
 import { announce, make, say } from "./dom.js";
 import { call, sentenceOf } from "./api.js";
+import { optionsOf, readyAvatars } from "./avatars.js";
 
 const NONE = ""; // the video above
 const MOST_NAME = 120; // characters, the server's limit
@@ -53,17 +54,18 @@ export class AvatarChoice {
     /** Ask the server for the caller's avatars, and offer those that are ready. */
     async start() {
         try {
-            const { data } = await call("/v1/avatars?limit=100");
-            this.#offer(data);
+            this.#offer(await readyAvatars());
         } catch (error) {
             say(this.error, sentenceOf(error));
         }
     }
 
     #offer(avatars, chosen = this.select.value) {
-        this.#avatars = avatars.filter(({ status }) => status === "READY");
-        const options = this.#avatars.map(({ id, name }) => make("option", { value: id, text: name || id }));
-        this.select.replaceChildren(make("option", { value: NONE, text: "The video above" }), ...options);
+        this.#avatars = avatars;
+        this.select.replaceChildren(
+            make("option", { value: NONE, text: "The video above" }),
+            ...optionsOf(this.#avatars),
+        );
         this.select.value = this.#avatars.some(({ id }) => id === chosen) ? chosen : NONE;
         this.field.hidden = this.#avatars.length === 0;
     }

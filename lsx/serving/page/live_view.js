@@ -1,10 +1,12 @@
 // The page on which an avatar speaks: choose one, start, and give it sound from a file or the microphone.
 
 import { call, sentenceOf } from "./api.js";
+import { optionsOf, readyAvatars } from "./avatars.js";
 import { announce, make, say } from "./dom.js";
 import { LiveSession } from "./live_session.js";
 import { hasMicrophone, Microphone, soundOf } from "./live_speech.js";
 import { LiveStage } from "./live_stage.js";
+import { refusalOf } from "./recorder.js";
 
 const PIECE = 3200; // samples of a file that are sent at once: 0.2 s
 
@@ -95,10 +97,8 @@ export class LiveView {
     /** Ask which avatars there are. */
     async start() {
         try {
-            const [models, avatars] = await Promise.all([call("/v1/models"), call("/v1/avatars?limit=100")]);
-            const ready = avatars.data.filter(({ status }) => status === "READY");
-            const options = ready.map(({ id, name }) => make("option", { value: id, text: name || id }));
-            this.select.replaceChildren(...options);
+            const [models, ready] = await Promise.all([call("/v1/models"), readyAvatars()]);
+            this.select.replaceChildren(...optionsOf(ready));
             this.toggle.disabled = ready.length === 0;
             if (ready.length === 0) say(this.error, "There is no avatar yet: keep a video as one on the first page.");
             else if (!models.data.some(({ live }) => live)) say(this.error, "No worker for live sessions is there now.");
@@ -191,8 +191,7 @@ export class LiveView {
         try {
             await this.#microphone.start();
         } catch (error) {
-            const refused = error.name === "NotAllowedError";
-            say(this.error, refused ? "The browser did not allow the microphone." : "No microphone was found.");
+            say(this.error, refusalOf(error));
             return;
         }
         if (this.#session === null) this.#microphone.stop(); // ended while the browser asked

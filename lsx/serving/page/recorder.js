@@ -11,6 +11,10 @@ export function recordingType() {
     return TYPES.find((type) => MediaRecorder.isTypeSupported(type)) ?? null;
 }
 
+/** The sentence for an error of getUserMedia. */
+export const refusalOf = (error) =>
+    error.name === "NotAllowedError" ? "The browser did not allow the microphone." : "No microphone was found.";
+
 /** A button that records, and hands over what was recorded as a file. */
 export class Recorder {
     #recorder = null;
@@ -38,8 +42,7 @@ export class Recorder {
         try {
             stream = await navigator.mediaDevices.getUserMedia({ audio: true });
         } catch (error) {
-            const refused = error.name === "NotAllowedError";
-            this.onError(refused ? "The browser did not allow the microphone." : "No microphone was found.");
+            this.onError(refusalOf(error));
             return;
         }
         this.#parts = [];
